@@ -1,0 +1,39 @@
+"""What can go wrong, as seen by the person at the terminal.
+
+    CnntuneError              one line a problem, exit code 2
+    ├── RecipeError           a recipe, a --set or an option that cannot be used
+    ├── DataError             images, labels or logs that cannot be read
+    ├── DeviceError           a device or an installation that is not there
+    ├── StudyError            a study folder in the wrong state
+    └── UserCodeError         an exception inside the user's own model, data or loss
+"""
+
+from collections.abc import Iterable
+
+
+class CnntuneError(Exception):
+    """A problem that the user can mend. `lines` holds one line for each."""
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.lines = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.lines))
+
+
+class RecipeError(CnntuneError):
+    """A recipe, a `--set` or an option that cannot be used."""
+
+
+class DataError(CnntuneError):
+    """Images, labels or logs that cannot be read."""
+
+
+class DeviceError(CnntuneError):
+    """A device that this machine lacks, or libraries that do not fit each other."""
+
+
+class StudyError(CnntuneError):
+    """A study folder that is missing, busy, or holds another recipe."""
+
+
+class UserCodeError(CnntuneError):
+    """An exception inside the user's own model, data or loss code."""
