@@ -1,0 +1,28 @@
+"""Images for training: built-in sets, folders, arrays and own code, ready as batches on a device."""
+
+from collections.abc import Callable
+from importlib import import_module
+
+from cnntune.data.load import load
+from cnntune.data.parts import Data, Part
+from cnntune.data.source import Images, Source
+
+__all__ = ["BUILT_IN", "Data", "Images", "Part", "Source", "builder", "load"]
+
+BUILDERS = {
+    "digits": "digits:digits",
+    "shapes": "shapes:shapes",
+    "cifar10": "torchvision_files:cifar10",
+    "mnist": "torchvision_files:mnist",
+    "fashion-mnist": "torchvision_files:fashion_mnist",
+    "folder": "folder:folder",
+    "npz": "npz:npz",
+}
+BUILT_IN = tuple(BUILDERS)
+
+
+def builder(name: str) -> Callable[..., Source]:
+    """The built-in builder of that name; `KeyError` where there is none."""
+    module, function = BUILDERS[name].split(":")
+    found: Callable[..., Source] = getattr(import_module(f"cnntune.data.{module}"), function)
+    return found

@@ -1,0 +1,66 @@
+"""Real handwritten digits that come inside scikit-learn: small, quick, and never downloaded."""
+
+import torch
+from torch import Tensor
+
+from cnntune.data.source import (
+    TEST_FRACTION,
+    VAL_FRACTION,
+    Count,
+    Fraction,
+    Images,
+    Source,
+    split_pool,
+)
+from cnntune.errors import DataError
+
+BRIGHTEST = 16  # scikit-learn counts the dark pixels of a 4x4 block, so 0 ... 16
+
+
+def digits(
+    *,
+    seed: int,
+    size: Count | None = None,
+    val_fraction: Fraction = VAL_FRACTION,
+    test_fraction: Fraction = TEST_FRACTION,
+) -> Source:
+    """The 1797 digits of `sklearn.datasets.load_digits`, uint8 `[N, 1, 8, 8]`, 10 classes.
+
+    `size` keeps that many of them, all parts together. Source: UCI Optical Recognition of
+    Handwritten Digits (Alpaydin and Kaynak 1998), its test part.
+
+    Raises:
+        DataError: where `size` is more than there are.
+    """
+    from sklearn.datasets import load_digits  # a second to import, and only wanted here
+
+    bunch = load_digits()
+    scaled = torch.from_numpy(bunch.images) * 255 / BRIGHTEST
+    pool = Images(scaled.round().to(torch.uint8).unsqueeze(1), torch.from_numpy(bunch.target).long())
+    if size is not None:
+        pool = pool.take(stratified_subset(pool.labels, size, seed=seed))
+    return split_pool(
+        pool,
+        tuple(str(digit) for digit in range(10)),
+        seed=seed,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+    )
+
+
+def stratified_subset(labels: Tensor, size: int, *, seed: int) -> Tensor:
+    """Sorted indices of exactly `size` images, every class in its share to within one image.
+
+    Raises:
+        DataError: where there are fewer images.
+    """
+    if size > len(labels):
+        raise DataError(f"data.size: must be at most {len(labels)}, all there are (got {size})")
+    generator = torch.Generator().manual_seed(seed)
+    # Spread the shuffled members of each class evenly over 0 ... 1; any cut then takes its share.
+    place = torch.empty(len(labels), dtype=torch.float64)
+    for label in labels.unique():
+        members = torch.nonzero(labels == label).flatten()
+        ranks = torch.randperm(len(members), generator=generator)
+        place[members] = (ranks + 0.5).double() / len(members)
+    return place.argsort(stable=True)[:size].sort().values

@@ -1,0 +1,190 @@
+"""Coloured shapes, drawn here: a data set of any size and any difficulty, without a download.
+
+Only the outline gives the class away: colours, place, size, turn, background and clutter are drawn
+alike for all of them.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor
+
+from cnntune.data.source import (
+    TEST_FRACTION,
+    VAL_FRACTION,
+    Count,
+    Fraction,
+    Images,
+    Source,
+    split_pool,
+)
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+CHUNK = 500  # images drawn at once; their float planes then stay within a few MB
+RADIUS = (0.3, 0.7)  # of a shape, as a share of half the image: 5 to 11 pixels of 32
+CONTRAST = 0.25  # least difference of shape and background in each channel, as a share of full range
+STROKES = 3  # lines of clutter an image, the last of them in front of the shape
+STROKE_LENGTH = 0.6  # half of it, as a share of half the image
+STROKE_WIDTH = 0.05  # half of it, likewise
+GRADIENT = 0.2  # of the background, from the middle to an edge, as a share of full range
+
+
+def shapes(
+    *,
+    seed: int,
+    size: Count = 4000,
+    noise: Share = 0.15,
+    label_noise: Share = 0.0,
+    image_size: Count = 32,
+    val_fraction: Fraction = VAL_FRACTION,
+    test_fraction: Fraction = TEST_FRACTION,
+) -> Source:
+    """`size` drawings, all parts together, uint8 `[N, 3, image_size, image_size]`, 8 classes.
+
+    `noise` is the standard deviation of the pixel noise as a share of full range. `label_noise` is
+    the share of training labels replaced by another class; validation and test keep the truth.
+    The same arguments give the same images.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(size) % len(SHAPES)
+    drawn = [_draw(chunk, image_size, noise, generator) for chunk in labels.split(CHUNK)]
+    source = split_pool(
+        Images(torch.cat(drawn), labels),
+        tuple(SHAPES),
+        seed=seed,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+    )
+    assert isinstance(source.train, Images)
+    mislabelled = _mislabel(source.train.labels, label_noise, generator)
+    return replace(source, train=replace(source.train, labels=mislabelled))
+
+
+def _mislabel(labels: Tensor, share: float, generator: Generator) -> Tensor:
+    chosen = torch.randperm(len(labels), generator=generator)[: round(share * len(labels))]
+    shift = torch.randint(1, len(SHAPES), (len(chosen),), generator=generator)
+    noisy = labels.clone()
+    noisy[chosen] = (labels[chosen] + shift) % len(SHAPES)
+    return noisy
+
+
+def _draw(labels: Tensor, image_size: int, noise: float, generator: Generator) -> Tensor:
+    """One image a label: background, strokes behind, the shape, one stroke in front, noise."""
+    count = len(labels)
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(count, *shape, generator=generator)
+
+    # Pixel centres; half the image is 1. x and y are [1, 1, S] and [1, S, 1].
+    centres = (torch.arange(image_size) + 0.5) * 2 / image_size - 1
+    x, y = centres[None, None, :], centres[None, :, None]
+
+    def paint(image: Tensor, colour: Tensor, distance: Tensor) -> Tensor:
+        """Lay `colour` over what lies inside the outline, with an edge of one pixel."""
+        cover = (0.5 - distance * image_size / 2).clamp(0, 1)[:, None]
+        return image + cover * (colour - image)
+
+    background = uniform(0, 1, 3, 1, 1)
+    slope = uniform(-GRADIENT, GRADIENT, 2, 3, 1, 1)
+    image = background + slope[:, 0] * x[:, None] + slope[:, 1] * y[:, None]
+    strokes = [
+        (
+            uniform(0, 1, 3, 1, 1),
+            _stroke(x, y, uniform(-1, 1, 2, 1, 1), uniform(0, 2 * math.pi, 1, 1)),
+        )
+        for _ in range(STROKES)
+    ]
+    for colour, distance in strokes[:-1]:
+        image = paint(image, colour, distance)
+
+    colour = (background + uniform(CONTRAST, 1 - CONTRAST, 3, 1, 1)) % 1
+    radius = uniform(*RADIUS, 1, 1)
+    place = uniform(-1, 1, 2, 1, 1) * (1 - radius[:, None])  # wholly inside the image
+    u, v = _turned(x - place[:, 0], y - place[:, 1], uniform(0, 2 * math.pi, 1, 1))
+    distance = torch.empty(count, image_size, image_size)
+    for label, outline in enumerate(SHAPES.values()):
+        mine = labels == label
+        distance[mine] = outline(u[mine] / radius[mine], v[mine] / radius[mine]) * radius[mine]
+    image = paint(image, colour, distance)
+    image = paint(image, *strokes[-1])
+
+    # Uniform noise: as good as normal noise here, and the same numbers on every machine.
+    spread = noise * math.sqrt(3)  # of a uniform draw from -1 ... 1 with this deviation
+    image = image + uniform(-spread, spread, 3, image_size, image_size)
+    return (image.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _turned(x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+    cos, sin = angle.cos(), angle.sin()
+    return cos * x + sin * y, cos * y - sin * x
+
+
+def _stroke(x: Tensor, y: Tensor, middle: Tensor, angle: Tensor) -> Tensor:
+    u, v = _turned(x - middle[:, 0], y - middle[:, 1], angle)
+    along = (u.abs() - STROKE_LENGTH).clamp(min=0)
+    return (along.square() + v.square()).sqrt() - STROKE_WIDTH
+
+
+# The outlines: signed distance to the edge, below 0 inside, of a shape that fits in the circle of
+# radius 1. `x` and `y` are float32 [N, S, S]. (Convex ones as in Quilez, "2D distance functions".)
+
+
+def _circle(x: Tensor, y: Tensor) -> Tensor:
+    return (x.square() + y.square()).sqrt() - 0.8  # about the area of the others
+
+
+def _ring(x: Tensor, y: Tensor) -> Tensor:
+    return ((x.square() + y.square()).sqrt() - 0.75).abs() - 0.2
+
+
+def _crescent(x: Tensor, y: Tensor) -> Tensor:
+    bite = ((x - 0.5).square() + y.square()).sqrt() - 0.75
+    return torch.maximum((x.square() + y.square()).sqrt() - 0.95, -bite)
+
+
+def _cross(x: Tensor, y: Tensor) -> Tensor:
+    x, y = x.abs(), y.abs()
+    return torch.maximum(torch.maximum(x, y) - 0.9, torch.minimum(x, y) - 0.3)
+
+
+def _polygon(x: Tensor, y: Tensor, sides: int) -> Tensor:
+    """Distances from the lines through all sides of a regular polygon: `[sides, N, S, S]`."""
+    inner = math.cos(math.pi / sides)
+    turns = [2 * math.pi * side / sides for side in range(sides)]
+    return torch.stack([math.cos(turn) * x + math.sin(turn) * y - inner for turn in turns])
+
+
+def _triangle(x: Tensor, y: Tensor) -> Tensor:
+    return _polygon(x, y, 3).amax(0)
+
+
+def _square(x: Tensor, y: Tensor) -> Tensor:
+    return _polygon(x, y, 4).amax(0)
+
+
+def _pentagon(x: Tensor, y: Tensor) -> Tensor:
+    return _polygon(x, y, 5).amax(0)
+
+
+def _star(x: Tensor, y: Tensor) -> Tensor:
+    """Inside at least four of the five lines that join the points of a pentagram."""
+    inner = math.cos(2 * math.pi / 5)  # of the pentagon in the middle, when the points are at 1
+    shrunk = _polygon(x, y, 5) + math.cos(math.pi / 5) - inner
+    return shrunk.topk(2, dim=0).values[1]
+
+
+SHAPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "circle": _circle,
+    "square": _square,
+    "triangle": _triangle,
+    "pentagon": _pentagon,
+    "star": _star,
+    "cross": _cross,
+    "ring": _ring,
+    "crescent": _crescent,
+}

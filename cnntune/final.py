@@ -1,0 +1,99 @@
+"""One training run that keeps its best weights, and the final test, once."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnntune.data import Data
+from cnntune.evaluate import evaluate
+from cnntune.findings import Finding
+from cnntune.recipe import Recipe
+from cnntune.runs import FORMAT, Epoch, Run, Study, best_epoch
+from cnntune.train import train
+
+WEIGHTS = "best.pt"
+
+
+def new_run(study: Study) -> Run:
+    """A fresh folder, `train-0001` and so on."""
+    study.path.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        run = study.run(f"train-{number:04d}")
+        try:
+            run.path.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return run
+
+
+def train_and_keep(
+    recipe: Recipe, data: Data, device: torch.device, model: nn.Module, run: Run
+) -> Iterator[Epoch]:
+    """Train `model` into the folder of `run`; the weights of the best epoch lie in `best.pt`."""
+    run.begin(recipe.as_values())
+    rows: list[Epoch] = []
+    for row in train(recipe, data, device, model=model):
+        run.log(row)
+        rows.append(row)
+        if best_epoch(rows) is row:
+            save_weights(model, run.path / WEIGHTS)
+        yield row
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write the weights by rename, for `torch.load(path, weights_only=True)`."""
+    draft = path.with_suffix(".draft")
+    torch.save(model.state_dict(), draft)
+    draft.replace(path)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Put the weights that `save_weights` wrote into `model`."""
+    model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+
+
+def final_test(
+    model: nn.Module, data: Data, study: Study, run: Run, *, again: bool
+) -> tuple[dict[str, Any], list[Finding]]:
+    """Measure the weights in `best.pt` on the test part, unless the study did so before.
+
+    A test part that is looked at twice has been tuned on. Each look is kept in the study's
+    `test.json`. Returns what was measured, empty where nothing was, and what there is to say.
+    """
+    record = study.read("test") or {"format": FORMAT, "looks": []}
+    if data.test is None:
+        return {}, [Finding("test", "info", "the data set has no test part")]
+    if record["looks"] and not again:
+        last = record["looks"][-1]
+        return {}, [
+            Finding(
+                "test",
+                "info",
+                f"the test part was used by {last['run']} on {last['at'][:10]}:"
+                f" accuracy {last['test_acc']:.4f}; it is not used again",
+                "--test-again measures it all the same, and keeps a record of it",
+            )
+        ]
+    load_weights(model, run.path / WEIGHTS)
+    score = evaluate(model, data.test)
+    measured = {"test_acc": score.acc, "test_loss": score.loss, "test_images": len(data.test)}
+    look = {"run": run.path.name, "at": datetime.now(UTC).isoformat(timespec="seconds"), **measured}
+    record["looks"].append(look)
+    study.write("test", record)
+    findings = []
+    if len(record["looks"]) > 1:
+        findings.append(
+            Finding(
+                "test",
+                "warn",
+                f"this was look number {len(record['looks'])} at the test part",
+                "report the first look, or new images: choosing by test accuracy flatters it",
+            )
+        )
+    return measured, findings

@@ -1,0 +1,189 @@
+"""Two networks for images of 8-64 pixels, small enough that 50 trials finish over coffee.
+
+Both start with a loss of about log C: He or Xavier weights keep the scale of the activations from
+layer to layer, and the last layer starts small (CS231n, weight initialisation and step 1).
+"""
+
+import math
+from collections import OrderedDict
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+Norm = Literal["batch", "layer", "group", "none"]
+Activation = Literal["relu", "leaky-relu", "elu", "gelu", "silu", "tanh"]
+Width = Annotated[int, Field(ge=1)]
+Depth = Annotated[int, Field(ge=1)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+
+SMALLEST_MAP = 4  # pixels a side; below it a 3x3 convolution sees mostly its own padding
+GROUPS = 8  # Wu and He 2018, table 3: any number from 2 to 64 is within a point of the best
+HEAD_STD = 0.7  # of the logits for features of size 1: adds at most 0.7^2 / 2 = 0.25 to log C
+HEAD_STD_NO_NORM = 0.2  # without a norm max-pooling lets features grow, 1.5 times a halving
+HE_GAIN = math.sqrt(2)  # He et al. 2015: half of the variance is lost in a rectifier
+XAVIER_GAIN = 1.0  # Glorot and Bengio 2010: tanh is linear around 0
+
+# The smooth rectifiers share the gain of the one they imitate.
+ACTIVATIONS: dict[Activation, tuple[type[nn.Module], float]] = {
+    "relu": (nn.ReLU, HE_GAIN),
+    "leaky-relu": (nn.LeakyReLU, HE_GAIN),
+    "elu": (nn.ELU, HE_GAIN),
+    "gelu": (nn.GELU, HE_GAIN),
+    "silu": (nn.SiLU, HE_GAIN),
+    "tanh": (nn.Tanh, XAVIER_GAIN),
+}
+
+
+def small_cnn(
+    *,
+    num_classes: int,
+    in_shape: tuple[int, int, int],
+    width: Width = 32,
+    depth: Depth = 3,
+    dropout: Dropout = 0.0,
+    norm: Norm = "batch",
+    activation: Activation = "relu",
+) -> nn.Module:
+    """A stack of `depth` 3x3 convolutions: float32 `[N, C, H, W]` -> logits `[N, num_classes]`.
+
+    The convolutions are dealt evenly to the halvings that the image allows (the map stays at least
+    4x4): 32 pixels and depth 6 give three groups of two. The first of a group halves the map, and
+    group g = 0, 1, ... is `width` * 2^g channels wide. Dropout stands before the last layer. `norm`
+    "layer" normalises each image over C, H and W; "group" does so in up to 8 groups of channels.
+    """
+    channels, height, pixels = in_shape
+    halvings = min(depth, _halvings(min(height, pixels)))
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    last_group = -1
+    for i in range(depth):
+        group = i * halvings // depth
+        out = width * 2**group
+        halve = halvings > 0 and group > last_group
+        layers[f"block{i + 1}"] = _block(channels, out, norm, activation, halve=halve)
+        channels, last_group = out, group
+    layers["head"] = _head(channels, num_classes, dropout, norm)
+    return nn.Sequential(layers)
+
+
+def small_resnet(
+    *,
+    num_classes: int,
+    in_shape: tuple[int, int, int],
+    width: Width = 16,
+    depth: Depth = 3,
+    dropout: Dropout = 0.0,
+    norm: Norm = "batch",
+    activation: Activation = "relu",
+) -> nn.Module:
+    """The residual network of He et al. 2015, section 4.2: `[N, C, H, W]` -> `[N, num_classes]`.
+
+    A 3x3 convolution, then three stages of `depth` blocks that are `width`, 2 `width` and 4 `width`
+    channels wide: 6 `depth` + 2 layers, so that the defaults are ResNet-20. Stages two and three
+    halve the map while it stays at least 4x4. Dropout and `norm` are as in `small_cnn`.
+    """
+    channels, height, pixels = in_shape
+    halvings = _halvings(min(height, pixels))
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["stem"] = _block(channels, width, norm, activation)
+    channels = width
+    for stage in range(3):
+        out = width * 2**stage
+        for i in range(depth):
+            stride = 2 if i == 0 and 1 <= stage <= halvings else 1
+            block = ResidualBlock(channels, out, stride, norm, activation)
+            block.scale_branch(1 / math.sqrt(3 * depth))
+            layers[f"stage{stage + 1}-{i + 1}"] = block
+            channels = out
+    layers["head"] = _head(channels, num_classes, dropout, norm)
+    return nn.Sequential(layers)
+
+
+class ResidualBlock(nn.Module):
+    """activation(shortcut(x) + branch(x)): two 3x3 convolutions, 1x1 where the shape changes."""
+
+    def __init__(
+        self, channels: int, out: int, stride: int, norm: Norm, activation: Activation
+    ) -> None:
+        super().__init__()
+        self.conv1 = _conv(channels, out, 3, norm, activation, stride=stride)
+        self.norm1 = _norm(norm, out)
+        self.activation1 = ACTIVATIONS[activation][0]()
+        self.conv2 = _conv(out, out, 3, norm, activation)
+        self.norm2 = _norm(norm, out)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or channels != out:
+            conv = _conv(channels, out, 1, norm, activation, stride=stride)
+            self.shortcut = nn.Sequential(OrderedDict(conv=conv, norm=_norm(norm, out)))
+        self.activation2 = ACTIVATIONS[activation][0]()
+
+    def scale_branch(self, factor: float) -> None:
+        """Let the branch start smaller by `factor`.
+
+        With 1 / sqrt(blocks) the activations of a deep stack grow by e at most, even without norms
+        (Zhang, Dauphin and Ma 2019). Zero, the other custom, would start the convolutions of the
+        branch without a gradient, which looks just like the fault that `sanity` searches for.
+        """
+        last = self.conv2 if isinstance(self.norm2, nn.Identity) else self.norm2
+        for parameter in last.parameters():
+            parameter.data.mul_(factor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float `[N, channels, H, W]` -> `[N, out, H / stride, W / stride]`, rounded up."""
+        branch = self.activation1(self.norm1(self.conv1(x)))
+        branch = self.norm2(self.conv2(branch))
+        total: Tensor = self.activation2(self.shortcut(x) + branch)
+        return total
+
+
+def _halvings(size: int) -> int:
+    """How often `size` can be halved before it falls below `SMALLEST_MAP`."""
+    return int(math.log2(max(size / SMALLEST_MAP, 1)))
+
+
+def _block(
+    channels: int, out: int, norm: Norm, activation: Activation, *, halve: bool = False
+) -> nn.Module:
+    # Pooled early, norm and activation have a quarter of the work (airbench does the same).
+    layers = OrderedDict[str, nn.Module](conv=_conv(channels, out, 3, norm, activation))
+    if halve:
+        layers["pool"] = nn.MaxPool2d(2)
+    layers["norm"] = _norm(norm, out)
+    layers["activation"] = ACTIVATIONS[activation][0]()
+    return nn.Sequential(layers)
+
+
+def _conv(
+    channels: int, out: int, kernel: int, norm: Norm, activation: Activation, *, stride: int = 1
+) -> nn.Conv2d:
+    bias = norm == "none"  # a norm subtracts the mean, and the bias with it
+    conv = nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=bias)
+    nn.init.normal_(conv.weight, std=ACTIVATIONS[activation][1] / math.sqrt(channels * kernel**2))
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+def _norm(norm: Norm, channels: int) -> nn.Module:
+    if norm == "batch":
+        return nn.BatchNorm2d(channels)
+    if norm == "layer":
+        return nn.GroupNorm(1, channels)
+    if norm == "group":
+        return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
+    return nn.Identity()
+
+
+def _head(features: int, num_classes: int, dropout: float, norm: Norm) -> nn.Module:
+    std = HEAD_STD_NO_NORM if norm == "none" else HEAD_STD
+    linear = nn.Linear(features, num_classes)
+    nn.init.normal_(linear.weight, std=std / math.sqrt(features))
+    nn.init.zeros_(linear.bias)
+    return nn.Sequential(
+        OrderedDict(
+            pool=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            dropout=nn.Dropout(dropout),
+            linear=linear,
+        )
+    )

@@ -1,0 +1,193 @@
+"""Lecture step 5: refine around the best, train longer, and ask whether the best is really better."""
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from cnntune.errors import StudyError
+from cnntune.findings import Finding
+from cnntune.recipe import Recipe
+from cnntune.runs import Study
+from cnntune.space import Space, Value, narrow
+from cnntune.trials import Trial, ranked
+from cnntune.workers import Event, Job, run_jobs
+
+STRONG_SHARE = 0.2  # of the trials count as strong; with noise of a point more would not stand out
+STRONG_TRIALS = 3  # at least: one trial would narrow every range to a point
+CANDIDATES = 3  # trained again over seeds; their rerun shows whether the first seed was luck
+WARMUP_SHARE = 0.1  # of the epochs at most (tuning playbook), where there are enough for one
+LONGER = 3  # times the coarse epochs, where the recipe does not say how long to train
+TIE_ERRORS = 2.0  # standard errors of a difference: closer than that, a new seed may turn it round
+
+
+def rounds(study: Study) -> list[Study]:
+    """The refinements of a study, `refine-1` first."""
+    found = [path for path in study.path.glob("refine-*") if path.name[7:].isdigit()]
+    return [Study(path) for path in sorted(found, key=lambda path: int(path.name[7:]))]
+
+
+def next_round(study: Study) -> tuple[Study, Study]:
+    """The study to refine and the folder that takes the refinement.
+
+    A refinement that was begun and not finished is taken up again; otherwise a new one starts
+    around the last one.
+    """
+    sources = [study, *rounds(study)]
+    if len(sources) > 1 and sources[-1].read("refine") is None:
+        return sources[-2], sources[-1]
+    return sources[-1], Study(study.path / f"refine-{len(sources)}")
+
+
+def strong_trials(trials: Sequence[Trial]) -> list[Trial]:
+    """The best fifth of the trials, and at least three.
+
+    Raises:
+        StudyError: where no trial is complete.
+    """
+    complete = ranked(trials)
+    if not complete:
+        raise StudyError("there is no complete trial to refine around; search first")
+    return complete[: max(STRONG_TRIALS, round(len(complete) * STRONG_SHARE))]
+
+
+def plan(recipe: Recipe, strong: Sequence[Trial], epochs: int | None) -> Recipe:
+    """The recipe of the refinement: a narrower space, longer runs, cosine decay after a warm-up.
+
+    `recipe` is the one that the strong trials were drawn from. Trials train for `search.epochs`, so
+    that is the key that grows.
+
+    Raises:
+        RecipeError: where the result is not a sound recipe.
+    """
+    longer = epochs or max(recipe.train.epochs, recipe.search.epochs * LONGER)
+    space = narrow(recipe.space, [trial.values for trial in strong])
+    values: dict[str, Value] = {"train.epochs": longer, "search.epochs": longer}
+    if recipe.train.schedule == "constant" and "train.schedule" not in space:
+        values["train.schedule"] = "cosine"
+    one_cycle = recipe.train.schedule == "one-cycle" or "train.schedule" in space
+    if recipe.train.warmup_epochs == 0 and not one_cycle and "train.warmup_epochs" not in space:
+        values["train.warmup_epochs"] = float(math.floor(longer * WARMUP_SHARE))
+    return (
+        recipe.model_copy(update={"space": {}})
+        .with_values(values)
+        .model_copy(update={"space": space})
+    )
+
+
+def narrowing_findings(before: Space, after: Space) -> list[Finding]:
+    """What the narrowing did to each dimension."""
+    return [
+        Finding("narrowed", "info", f"{key}: {before[key]} became {after[key]}", where=key)
+        for key in after
+        if str(before[key]) != str(after[key])
+    ]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of the best trials, trained over several seeds. Accuracies are in 0..1."""
+
+    number: int
+    values: dict[str, Value]
+    val_accs: list[float] = field(default_factory=list)
+
+    @property
+    def mean(self) -> float:
+        """Mean validation accuracy over the seeds."""
+        return statistics.fmean(self.val_accs)
+
+    @property
+    def sd(self) -> float | None:
+        """Sample standard deviation over the seeds; None for one seed."""
+        return statistics.stdev(self.val_accs) if len(self.val_accs) > 1 else None
+
+    def as_json(self) -> dict[str, Any]:
+        """The candidate in `refine --json`."""
+        return {
+            "number": self.number,
+            "values": self.values,
+            "val_accs": self.val_accs,
+            "mean": self.mean,
+            "sd": self.sd,
+        }
+
+
+def repeat(
+    study: Study,
+    trials: Sequence[Trial],
+    recipe: Recipe,
+    *,
+    seeds: int,
+    workers: int,
+    device: torch.device,
+) -> Iterator[Event]:
+    """Train the best trials again with further seeds; repeats that are finished are not redone."""
+    jobs = [
+        Job(trial.number, recipe.for_trial({**trial.values, "seed": recipe.seed + extra}), folder)
+        for trial in ranked(trials)[:CANDIDATES]
+        for extra, folder in _repeat_folders(study, trial.number, seeds)
+        if study.run(folder.name).summary() is None
+    ]
+    yield from run_jobs(jobs, workers=workers, device=device)
+
+
+def _repeat_folders(study: Study, number: int, seeds: int) -> list[tuple[int, Any]]:
+    trial = study.trial(number).path
+    return [(extra, trial.with_name(f"{trial.name}-seed-{extra}")) for extra in range(1, seeds)]
+
+
+def candidates(study: Study, trials: Sequence[Trial], *, seeds: int) -> list[Candidate]:
+    """The best trials with their repeats, highest mean first; repeats that diverged count as 0."""
+    found = []
+    for trial in ranked(trials)[:CANDIDATES]:
+        summaries = [
+            study.run(folder.name).summary()
+            for _, folder in _repeat_folders(study, trial.number, seeds)
+        ]
+        repeats = [float(s.get("val_acc") or 0.0) for s in summaries if s is not None]
+        found.append(Candidate(trial.number, trial.values, [trial.val_acc, *repeats]))
+    return sorted(found, key=lambda candidate: -candidate.mean)
+
+
+def tied(found: Sequence[Candidate]) -> list[Candidate]:
+    """The first candidate and those that it does not beat by more than two standard errors.
+
+    The spread is pooled over the candidates, since three seeds alone say little about it.
+    """
+    spreads = [candidate.sd for candidate in found if candidate.sd is not None]
+    if not spreads:
+        return list(found[:1])
+    pooled = math.sqrt(statistics.fmean(spread**2 for spread in spreads))
+
+    def error(first: Candidate, second: Candidate) -> float:
+        return pooled * math.sqrt(1 / len(first.val_accs) + 1 / len(second.val_accs))
+
+    best = found[0]
+    return [c for c in found if best.mean - c.mean <= TIE_ERRORS * error(best, c)]
+
+
+def seed_findings(found: Sequence[Candidate]) -> list[Finding]:
+    """The winner over seeds with its spread, or that there is none."""
+    if not found or found[0].sd is None:
+        return []
+    level = tied(found)
+    best = found[0]
+    evidence = (
+        f"trial {best.number}: {best.mean:.4f} ± {best.sd:.4f} over {len(best.val_accs)} seeds"
+    )
+    if len(level) > 1:
+        others = ", ".join(f"trial {c.number} ({c.mean:.4f})" for c in level[1:])
+        return [
+            Finding(
+                "tie",
+                "info",
+                f"{evidence} does not beat {others} by more than {TIE_ERRORS:g} standard errors",
+                "take the cheapest of them; more seeds or more validation images would tell",
+            )
+        ]
+    second = f"; next is trial {found[1].number} with {found[1].mean:.4f}" if found[1:] else ""
+    return [Finding("winner", "ok", evidence + second)]

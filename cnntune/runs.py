@@ -1,0 +1,276 @@
+"""The run folder: what a study and its runs leave on disk, in plain text.
+
+    runs/digits/                 a study
+      study.json  recipe.toml    what was asked
+      study.db                   Optuna's study
+      sanity.json ...            the last result of each step
+      trial-0007/                a run
+        config.json              written first, never changed
+        metrics.csv              append-only, one flushed row an epoch
+        summary.json             written last, by rename: without it the run is not finished
+
+Whole files appear by rename, rows by append and flush, so that a killed process leaves either the
+old file or the new one, and at worst one torn line, which the reader drops.
+"""
+
+import csv
+import fcntl
+import json
+import math
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from cnntune import __version__
+from cnntune.errors import StudyError
+
+FORMAT = 1  # of every JSON document that we write
+LIBRARIES = ("torch", "torchvision", "optuna", "numpy")
+LOCK = "lock"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of `metrics.csv`, in its column order.
+
+    Losses are mean cross-entropy in nats, accuracies in 0..1, and epochs count from 1. `train_loss`
+    and `train_acc` are measured like `val_loss` and `val_acc`, in eval mode and without
+    augmentation, on a fixed part of the training images: the two curves can be compared. `lr` is
+    that of the last step; `grad_norm` is the mean over steps, before clipping.
+    """
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_acc: float
+    val_loss: float
+    val_acc: float
+    grad_norm: float
+    seconds: float
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a loss is NaN or infinite."""
+        return not (math.isfinite(self.train_loss) and math.isfinite(self.val_loss))
+
+
+COLUMNS = tuple(field.name for field in fields(Epoch))
+
+
+def best_epoch(rows: list[Epoch]) -> Epoch | None:
+    """The epoch whose weights are worth keeping: highest validation accuracy, then lowest loss.
+
+    Epochs of a diverged run do not count: what led there is no result.
+    """
+    if not rows or rows[-1].diverged:
+        return None
+    return max(rows, key=lambda row: (row.val_acc, -row.val_loss))
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one training run."""
+
+    path: Path
+
+    @property
+    def metrics(self) -> Path:
+        """The file with a row for each epoch."""
+        return self.path / "metrics.csv"
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Make the folder and write `config.json`; rows of an unfinished attempt make way."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.metrics.unlink(missing_ok=True)
+        write_json(self.path / "config.json", config)
+        with self.metrics.open("w", newline="") as file:
+            csv.writer(file).writerow(COLUMNS)
+
+    def log(self, row: Epoch) -> None:
+        """Append one row and flush it."""
+        with self.metrics.open("a", newline="") as file:
+            csv.writer(file).writerow(astuple(row))
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Write `summary.json`, which marks the run as finished."""
+        write_json(self.path / "summary.json", summary)
+
+    def config(self) -> dict[str, Any]:
+        """The recipe of the run, as nested values; empty where there is none."""
+        return read_json(self.path / "config.json") or {}
+
+    def summary(self) -> dict[str, Any] | None:
+        """What the run came to, or None while it is not finished."""
+        return read_json(self.path / "summary.json")
+
+    def rows(self) -> list[Epoch]:
+        """The epochs so far; a torn last line is dropped."""
+        return read_metrics(self.metrics)
+
+
+def read_metrics(path: Path) -> list[Epoch]:
+    """The rows of a `metrics.csv`.
+
+    A line is whole when a newline ends it and it has a number in every column; others are dropped,
+    since half a number would be a wrong number.
+
+    Raises:
+        StudyError: where the columns are not those of a run of ours.
+    """
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    header, *lines = text.split("\n")[:-1] or [""]
+    if tuple(header.strip().split(",")) != COLUMNS:
+        raise StudyError(f"{path}: must have the columns {','.join(COLUMNS)}")
+    return [row for row in map(_parse_row, lines) if row is not None]
+
+
+def _parse_row(line: str) -> Epoch | None:
+    try:
+        number, *values = (float(cell) for cell in line.strip().split(","))
+        return Epoch(int(number), *values)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+@dataclass(frozen=True)
+class Study:
+    """The folder of a study."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.path.name
+
+    def run(self, label: str) -> Run:
+        """The folder of one run, such as `trial-0007`."""
+        return Run(self.path / label)
+
+    def trial(self, number: int) -> Run:
+        """The folder of trial `number`."""
+        return self.run(f"trial-{number:04d}")
+
+    def write(self, step: str, document: Mapping[str, Any]) -> None:
+        """Keep the last result of a step, such as `lr-sweep`."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.path / f"{step}.json", document)
+
+    def read(self, step: str) -> dict[str, Any] | None:
+        """The last result of a step, or None."""
+        return read_json(self.path / f"{step}.json")
+
+    def record(self, recipe_toml: str, *, device: str, code: Path | None = None) -> None:
+        """Write what was asked into `study.json` and `recipe.toml`; earlier commands are kept."""
+        about = self.read("study") or {"format": FORMAT, "name": self.name, "commands": []}
+        command = {"argv": sys.argv[1:], "at": datetime.now(UTC).isoformat(timespec="seconds")}
+        about["commands"].append(command)
+        about |= {"versions": _versions(), "device": device, "commit": _commit()}
+        if code is not None:
+            about["code"] = str(code)  # where own modules lie, for whoever reruns a trial
+        self.write("study", about)
+        _write_by_rename(self.path / "recipe.toml", recipe_toml)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only writer. The kernel frees the lock when the process ends, however it ends.
+
+        Raises:
+            StudyError: where another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / LOCK).open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise StudyError(
+                    f"{self.path}: another cnntune is at work on this study; wait for it, or use"
+                    " --study NAME for a study of your own"
+                ) from None
+            yield
+
+
+def find_runs(path: Path) -> list[Run]:
+    """All runs at or below `path`, by name; hidden folders and links are left out."""
+    if (path / "metrics.csv").is_file():
+        return [Run(path)]
+    found = []
+    for folder, folders, files in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if "metrics.csv" in files:
+            found.append(Run(Path(folder)))
+    return found
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write strict JSON by rename; NaN and infinity become null."""
+    _write_by_rename(path, json.dumps(finite(document), indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON document, or None where the file is missing.
+
+    Raises:
+        StudyError: where the file holds something else.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise StudyError(f"{path}: is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise StudyError(f"{path}: must hold a JSON object (got {type(document).__name__})")
+    return document
+
+
+def finite(value: Any) -> Any:
+    """`value` with NaN and infinity as None, at any depth."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return value
+
+
+def _write_by_rename(path: Path, text: str) -> None:
+    """The file appears whole or not at all, also after a power cut."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"cnntune": __version__, "python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            versions[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _commit() -> str | None:
+    """The commit of the working directory, where the user's own code usually lies."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    answer = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None

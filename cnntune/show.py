@@ -1,0 +1,236 @@
+"""Everything that is drawn: results on stdout, progress and hints on stderr.
+
+Nothing here computes a verdict. Meaning never rests on colour alone, and a terminal that cannot
+print block characters gets plain ones.
+"""
+
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from cnntune.findings import Finding, Severity
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+PLAIN_BLOCKS = "_.-=+*#@"
+MARKS: dict[Severity, tuple[str, str]] = {
+    "ok": ("ok", "green"),
+    "info": ("info", "cyan"),
+    "warn": ("WARN", "yellow"),
+    "fail": ("FAIL", "bold red"),
+}
+BEST_ROWS = 10  # trials in a result table: the rest is in the run folders
+
+
+class Screen:
+    """Two consoles: what was asked for goes to `out`, what happens meanwhile to `err`."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.out = Console(highlight=False)
+        self.err = Console(stderr=True, highlight=False, quiet=quiet)
+        encoding = (self.out.encoding or "").lower()
+        self.blocks = BLOCKS if encoding.startswith("utf") else PLAIN_BLOCKS
+
+    def say(self, text: str) -> None:
+        """A line of progress or a hint."""
+        self.err.print(text, style="dim", markup=False, soft_wrap=True)
+
+    def title(self, text: str) -> None:
+        """The first line of a result."""
+        self.out.print(text, style="bold", markup=False)
+
+    def text(self, text: str) -> None:
+        """A line of a result."""
+        self.out.print(text, markup=False)
+
+    def findings(self, findings: Iterable[Finding]) -> None:
+        """One row a finding: mark, rule, evidence, and below it what to do."""
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column()
+        for finding in findings:
+            mark, style = MARKS[finding.severity]
+            table.add_row(Text(mark, style), finding.rule, Text(finding.evidence))
+            if finding.advice:
+                table.add_row("", "", Text(f"-> {finding.advice}", "italic"))
+        self.out.print(table)
+
+    def spark(self, values: Sequence[float], *, width: int, low: float, high: float) -> str:
+        """A curve in one line of `width` characters at most; `x` marks NaN and infinity."""
+        step = max(1, math.ceil(len(values) / width))
+        points = [values[start : start + step] for start in range(0, len(values), step)]
+        return "".join(self._block(sum(chunk) / len(chunk), low, high) for chunk in points)
+
+    def _block(self, value: float, low: float, high: float) -> str:
+        if not math.isfinite(value):
+            return "x"
+        share = (value - low) / (high - low) if high > low else 0.0
+        return self.blocks[min(max(int(share * len(self.blocks)), 0), len(self.blocks) - 1)]
+
+    def sweep(self, curves: Sequence[Mapping[str, Any]], picked: float | None) -> None:
+        """One row a learning rate, all losses on one scale, up to a little above the first loss."""
+        table = Table(box=None, pad_edge=False)
+        for heading, justify in (("rate", "right"), ("loss", "left"), ("first", "right")):
+            table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+        table.add_column("last", justify="right")
+        table.add_column("verdict")
+        high = 1.1 * max(c["loss_first"] for c in curves if math.isfinite(c["loss_first"]))
+        width = max(10, min(60, self.out.width - 44))
+        for curve in curves:
+            mark = "  <- picked" if curve["lr"] == picked else ""
+            table.add_row(
+                f"{curve['lr']:.2g}",
+                self.spark(curve["losses"], width=width, low=0.0, high=high),
+                f"{curve['loss_first']:.3f}",
+                f"{curve['loss_last']:.3g}",
+                Text(curve["verdict"] + mark, "bold" if mark else ""),
+            )
+        self.out.print(table)
+
+    def trials(self, rows: Sequence[Mapping[str, Any]], *, rest: int = 0) -> None:
+        """The best trials: number, accuracy, loss, curve of the validation accuracy, values."""
+        self.out.print(self.trial_table(rows))
+        if rest > 0:
+            self.text(f"... and {rest} more, each with its curve in the study's folder")
+
+    def trial_table(self, rows: Sequence[Mapping[str, Any]]) -> Table:
+        """`rows` hold `name`, `status`, `val_acc`, `val_loss`, `accs` and `values`."""
+        table = Table(box=None, pad_edge=False)
+        table.add_column("trial", no_wrap=True)
+        for heading in ("val acc", "val loss"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("curve", no_wrap=True)
+        keys = list(dict.fromkeys(key for row in rows for key in row["values"]))
+        for key in keys:
+            table.add_column(short_name(key, keys), justify="right")
+        for row in rows:
+            acc, loss = row.get("val_acc"), row.get("val_loss")
+            table.add_row(
+                str(row["name"]),
+                row["status"] if acc is None else f"{acc:.4f}",
+                "" if loss is None else f"{loss:.4f}",
+                self.spark(row["accs"], width=12, low=0.0, high=1.0),
+                *(number(row["values"].get(key, "")) for key in keys),
+            )
+        return table
+
+    def diagnoses(self, judged: Sequence[Any]) -> None:
+        """One row a run: label, how sure, its best epoch, and both loss curves on one scale."""
+        table = Table(box=None, pad_edge=False)
+        table.add_column("run", overflow="fold")
+        table.add_column("label", no_wrap=True)
+        for heading in ("sure", "best"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for heading in ("train loss", "val loss"):
+            table.add_column(heading, no_wrap=True)
+        for run in judged:
+            diagnosis, curve = run.diagnosis, run.curve
+            train, val = _numbers(curve.train_loss), _numbers(curve.val_loss)
+            finite = [value for value in train + val if math.isfinite(value)]
+            low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+            table.add_row(
+                str(run.path),
+                diagnosis.label,
+                f"{diagnosis.confidence:.0%}",
+                f"{diagnosis.best_epoch or '-'}/{diagnosis.epochs}",
+                self.spark(train, width=12, low=low, high=high),
+                self.spark(val, width=12, low=low, high=high),
+            )
+        self.out.print(table)
+
+    def diagnosis(self, label: str, run: Any) -> None:
+        """What one run teaches: evidence, then what to change."""
+        self.out.print()
+        self.out.print(Text.assemble((label, "bold"), f": {run.path}"))
+        self.out.print(Text(run.diagnosis.evidence))
+        for line in run.diagnosis.advice:
+            self.out.print(Text(f"-> {line}", "italic"))
+
+
+def _numbers(values: Sequence[float | None]) -> list[float]:
+    return [math.nan if value is None else value for value in values]
+
+
+def short_name(key: str, keys: Sequence[str]) -> str:
+    """The last word of a key, where no other key ends in it."""
+    last = key.rpartition(".")[2]
+    return last if sum(other.rpartition(".")[2] == last for other in keys) == 1 else key
+
+
+def number(value: Any) -> str:
+    """A value of a trial in few characters."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """`8 s`, `3 min` or `2.5 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+class TrialWatch:
+    """What a search shows while it runs: a live table in a terminal, a line a trial without one."""
+
+    def __init__(self, screen: Screen, total: int, done: int, workers: int) -> None:
+        self.screen, self.total, self.workers = screen, total, workers
+        self.done = self.already = done
+        self.running: dict[str, dict[str, Any]] = {}
+        self.finished: list[dict[str, Any]] = []
+        self.start = time.monotonic()
+        live = screen.err.is_terminal and not screen.err.quiet
+        self.live = Live(console=screen.err, transient=True, auto_refresh=False) if live else None
+
+    def __enter__(self) -> "TrialWatch":
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def started(self, name: str, values: Mapping[str, Any]) -> None:
+        """A worker took up the trial."""
+        self.running[name] = {"name": name, "status": "runs", "values": values, "accs": []}
+        self._draw()
+
+    def epoch(self, name: str, val_acc: float) -> None:
+        """The trial finished an epoch."""
+        self.running[name]["accs"].append(val_acc)
+        self._draw()
+
+    def ended(self, name: str, summary: Mapping[str, Any]) -> None:
+        """The trial is over."""
+        row = self.running.pop(name)
+        row |= {"status": summary["status"]}
+        row |= {key: summary[key] for key in ("val_acc", "val_loss") if key in summary}
+        self.finished.append(row)
+        self.done += 1
+        self._draw()
+        if not self.live:
+            result = f"val acc {row['val_acc']:.4f}" if "val_acc" in row else row["status"]
+            values = " ".join(
+                f"{k.rpartition('.')[2]}={number(v)}" for k, v in row["values"].items()
+            )
+            self.screen.say(f"{self._progress()}  {name}  {result}  {values}")
+
+    def _progress(self) -> str:
+        here = self.done - self.already
+        left = self.total - self.done
+        elapsed = time.monotonic() - self.start
+        eta = f", about {duration(elapsed / here * left)} left" if here and left > 0 else ""
+        return f"{self.done}/{self.total} after {duration(elapsed)}{eta}"
+
+    def _draw(self) -> None:
+        if not self.live:
+            return
+        best = sorted(self.finished, key=lambda row: -(row.get("val_acc") or 0.0))[:5]
+        parts: list[RenderableType] = [self.screen.trial_table([*best, *self.running.values()])]
+        self.live.update(Group(Text(self._progress(), "bold"), *parts), refresh=True)

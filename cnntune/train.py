@@ -1,0 +1,192 @@
+"""The training loop: `for epoch in train(recipe, data, device)`."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cnntune.augment import augment
+from cnntune.build import Loss, build_loss, build_model
+from cnntune.data import Data
+from cnntune.errors import UserCodeError
+from cnntune.evaluate import evaluate
+from cnntune.recipe import Recipe, TrainSection
+from cnntune.runs import Epoch
+from cnntune.schedule import rate_factor
+from cnntune.seeds import derive_seed
+
+CLEAN_IMAGES = 1000  # training images measured each epoch like validation images: 1.6 points of
+# standard error at worst, and the cost of a forward pass
+CHECK_STEPS = 50  # between looks at the loss: each look waits for the device
+
+
+def train(
+    recipe: Recipe, data: Data, device: torch.device, *, model: nn.Module | None = None
+) -> Iterator[Epoch]:
+    """Train as the recipe says and yield a row after each epoch.
+
+    `model` is trained in place; left out, the recipe's model is built from its seed. A NaN or
+    infinite loss yields one row that says so, and ends the run. On the CPU the same recipe, seed
+    and number of threads give the same rows, bit for bit: each epoch draws its order, augmentation
+    and dropout from (seed, epoch) alone.
+
+    Raises:
+        UserCodeError: where the model has nothing to train or gives no logits `[N, classes]`.
+    """
+    model = build_model(recipe, data) if model is None else model
+    learner = Learner.of(recipe, model, device)
+    clean = clean_indices(len(data.train), recipe.data.seed)
+    check_logits(learner.model, data)
+    for number in range(1, recipe.train.epochs + 1):
+        start = time.perf_counter()
+        grad_norm = _train_epoch(learner, recipe, data, number)
+        scores = (math.nan,) * 4
+        if math.isfinite(grad_norm):
+            on_train = evaluate(learner.model, data.train, clean)
+            on_val = evaluate(learner.model, data.val)
+            scores = (on_train.loss, on_train.acc, on_val.loss, on_val.acc)
+        row = Epoch(number, learner.lr, *scores, grad_norm, time.perf_counter() - start)
+        yield row
+        if row.diverged:
+            return
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A network together with what changes it."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    loss: Loss
+    settings: TrainSection
+    device: torch.device
+
+    @classmethod
+    def of(cls, recipe: Recipe, model: nn.Module, device: torch.device) -> "Learner":
+        """The recipe's optimizer and loss around `model`, which moves to `device`.
+
+        Raises:
+            UserCodeError: where no parameter asks for a gradient.
+        """
+        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = build_optimizer(model, recipe.train)
+        return cls(model, optimizer, build_loss(recipe), recipe.train, device)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def set_lr(self, lr: float) -> None:
+        """Set the learning rate of the next steps."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def step(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Forward, backward, clip, update.
+
+        Returns the loss and the norm of the gradient before clipping, as scalars on the device.
+        """
+        dtype = autocast_dtype(self.settings, self.device)
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+            loss = self.loss(self.model(inputs), labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        weights = [p for p in self.model.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
+        if self.settings.grad_clip:
+            nn.utils.clip_grads_with_norm_(weights, self.settings.grad_clip, norm)
+        self.optimizer.step()
+        return loss.detach(), norm
+
+
+def _train_epoch(learner: Learner, recipe: Recipe, data: Data, number: int) -> float:
+    """One pass over the training part.
+
+    Returns the mean norm of the gradient; NaN as soon as the loss is seen to be NaN or infinite.
+    """
+    settings = recipe.train
+    steps = steps_per_epoch(len(data.train), settings.batch_size)
+    warmup_steps = round(settings.warmup_epochs * steps)
+    generator = torch.Generator().manual_seed(derive_seed(recipe.seed, "epoch", number))
+    order = torch.randperm(len(data.train), generator=generator)[: steps * settings.batch_size]
+    norm_sum = torch.zeros((), device=learner.device)
+    learner.model.train()
+    with seeded(recipe.seed, "dropout", number, device=learner.device):
+        for step, (inputs, labels) in enumerate(data.train.batches(order, settings.batch_size)):
+            done = (number - 1) * steps + step
+            factor = rate_factor(settings.schedule, done, settings.epochs * steps, warmup_steps)
+            learner.set_lr(settings.lr * factor)
+            inputs = augment(inputs, recipe.augment, generator)
+            loss, norm = learner.step(inputs, labels)
+            norm_sum += norm
+            look = step == steps - 1 or step % CHECK_STEPS == 0
+            if look and not math.isfinite(float(loss)):
+                return math.nan
+    return float(norm_sum) / steps
+
+
+@contextmanager
+def seeded(*parts: int | str, device: torch.device) -> Iterator[None]:
+    """Seed torch's own generators for a while, as dropout draws from them, and put them back."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(derive_seed(*parts))
+        yield
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Full batches only: the last images of a shuffled epoch wait for the next one."""
+    return max(1, images // batch_size)
+
+
+def build_optimizer(model: nn.Module, settings: TrainSection) -> torch.optim.Optimizer:
+    """The recipe's optimizer; norms and biases (one-dimensional) are not decayed.
+
+    Raises:
+        UserCodeError: where no parameter asks for a gradient.
+    """
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    if not trainable:
+        raise UserCodeError("model: has no trainable parameters")
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=settings.lr)
+    return torch.optim.AdamW(groups, lr=settings.lr)
+
+
+def clean_indices(images: int, seed: int) -> Tensor:
+    """The fixed training images that every epoch is measured on, int64 `[at most 1000]`."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "clean"))
+    return torch.randperm(images, generator=generator)[:CLEAN_IMAGES]
+
+
+def autocast_dtype(settings: TrainSection, device: torch.device) -> torch.dtype | None:
+    """What mixed precision computes in; None computes everything in float32."""
+    if settings.precision == "bfloat16":
+        return torch.bfloat16
+    gpu = settings.precision == "auto" and device.type == "cuda"
+    return torch.bfloat16 if gpu and torch.cuda.is_bf16_supported() else None
+
+
+@torch.no_grad()
+def check_logits(model: nn.Module, data: Data) -> None:
+    """Two images through the network, before hours are spent on it."""
+    inputs, _ = next(data.train.batches(torch.arange(min(2, len(data.train))), 2))
+    model.eval()
+    logits = model(inputs)
+    expected = (len(inputs), len(data.classes))
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != expected:
+        raise UserCodeError(
+            f"model: must give logits of shape {expected}, (images, classes) (got {shape})"
+        )

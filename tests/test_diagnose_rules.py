@@ -1,0 +1,490 @@
+"""The labels of `diagnose`, each on a small curve drawn by hand, and the traps of real logs."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnntune.curves import Curve, Values, noise, rolling_median, slope, tail_median
+from cnntune.diagnose import diagnose
+
+NAN = float("nan")
+
+
+def run(
+    train_loss: Values = (),
+    val_loss: Values = (),
+    train_acc: Values = (),
+    val_acc: Values = (),
+    lr: Values = (),
+) -> Curve:
+    """A curve with epochs counted from 1."""
+    lists = [list(values) for values in (train_loss, val_loss, train_acc, val_acc, lr)]
+    return Curve([float(epoch + 1) for epoch in range(max(map(len, lists)))], *lists)
+
+
+def every(function: Callable[[int], float], epochs: int) -> list[float]:
+    return [function(epoch) for epoch in range(epochs)]
+
+
+def decay(start: float, end: float, rate: float, epochs: int) -> list[float]:
+    """An exponential fall from `start` towards `end`."""
+    return every(lambda epoch: end + (start - end) * math.exp(-rate * epoch), epochs)
+
+
+OVERFITTING = run(
+    train_loss=[2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.09, 0.06, 0.04],
+    val_loss=[2.0, 1.5, 1.2, 1.05, 1.0, 1.04, 1.1, 1.2, 1.3, 1.42, 1.55, 1.7],
+    train_acc=[0.3, 0.5, 0.65, 0.75, 0.82, 0.88, 0.92, 0.94, 0.96, 0.97, 0.98, 0.99],
+    val_acc=[0.3, 0.48, 0.58, 0.62, 0.65, 0.65, 0.64, 0.63, 0.62, 0.61, 0.61, 0.6],
+)
+STUCK = run(
+    train_loss=[2.306, 2.304, 2.303, 2.303, 2.302, 2.303, 2.303, 2.302],
+    val_loss=[2.304, 2.303, 2.304, 2.303, 2.303, 2.304, 2.303, 2.303],
+    val_acc=[0.1, 0.11, 0.1, 0.1, 0.09, 0.1, 0.1, 0.1],
+)
+IMPROVING = run(
+    train_loss=[2.2, 2.0, 1.8, 1.62, 1.45, 1.3, 1.16, 1.03, 0.9, 0.8],
+    val_loss=[2.25, 2.05, 1.86, 1.7, 1.55, 1.41, 1.28, 1.16, 1.06, 0.97],
+    train_acc=[0.2, 0.28, 0.35, 0.41, 0.47, 0.52, 0.57, 0.62, 0.67, 0.71],
+    val_acc=[0.18, 0.26, 0.33, 0.39, 0.44, 0.49, 0.54, 0.58, 0.62, 0.65],
+)
+CONVERGED = run(
+    train_loss=decay(2.3, 0.2, 0.6, 30),
+    val_loss=decay(2.3, 0.3, 0.6, 30),
+    train_acc=every(lambda epoch: 0.95 - 0.85 * math.exp(-0.6 * epoch), 30),
+    val_acc=every(lambda epoch: 0.92 - 0.82 * math.exp(-0.6 * epoch), 30),
+)
+EXPLODED = run(
+    train_loss=[2.3, 1.9, 1.7, 1.6, 2.9, 4.8, 6.5, 7.0],
+    val_loss=[2.2, 1.9, 1.7, 1.7, 3.1, 4.9, 6.6, 7.2],
+    val_acc=[0.2, 0.3, 0.38, 0.4, 0.2, 0.12, 0.1, 0.1],
+)
+LABELLED = {
+    "overfitting": OVERFITTING,
+    "underfitting": STUCK,
+    "still-improving": IMPROVING,
+    "converged": CONVERGED,
+    "unstable": EXPLODED,
+}
+
+
+@pytest.mark.parametrize("label", LABELLED)
+def test_each_label_has_its_textbook_curve(label: str) -> None:
+    found = diagnose(LABELLED[label])
+    assert found.label == label
+    assert found.confidence >= 0.6
+    assert found.advice
+    assert found.epochs == len(LABELLED[label].epochs)
+
+
+def test_the_evidence_names_the_numbers_that_decided() -> None:
+    found = diagnose(OVERFITTING)
+    # the median of the last three val losses is 1.55; a rolling median of three puts the turn at
+    # epoch 6, one after the raw minimum
+    assert found.best_epoch == 5
+    assert "val loss rose from 1.04 (epoch 6) to 1.55" in found.evidence
+    assert "train loss fell from 0.35 to 0.04" in found.evidence
+
+
+# Invariances
+
+
+def scaled(curve: Curve) -> Curve:
+    def ten(values: Values) -> Values:
+        return [None if value is None else 10 * value for value in values]
+
+    return replace(curve, train_loss=ten(curve.train_loss), val_loss=ten(curve.val_loss))
+
+
+def doubled(curve: Curve) -> Curve:
+    def twice(values: Values) -> Values:
+        return [value for value in values for _ in range(2)]
+
+    names = ("train_loss", "val_loss", "train_acc", "val_acc", "lr")
+    epochs = [1.0 + place for place in range(2 * len(curve.epochs))]
+    return Curve(epochs, *(twice(getattr(curve, name)) for name in names))
+
+
+def without_accuracy(curve: Curve) -> Curve:
+    return replace(curve, train_acc=[], val_acc=[])
+
+
+@pytest.mark.parametrize("change", [scaled, doubled, without_accuracy])
+@pytest.mark.parametrize("label", LABELLED)
+def test_the_label_outlives(label: str, change: Callable[[Curve], Curve]) -> None:
+    assert diagnose(change(LABELLED[label])).label == label
+
+
+@pytest.mark.parametrize("label", LABELLED)
+def test_a_row_of_nan_at_the_end_makes_any_run_unstable(label: str) -> None:
+    curve = LABELLED[label]
+    names = ("train_loss", "val_loss", "train_acc", "val_acc")
+    ended = replace(
+        curve,
+        epochs=[*curve.epochs, 99.0],
+        **{name: [*getattr(curve, name), NAN] for name in names if getattr(curve, name)},
+    )
+    found = diagnose(ended)
+    assert (found.label, found.severity) == ("unstable", "fail")
+    assert f"after epoch {len(curve.epochs)}" in found.evidence
+
+
+def test_a_log_that_holds_every_row_twice_is_as_short_as_it_was() -> None:
+    short = run([2.2, 1.7, 1.3, 1.0], [2.1, 1.7, 1.4, 1.15])
+    once, twice = diagnose(short), diagnose(doubled(short))
+    assert (twice.label, twice.confidence, twice.evidence) == (
+        once.label,
+        once.confidence,
+        once.evidence,
+    )
+
+
+# Unstable
+
+
+def test_a_loss_that_is_never_a_number_has_diverged() -> None:
+    found = diagnose(run([NAN] * 4, [NAN] * 4, [0.1] * 4, [0.1] * 4))
+    assert found.label == "unstable"
+
+
+def test_losses_that_were_never_logged_as_numbers_leave_accuracy_to_judge() -> None:
+    rising = [0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
+    assert diagnose(run([NAN] * 6, [NAN] * 6, rising, rising)).label == "still-improving"
+
+
+def test_two_epochs_suffice_to_see_a_divergence() -> None:
+    assert diagnose(run([2.3, NAN], [2.3, NAN])).label == "unstable"
+
+
+def test_a_spike_that_recovers_is_no_instability() -> None:
+    spiky = list(CONVERGED.train_loss)
+    spiky[8], spiky[15] = 9.0, NAN
+    assert diagnose(replace(CONVERGED, train_loss=spiky)).label == "converged"
+
+
+def test_a_train_loss_that_swings_is_unstable() -> None:
+    swings = [2.3, 1.2, 2.1, 1.0, 2.2, 1.1, 2.0, 1.2, 2.1, 1.0, 2.2, 1.1]
+    found = diagnose(run(swings, [value + 0.1 for value in swings]))
+    assert found.label == "unstable"
+    assert "up and down" in found.evidence
+
+
+def test_a_val_loss_that_explodes_while_train_learns_is_not_unstable() -> None:
+    assert diagnose(run(decay(2.3, 0.02, 0.4, 12), decay(1.5, 9.0, 0.4, 12))).label == "overfitting"
+
+
+def test_a_val_loss_alone_that_ends_above_its_start_is_unstable() -> None:
+    assert diagnose(run(val_loss=[0.7, 0.6, 0.6, 0.9, 1.6, 2.5, 3.0])).label == "unstable"
+
+
+def test_a_val_loss_that_is_never_a_number_is_left_out() -> None:
+    found = diagnose(run(CONVERGED.train_loss, [NAN] * 30))
+    assert found.label == "converged"
+    assert {"no-validation", "val-not-finite"} <= set(found.flags)
+
+
+def test_oscillation_by_a_cyclic_rate_that_ends_at_its_best_converged() -> None:
+    def cycle(epoch: int) -> float:
+        return 0.5 + 1.8 * math.exp(-0.15 * epoch) * (1.2 + math.cos(1.3 * epoch)) / 2.2
+
+    val = [*every(cycle, 60), *[0.5] * 20]
+    train = [*every(lambda epoch: 0.95 * cycle(epoch), 60), *[0.475] * 20]
+    assert diagnose(run(train, val)).label == "converged"
+
+
+# Underfitting
+
+
+@pytest.mark.parametrize("classes", [2, 4, 10])
+def test_a_loss_at_chance_level_is_underfitting(classes: int) -> None:
+    chance = math.log(classes)
+    wiggle = [0.004, -0.003, 0.002, -0.004, 0.003, -0.002, 0.001, -0.001]
+    losses = [chance * (1 + part) for part in wiggle]
+    assert diagnose(run([chance * 1.02, *losses], [chance, *losses])).label == "underfitting"
+
+
+def test_a_last_percent_at_chance_level_is_no_improvement() -> None:
+    train = [2.33, 2.325, 2.32, 2.318, 2.316, 2.314, 2.312, 2.31]
+    assert diagnose(run(train, train)).label == "underfitting"
+
+
+def test_a_slow_but_steady_fall_is_not_underfitting() -> None:
+    train = [2.3, 2.28, 2.26, 2.24, 2.22, 2.2, 2.18, 2.16, 2.14, 2.12]
+    assert diagnose(run(train, train)).label == "still-improving"
+
+
+def test_a_fifth_of_the_loss_is_learned() -> None:
+    train = [1.42, 1.25, 1.18, 1.15, 1.14, 1.15, 1.14, 1.15, 1.14, 1.15]
+    assert diagnose(run(train, val_acc=[0.5, 0.6, *[0.65] * 8])).label == "converged"
+
+
+def test_a_fine_tuned_network_that_starts_good_is_not_underfitting() -> None:
+    flat_train, flat_val = (
+        [0.29, 0.28, 0.28, 0.27, 0.28, 0.27],
+        [0.15, 0.15, 0.15, 0.14, 0.15, 0.15],
+    )
+    accuracy = [0.88, 0.88, 0.88, 0.88, 0.88, 0.88]
+    assert diagnose(run(flat_train, flat_val, val_acc=accuracy)).label == "converged"
+    low = [0.38, 0.38, 0.38, 0.38, 0.38, 0.38]
+    assert diagnose(run(flat_train, flat_val, val_acc=low)).label == "underfitting"
+
+
+def test_only_a_reference_tells_underfitting_from_a_plateau() -> None:
+    weak = run(decay(2.3, 1.5, 0.8, 20), decay(2.3, 1.52, 0.8, 20))
+    assert diagnose(weak).label == "converged"
+    found = diagnose(weak, reference=CONVERGED)
+    assert found.label == "underfitting"
+    assert "1.52" in found.evidence
+    assert "0.3" in found.evidence
+    assert diagnose(CONVERGED, reference=weak).label == "converged"
+    assert diagnose(CONVERGED, reference=CONVERGED).label == "converged"
+
+
+# Still improving
+
+
+def test_three_lucky_epochs_are_no_trend() -> None:
+    val = [0.8, 0.6, 0.5, 0.44, 0.4, 0.38, 0.41, 0.4, 0.39]
+    assert diagnose(run([value - 0.02 for value in val], val)).label == "converged"
+
+
+# Overfitting
+
+
+def test_near_zero_losses_may_multiply_without_overfitting() -> None:
+    train = [0.9, 0.2, 0.05, 0.02, 0.01, 0.006, 0.004, 0.003, 0.002, 0.002]
+    val = [0.2, 0.02, 0.004, 0.001, 0.0005, 0.0008, 0.001, 0.002, 0.003, 0.004]
+    assert diagnose(run(train, val)).label == "converged"
+
+
+def test_val_below_train_is_augmentation_and_not_overfitting() -> None:
+    train = [2.2, 1.6, 1.3, 1.2, 1.1, 1.05, 1.0, 0.97, 0.93, 0.9, 0.88, 0.86]
+    val = [1.5, 0.9, 0.6, 0.5, 0.48, 0.5, 0.52, 0.53, 0.54, 0.55, 0.55, 0.56]
+    found = diagnose(run(train, val))
+    assert found.label == "converged"
+    assert "val-better-than-train" in found.flags
+
+
+def test_val_that_rises_with_train_is_not_overfitting() -> None:
+    train = [1.0, 0.5, 0.4, 0.35, 0.34, 0.34, 0.34, 0.34, 0.34, 0.34, 0.34, 0.34]
+    val = [1.1, 0.6, 0.5, 0.45, 0.44, 0.45, 0.46, 0.47, 0.48, 0.49, 0.5, 0.5]
+    assert diagnose(run(train, val)).label == "converged"
+
+
+def test_one_bad_last_row_is_no_overfitting() -> None:
+    train = decay(2.3, 0.2, 0.5, 20)
+    val = [*decay(2.3, 0.3, 0.5, 19), 0.9]
+    assert diagnose(run(train, val)).label == "converged"
+
+
+def test_an_evaluation_after_the_last_training_is_left_out() -> None:
+    train = [1.0, 0.8, 0.62, 0.5]
+    val = [1.0, 0.82, 0.66, 0.55, 0.3]
+    assert diagnose(run(train, val)).evidence.startswith("val loss fell to 0.55")
+
+
+def test_val_loss_that_rises_while_val_accuracy_holds_is_mild() -> None:
+    found = diagnose(replace(OVERFITTING, val_acc=decay(0.3, 0.65, 2.0, 12)))
+    assert (found.label, found.severity, found.also) == ("overfitting", "info", ["converged"])
+    assert "over-confident" in found.flags
+    assert any("labels" in line for line in found.advice)
+
+
+def test_a_large_accuracy_gap_is_overfitting_even_if_val_loss_never_rises() -> None:
+    train_acc, val_acc = [0.3, 0.7, *[0.99] * 10], [0.3, 0.5, *[0.55] * 10]
+    train, val = [3.0, 2.0, *[1.6] * 10], [3.0, 2.4, *[2.1] * 10]  # an L2 term keeps losses up
+    found = diagnose(run(train, val, train_acc, val_acc))
+    assert found.label == "overfitting"
+    assert "44 points" in found.evidence
+
+
+def test_a_high_floor_under_the_val_loss_is_no_gap_when_accuracy_is_high() -> None:
+    # cross-entropy of soft-maxed outputs: ln(1 + (K-1)/e) = 0.905 for K = 5 at 100 % accuracy
+    train, accuracy = decay(1.6, 0.02, 0.5, 20), every(lambda e: 0.97 - 0.7 * math.exp(-e), 20)
+    val = [0.905 + 1 - value for value in accuracy]
+    assert diagnose(run(train, val, val_acc=accuracy)).label == "converged"
+    assert diagnose(run(train, val)).label == "overfitting"  # nothing tells without accuracy
+
+
+def test_a_wide_loss_gap_with_val_at_rest_is_overfitting() -> None:
+    assert diagnose(run(decay(2.0, 0.05, 0.5, 20), decay(2.0, 0.9, 1.0, 20))).label == "overfitting"
+
+
+def test_the_noise_of_a_small_val_set_is_no_overfitting() -> None:
+    train = decay(0.7, 0.1, 0.3, 16)
+    val = [0.7, 0.5, 0.42, 0.3, 0.22, 0.36, 0.2, 0.38, 0.24, 0.34, 0.2, 0.36, 0.22, 0.35, 0.21, 0.3]
+    found = diagnose(run(train, val))
+    assert found.label == "converged"
+    assert "noisy-val" in found.flags
+
+
+def test_a_hump_that_a_lower_rate_removed_is_no_overfitting() -> None:
+    train = [*decay(2.0, 0.5, 0.3, 20), *decay(0.4, 0.2, 1.0, 20)]
+    hump = [0.9 + 0.02 * (epoch - 10) for epoch in range(10, 20)]
+    val = [*decay(2.0, 0.85, 0.5, 10), *hump, *decay(0.7, 0.5, 1.0, 20)]
+    assert diagnose(run(train, val)).label == "converged"
+
+
+def test_val_that_only_ever_got_worse_asks_for_a_look_at_the_split() -> None:
+    found = diagnose(run(decay(1.1, 0.05, 0.3, 20), decay(1.5, 6.0, 0.3, 20)))
+    assert found.label == "overfitting"
+    assert found.best_epoch == 1
+    assert "best-at-start" in found.flags
+    assert found.advice[0].startswith("check that train and val")
+
+
+def test_without_a_train_curve_nothing_is_called_overfitting() -> None:
+    found = diagnose(run(val_loss=[1.0, 0.6, 0.5, 0.52, 0.56, 0.62, 0.7, 0.78, 0.85]))
+    assert (found.label, found.severity) == ("converged", "warn")
+    assert "overfitting" in found.also
+    assert "no-train-curve" in found.flags
+
+
+# Accuracy only, train only, few points
+
+
+def test_error_rates_stand_in_for_losses_that_are_missing() -> None:
+    rising = [0.3, 0.38, 0.46, 0.54, 0.61, 0.68, 0.74, 0.8]
+    flat = [0.3, 0.8, *[0.95] * 10]
+    fallen = [0.3, 0.6, 0.7, 0.72, 0.7, 0.68, 0.66, 0.65, 0.64, 0.63, 0.62, 0.61]
+    assert diagnose(run(val_acc=rising)).label == "still-improving"
+    assert diagnose(run(val_acc=flat)).label == "converged"
+    found = diagnose(run(decay(2.0, 0.05, 0.5, 12), val_acc=fallen))
+    assert (found.label, found.best_epoch) == ("overfitting", 4)
+    assert found.evidence.startswith("val error rose")
+
+
+def test_a_train_curve_alone_is_judged_with_a_flag() -> None:
+    found = diagnose(run([2.3, 2.0, 1.7, 1.45, 1.2, 1.0]))
+    assert found.label == "still-improving"
+    assert "no-validation" in found.flags
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 2])
+def test_fewer_than_three_points_are_too_short(epochs: int) -> None:
+    found = diagnose(run([2.3, 1.9][:epochs], [2.3, 2.0][:epochs]))
+    assert found.label == "too-short"
+    assert found.best_epoch is None
+    assert f"{epochs} usable points" in found.evidence
+
+
+def test_a_curve_of_none_is_too_short() -> None:
+    nothing = [None] * 8
+    assert diagnose(run(nothing, nothing, nothing, nothing)).label == "too-short"
+
+
+@pytest.mark.parametrize("epochs", [3, 4])
+def test_a_handful_of_epochs_gets_modest_confidence(epochs: int) -> None:
+    found = diagnose(run([2.2, 1.7, 1.3, 1.0][:epochs], [2.1, 1.7, 1.4, 1.15][:epochs]))
+    assert found.label == "still-improving"
+    assert found.confidence <= 0.5
+    assert "few-points" in found.flags
+
+
+def test_gaps_in_a_column_drop_the_cell_and_not_the_row() -> None:
+    sparse = [value if epoch % 5 == 4 else None for epoch, value in enumerate(OVERFITTING.val_acc)]
+    holes = list(OVERFITTING.val_loss)
+    holes[1] = holes[7] = None
+    assert diagnose(replace(OVERFITTING, val_loss=holes, val_acc=sparse)).label == "overfitting"
+
+
+# Advice
+
+
+def test_advice_names_the_key_its_value_and_the_next_one() -> None:
+    known = {"train.weight_decay": 1e-4, "augment.crop": 4, "model.dropout": 0.0, "model.width": 32}
+    advice = diagnose(OVERFITTING, settings=known).advice
+    assert advice == [
+        "raise train.weight_decay from 0.0001 towards 0.001",
+        "set model.dropout to 0.2 (now 0)",
+        "collect more training images",
+        "lower model.width from 32 towards 16",
+        "keep the weights of epoch 5",
+    ]
+
+
+def test_advice_for_divergence_lowers_the_rate_first() -> None:
+    known = {"train.lr": 0.5, "train.warmup_epochs": 0.0, "train.grad_clip": 1.0}
+    advice = diagnose(EXPLODED, settings=known).advice
+    assert advice[:2] == [
+        "lower train.lr from 0.5 towards 0.05",
+        "set train.warmup_epochs to 1 (now 0)",
+    ]
+    assert not any("grad_clip" in line for line in advice)
+
+
+def test_advice_without_settings_is_general() -> None:
+    advice = diagnose(OVERFITTING).advice
+    assert advice[0] == "augment the training images: random crops, flips, colour"
+    assert not any("." in line for line in advice)
+
+
+def test_a_run_that_still_improves_gets_more_epochs_or_those_it_was_promised() -> None:
+    assert diagnose(IMPROVING, settings={"train.epochs": 10}).advice == [
+        "raise train.epochs from 10 towards 20"
+    ]
+    found = diagnose(IMPROVING, planned_epochs=30, settings={"train.epochs": 30})
+    assert found.advice == ["let the run finish its 30 epochs"]
+    assert "stopped-early" in found.flags
+    assert "stopped-early" not in diagnose(IMPROVING, planned_epochs=10).flags
+
+
+def test_a_run_at_rest_for_its_second_half_was_too_long() -> None:
+    known = {"train.schedule": "constant", "train.epochs": 30}
+    found = diagnose(CONVERGED, settings=known)
+    assert found.advice == [
+        "set train.schedule to cosine (now constant)",
+        "lower train.epochs from 30 towards 15",
+    ]
+    assert "saturated-early" in found.flags
+
+
+def test_a_schedule_that_ran_out_is_flagged() -> None:
+    rates = every(lambda epoch: 0.05 * (1 - epoch / 10) ** 2, 10)
+    assert "schedule-ended" in diagnose(replace(IMPROVING, lr=rates)).flags
+    assert "schedule-ended" not in diagnose(replace(IMPROVING, lr=[0.05] * 10)).flags
+
+
+def test_advice_fits_the_terminal() -> None:
+    for curve in LABELLED.values():
+        for line in diagnose(curve).advice:
+            assert len(line) <= 96
+            assert line[0].islower()
+
+
+# Arithmetic
+
+
+def test_robust_numbers_by_hand() -> None:
+    assert tail_median([9, 1, 5, 2, 4], 0.6) == 4
+    assert rolling_median([5, 1, 3, 9, 2], 3) == [5, 3, 3, 3, 3]
+    assert noise([0, 1, 1, 3, 0]) == 2  # steps 1, 2, 3; the step of zero is left out
+    assert noise([4, 4, 4]) == 0
+    assert slope([0, 1, 2, 90]) == pytest.approx((1 + 30) / 2)  # 1, 1, 1, 30, 44.5, 88
+    assert slope([7]) == 0
+
+
+Row = tuple[float | None, ...]
+numbers = st.one_of(st.none(), st.floats(), st.floats(0, 3), st.sampled_from([0.0, NAN, math.inf]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(*[numbers] * 5), max_size=14),
+    st.lists(st.tuples(*[numbers] * 5), max_size=14),
+    st.integers(1, 40),
+)
+def test_no_curve_raises(rows: list[Row], other: list[Row], planned: int) -> None:
+    def of(table: list[Row]) -> Curve:
+        return Curve([float(x) for x in range(len(table))], *map(list, zip(*table, strict=True)))
+
+    reference = of(other) if other else None
+    found = diagnose(of(rows) if rows else run(), reference=reference, planned_epochs=planned)
+    assert found.label in {*LABELLED, "too-short"}
+    assert 0 <= found.confidence <= 1
+    assert found.evidence
+    assert found.advice
