@@ -27,7 +27,7 @@ def flip(inputs: Tensor, generator: torch.Generator) -> Tensor:
 
 def crop(inputs: Tensor, padding: int, generator: torch.Generator) -> Tensor:
     """Shift each image by up to `padding` pixels in both directions: pad, then crop back."""
-    count, channels, height, width = inputs.shape
+    count, _, height, width = inputs.shape
     padded = F.pad(inputs, [padding] * 4)
     offsets = torch.randint(2 * padding + 1, (2, count), generator=generator).to(inputs.device)
     rows = offsets[0].view(-1, 1) + torch.arange(height, device=inputs.device)

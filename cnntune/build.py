@@ -1,4 +1,4 @@
-"""From the names in a recipe to the functions that they mean: built in, torchvision's, or own code."""
+"""From the names in a recipe to what they mean: built in, torchvision's, or own code."""
 
 import functools
 import importlib

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from cnntune import __version__
-from cnntune.errors import CnntuneError, RecipeError, StudyError
+from cnntune.errors import CnntuneError, StudyError
 from cnntune.findings import Finding, failed
 from cnntune.runs import FORMAT, Study, finite
 from cnntune.show import BEST_ROWS, Screen, TrialWatch
@@ -307,10 +307,9 @@ def refine(
     command = Command.begin("refine", json=json, quiet=quiet)
     found = find_study(study, runs)
 
-    from cnntune import build
+    from cnntune import build, search
     from cnntune import device as devices
     from cnntune import refine as step
-    from cnntune import search
     from cnntune import trials as trials_room
 
     with found.lock():
@@ -624,8 +623,7 @@ def main() -> NoReturn:
 
 def _error_document(error: CnntuneError) -> dict[str, Any]:
     """What `--json` prints where a command could not run."""
-    known = {command.name or command.callback.__name__ for command in app.registered_commands}
-    command = next((word for word in sys.argv[1:] if word in known), "")
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     return {
         "format": FORMAT,
         "command": command,

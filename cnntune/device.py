@@ -15,8 +15,8 @@ SMALL_BATCH_PIXELS = 2**15  # 32 images of 32x32: below, two threads gain at mos
 def resolve(name: str) -> torch.device:
     """`auto`, `cpu`, `cuda`, `cuda:1` or `mps` as a device that is really there.
 
-    `auto` is the first of cuda, mps and cpu that works. A device asked for by name is never replaced
-    by another.
+    `auto` is the first of cuda, mps and cpu that works. A device asked for by name is never
+    replaced by another.
 
     Raises:
         DeviceError: for an unknown name, and for a device that this machine lacks.

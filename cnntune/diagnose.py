@@ -37,7 +37,7 @@ FEW_POINTS = 5  # below: confidence at most one half
 
 GAVE_BACK = 0.5  # of the fall of the train loss, lost again by the end
 BLOW_UP = 0.1  # of the first train loss: a smaller rise is noise
-OSCILLATION = 0.25  # of the train range after the first quarter, by the median step
+OSCILLATION = 0.25  # of the train range, by the median step after the first quarter
 OSCILLATION_STEPS = 6  # at least
 
 SLOW = 0.1  # of the first train loss; labelled runs that learned something fell by 15% and more
@@ -134,9 +134,11 @@ def blew_up(shape: Shape) -> Verdict | None:
 def oscillates(shape: Shape) -> Verdict | None:
     """A train loss that jumps up and down by a good part of its range overshoots its valley."""
     settled = shape.train.values[len(shape.train) // 4 :]
-    size, span = noise(settled), max(settled, default=0.0) - min(settled, default=0.0)
-    if len(steps(settled)) < OSCILLATION_STEPS or size <= OSCILLATION * span:
-        return None  # six steps of a quarter of the range cannot all go one way
+    if len(steps(settled)) < OSCILLATION_STEPS:
+        return None
+    size, span = noise(settled), max(shape.train.values) - min(shape.train.values)
+    if size <= OSCILLATION * span:
+        return None  # past here, six such steps cannot all go one way
     if size <= BLOW_UP * abs(settled[0]):
         return None
     text = f"{shape.train_name} jumps up and down by {size:.3g} an epoch, of a range of {span:.3g}"

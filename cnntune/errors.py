@@ -1,11 +1,11 @@
 """What can go wrong, as seen by the person at the terminal.
 
-    CnntuneError              one line a problem, exit code 2
-    ├── RecipeError           a recipe, a --set or an option that cannot be used
-    ├── DataError             images, labels or logs that cannot be read
-    ├── DeviceError           a device or an installation that is not there
-    ├── StudyError            a study folder in the wrong state
-    └── UserCodeError         an exception inside the user's own model, data or loss
+CnntuneError              one line a problem, exit code 2
+├── RecipeError           a recipe, a --set or an option that cannot be used
+├── DataError             images, labels or logs that cannot be read
+├── DeviceError           a device or an installation that is not there
+├── StudyError            a study folder in the wrong state
+└── UserCodeError         an exception inside the user's own model, data or loss
 """
 
 from collections.abc import Iterable

@@ -44,7 +44,7 @@ class JudgedRun:
         }
 
     def finding(self) -> Finding:
-        """The verdict as a finding: a bad curve is a warning, since searches must try bad values."""
+        """The verdict as a finding; a bad curve only warns, since a search must try bad values."""
         severity: Severity = (
             "warn" if self.diagnosis.severity == "fail" else self.diagnosis.severity
         )

@@ -1,8 +1,8 @@
-"""Lecture step 5: refine around the best, train longer, and ask whether the best is really better."""
+"""Lecture step 5: refine around the best, train longer, and ask whether the best is better."""
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from cnntune.build import build_loss, build_model, user_code
 from cnntune.data import Data
-from cnntune.findings import Finding
+from cnntune.findings import Finding, Severity
 from cnntune.recipe import Recipe
 from cnntune.seeds import derive_seed
 from cnntune.train import Learner, check_logits, seeded
@@ -20,6 +20,7 @@ LOSS_IMAGES = 256  # for the initial loss; the mean over 64 and more is within a
 INITIALISATIONS = 3  # one draw of the weights may be an outlier
 LOSS_TOLERANCE = 0.3  # nats off log C: logits of standard deviation 0.8, as random heads have
 HOT_LOGITS = 4.0  # standard deviation; healthy torchvision models at random weights reach 3.3
+COOL_LOGITS = 0.3  # standard deviation that adds 0.3^2 / 2 = 0.045 to log C
 EQUAL_LOSS_TOLERANCE = 0.05  # of log C: a cross-entropy of equal logits is log C exactly
 
 TINY_IMAGES = 32  # CS231n step 2: "a small sample, 10-100 examples"
@@ -67,37 +68,26 @@ def initial_loss(recipe: Recipe, data: Data, device: torch.device) -> Finding:
 def _judge_initial(loss: float, spread: float, classes: int) -> Finding:
     expected = math.log(classes)
     evidence = f"loss {loss:.4g}, log({classes}) = {expected:.4g}"
-    numbers = {"measured": loss, "expected": expected}
+    severity: Severity = "ok"
+    advice = ""
     if not math.isfinite(loss):
-        return Finding(
-            "initial-loss",
-            "fail",
-            evidence,
-            "look for a division by zero or an overflow in the model; `where`: forward pass",
-            **numbers,
-        )
-    if abs(loss - expected) <= LOSS_TOLERANCE:
-        return Finding("initial-loss", "ok", evidence, **numbers)
-    evidence += f"; logits have a standard deviation of {spread:.2g}"
-    cooler = f"scale the last layer's initial weights by {min(1.0, 0.3 / max(spread, 1e-9)):.2g}"
-    if spread > HOT_LOGITS:
-        return Finding("initial-loss", "warn", evidence, cooler, **numbers)
-    return Finding("initial-loss", "info", evidence, cooler, **numbers)
+        severity = "fail"
+        advice = "look for a division by zero or an overflow in the model's forward pass"
+    elif abs(loss - expected) > LOSS_TOLERANCE:
+        severity = "warn" if spread > HOT_LOGITS else "info"
+        evidence += f"; logits have a standard deviation of {spread:.2g}"
+        advice = f"scale the last layer's initial weights by {COOL_LOGITS / spread:.2g}"
+    return Finding("initial-loss", severity, evidence, advice, measured=loss, expected=expected)
 
 
 def _odd_loss(equal: float, expected: float, images: int) -> Finding:
+    severity: Severity = "warn"
     evidence = f"loss {equal:.4g} on equal logits, log C = {expected:.4g}"
-    numbers = {"measured": equal, "expected": expected}
+    advice = "the loss is no mean cross-entropy; if it should be one, look at reduction and sign"
     if math.isclose(equal, expected * images, rel_tol=EQUAL_LOSS_TOLERANCE):
-        advice = f"the loss is summed over {images} images: average it, or divide train.lr by the"
-        return Finding("initial-loss", "fail", evidence, f"{advice} batch size", **numbers)
-    return Finding(
-        "initial-loss",
-        "warn",
-        evidence,
-        "the loss is no mean cross-entropy; if it should be one, look at its reduction and sign",
-        **numbers,
-    )
+        severity = "fail"
+        advice = f"the loss is summed over {images} images: return their mean"
+    return Finding("initial-loss", severity, evidence, advice, measured=equal, expected=expected)
 
 
 def overfit_tiny(recipe: Recipe, data: Data, device: torch.device) -> Finding:
@@ -126,8 +116,8 @@ def overfit_tiny(recipe: Recipe, data: Data, device: torch.device) -> Finding:
     return Finding(
         "overfit-tiny",
         "fail",
-        f"{images} images: loss {best.loss:.3g}, accuracy {best.acc:.0%} at best, after {TINY_STEPS}"
-        f" steps at each of the rates {rates}",
+        f"{images} images: loss {best.loss:.3g}, accuracy {best.acc:.0%} at best, after"
+        f" {TINY_STEPS} steps at each of the rates {rates}",
         "do not tune yet: look for a softmax before the loss, labels that do not belong to their"
         " images, frozen or disconnected layers, and inputs of the wrong scale",
         measured=best.loss,

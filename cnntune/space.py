@@ -31,7 +31,7 @@ class Range:
     def at(self, position: float) -> int | float:
         """The number at `position` 0 (low) ... 1 (high)."""
         if self.log:
-            value = self.low * (self.high / self.low) ** position
+            value = self.low * math.pow(self.high / self.low, position)
         else:
             value = self.low + (self.high - self.low) * position
         if self.integer:

@@ -1,5 +1,4 @@
-"""A study's trials: Optuna keeps which values were drawn and what they came to, the run folders keep
-the curves.
+"""A study's trials: Optuna keeps the values drawn and the results, the run folders the curves.
 
 One process writes, under the study's lock. A trial's number is its slot, its values follow from
 (seed, slot), and a trial that a dead process left RUNNING is taken up again under its number. So a
@@ -23,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cnntune.errors import StudyError, UserCodeError
 from cnntune.recipe import Recipe, differences, parse
-from cnntune.runs import Run, Study, best_epoch
+from cnntune.runs import Run, Study
 from cnntune.space import Choice, Dimension, Space, Value, draw
 from cnntune.workers import Event, Job, run_jobs
 

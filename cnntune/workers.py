@@ -73,9 +73,9 @@ def count(wanted: str, device: torch.device) -> int:
 def run_jobs(jobs: Iterable[Job], *, workers: int, device: torch.device) -> Iterator[Event]:
     """Train `jobs` on `workers` processes and yield what happens, as it happens.
 
-    A job is taken from `jobs` only when a worker is free for it, and after the caller has seen every
-    event before. A worker that dies fails its job and is replaced. Closing the iterator ends the
-    workers at once; their unfinished runs have no `summary.json`.
+    A job is taken from `jobs` only when a worker is free for it, and after the caller has seen
+    every event before. A worker that dies fails its job and is replaced. Closing the iterator ends
+    the workers at once; their unfinished runs have no `summary.json`.
     """
     waiting = iter(jobs)
     pool: list[_Worker] = []

@@ -1,4 +1,4 @@
-"""Images for training: built-in sets, folders, arrays and own code, ready as batches on a device."""
+"""Images for training: built-in sets, folders, arrays and own code, as batches on a device."""
 
 from collections.abc import Callable
 from importlib import import_module

@@ -36,7 +36,9 @@ def digits(
 
     bunch = load_digits()
     scaled = torch.from_numpy(bunch.images) * 255 / BRIGHTEST
-    pool = Images(scaled.round().to(torch.uint8).unsqueeze(1), torch.from_numpy(bunch.target).long())
+    pool = Images(
+        scaled.round().to(torch.uint8).unsqueeze(1), torch.from_numpy(bunch.target).long()
+    )
     if size is not None:
         pool = pool.take(stratified_subset(pool.labels, size, seed=seed))
     return split_pool(

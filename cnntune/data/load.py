@@ -39,11 +39,11 @@ def load(source: Any, section: Any, device: torch.device) -> Data:
     if source.test is not None:
         parts["test"] = source.test
     for name, part in parts.items():
-        if len(part) == 0:  # type: ignore[arg-type]  # a map-style Dataset has a length
+        if len(part) == 0:
             raise DataError(f"data {section.name}: the {name} part is empty")
     resident = not section.stream and _fits(list(parts.values()), device)
     held = {name: _hold(part, resident, name, section.name) for name, part in parts.items()}
-    labels = {name: _labels(part, name, section.name) for name, part in held.items()}
+    labels = {name: _labels(part) for name, part in held.items()}
     classes = source.classes or _numbered_classes(list(labels.values()))
     _check_labels(labels, classes, section.name)
     in_shape = _in_shape(held, section.name)
@@ -84,7 +84,7 @@ def _from_user(built: Any, name: str) -> Source:
 
 
 def _class_names(dataset: Any) -> tuple[str, ...]:
-    """torchvision's data sets carry `classes`; without them the labels are counted."""
+    """Torchvision's data sets carry `classes`; without them the labels are counted."""
     names = getattr(dataset, "classes", None)
     return tuple(str(name) for name in names) if isinstance(names, list | tuple) else ()
 
@@ -168,7 +168,7 @@ def _read_all(dataset: Any, part_name: str, name: str) -> Images:
     return Images(torch.stack(pixels), torch.tensor(labels))
 
 
-def _labels(part: Any, part_name: str, name: str) -> Tensor:
+def _labels(part: Any) -> Tensor:
     """All labels of a part; data sets that list them (`labels`, `targets`) are not read for it."""
     for attribute in ("labels", "targets"):
         listed = getattr(part, attribute, None)
@@ -205,7 +205,7 @@ def _in_shape(held: dict[str, Any], name: str) -> tuple[int, int, int]:
 
 
 def _normalisation(train: Any, wanted: bool, channels: int, device: torch.device) -> Normalise:
-    """Mean and standard deviation by channel, over the training part alone (lecture: preprocess)."""
+    """Mean and std by channel, over the training part alone (lecture: preprocess)."""
     mean, std = torch.zeros(channels), torch.ones(channels)
     if wanted:
         pixels = train.pixels if isinstance(train, Images) else _some_pixels(train)

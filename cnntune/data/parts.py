@@ -22,7 +22,10 @@ LOADER_WORKERS = min(4, os.cpu_count() or 1)  # processes that decode while the 
 class Part(Protocol):
     """Train, validation or test: labels at hand, images in batches."""
 
-    labels: Tensor  # int64 [N], on the CPU
+    @property
+    def labels(self) -> Tensor:
+        """Int64 `[N]`, on the CPU."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -73,10 +76,12 @@ class ResidentPart:
 
     @property
     def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
         height, width = self.images.pixels.shape[-2:]
         return height, width
 
     def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and labels in `order`, on the device."""
         for indices in order.to(self.images.labels.device).split(batch_size):
             chosen = self.images.take(indices)
             yield self.normalise(chosen.pixels), chosen.labels
@@ -96,6 +101,7 @@ class StreamedPart:
         return len(self.labels)
 
     def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and labels in `order`, on the device, read ahead by worker processes."""
         loader = DataLoader(
             _Caught(self.dataset),
             batch_sampler=[indices.tolist() for indices in order.split(batch_size)],

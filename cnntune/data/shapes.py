@@ -26,8 +26,9 @@ from cnntune.data.source import (
 Share = Annotated[float, Field(ge=0, le=1)]
 
 CHUNK = 500  # images drawn at once; their float planes then stay within a few MB
-RADIUS = (0.3, 0.7)  # of a shape, as a share of half the image: 5 to 11 pixels of 32
-CONTRAST = 0.25  # least difference of shape and background in each channel, as a share of full range
+RADIUS = (0.45, 0.8)  # of a shape, as a share of half the image: 7 to 13 pixels of 32
+DARK = (0.0, 0.5)  # background, each channel by itself, as a share of full range
+CONTRAST = (0.2, 0.5)  # of the shape over the background, likewise
 STROKES = 3  # lines of clutter an image, the last of them in front of the shape
 STROKE_LENGTH = 0.6  # half of it, as a share of half the image
 STROKE_WIDTH = 0.05  # half of it, likewise
@@ -89,7 +90,7 @@ def _draw(labels: Tensor, image_size: int, noise: float, generator: Generator) -
         cover = (0.5 - distance * image_size / 2).clamp(0, 1)[:, None]
         return image + cover * (colour - image)
 
-    background = uniform(0, 1, 3, 1, 1)
+    background = uniform(*DARK, 3, 1, 1)
     slope = uniform(-GRADIENT, GRADIENT, 2, 3, 1, 1)
     image = background + slope[:, 0] * x[:, None] + slope[:, 1] * y[:, None]
     strokes = [
@@ -102,7 +103,7 @@ def _draw(labels: Tensor, image_size: int, noise: float, generator: Generator) -
     for colour, distance in strokes[:-1]:
         image = paint(image, colour, distance)
 
-    colour = (background + uniform(CONTRAST, 1 - CONTRAST, 3, 1, 1)) % 1
+    colour = background + uniform(*CONTRAST, 3, 1, 1)
     radius = uniform(*RADIUS, 1, 1)
     place = uniform(-1, 1, 2, 1, 1) * (1 - radius[:, None])  # wholly inside the image
     u, v = _turned(x - place[:, 0], y - place[:, 1], uniform(0, 2 * math.pi, 1, 1))
