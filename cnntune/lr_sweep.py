@@ -1,4 +1,8 @@
-"""Lecture step 3: a learning rate that makes the loss go down within about 100 iterations."""
+"""Lecture step 3: a learning rate that makes the loss go down within about 100 iterations.
+
+The rates differ in nothing but the rate: same weights, same batches. The best ones must hold for
+other weights and batches too, since just above the best rate a network may fail one time in two.
+"""
 
 import math
 import statistics
@@ -15,27 +19,36 @@ from cnntune.data import Data
 from cnntune.findings import Finding
 from cnntune.recipe import Recipe
 from cnntune.seeds import derive_seed
-from cnntune.train import Learner, seeded
+from cnntune.train import Learner, check_logits, seeded
 
 GRID = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # CS231n step 3: "1e-1, 1e-2, 1e-3, 1e-4, 1e-5"
 ITERATIONS = 100  # CS231n step 3: "within about 100 iterations"
 WEIGHT_DECAY = 1e-4  # CS231n step 3: "turn on small weight decay"
-
 LOWEST, HIGHEST = 1e-7, 10.0  # the sweep goes two decades beyond the grid at most
-DIVERGED = 1.05
-FLAT = 0.02
-SLOW = 0.5
-TAIL = 5  # the last fifth of the losses is where a rate ends: 20 batches
+CONFIRMATIONS = 2  # further seeds that the rate picked has to hold for
+LOOK = 10  # iterations between looks at the loss: each waits for the device
+
+TAIL = 5  # the last fifth of the losses, 20 batches, is where a rate ends
+DIVERGED = 1.05  # times the first loss: more is no noise of a batch
+FLAT = 0.02  # of the first loss; "loss barely changing" in the lecture
+SLOW = 0.5  # of the best rate's drop
+RISEN = 0.15  # of its drop that a curve may lose again
+CLOSE = 0.05  # of the best rate's drop: two rates as near as this change places with the seed
 
 Verdict = Literal["decreasing", "slow", "flat", "unstable", "diverged"]
+USABLE = ("decreasing", "slow")
 
 
 @dataclass(frozen=True)
 class RateCurve:
-    """The training losses of one learning rate, in nats, one an iteration; the last may be NaN."""
+    """The training losses of one learning rate, in nats, one an iteration; the last may be NaN.
+
+    `repeat` counts the seeds: 0 is the recipe's own.
+    """
 
     lr: float
     losses: list[float]
+    repeat: int = 0
 
     @property
     def first(self) -> float:
@@ -44,40 +57,61 @@ class RateCurve:
 
     @property
     def last(self) -> float:
-        """The mean of the last fifth, and infinite where the loss is or where the run broke off."""
-        tail = self.losses[-(len(self.losses) // TAIL) or -1 :]
-        mean = statistics.fmean(tail)
+        """The mean of the last fifth; infinite where the run broke off."""
+        mean = self._means()[-1]
         return mean if math.isfinite(mean) else math.inf
+
+    @property
+    def lowest(self) -> float:
+        """The lowest mean of a fifth."""
+        return min((mean for mean in self._means() if math.isfinite(mean)), default=math.inf)
+
+    def _means(self) -> list[float]:
+        size = max(1, len(self.losses) // TAIL)
+        ends = range(len(self.losses), size - 1, -size)
+        return [statistics.fmean(self.losses[end - size : end]) for end in ends][::-1]
 
 
 def sweep(recipe: Recipe, data: Data, device: torch.device) -> Iterator[RateCurve]:
-    """Try the grid, a decade further while the best rate is an end of it, then half-decades.
+    """Try the grid, then what `next_tries` asks for, and yield each curve as it is measured.
 
     Raises:
         UserCodeError: where own model or loss code raises.
     """
+    check_logits(build_model(recipe, data).to(device), data)
     curves: list[RateCurve] = []
-    rates = list(GRID)
-    while rates:
-        for lr in rates:
+    todo = [(lr, 0) for lr in GRID]
+    while todo:
+        for lr, repeat in todo:
             with user_code(f"training at rate {lr:g}"):
-                curves.append(try_rate(recipe, data, device, lr))
+                curves.append(try_rate(recipe, data, device, lr, repeat))
             yield curves[-1]
-        rates = next_rates(curves)
+        todo = next_tries(curves)
 
 
-def next_rates(curves: Sequence[RateCurve]) -> list[float]:
-    """The rates to try next: beyond the end where the best lies, or its half-decade neighbours."""
-    tried = sorted(curve.lr for curve in curves)
+def next_tries(curves: Sequence[RateCurve]) -> list[tuple[float, int]]:
+    """The rates and repeats to try next; empty when the best rate is known.
+
+    A decade beyond the grid while the best rate is an end of it, then its half-decade neighbours,
+    then further seeds for the best two.
+    """
+    tried = {curve.lr for curve in curves}
     best = pick(curves)
     if best is None:
-        return [half_decades(tried[0], -2)] if tried[0] > LOWEST else []
-    if best.lr == tried[0] and best.lr > LOWEST:
-        return [half_decades(best.lr, -2)]
-    if best.lr == tried[-1] and best.lr < HIGHEST:
-        return [half_decades(best.lr, 2)]
-    neighbours = (half_decades(best.lr, 1), half_decades(best.lr, -1))
-    return [lr for lr in neighbours if lr not in tried]
+        lower = half_decades(min(tried), -2)
+        return [(lower, 0)] if lower >= LOWEST else []
+    around = [half_decades(best, 1), half_decades(best, -1)]
+    if best == max(tried) and best < HIGHEST:
+        around = [half_decades(best, 2)]
+    elif best == min(tried) and best > LOWEST:
+        around = [half_decades(best, -2)]
+    new = [(lr, 0) for lr in around if lr not in tried]
+    return new or [
+        (lr, repeat)
+        for lr in contenders(curves)
+        for repeat in range(1, CONFIRMATIONS + 1)
+        if not any(curve.lr == lr and curve.repeat == repeat for curve in curves)
+    ]
 
 
 def half_decades(lr: float, steps: int) -> float:
@@ -85,65 +119,89 @@ def half_decades(lr: float, steps: int) -> float:
     return float(f"{10 ** ((round(2 * math.log10(lr)) + steps) / 2):.1g}")
 
 
-def try_rate(recipe: Recipe, data: Data, device: torch.device, lr: float) -> RateCurve:
-    """Train from the recipe's initial weights for 100 iterations at one constant rate.
-
-    Every rate sees the same weights and the same batches, so that only the rate differs.
-    """
+def try_rate(
+    recipe: Recipe, data: Data, device: torch.device, lr: float, repeat: int = 0
+) -> RateCurve:
+    """Train from the initial weights of a seed for 100 iterations at one constant rate."""
+    seed = recipe.seed + repeat
     settings = recipe.train.model_copy(update={"weight_decay": WEIGHT_DECAY})
-    learner = Learner.of(
-        recipe.model_copy(update={"train": settings}), build_model(recipe, data), device
-    )
+    model = build_model(recipe, data, seed=seed)
+    learner = Learner.of(recipe.model_copy(update={"train": settings}), model, device)
     learner.set_lr(lr)
-    learner.model.train()
-    generator = torch.Generator().manual_seed(derive_seed(recipe.seed, "lr-sweep"))
+    model.train()
+    generator = torch.Generator().manual_seed(derive_seed(seed, "lr-sweep"))
+    batch = min(settings.batch_size, len(data.train))
+    order = _endless_order(len(data.train), batch, generator)
     losses: list[Tensor] = []
-    with seeded(recipe.seed, "lr-sweep", device=device):
-        batch = min(settings.batch_size, len(data.train))
-        order = _endless_order(len(data.train), batch, generator)
+    with seeded(seed, "lr-sweep", device=device):
         for inputs, labels in data.train.batches(order, batch):
             loss, _ = learner.step(augment(inputs, recipe.augment, generator), labels)
             losses.append(loss)
-            if len(losses) % 10 == 0 and not math.isfinite(float(loss)):
+            if len(losses) % LOOK == 0 and not math.isfinite(float(loss)):
                 break
-    return RateCurve(lr, torch.stack(losses).float().tolist())
+    return RateCurve(lr, torch.stack(losses).float().tolist(), repeat)
 
 
 def _endless_order(images: int, batch: int, generator: torch.Generator) -> Tensor:
-    """The order of 100 batches, epoch after epoch, each without its incomplete last batch."""
+    """The images of 100 batches, epoch after epoch, each without its incomplete last batch."""
     steps = max(1, images // batch)
     epochs = [
         torch.randperm(images, generator=generator)[: steps * batch]
-        for _ in range(-(-ITERATIONS // steps))
+        for _ in range(math.ceil(ITERATIONS / steps))
     ]
     return torch.cat(epochs)[: ITERATIONS * batch]
 
 
-def pick(curves: Sequence[RateCurve]) -> RateCurve | None:
-    """The rate with the clearest stable decrease; None where no rate lowers the loss."""
-    verdicts = judge_rates(curves)
-    good = [c for c in curves if verdicts[c.lr] in ("decreasing", "slow")]
-    return min(good, key=lambda curve: curve.last) if good else None
-
-
 def judge_rates(curves: Sequence[RateCurve]) -> dict[float, Verdict]:
-    """A verdict for each rate."""
+    """A verdict for each rate; one that fails for another seed is unstable."""
     best = min(curve.last for curve in curves)
-    return {curve.lr: _verdict(curve, best) for curve in curves}
+    verdicts = {curve.lr: _verdict(curve, best) for curve in curves if curve.repeat == 0}
+    for curve in curves:
+        if verdicts[curve.lr] in USABLE and _verdict(curve, best) not in USABLE:
+            verdicts[curve.lr] = "unstable"
+    return verdicts
 
 
 def _verdict(curve: RateCurve, best: float) -> Verdict:
     if not math.isfinite(curve.last) or curve.last > DIVERGED * curve.first:
         return "diverged"
-    drop = curve.first - curve.last
-    if drop < FLAT * curve.first:
+    if curve.first - curve.lowest < FLAT * curve.first:
         return "flat"
-    return "decreasing" if drop >= SLOW * (curve.first - best) else "slow"
+    if curve.last - curve.lowest > RISEN * (curve.first - curve.lowest):
+        return "unstable"
+    return "decreasing" if curve.first - curve.last >= SLOW * (curve.first - best) else "slow"
+
+
+def pick(curves: Sequence[RateCurve]) -> float | None:
+    """The stable rate with the lowest loss at the end; None where no rate lowers it."""
+    best = contenders(curves)
+    return best[0] if best else None
+
+
+def contenders(curves: Sequence[RateCurve]) -> list[float]:
+    """The best stable rates, two at most, by their mean loss at the end over the seeds tried.
+
+    The second counts where it comes close, for then the seed may have decided.
+    """
+    verdicts = judge_rates(curves)
+    ends = {
+        lr: statistics.fmean(curve.last for curve in curves if curve.lr == lr)
+        for lr, verdict in verdicts.items()
+        if verdict in USABLE
+    }
+    ordered = sorted(ends, key=lambda lr: ends[lr])[:2]
+    if not ordered:
+        return []
+    lowest = ends[ordered[0]]
+    return [lr for lr in ordered if ends[lr] - lowest <= CLOSE * (curves[0].first - lowest)]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The verdict on each rate, the rate picked, and the range worth searching."""
+    """The curves with the recipe's own seed, highest rate first, and what they came to.
+
+    `lr` is the rate picked and `range` the rates worth searching; None where no rate learns.
+    """
 
     curves: list[RateCurve]
     verdicts: dict[float, Verdict]
@@ -171,36 +229,38 @@ class Sweep:
 
 def judge(curves: Sequence[RateCurve]) -> Sweep:
     """What a sweep came to."""
-    ordered = sorted(curves, key=lambda curve: -curve.lr)
-    verdicts = judge_rates(ordered)
-    best = pick(ordered)
+    verdicts = judge_rates(curves)
+    own = sorted((c for c in curves if c.repeat == 0), key=lambda curve: -curve.lr)
+    best = next((curve for curve in own if curve.lr == pick(curves)), None)
     if best is None:
-        return Sweep(ordered, verdicts, None, None, [_no_rate(verdicts)])
-    low, high = search_range(ordered, verdicts, best)
+        return Sweep(own, verdicts, None, None, [_no_rate(own, verdicts)])
+    low, high = search_range(verdicts, best.lr)
     finding = Finding(
         "lr-sweep",
         "ok",
-        f"rate {best.lr:.2g}: loss {best.first:.3f} -> {best.last:.3g} in {ITERATIONS} iterations;"
-        f" search {low:.2g} to {high:.2g}",
-        f"set train.lr = {best.lr:.2g}",
+        f"rate {best.lr:.2g}: loss {best.first:.3f} -> {best.last:.3g} in {ITERATIONS} iterations,"
+        f" stable over {CONFIRMATIONS + 1} seeds; rates worth searching: {low:.2g} to {high:.2g}",
+        f"--set train.lr={best.lr:.2g}",
         measured=best.lr,
     )
-    return Sweep(ordered, verdicts, best.lr, (low, high), [finding])
+    return Sweep(own, verdicts, best.lr, (low, high), [finding])
 
 
-def _no_rate(verdicts: Mapping[float, Verdict]) -> Finding:
-    listed = ", ".join(f"{lr:.2g} {verdict}" for lr, verdict in verdicts.items())
+def _no_rate(curves: Sequence[RateCurve], verdicts: Mapping[float, Verdict]) -> Finding:
+    listed = ", ".join(f"{curve.lr:.2g} {verdicts[curve.lr]}" for curve in curves)
     return Finding(
         "lr-sweep",
         "fail",
         f"no rate lowers the loss: {listed}",
-        "this is no matter of the rate: run `cnntune sanity`",
+        "the rate is not what is wrong; run `cnntune sanity`",
     )
 
 
-def search_range(
-    curves: Sequence[RateCurve], verdicts: Mapping[float, Verdict], best: RateCurve
-) -> tuple[float, float]:
-    """A decade below the best rate, and above it up to the last rate that still learns."""
-    stable = [c.lr for c in curves if verdicts[c.lr] in ("decreasing", "slow")]
-    return half_decades(best.lr, -2), max(half_decades(best.lr, 1), max(stable))
+def search_range(verdicts: Mapping[float, Verdict], best: float) -> tuple[float, float]:
+    """From a decade below the best rate to a half-decade above it.
+
+    Above, only as far as rates are stable: what diverges in 100 iterations is no use to a search.
+    """
+    above = half_decades(best, 1)
+    usable = verdicts.get(above, "decreasing") in USABLE
+    return half_decades(best, -2), above if usable else best

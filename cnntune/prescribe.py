@@ -4,6 +4,7 @@ Where the value of a recipe key is known, a line names the key, that value and t
 it is not, the line gives the general cure.
 """
 
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,12 +23,14 @@ EPOCHS_FACTOR = 2.0  # a run that still improves: the tuning playbook doubles be
 class Cure:
     """One change: of a recipe key where its value is known, in general words where it is not.
 
-    `change` maps the present value to the wanted one, or to None where the cure is used up.
+    `change` maps the present value to the wanted one, or to None where the cure is used up; a value
+    of another type than `kind` comes from an edited file and counts as not known.
     """
 
     key: str
     general: str
     change: Callable[[Any], Any]
+    kind: type = numbers.Real
 
 
 def _up_to(limit: float, factor: float, start: float) -> Callable[[float], float | None]:
@@ -87,6 +90,7 @@ DECAY_RATE = Cure(
     "train.schedule",
     "decay the learning rate over the run, such as by a cosine",
     lambda present: "cosine" if present == "constant" else None,
+    str,
 )
 
 CURES: dict[str, tuple[Cure | str, ...]] = {
@@ -132,7 +136,7 @@ def prescribe(problem: str, settings: Settings | None) -> list[str]:
 
 
 def _line(cure: Cure, present: Any) -> str:
-    if present is None:
+    if not isinstance(present, cure.kind):
         return cure.general
     wanted = cure.change(present)
     if wanted is None or wanted == present:

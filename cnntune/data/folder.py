@@ -1,2 +1,283 @@
-class FolderImages:
-    pass
+"""Images in folders, one folder a class: the layout of torchvision's `ImageFolder`, checked.
+
+Pillow alone decodes: torchvision's own reader crashed the process on a PNG with a bad checksum.
+"""
+
+import os
+import threading
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from cnntune.data.source import (
+    TEST_FRACTION,
+    VAL_FRACTION,
+    Count,
+    Fraction,
+    Source,
+    stratified_split,
+)
+from cnntune.errors import DataError
+
+Colour = Literal["rgb", "grey"]
+
+# ImageFolder's list, and .jfif and .gif, which it would leave out without a word.
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
+    *(".pgm", ".ppm"),
+)
+# Pictures that we do not read; to leave them out in silence would train on half the images.
+UNREAD_EXTENSIONS = (".heic", ".heif", ".avif", ".jxl", ".svg", ".psd", ".dng")
+
+VAL_NAMES = ("val", "valid", "validation")
+PART_NAMES = ("train", "training", *VAL_NAMES, "dev", "test", "testing", "holdout")
+
+LARGEST = 50_000_000  # pixels: 150 MB as RGB, and above any camera phone's 48 million
+DEEP_GREY = 257  # 16 bits to 8: 65535 / 255
+
+
+def folder(
+    *,
+    path: str,
+    seed: int,
+    image_size: Count = 64,
+    color: Colour = "rgb",
+    val_fraction: Fraction = VAL_FRACTION,
+    test_fraction: Fraction = TEST_FRACTION,
+) -> Source:
+    """Class folders under `path`, or under `path/train` and `path/val` (and `path/test`).
+
+    `path/valid` and `path/validation` serve as `path/val`. The fractions cut a folder that is not
+    cut into parts yet. Images come as uint8 `[C, image_size, image_size]`, C = 3, or 1 for "grey".
+    Classes are in alphabetical order, or by value where all names are whole numbers.
+
+    Raises:
+        DataError: one line for each folder that cannot be used; files are read later.
+    """
+    root = Path(path).expanduser()
+    folders = {found.name.casefold(): found for found in _class_folders(root)}
+    found_val = [folders[name] for name in VAL_NAMES if name in folders]
+    if "train" in folders and len(found_val) > 1:
+        both = " and ".join(found.name for found in found_val)
+        raise DataError(f"{root}: holds {both}, of which only one can be the validation part")
+    if "train" in folders and found_val:
+        roots = [folders["train"], found_val[0]]
+        if "test" in folders:
+            roots.append(folders["test"])
+        return _from_parts(roots, image_size, color)
+    classes, files, labels = _scan(root)
+    parts = stratified_split(labels, (val_fraction, test_fraction), seed=seed)
+    val, test, train = (
+        FolderImages([files[index] for index in part.tolist()], labels[part], image_size, color)
+        for part in parts
+    )
+    return Source(train=train, val=val, test=test if len(test) else None, classes=classes)
+
+
+def _from_parts(roots: Sequence[Path], image_size: int, color: Colour) -> Source:
+    """Parts that lie in folders of their own: train, validation and perhaps test."""
+    problems: list[str] = []
+    parts: list[FolderImages | None] = []
+    classes: tuple[str, ...] = ()
+    for root in roots:
+        try:
+            found, files, labels = _scan(root)
+        except DataError as error:
+            problems += error.lines
+            continue
+        classes = classes or found
+        if found != classes:
+            problems.append(f"{root}: {_difference(found, classes)}")
+        parts.append(FolderImages(files, labels, image_size, color))
+    if problems:
+        raise DataError(problems)
+    train, val, test = (*parts, None)[:3]
+    assert train is not None
+    assert val is not None
+    return Source(train=train, val=val, test=test, classes=classes)
+
+
+def _difference(found: Sequence[str], expected: Sequence[str]) -> str:
+    more = [name for name in found if name not in expected]
+    less = [name for name in expected if name not in found]
+    told = [f"has class folders that train lacks ({', '.join(more)})"] if more else []
+    told += [f"lacks class folders that train has ({', '.join(less)})"] if less else []
+    return " and ".join(told)
+
+
+def _scan(root: Path) -> tuple[tuple[str, ...], list[Path], Tensor]:
+    """The classes under `root`, all image files, and the label of each (int64 `[N]`)."""
+    folders = _in_class_order(_class_folders(root))
+    names = [found.name for found in folders]
+    if not folders:
+        raise DataError(f"{root}: holds no folders; each class needs one, with its images inside")
+    if all(name.casefold() in PART_NAMES for name in names):
+        raise DataError(
+            f"{root}: holds {', '.join(names)}, which are parts and not classes; give"
+            f" {folders[-1]}, to be cut into parts here, or name the folders train and val"
+        )
+    members = [_image_files(found) for found in folders]
+    problems = [
+        problem
+        for found, files in zip(folders, members, strict=True)
+        for problem in _problems_of(found, files)
+    ]
+    if len(folders) == 1 and not problems:
+        problems = [f"{root}: needs at least two class folders (got {names[0]} alone)"]
+    if problems:
+        raise DataError(problems)
+    labels = [label for label, files in enumerate(members) for _ in files]
+    return tuple(names), [file for files in members for file in files], torch.tensor(labels)
+
+
+def _problems_of(class_folder: Path, files: Sequence[Path]) -> list[str]:
+    """What is wrong with one class folder, given the image files in it and below it."""
+    unread = [file for file in _visible_files(class_folder) if _is(file, UNREAD_EXTENSIONS)]
+    if unread:
+        return [
+            f"{class_folder}: holds {len(unread)} {unread[0].suffix} file(s), which are not read;"
+            " convert them to PNG or JPEG"
+        ]
+    if not files:
+        return [f"{class_folder}: holds no images (allowed: {' '.join(EXTENSIONS)})"]
+    if not any(file.parent == class_folder for file in files):
+        return [
+            f"{class_folder}: holds only folders; if these are the classes, give"
+            f" {class_folder} as the path"
+        ]
+    return []
+
+
+def _class_folders(root: Path) -> list[Path]:
+    if not root.exists():
+        raise DataError(f"{root}: no such folder")
+    if not root.is_dir():
+        raise DataError(f"{root}: must be a folder with one folder a class (got a file)")
+    return [entry for entry in root.iterdir() if _is_visible(entry.name) and entry.is_dir()]
+
+
+def _in_class_order(folders: Sequence[Path]) -> list[Path]:
+    """By name; by value where every name is a whole number, so that 2 comes before 10."""
+    if all(found.name.isascii() and found.name.isdecimal() for found in folders):
+        return sorted(folders, key=lambda found: (int(found.name), found.name))
+    return sorted(folders, key=lambda found: found.name)
+
+
+def _image_files(class_folder: Path) -> list[Path]:
+    return sorted(file for file in _visible_files(class_folder) if _is(file, EXTENSIONS))
+
+
+def _visible_files(top: Path) -> list[Path]:
+    """All files in and below `top` that a person put there."""
+    files = []
+    for parent, folders, names in os.walk(top):
+        folders[:] = [name for name in folders if _is_visible(name)]  # walk enters only these
+        files += [Path(parent, name) for name in names if _is_visible(name)]
+    return files
+
+
+def _is_visible(name: str) -> bool:
+    """Not hidden (.ipynb_checkpoints, macOS's ._ twins), and no litter of a macOS archive."""
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def _is(file: Path, extensions: Sequence[str]) -> bool:
+    return file.suffix.lower() in extensions
+
+
+class FolderImages(Dataset[tuple[Tensor, int]]):
+    """Image files, decoded when asked for: (uint8 `[C, image_size, image_size]`, label).
+
+    The shorter side becomes `image_size`, and the middle is kept. Transparent pixels lie on white,
+    and turned photographs stand upright. Asking for an image that cannot be read raises
+    `DataError`. Threads may share one.
+    """
+
+    def __init__(
+        self, files: Sequence[Path], labels: Tensor, image_size: int, color: Colour = "rgb"
+    ) -> None:
+        self.files, self.labels = list(files), labels
+        self.image_size, self.color = image_size, color
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = read_image(self.files[index], color=self.color)
+        side = self.image_size
+        cut = ImageOps.fit(image, (side, side), method=Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(cut)).view(side, side, -1)
+        return pixels.permute(2, 0, 1).contiguous(), int(self.labels[index])
+
+    def describe(self, index: int) -> str:
+        """The name of the file."""
+        return str(self.files[index])
+
+
+def read_image(file: Path, *, color: Colour = "rgb") -> Image.Image:
+    """A file as an upright image of mode "RGB" or "L", with 8 bits a channel.
+
+    Raises:
+        DataError: where the file is no image, is broken or too large, or where the range of its
+            values is unknown.
+    """
+    try:
+        with file.open("rb") as stream, _open(stream) as image:
+            width, height = image.size
+            if width * height > LARGEST:
+                raise DataError(
+                    f"{file}: has {width}x{height} pixels, at most {LARGEST // 1_000_000} million"
+                    " are allowed"
+                )
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            return _on_white(_with_8_bits(upright, file)).convert("L" if color == "grey" else "RGB")
+    except DataError:
+        raise
+    except UnidentifiedImageError:
+        raise DataError(f"{file}: is not an image ({_beginning(file)})") from None
+    except Exception as error:  # Pillow's decoders raise whatever their input leads them to
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{file}: cannot be read ({reason})") from error
+
+
+_opening = threading.Lock()  # `catch_warnings` belongs to the process, and readers are threads
+
+
+def _open(stream: object) -> Image.Image:
+    """Read the header. Pillow's own warning about large images makes way for our limit."""
+    with _opening, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(stream)  # type: ignore[arg-type]
+
+
+def _with_8_bits(image: Image.Image, file: Path) -> Image.Image:
+    """Scale 16-bit grey, which `convert` would clip to white; refuse what has no known range."""
+    # "I" is 32 bits, but PNG and PGM have no more than 16 to put there.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        scaled = np.rint(np.asarray(image).astype(np.float32) / DEEP_GREY)
+        return Image.fromarray(scaled.astype(np.uint8))
+    if image.mode in ("I", "F"):
+        kind = "float" if image.mode == "F" else "32-bit integer"
+        raise DataError(f"{file}: has {kind} pixels of unknown range; save it with 8 or 16 bits")
+    return image
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+
+
+def _beginning(file: Path) -> str:
+    with file.open("rb") as stream:
+        start = stream.read(16)
+    return f"it begins with {start!r}" if start else "it is empty"
