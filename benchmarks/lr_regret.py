@@ -1,9 +1,9 @@
 """What following `lr-sweep` costs: validation accuracy against the best rate of a fine grid.
 
-For each of 3 models x 2 optimizers x 2 data sets: train 10 epochs with cosine decay at each rate of a
-half-decade grid, 3 seeds each; run the sweep with 3 seeds. Regret is the accuracy of the best rate
-minus that of the rate picked, each a mean over the seeds of the training, in points. The plain sweep
-of the lecture, five rates and the lowest loss at the end, stands beside ours.
+For each of 3 models x 2 optimizers x 2 data sets: train 10 epochs with cosine decay at each rate of
+a half-decade grid, 3 seeds each; run the sweep with 3 seeds. Regret is the accuracy of the best
+rate minus that of the rate picked, each a mean over the seeds of the training, in points. The plain
+sweep of the lecture, five rates and the lowest loss at the end, stands beside ours.
 
     python benchmarks/lr_regret.py [--workers 2] [--runs runs/lr-regret]
 
@@ -89,7 +89,7 @@ def picks(runs: Path, cell: tuple[str, str, str], seed: int, data: Data) -> dict
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=Path("runs/lr-regret"))
     options = parser.parse_args()
@@ -126,7 +126,7 @@ def main() -> None:
     print("| " + " | ".join(columns) + " |")
     print("|" + "---|" * len(columns))
     for row in rows:
-        cells = [f"{row[c]:.1f}" if isinstance(row[c], float) else str(row[c]) for c in columns]
+        cells = [f"{x:.1f}" if isinstance(x, float) else str(x) for x in row.values()]
         print("| " + " | ".join(cells) + " |")
     print(
         f"\nworst regret: ours {table['regret'].max():.1f} points (mean {table['mean'].mean():.2f}),"

@@ -132,6 +132,21 @@ def bind(
     return arguments, problems
 
 
+def with_defaults(recipe_: Recipe) -> Recipe:
+    """The recipe with the defaults of its builders written out.
+
+    A run's `config.json` then means the same after a default has changed.
+    """
+    values: dict[str, Any] = {}
+    sections = (("data", _find_data, recipe_.data), ("model", _find_model, recipe_.model))
+    for section, find, given in sections:
+        for name, parameter in inspect.signature(find(given.name)).parameters.items():
+            plain = isinstance(parameter.default, bool | int | float | str)
+            if plain and name not in given.arguments and name not in GIVEN[section]:
+                values[f"{section}.{name}"] = parameter.default
+    return recipe_.with_values(values)
+
+
 def _annotation(builder: Callable[..., Any], parameter: inspect.Parameter) -> Any:
     """The annotated type, else the type of the default, else anything."""
     target = builder.func if isinstance(builder, functools.partial) else builder

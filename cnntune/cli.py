@@ -20,13 +20,12 @@ from cnntune import __version__
 from cnntune.errors import CnntuneError, StudyError
 from cnntune.findings import Finding, failed
 from cnntune.runs import FORMAT, Study, finite
-from cnntune.show import BEST_ROWS, Screen, TrialWatch
+from cnntune.show import Screen, TrialWatch
 
 if TYPE_CHECKING:
     import torch
 
     from cnntune.recipe import Recipe
-    from cnntune.trials import Trial
 
 app = typer.Typer(
     name="cnntune",
@@ -275,13 +274,13 @@ def search(
         for note in notes:
             command.screen.say(note.evidence)
         _run_trials(command, setup, prepared, budget=budget, workers=workers)
-        result = step.result(setup.study, prepared.space)
-        findings = [*notes, *result.findings]
+        result = step.result(setup.study, prepared)
+        findings = [*notes, *result.findings, *step.importance_findings(result)]
         document = command.document(findings, setup.study, **result.as_json())
         setup.study.write("search", document)
     if not json:
-        _show_trials(command.screen, setup.study, result.trials)
-        _show_importance(command.screen, result.importance)
+        command.screen.result(setup.study.path, result.trials)
+        command.screen.importance(result.importance)
         command.screen.findings(findings)
     if result.best:
         command.screen.say(f"next: cnntune refine {setup.study.path}")
@@ -313,44 +312,42 @@ def refine(
     from cnntune import trials as trials_room
 
     with found.lock():
-        source, target = step.next_round(found)
         code = Path((found.read("study") or {}).get("code", "."))
         for folder in (Path.cwd(), code):
             build.add_code_folder(folder)
-        before = trials_room.stored_recipe(source)
-        strong = step.strong_trials(trials_room.trials_of(source))
-        planned = step.plan(before, strong, epochs)
-        setup = Setup(planned, devices.resolve(device), target, code)
-        prepared = trials_room.create(target, planned, asked=planned)
+        refinement = step.begin(found, epochs)
+        setup = Setup(refinement.recipe, devices.resolve(device), refinement.study, code)
+        recipe = trials_room.create(setup.study, setup.recipe, asked=setup.recipe)
         _record(setup)
-        notes = step.narrowing_findings(before.space, prepared.space)
+        notes = step.narrowing_findings(refinement.before.space, recipe.space)
         command.screen.say(
-            f"refining {source.path} around its best {len(strong)} trials,"
-            f" {prepared.search.epochs} epochs each"
+            f"refining around the best {len(refinement.strong)} trials of {found.path},"
+            f" {recipe.search.epochs} epochs each"
         )
         for note in notes:
             command.screen.say(note.evidence)
-        given = [trial.values for trial in strong[:1]]
-        _run_trials(command, setup, prepared, budget=budget, workers=workers, given=given)
-        result = search.result(target, prepared.space)
-        _repeat(command, setup, prepared, result.trials, seeds=seeds, workers=workers)
-        candidates = step.candidates(target, result.trials, seeds=seeds)
+        best = [trial.values for trial in refinement.strong[:1]]
+        _run_trials(command, setup, recipe, budget=budget, workers=workers, given=best)
+        whole_space = recipe.model_copy(update={"space": trials_room.stored_recipe(found).space})
+        result = search.result(setup.study, whole_space)
+        _repeat(command, setup, recipe, result.trials, seeds=seeds, workers=workers)
+        candidates = step.candidates(setup.study, result.trials, seeds=seeds)
         findings = [*notes, *result.findings, *step.seed_findings(candidates)]
         document = command.document(
             findings,
-            target,
+            setup.study,
             **result.as_json(),
             candidates=[candidate.as_json() for candidate in candidates],
             tie=[candidate.number for candidate in step.tied(candidates)],
         )
-        target.write("refine", document)
+        setup.study.write("refine", document)
     if not json:
-        _show_trials(command.screen, target, result.trials)
-        _show_candidates(command.screen, candidates)
+        command.screen.result(setup.study.path, result.trials)
+        command.screen.candidates(candidates)
         command.screen.findings(findings)
+    command.screen.say(f"next: cnntune diagnose {found.path}")
     if candidates:
-        config = target.trial(candidates[0].number).path / "config.json"
-        command.screen.say(f"next: cnntune diagnose {found.path}")
+        config = setup.study.trial(candidates[0].number).path / "config.json"
         command.screen.say(f"      cnntune train {config}")
     command.end(document)
 
@@ -387,7 +384,7 @@ def train(
         model = build.build_model(config, data)
         for row in final.train_and_keep(config, data, setup.device, model, run):
             rows.append(row)
-            command.screen.say(_epoch_line(row, config.train.epochs))
+            command.screen.epoch(row, config.train.epochs)
     summary = summarise(rows)
     if summary["status"] == "diverged":
         findings = [_diverged_finding(rows[-1].epoch)]
@@ -397,7 +394,7 @@ def train(
     run.finish(summary)
     document = command.document(findings, setup.study, run=str(run.path), **summary)
     if not json:
-        _show_summary(command.screen, run.path, summary)
+        command.screen.summary(run.path, summary)
         command.screen.findings(findings)
     command.screen.say(f"next: cnntune diagnose {run.path}")
     command.end(document)
@@ -422,7 +419,7 @@ def diagnose(
         findings, None, runs=[run.as_json() for run in judged], skipped=skipped
     )
     if not json:
-        _show_diagnoses(command.screen, judged)
+        command.screen.diagnoses(judged)
         for entry in skipped:
             command.screen.text(f"skipped {entry['path']}: {entry['reason']}")
     command.end(document)
@@ -495,83 +492,12 @@ def _watch(
                 watch.started(name, values)
 
 
-def _show_trials(screen: Screen, study: Study, trials: "Sequence[Trial]") -> None:
-    """The result of a search or a refinement: counts, then the best trials."""
-    from cnntune.search import count
-    from cnntune.trials import ranked
-
-    counts = count(trials)
-    parts = [f"{counts['complete']} trials complete"]
-    parts += [f"{counts[key]} {key}" for key in ("diverged", "failed", "running") if counts[key]]
-    screen.title(f"{study.path}: {', '.join(parts)}")
-    best = ranked(trials)
-    rows = [
-        {
-            "name": trial.number,
-            "status": trial.status,
-            "val_acc": trial.val_acc,
-            "val_loss": trial.summary["val_loss"],
-            "accs": [row.val_acc for row in trial.run.rows()],
-            "values": trial.values,
-        }
-        for trial in best[:BEST_ROWS]
-    ]
-    if rows:
-        screen.trials(rows, rest=len(best) - len(rows))
-
-
-def _show_importance(screen: Screen, importance: dict[str, float]) -> None:
-    if importance:
-        ordered = sorted(importance.items(), key=lambda pair: -pair[1])
-        screen.text("importance: " + ", ".join(f"{key} {share:.0%}" for key, share in ordered))
-
-
-def _show_candidates(screen: Screen, candidates: Any) -> None:
-    for candidate in candidates:
-        accs = " ".join(f"{acc:.4f}" for acc in candidate.val_accs)
-        spread = f" ± {candidate.sd:.4f}" if candidate.sd is not None else ""
-        screen.text(f"trial {candidate.number}: val acc {candidate.mean:.4f}{spread}  ({accs})")
-
-
-def _show_summary(screen: Screen, path: Path, summary: dict[str, Any]) -> None:
-    screen.title(f"{path}: {summary['status']} after {summary['epochs']} epochs")
-    if summary["status"] == "complete":
-        screen.text(
-            f"best epoch {summary['best_epoch']}: val acc {summary['val_acc']:.4f},"
-            f" val loss {summary['val_loss']:.4f}; its weights are in {path / 'best.pt'}"
-        )
-    if "test_acc" in summary:
-        screen.text(
-            f"test acc {summary['test_acc']:.4f}, test loss {summary['test_loss']:.4f}"
-            f" on {summary['test_images']} images"
-        )
-
-
-def _show_diagnoses(screen: Screen, judged: Any) -> None:
-    """A row for each run; then, for each label, what its best run teaches."""
-    screen.diagnoses(judged)
-    by_label: dict[str, Any] = {}
-    for run in judged:
-        shown = by_label.get(run.diagnosis.label)
-        if shown is None or (run.best_val_acc or 0) > (shown.best_val_acc or 0):
-            by_label[run.diagnosis.label] = run
-    for label, run in by_label.items():
-        screen.diagnosis(label, run)
-
-
 def _diverged_finding(epoch: int) -> Finding:
     return Finding(
         "diverged",
         "fail",
         f"the loss became NaN or infinite in epoch {epoch}",
         "lower train.lr tenfold, or run `cnntune lr-sweep`; then warm up or clip gradients",
-    )
-
-
-def _epoch_line(row: Any, epochs: int) -> str:
-    return (
-        f"epoch {row.epoch}/{epochs}  lr {row.lr:.2g}  train {row.train_loss:.4f} {row.train_acc:.4f}"
-        f"  val {row.val_loss:.4f} {row.val_acc:.4f}  {row.seconds:.1f} s"
     )
 
 

@@ -9,7 +9,7 @@ over which the score stays the same, and none moved it by more than 3 points wit
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from cnntune.curves import (
     END,
@@ -27,7 +27,7 @@ from cnntune.curves import (
     tail_median,
 )
 from cnntune.findings import Severity
-from cnntune.prescribe import Settings, prescribe
+from cnntune.prescribe import Settings, first_change, prescribe
 
 Label = Literal[
     "overfitting", "underfitting", "still-improving", "converged", "unstable", "too-short"
@@ -67,7 +67,8 @@ class Diagnosis:
 
     `confidence` is in 0..1; `also` holds labels that a careful reader would accept too;
     `best_epoch` is that of the lowest val loss (highest val accuracy where no val loss was logged);
-    `flags` are secondary signs, see `flags_of`.
+    `flags` are secondary signs, see `flags_of`; `change` is the recipe key to change first and its
+    new value, where the settings are known.
     """
 
     label: Label
@@ -79,6 +80,7 @@ class Diagnosis:
     best_epoch: float | None = None
     epochs: int = 0
     flags: list[str] = field(default_factory=list)
+    change: tuple[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -304,6 +306,7 @@ def diagnose(
         best_epoch=shape.best_epoch if shape else None,
         epochs=len(curve.epochs),
         flags=flags,
+        change=None if "stopped-early" in flags else first_change(verdict.problem, settings),
     )
 
 

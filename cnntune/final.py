@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cnntune.build import with_defaults
 from cnntune.data import Data
 from cnntune.evaluate import evaluate
 from cnntune.findings import Finding
@@ -36,7 +37,7 @@ def train_and_keep(
     recipe: Recipe, data: Data, device: torch.device, model: nn.Module, run: Run
 ) -> Iterator[Epoch]:
     """Train `model` into the folder of `run`; the weights of the best epoch lie in `best.pt`."""
-    run.begin(recipe.as_values())
+    run.begin(with_defaults(recipe).as_values())
     rows: list[Epoch] = []
     for row in train(recipe, data, device, model=model):
         run.log(row)

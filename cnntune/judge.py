@@ -27,6 +27,14 @@ class JudgedRun:
     diagnosis: Diagnosis
     best_val_acc: float | None  # 0..1; None where the run diverged
 
+    @property
+    def command(self) -> str | None:
+        """The command that trains the run again with the first change of the advice."""
+        if self.diagnosis.change is None:
+            return None
+        key, value = self.diagnosis.change
+        return f"cnntune train {self.path / 'config.json'} --set {key}={value}"
+
     def as_json(self) -> dict[str, Any]:
         """The run's entry under `runs` in `diagnose --json`."""
         diagnosis = self.diagnosis
@@ -41,6 +49,7 @@ class JudgedRun:
             "epochs": diagnosis.epochs,
             "best_epoch": diagnosis.best_epoch,
             "flags": diagnosis.flags,
+            "command": self.command,
         }
 
     def finding(self) -> Finding:

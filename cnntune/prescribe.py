@@ -135,6 +135,18 @@ def prescribe(problem: str, settings: Settings | None) -> list[str]:
     return [line for line in lines if line]
 
 
+def first_change(problem: str, settings: Settings | None) -> tuple[str, Any] | None:
+    """The first cure that names a key of the recipe, as the key and its new value."""
+    for cure in CURES[problem]:
+        present = None if isinstance(cure, str) else (settings or {}).get(cure.key)
+        if isinstance(cure, str) or not isinstance(present, cure.kind):
+            continue
+        wanted = cure.change(present)
+        if wanted is not None and wanted != present:
+            return cure.key, wanted if isinstance(wanted, str | int) else float(f"{wanted:.3g}")
+    return None
+
+
 def _line(cure: Cure, present: Any) -> str:
     if not isinstance(present, cure.kind):
         return cure.general

@@ -13,7 +13,7 @@ from cnntune.findings import Finding
 from cnntune.recipe import Recipe
 from cnntune.runs import Study
 from cnntune.space import Space, Value, narrow
-from cnntune.trials import Trial, ranked
+from cnntune.trials import Trial, exists, ranked, stored_recipe, trials_of
 from cnntune.workers import Event, Job, run_jobs
 
 STRONG_SHARE = 0.2  # of the trials count as strong; with noise of a point more would not stand out
@@ -54,11 +54,41 @@ def strong_trials(trials: Sequence[Trial]) -> list[Trial]:
     return complete[: max(STRONG_TRIALS, round(len(complete) * STRONG_SHARE))]
 
 
+@dataclass(frozen=True)
+class Round:
+    """One refinement: where its trials go, what they are drawn from, and what it refines."""
+
+    study: Study
+    recipe: Recipe
+    before: Recipe
+    strong: list[Trial]
+
+
+def begin(study: Study, epochs: int | None) -> Round:
+    """The refinement to run next: the unfinished one, or a new one around the last.
+
+    Raises:
+        StudyError: where there is no search, no complete trial, or the unfinished refinement trains
+            for another number of epochs.
+    """
+    source, target = next_round(study)
+    before = stored_recipe(source)
+    strong = strong_trials(trials_of(source))
+    if not exists(target):
+        return Round(target, plan(before, strong, epochs), before, strong)
+    planned = stored_recipe(target)
+    if epochs not in (None, planned.search.epochs):
+        raise StudyError(
+            f"{target.path}: was begun with --epochs {planned.search.epochs}; finish it first, or"
+            " remove the folder"
+        )
+    return Round(target, planned, before, strong)
+
+
 def plan(recipe: Recipe, strong: Sequence[Trial], epochs: int | None) -> Recipe:
     """The recipe of the refinement: a narrower space, longer runs, cosine decay after a warm-up.
 
-    `recipe` is the one that the strong trials were drawn from. Trials train for `search.epochs`, so
-    that is the key that grows.
+    `recipe` is the one that the strong trials were drawn from.
 
     Raises:
         RecipeError: where the result is not a sound recipe.
@@ -67,15 +97,9 @@ def plan(recipe: Recipe, strong: Sequence[Trial], epochs: int | None) -> Recipe:
     space = narrow(recipe.space, [trial.values for trial in strong])
     values: dict[str, Value] = {"train.epochs": longer, "search.epochs": longer}
     if recipe.train.schedule == "constant" and "train.schedule" not in space:
-        values["train.schedule"] = "cosine"
-    one_cycle = recipe.train.schedule == "one-cycle" or "train.schedule" in space
-    if recipe.train.warmup_epochs == 0 and not one_cycle and "train.warmup_epochs" not in space:
-        values["train.warmup_epochs"] = float(math.floor(longer * WARMUP_SHARE))
-    return (
-        recipe.model_copy(update={"space": {}})
-        .with_values(values)
-        .model_copy(update={"space": space})
-    )
+        warmup = float(math.floor(longer * WARMUP_SHARE))
+        values |= {"train.schedule": "cosine", "train.warmup_epochs": warmup}
+    return recipe.for_run().with_values(values).model_copy(update={"space": space})
 
 
 def narrowing_findings(before: Space, after: Space) -> list[Finding]:

@@ -102,6 +102,7 @@ class Run:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write `summary.json`, which marks the run as finished."""
+        self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.path / "summary.json", summary)
 
     def config(self) -> dict[str, Any]:

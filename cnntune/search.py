@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cnntune.build import argument_problems
+from cnntune.errors import RecipeError
 from cnntune.findings import Finding
-from cnntune.recipe import Recipe, parse
+from cnntune.recipe import Recipe, parse, set_key
 from cnntune.runs import Study
-from cnntune.space import Dimension, Range, Space, edges
+from cnntune.space import Dimension, Range, Value, edges, toml
 from cnntune.trials import IMPORTANCE_TRIALS, Trial, best_of, importance, trials_of
 
 LR_RANGE = {"sgd": (1e-4, 1e-1), "adam": (1e-5, 1e-2), "adamw": (1e-5, 1e-2)}  # the sweep's grid
@@ -119,36 +121,41 @@ def _sweep_finding(current: Range, swept: Range, narrowed: Range | None) -> Find
             "lr-range",
             "warn",
             f"{found}, all outside the recipe's {current.low:.2g} to {current.high:.2g}",
-            f"set space.train.lr = {{ log = [{swept.low:.2g}, {swept.high:.2g}] }}",
+            f"--set 'space.train.lr={toml(swept)}'",
         )
     return Finding(
         "lr-range", "info", f"{found}; searching {narrowed.low:.2g} to {narrowed.high:.2g}"
     )
 
 
-def result(study: Study, space: Space) -> Result:
-    """Read what a study came to.
+def result(study: Study, recipe: Recipe) -> Result:
+    """Read what a study came to; `recipe` holds the space whose edges matter.
 
     Raises:
         StudyError: where there is no study.
     """
     trials = trials_of(study)
     best = best_of(trials)
-    findings = [*trial_findings(trials), *edge_findings(space, best)]
     weights = importance(study)
-    complete = count(trials)["complete"]
-    if not weights and complete:
-        findings.append(
-            Finding(
-                "importance",
-                "info",
-                f"{complete} complete trials are too few to say which key matters",
-                f"search on: --budget {max(2 * complete, IMPORTANCE_TRIALS)}",
-            )
-            if complete < IMPORTANCE_TRIALS
-            else Finding("importance", "info", "all trials came to the same accuracy")
-        )
+    findings = [*trial_findings(trials), *edge_findings(recipe, best)]
     return Result(trials, best, weights, findings)
+
+
+def importance_findings(result: Result) -> list[Finding]:
+    """Why there is no importance, where there is none."""
+    complete = count(result.trials)["complete"]
+    if result.importance or not result.best:
+        return []
+    if complete >= IMPORTANCE_TRIALS:
+        return [Finding("importance", "info", "all trials came to the same accuracy")]
+    return [
+        Finding(
+            "importance",
+            "info",
+            f"{complete} complete trials are too few to say which key matters",
+            f"search on with --budget {max(2 * complete, IMPORTANCE_TRIALS)}",
+        )
+    ]
 
 
 def trial_findings(trials: Sequence[Trial]) -> list[Finding]:
@@ -185,25 +192,33 @@ def trial_findings(trials: Sequence[Trial]) -> list[Finding]:
     return findings
 
 
-def edge_findings(space: Space, best: Trial | None) -> list[Finding]:
-    """The best value at the end of a range: what lies beyond may be better (tuning playbook)."""
-    if best is None:
-        return []
+def edge_findings(recipe: Recipe, best: Trial | None) -> list[Finding]:
+    """The best value at the end of a range: what lies beyond may be better (tuning playbook).
+
+    Ends beyond which the recipe allows nothing, such as a dropout of 0, are no edges.
+    """
+    found = edges(recipe.space, best.values) if best else []
     return [
         Finding(
             "edge",
             "warn",
-            f"the best {edge.key} {edge.value:.3g} lies at the {edge.side} end of its range,"
-            f" {space[edge.key]}",
-            "widen it in a new study: --set 'space."
-            f"{edge.key}={{{_toml(edge.wider)}}}' --study NAME",
+            f"the best {edge.key}, {edge.value:.3g}, lies at the {edge.side} end of its range"
+            f" {recipe.space[edge.key]}",
+            "widen it in a study of its own: --study NAME --set"
+            f" 'space.{edge.key}={toml(edge.wider)}'",
             where=edge.key,
             measured=edge.value,
         )
-        for edge in edges(space, best.values)
+        for edge in found
+        if _allows(recipe, edge.key, edge.beyond)
     ]
 
 
-def _toml(dimension: Range) -> str:
-    kind, ends = next(iter(dimension.as_toml().items()))
-    return f"{kind}=[{ends[0]:g}, {ends[1]:g}]"
+def _allows(recipe: Recipe, key: str, value: Value) -> bool:
+    values = recipe.as_values()
+    set_key(values, key, value)
+    try:
+        parse(values, file=recipe.name, check_arguments=argument_problems)
+    except RecipeError:
+        return False
+    return True

@@ -5,9 +5,12 @@ print block characters gets plain ones.
 """
 
 import math
+import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -15,6 +18,12 @@ from rich.table import Table
 from rich.text import Text
 
 from cnntune.findings import Finding, Severity
+from cnntune.runs import Epoch
+
+if TYPE_CHECKING:
+    from cnntune.judge import JudgedRun
+    from cnntune.refine import Candidate
+    from cnntune.trials import Trial
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 PLAIN_BLOCKS = "_.-=+*#@"
@@ -24,6 +33,7 @@ MARKS: dict[Severity, tuple[str, str]] = {
     "warn": ("WARN", "yellow"),
     "fail": ("FAIL", "bold red"),
 }
+WIDE = 100  # columns from which curves get more room
 BEST_ROWS = 10  # trials in a result table: the rest is in the run folders
 
 
@@ -93,11 +103,61 @@ class Screen:
             )
         self.out.print(table)
 
-    def trials(self, rows: Sequence[Mapping[str, Any]], *, rest: int = 0) -> None:
-        """The best trials: number, accuracy, loss, curve of the validation accuracy, values."""
-        self.out.print(self.trial_table(rows))
-        if rest > 0:
-            self.text(f"... and {rest} more, each with its curve in the study's folder")
+    def result(self, path: Path, trials: "Sequence[Trial]") -> None:
+        """What a search or a refinement came to: counts, then the best trials."""
+        statuses = Counter(trial.status for trial in trials)
+        self.title(f"{path}: " + ", ".join(f"{n} trials {s}" for s, n in statuses.most_common()))
+        complete = [trial for trial in trials if trial.status == "complete"]
+        best = sorted(complete, key=lambda trial: (-trial.val_acc, trial.summary["val_loss"]))
+        rows = [
+            {
+                "name": trial.number,
+                "val_acc": trial.val_acc,
+                "val_loss": trial.summary["val_loss"],
+                "accs": [row.val_acc for row in trial.run.rows()],
+                "values": trial.values,
+            }
+            for trial in best[:BEST_ROWS]
+        ]
+        if rows:
+            self.out.print(self.trial_table(rows))
+        if len(best) > len(rows):
+            self.text(f"... and {len(best) - len(rows)} more in {path}")
+
+    def importance(self, importance: Mapping[str, float]) -> None:
+        """Which keys the accuracy depends on."""
+        if importance:
+            ordered = sorted(importance.items(), key=lambda pair: -pair[1])
+            self.text("importance: " + ", ".join(f"{key} {share:.0%}" for key, share in ordered))
+
+    def candidates(self, candidates: "Sequence[Candidate]") -> None:
+        """The best trials over seeds."""
+        for candidate in candidates:
+            accs = " ".join(f"{acc:.4f}" for acc in candidate.val_accs)
+            spread = f" ± {candidate.sd:.4f}" if candidate.sd is not None else ""
+            self.text(f"trial {candidate.number}: val acc {candidate.mean:.4f}{spread}  ({accs})")
+
+    def epoch(self, row: Epoch, epochs: int) -> None:
+        """A line of progress for an epoch of a single run."""
+        self.say(
+            f"epoch {row.epoch}/{epochs}  lr {row.lr:.2g}"
+            f"  train {row.train_loss:.4f} {row.train_acc:.4f}"
+            f"  val {row.val_loss:.4f} {row.val_acc:.4f}  {row.seconds:.1f} s"
+        )
+
+    def summary(self, path: Path, summary: Mapping[str, Any]) -> None:
+        """What a single run came to."""
+        self.title(f"{path}: {summary['status']} after {summary['epochs']} epochs")
+        if summary["status"] == "complete":
+            self.text(
+                f"best epoch {summary['best_epoch']}: val acc {summary['val_acc']:.4f},"
+                f" val loss {summary['val_loss']:.4f}; weights in best.pt"
+            )
+        if "test_acc" in summary:
+            self.text(
+                f"test acc {summary['test_acc']:.4f}, test loss {summary['test_loss']:.4f}"
+                f" on {summary['test_images']} images"
+            )
 
     def trial_table(self, rows: Sequence[Mapping[str, Any]]) -> Table:
         """`rows` hold `name`, `status`, `val_acc`, `val_loss`, `accs` and `values`."""
@@ -108,7 +168,7 @@ class Screen:
         table.add_column("curve", no_wrap=True)
         keys = list(dict.fromkeys(key for row in rows for key in row["values"]))
         for key in keys:
-            table.add_column(short_name(key, keys), justify="right")
+            table.add_column(short_name(key, keys).replace("_", " "), justify="right")
         for row in rows:
             acc, loss = row.get("val_acc"), row.get("val_loss")
             table.add_row(
@@ -120,37 +180,51 @@ class Screen:
             )
         return table
 
-    def diagnoses(self, judged: Sequence[Any]) -> None:
-        """One row a run: label, how sure, its best epoch, and both loss curves on one scale."""
+    def diagnoses(self, judged: "Sequence[JudgedRun]") -> None:
+        """A row for each run; then, for each label, what the best run under it teaches."""
+        root = Path(os.path.commonpath([run.path for run in judged])) if judged[1:] else None
+        if root:
+            self.title(f"{root}: {len(judged)} runs, worst first")
+        self.out.print(self._diagnosis_table(judged, root))
+        by_label: dict[str, JudgedRun] = {}
+        for run in judged:
+            shown = by_label.get(run.diagnosis.label)
+            if shown is None or (run.best_val_acc or 0) > (shown.best_val_acc or 0):
+                by_label[run.diagnosis.label] = run
+        for label, run in by_label.items():
+            self.out.print()
+            self.out.print(Text.assemble((label, "bold"), f": {run.path}"))
+            self.out.print(Text(run.diagnosis.evidence))
+            for line in run.diagnosis.advice:
+                self.out.print(Text(f"-> {line}", "italic"))
+            if run.command:
+                self.out.print(Text(f"   {run.command}", "cyan"), soft_wrap=True)
+
+    def _diagnosis_table(self, judged: "Sequence[JudgedRun]", root: Path | None) -> Table:
+        """Label, how sure, best epoch of all, and both loss curves on one scale."""
         table = Table(box=None, pad_edge=False)
         table.add_column("run", overflow="fold")
         table.add_column("label", no_wrap=True)
         for heading in ("sure", "best"):
             table.add_column(heading, justify="right", no_wrap=True)
-        for heading in ("train loss", "val loss"):
+        width = 8 if self.out.width < WIDE else 20
+        for heading in ("train", "val loss"):
             table.add_column(heading, no_wrap=True)
         for run in judged:
             diagnosis, curve = run.diagnosis, run.curve
             train, val = _numbers(curve.train_loss), _numbers(curve.val_loss)
             finite = [value for value in train + val if math.isfinite(value)]
             low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+            best = "-" if diagnosis.best_epoch is None else f"{diagnosis.best_epoch:g}"
             table.add_row(
-                str(run.path),
+                str(run.path.relative_to(root) if root else run.path),
                 diagnosis.label,
                 f"{diagnosis.confidence:.0%}",
-                f"{diagnosis.best_epoch or '-'}/{diagnosis.epochs}",
-                self.spark(train, width=12, low=low, high=high),
-                self.spark(val, width=12, low=low, high=high),
+                f"{best}/{diagnosis.epochs}",
+                self.spark(train, width=width, low=low, high=high),
+                self.spark(val, width=width, low=low, high=high),
             )
-        self.out.print(table)
-
-    def diagnosis(self, label: str, run: Any) -> None:
-        """What one run teaches: evidence, then what to change."""
-        self.out.print()
-        self.out.print(Text.assemble((label, "bold"), f": {run.path}"))
-        self.out.print(Text(run.diagnosis.evidence))
-        for line in run.diagnosis.advice:
-            self.out.print(Text(f"-> {line}", "italic"))
+        return table
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:

@@ -4,6 +4,7 @@ A trial's values depend on (study seed, slot, key) alone. One worker or eight, s
 a study draws the same values; a new key leaves the draws of the others as they were.
 """
 
+import json
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ Value = bool | int | float | str
 KINDS = ("log", "uniform", "choice")
 SIGNIFICANT_DIGITS = 4  # of a drawn number, so that the value printed is the value trained
 NARROW_MARGIN = 0.1  # of the old range, kept on both sides of the strong trials' values
+DECADE = 10.0
 EDGE = 0.1  # of a range: a best value this close to an end may lie beyond it
 
 
@@ -152,8 +154,13 @@ class Edge:
 
     key: str
     value: float
-    side: str
+    side: str  # lower or upper
     wider: Range
+
+    @property
+    def beyond(self) -> int | float:
+        """The new end of the wider range."""
+        return self.wider.at(0.0 if self.side == "lower" else 1.0)
 
 
 def edges(space: Space, values: Mapping[str, Value]) -> list[Edge]:
@@ -172,13 +179,17 @@ def edges(space: Space, values: Mapping[str, Value]) -> list[Edge]:
 
 
 def _widen(dimension: Range, *, lower: bool) -> Range:
-    """Half as wide again (in the range's own scale), on the side where the best lies."""
-    if dimension.log:
-        factor = (dimension.high / dimension.low) ** 0.5
-        if lower:
-            return replace(dimension, low=float(f"{dimension.low / factor:.2g}"))
-        return replace(dimension, high=float(f"{dimension.high * factor:.2g}"))
+    """A decade further, or half as wide again where the range is not logarithmic."""
     step = (dimension.high - dimension.low) / 2
     if lower:
-        return replace(dimension, low=dimension.low - step)
-    return replace(dimension, high=dimension.high + step)
+        low = dimension.low / DECADE if dimension.log else dimension.low - step
+        return replace(dimension, low=float(f"{low:.2g}"))
+    high = dimension.high * DECADE if dimension.log else dimension.high + step
+    return replace(dimension, high=float(f"{high:.2g}"))
+
+
+def toml(dimension: Dimension) -> str:
+    """The dimension as it is typed after `--set space.KEY=`."""
+    kind, values = next(iter(dimension.as_toml().items()))
+    written = ", ".join(f"{v:g}" if isinstance(v, float) else json.dumps(v) for v in values)
+    return f"{{ {kind} = [{written}] }}"

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from cnntune.build import build_model, load_data, user_code
+from cnntune.build import build_model, load_data, user_code, with_defaults
 from cnntune.data import Data
 from cnntune.errors import CnntuneError, StudyError
 from cnntune.recipe import DataSection, Recipe
@@ -187,10 +187,10 @@ def run_job(job: Job, device: torch.device) -> Iterator[Event]:
     Errors of recipe, data and own code fail the job, and so do bugs: the search goes on.
     """
     run = Run(job.folder)
-    run.begin(job.recipe.as_values())
     rows: list[Epoch] = []
     start = time.perf_counter()
     try:
+        run.begin(with_defaults(job.recipe).as_values())
         torch.set_num_threads(job.recipe.train.threads)
         data = _data(job.recipe.data.model_dump_json(), device)
         with user_code(f"training {job.folder.name}"):

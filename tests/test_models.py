@@ -79,7 +79,8 @@ def test_small_networks_start_at_the_loss_of_a_guess(
     )
     images, labels = batch(64, shape)
     loss = cross_entropy(model(images), labels).item()
-    assert loss == pytest.approx(math.log(10), abs=0.1)
+    # Logits that spread by at most 0.7 add at most half of 0.7^2.
+    assert loss == pytest.approx(math.log(10), abs=0.245)
 
 
 @pytest.mark.parametrize("builder", SMALL)

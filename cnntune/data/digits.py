@@ -61,7 +61,7 @@ def stratified_subset(labels: Tensor, size: int, *, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     # Spread the shuffled members of each class evenly over 0 ... 1; any cut then takes its share.
     place = torch.empty(len(labels), dtype=torch.float64)
-    for label in labels.unique():
+    for label in torch.unique(labels):
         members = torch.nonzero(labels == label).flatten()
         ranks = torch.randperm(len(members), generator=generator)
         place[members] = (ranks + 0.5).double() / len(members)

@@ -84,7 +84,7 @@ def folder(
 def _from_parts(roots: Sequence[Path], image_size: int, color: Colour) -> Source:
     """Parts that lie in folders of their own: train, validation and perhaps test."""
     problems: list[str] = []
-    parts: list[FolderImages | None] = []
+    parts: list[FolderImages] = []
     classes: tuple[str, ...] = ()
     for root in roots:
         try:
@@ -98,10 +98,8 @@ def _from_parts(roots: Sequence[Path], image_size: int, color: Colour) -> Source
         parts.append(FolderImages(files, labels, image_size, color))
     if problems:
         raise DataError(problems)
-    train, val, test = (*parts, None)[:3]
-    assert train is not None
-    assert val is not None
-    return Source(train=train, val=val, test=test, classes=classes)
+    train, val, *test = parts
+    return Source(train=train, val=val, test=test[0] if test else None, classes=classes)
 
 
 def _difference(found: Sequence[str], expected: Sequence[str]) -> str:
@@ -119,35 +117,38 @@ def _scan(root: Path) -> tuple[tuple[str, ...], list[Path], Tensor]:
     if not folders:
         raise DataError(f"{root}: holds no folders; each class needs one, with its images inside")
     if all(name.casefold() in PART_NAMES for name in names):
+        whole = next((name for name in names if name.casefold().startswith("train")), names[0])
         raise DataError(
             f"{root}: holds {', '.join(names)}, which are parts and not classes; give"
-            f" {folders[-1]}, to be cut into parts here, or name the folders train and val"
+            f" {root / whole}, to be cut into parts here, or name the folders train and val"
         )
-    members = [_image_files(found) for found in folders]
+    visible = [_visible_files(found) for found in folders]
     problems = [
         problem
-        for found, files in zip(folders, members, strict=True)
+        for found, files in zip(folders, visible, strict=True)
         for problem in _problems_of(found, files)
     ]
     if len(folders) == 1 and not problems:
         problems = [f"{root}: needs at least two class folders (got {names[0]} alone)"]
     if problems:
         raise DataError(problems)
+    members = [sorted(file for file in files if _is(file, EXTENSIONS)) for files in visible]
     labels = [label for label, files in enumerate(members) for _ in files]
     return tuple(names), [file for files in members for file in files], torch.tensor(labels)
 
 
 def _problems_of(class_folder: Path, files: Sequence[Path]) -> list[str]:
-    """What is wrong with one class folder, given the image files in it and below it."""
-    unread = [file for file in _visible_files(class_folder) if _is(file, UNREAD_EXTENSIONS)]
+    """What is wrong with one class folder, given all files in it and below it."""
+    unread = [file for file in files if _is(file, UNREAD_EXTENSIONS)]
     if unread:
         return [
             f"{class_folder}: holds {len(unread)} {unread[0].suffix} file(s), which are not read;"
             " convert them to PNG or JPEG"
         ]
-    if not files:
+    images = [file for file in files if _is(file, EXTENSIONS)]
+    if not images:
         return [f"{class_folder}: holds no images (allowed: {' '.join(EXTENSIONS)})"]
-    if not any(file.parent == class_folder for file in files):
+    if not any(file.parent == class_folder for file in images):
         return [
             f"{class_folder}: holds only folders; if these are the classes, give"
             f" {class_folder} as the path"
@@ -168,10 +169,6 @@ def _in_class_order(folders: Sequence[Path]) -> list[Path]:
     if all(found.name.isascii() and found.name.isdecimal() for found in folders):
         return sorted(folders, key=lambda found: (int(found.name), found.name))
     return sorted(folders, key=lambda found: found.name)
-
-
-def _image_files(class_folder: Path) -> list[Path]:
-    return sorted(file for file in _visible_files(class_folder) if _is(file, EXTENSIONS))
 
 
 def _visible_files(top: Path) -> list[Path]:
@@ -237,8 +234,8 @@ def read_image(file: Path, *, color: Colour = "rgb") -> Image.Image:
                     " are allowed"
                 )
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            return _on_white(_with_8_bits(upright, file)).convert("L" if color == "grey" else "RGB")
+            ImageOps.exif_transpose(image, in_place=True)
+            return _on_white(_with_8_bits(image, file)).convert("L" if color == "grey" else "RGB")
     except DataError:
         raise
     except UnidentifiedImageError:

@@ -26,9 +26,9 @@ from cnntune.data.source import (
 Share = Annotated[float, Field(ge=0, le=1)]
 
 CHUNK = 500  # images drawn at once; their float planes then stay within a few MB
-RADIUS = (0.45, 0.8)  # of a shape, as a share of half the image: 7 to 13 pixels of 32
+RADIUS = (0.5, 0.85)  # of a shape, as a share of half the image: 8 to 14 pixels of 32
 DARK = (0.0, 0.5)  # background, each channel by itself, as a share of full range
-CONTRAST = (0.2, 0.5)  # of the shape over the background, likewise
+CONTRAST = (0.25, 0.5)  # of the shape over the background, likewise
 STROKES = 3  # lines of clutter an image, the last of them in front of the shape
 STROKE_LENGTH = 0.6  # half of it, as a share of half the image
 STROKE_WIDTH = 0.05  # half of it, likewise
@@ -39,7 +39,7 @@ def shapes(
     *,
     seed: int,
     size: Count = 4000,
-    noise: Share = 0.15,
+    noise: Share = 0.05,
     label_noise: Share = 0.0,
     image_size: Count = 32,
     val_fraction: Fraction = VAL_FRACTION,
@@ -53,7 +53,7 @@ def shapes(
     """
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(size) % len(SHAPES)
-    drawn = [_draw(chunk, image_size, noise, generator) for chunk in labels.split(CHUNK)]
+    drawn = [_draw(chunk, image_size, noise, generator) for chunk in torch.split(labels, CHUNK)]
     source = split_pool(
         Images(torch.cat(drawn), labels),
         tuple(SHAPES),
@@ -114,7 +114,7 @@ def _draw(labels: Tensor, image_size: int, noise: float, generator: Generator) -
     image = paint(image, colour, distance)
     image = paint(image, *strokes[-1])
 
-    # Uniform noise: as good as normal noise here, and the same numbers on every machine.
+    # Uniform noise is drawn three times faster than normal noise, and serves as well.
     spread = noise * math.sqrt(3)  # of a uniform draw from -1 ... 1 with this deviation
     image = image + uniform(-spread, spread, 3, image_size, image_size)
     return (image.clamp(0, 1) * 255).round().to(torch.uint8)
