@@ -129,8 +129,8 @@ def main() -> None:
         cells = [f"{x:.1f}" if isinstance(x, float) else str(x) for x in row.values()]
         print("| " + " | ".join(cells) + " |")
     print(
-        f"\nworst regret: ours {table['regret'].max():.1f} points (mean {table['mean'].mean():.2f}),"
-        f" plain sweep {table['plain'].max():.1f}"
+        f"\nworst regret: ours {table['regret'].max():.1f} points"
+        f" (mean {table['mean'].mean():.2f}), plain sweep {table['plain'].max():.1f}"
     )
 
 

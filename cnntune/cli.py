@@ -278,6 +278,7 @@ def search(
         findings = [*notes, *result.findings, *step.importance_findings(result)]
         document = command.document(findings, setup.study, **result.as_json())
         setup.study.write("search", document)
+        setup.study.write_text("trials.csv", trials_room.table(result.trials).to_csv(index=False))
     if not json:
         command.screen.result(setup.study.path, result.trials)
         command.screen.importance(result.importance)
@@ -341,6 +342,7 @@ def refine(
             tie=[candidate.number for candidate in step.tied(candidates)],
         )
         setup.study.write("refine", document)
+        setup.study.write_text("trials.csv", trials_room.table(result.trials).to_csv(index=False))
     if not json:
         command.screen.result(setup.study.path, result.trials)
         command.screen.candidates(candidates)

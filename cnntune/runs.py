@@ -173,6 +173,10 @@ class Study:
         """The last result of a step, or None."""
         return read_json(self.path / f"{step}.json")
 
+    def write_text(self, name: str, text: str) -> None:
+        """Keep a text, such as a table of the trials."""
+        _write_by_rename(self.path / name, text)
+
     def record(self, recipe_toml: str, *, device: str, code: Path | None = None) -> None:
         """Write what was asked into `study.json` and `recipe.toml`; earlier commands are kept."""
         about = self.read("study") or {"format": FORMAT, "name": self.name, "commands": []}
@@ -182,7 +186,7 @@ class Study:
         if code is not None:
             about["code"] = str(code)  # where own modules lie, for whoever reruns a trial
         self.write("study", about)
-        _write_by_rename(self.path / "recipe.toml", recipe_toml)
+        self.write_text("recipe.toml", recipe_toml)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -52,8 +52,8 @@ def initial_loss(recipe: Recipe, data: Data, device: torch.device) -> Finding:
     expected = math.log(len(data.classes))
     inputs, labels = _first_images(data, LOSS_IMAGES, recipe.seed)
     equal = float(build_loss(recipe)(torch.zeros(len(labels), len(data.classes)), labels.cpu()))
-    if abs(equal - expected) > EQUAL_LOSS_TOLERANCE * expected:
-        return _odd_loss(equal, expected, len(labels))
+    if not abs(equal - expected) <= EQUAL_LOSS_TOLERANCE * expected:
+        return _own_loss(equal, expected, len(labels))
     losses, spreads = [], []
     for draw in range(INITIALISATIONS):
         seed = derive_seed(recipe.seed, "initial-loss", draw)
@@ -80,13 +80,19 @@ def _judge_initial(loss: float, spread: float, classes: int) -> Finding:
     return Finding("initial-loss", severity, evidence, advice, measured=loss, expected=expected)
 
 
-def _odd_loss(equal: float, expected: float, images: int) -> Finding:
-    severity: Severity = "warn"
-    evidence = f"loss {equal:.4g} on equal logits, log C = {expected:.4g}"
-    advice = "the loss is no mean cross-entropy; if it should be one, look at reduction and sign"
+def _own_loss(equal: float, expected: float, images: int) -> Finding:
+    """A loss of the user's own on equal logits: it may differ from log C, but not in any way."""
+    severity: Severity = "fail"
+    advice = ""
+    evidence = f"your loss is {equal:.4g} on equal logits, a mean cross-entropy {expected:.4g}"
     if math.isclose(equal, expected * images, rel_tol=EQUAL_LOSS_TOLERANCE):
-        severity = "fail"
-        advice = f"the loss is summed over {images} images: return their mean"
+        advice = f"it is summed over {images} images: return their mean"
+    elif math.isclose(equal, -expected, rel_tol=EQUAL_LOSS_TOLERANCE):
+        advice = "its sign is wrong: training would raise the cross-entropy"
+    elif not math.isfinite(equal):
+        advice = "it divides by zero or overflows"
+    else:
+        severity = "ok"
     return Finding("initial-loss", severity, evidence, advice, measured=equal, expected=expected)
 
 

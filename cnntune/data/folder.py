@@ -6,7 +6,8 @@ Pillow alone decodes: torchvision's own reader crashed the process on a PNG with
 import os
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -226,7 +227,9 @@ def read_image(file: Path, *, color: Colour = "rgb") -> Image.Image:
             values is unknown.
     """
     try:
-        with file.open("rb") as stream, _open(stream) as image:
+        with file.open("rb") as stream:
+            with _quiet():
+                image = Image.open(stream)
             width, height = image.size
             if width * height > LARGEST:
                 raise DataError(
@@ -234,7 +237,8 @@ def read_image(file: Path, *, color: Colour = "rgb") -> Image.Image:
                     " are allowed"
                 )
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)
+            with _quiet():
+                ImageOps.exif_transpose(image, in_place=True)
             return _on_white(_with_8_bits(image, file)).convert("L" if color == "grey" else "RGB")
     except DataError:
         raise
@@ -245,14 +249,18 @@ def read_image(file: Path, *, color: Colour = "rgb") -> Image.Image:
         raise DataError(f"{file}: cannot be read ({reason})") from error
 
 
-_opening = threading.Lock()  # `catch_warnings` belongs to the process, and readers are threads
+_filters = threading.Lock()  # `catch_warnings` changes the whole process, and readers are threads
 
 
-def _open(stream: object) -> Image.Image:
-    """Read the header. Pillow's own warning about large images makes way for our limit."""
-    with _opening, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(stream)  # type: ignore[arg-type]
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Pillow about large images, for which we have a limit, and about broken EXIF data.
+
+    A photograph whose EXIF data cannot be read is as good as one without.
+    """
+    with _filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _with_8_bits(image: Image.Image, file: Path) -> Image.Image:

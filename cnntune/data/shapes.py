@@ -114,9 +114,7 @@ def _draw(labels: Tensor, image_size: int, noise: float, generator: Generator) -
     image = paint(image, colour, distance)
     image = paint(image, *strokes[-1])
 
-    # Uniform noise is drawn three times faster than normal noise, and serves as well.
-    spread = noise * math.sqrt(3)  # of a uniform draw from -1 ... 1 with this deviation
-    image = image + uniform(-spread, spread, 3, image_size, image_size)
+    image = image + noise * torch.randn(image.shape, generator=generator)
     return (image.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
