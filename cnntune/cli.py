@@ -173,6 +173,10 @@ def options(
 @app.command()
 def sanity(
     recipe: RecipeArgument = None,
+    explain: Annotated[
+        str | None,
+        typer.Option(metavar="RULE", help="Print the lesson behind a rule.", show_default=False),
+    ] = None,
     set_: Sets = None,
     device: Device = "auto",
     seed: Seed = None,
@@ -181,18 +185,24 @@ def sanity(
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Steps 1 and 2: is the initial loss log C, can a tiny sample be overfitted?"""
+    """Steps 1 and 2: is the initial loss log C, can a tiny sample be overfitted? And what else."""
     command = Command.begin("sanity", json=json, quiet=quiet)
-    setup = set_up(recipe, set_, device=device, seed=seed, runs=runs, study=study)
 
     from cnntune import build
     from cnntune import device as devices
     from cnntune import sanity as step
 
+    if explain is not None:
+        print(step.explain(explain))
+        raise typer.Exit()
+    setup = set_up(recipe, set_, device=device, seed=seed, runs=runs, study=study)
     data = build.load_data(setup.recipe, setup.device)
     devices.use_threads(setup.recipe, data)
     command.screen.say(_about(setup, data))
-    findings = list(step.check(setup.recipe, data, setup.device))
+    findings = []
+    for finding in step.check(setup.recipe, data, setup.device):
+        findings.append(finding)
+        command.screen.say(f"{finding.rule}: {finding.severity}")
     document = command.document(findings, setup.study)
     _store(setup, "sanity", document)
     if not json:

@@ -1,7 +1,6 @@
 """Real handwritten digits that come inside scikit-learn: small, quick, and never downloaded."""
 
 import torch
-from torch import Tensor
 
 from cnntune.data.source import (
     TEST_FRACTION,
@@ -11,8 +10,8 @@ from cnntune.data.source import (
     Images,
     Source,
     split_pool,
+    stratified_subset,
 )
-from cnntune.errors import DataError
 
 BRIGHTEST = 16  # scikit-learn counts the dark pixels of a 4x4 block, so 0 ... 16
 
@@ -48,21 +47,3 @@ def digits(
         val_fraction=val_fraction,
         test_fraction=test_fraction,
     )
-
-
-def stratified_subset(labels: Tensor, size: int, *, seed: int) -> Tensor:
-    """Sorted indices of exactly `size` images, every class in its share to within one image.
-
-    Raises:
-        DataError: where there are fewer images.
-    """
-    if size > len(labels):
-        raise DataError(f"data.size: must be at most {len(labels)}, all there are (got {size})")
-    generator = torch.Generator().manual_seed(seed)
-    # Spread the shuffled members of each class evenly over 0 ... 1; any cut then takes its share.
-    place = torch.empty(len(labels), dtype=torch.float64)
-    for label in torch.unique(labels):
-        members = torch.nonzero(labels == label).flatten()
-        ranks = torch.randperm(len(members), generator=generator)
-        place[members] = (ranks + 0.5).double() / len(members)
-    return place.argsort(stable=True)[:size].sort().values

@@ -23,6 +23,7 @@ from cnntune.data.source import (
     Count,
     Fraction,
     Source,
+    check_fractions,
     stratified_split,
 )
 from cnntune.errors import DataError
@@ -73,6 +74,7 @@ def folder(
         if "test" in folders:
             roots.append(folders["test"])
         return _from_parts(roots, image_size, color)
+    check_fractions(val_fraction, test_fraction)
     classes, files, labels = _scan(root)
     parts = stratified_split(labels, (val_fraction, test_fraction), seed=seed)
     val, test, train = (

@@ -8,6 +8,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cnntune.errors import DataError
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -64,6 +66,33 @@ def stratified_split(
     return tuple(torch.cat(part).sort().values for part in parts)
 
 
+def stratified_subset(labels: Tensor, size: int, *, seed: int) -> Tensor:
+    """Sorted indices of exactly `size` images, every class in its share to within one image.
+
+    Raises:
+        DataError: where there are fewer images.
+    """
+    if size > len(labels):
+        raise DataError(f"data.size: must be at most {len(labels)}, all there are (got {size})")
+    generator = torch.Generator().manual_seed(seed)
+    # Spread the shuffled members of each class evenly over 0 ... 1; any cut then takes its share.
+    place = torch.empty(len(labels), dtype=torch.float64)
+    for label in torch.unique(labels):
+        members = torch.nonzero(labels == label).flatten()
+        ranks = torch.randperm(len(members), generator=generator)
+        place[members] = (ranks + 0.5).double() / len(members)
+    return place.argsort(stable=True)[:size].sort().values
+
+
+def check_fractions(val_fraction: float, test_fraction: float) -> None:
+    """Raise `DataError` where the fractions leave nothing to train on."""
+    if val_fraction + test_fraction >= 1:
+        raise DataError(
+            "data.val_fraction + data.test_fraction: must be < 1"
+            f" (got {val_fraction:g} + {test_fraction:g})"
+        )
+
+
 def split_pool(
     pool: Images,
     classes: tuple[str, ...],
@@ -72,7 +101,12 @@ def split_pool(
     val_fraction: float,
     test_fraction: float,
 ) -> Source:
-    """Cut one pool of images into the three parts, class by class; no test part if 0."""
+    """Cut one pool of images into the three parts, class by class; no test part if 0.
+
+    Raises:
+        DataError: where the fractions leave nothing to train on.
+    """
+    check_fractions(val_fraction, test_fraction)
     val, test, train = stratified_split(pool.labels, (val_fraction, test_fraction), seed=seed)
     return Source(
         train=pool.take(train),

@@ -13,8 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnntune.data.digits import stratified_subset
-from cnntune.data.source import VAL_FRACTION, Count, Fraction, Images, Source, stratified_split
+from cnntune.data.source import (
+    VAL_FRACTION,
+    Count,
+    Fraction,
+    Images,
+    Source,
+    stratified_split,
+    stratified_subset,
+)
 from cnntune.errors import DataError
 from cnntune.torchvision_import import import_torchvision
 
@@ -92,8 +99,8 @@ def _read(
     dataset = getattr(import_torchvision().datasets, name)
     root = Path(path).expanduser()
     try:
-        # Downloads may print, and standard output belongs to results; the pickles of CIFAR-10 are
-        # from 2009, and make newer NumPy versions warn about the way their types were stored.
+        # Downloads may print, and standard output belongs to results. NumPy 2.4.0 to 2.4.4 warn
+        # about pickles as old as those of CIFAR-10 (numpy#29301).
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             train = dataset(root, train=True, download=download)

@@ -1,0 +1,86 @@
+"""Is the set-up sound? Lecture steps 1 and 2, and every other check that finds what is broken.
+
+A rule is a function from a `Subject` to findings; its docstring is the lesson, which `--explain`
+prints. Rules look at causes: what the images are, what the loss does to logits made by hand, where
+the graph ends, what a layer puts out.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+
+import torch
+
+from cnntune.build import user_code
+from cnntune.data import Data
+from cnntune.errors import RecipeError
+from cnntune.findings import Finding, failed
+from cnntune.recipe import Recipe, unknown
+from cnntune.sanity import images, learning, loss, network
+from cnntune.sanity.subject import Subject
+
+Rule = Callable[[Subject], list[Finding]]
+TrainedRule = Callable[[Subject, list[learning.Memory]], list[Finding]]
+
+DATA_RULES: dict[str, Rule] = {
+    "inputs": images.inputs,
+    "labels": images.labels,
+    "split": images.split,
+}
+FIRST_RULES: dict[str, Rule] = {
+    "outputs": loss.outputs,
+    "loss": loss.loss,
+    "trainable-parameters": network.trainable_parameters,
+}
+NETWORK_RULES: dict[str, Rule] = {
+    "initial-loss": loss.initial_loss,
+    "activations": network.activations,
+    "gradient-flow": network.gradient_flow,
+    "batch-independence": network.batch_independence,
+    "optimizer": learning.optimizer,
+}
+TRAINED_RULES: dict[str, TrainedRule] = {
+    "overfit-tiny": learning.overfit_tiny,
+    "train-eval": learning.train_eval,
+    "input-used": learning.input_used,
+    "learns": learning.learns,
+}
+RULES = (*DATA_RULES, *FIRST_RULES, *NETWORK_RULES, *TRAINED_RULES)
+
+
+def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]:
+    """Every check of a set-up, on models of its own; nothing of the user's is changed.
+
+    Where pixels are not finite, or the outputs or the loss are not what training needs, what comes
+    after could only repeat it, and is left out.
+
+    Raises:
+        UserCodeError: where own model or loss code raises.
+    """
+    with user_code("sanity"):
+        subject = Subject.of(recipe, data, device)
+        for rules in (DATA_RULES, FIRST_RULES, NETWORK_RULES):
+            found = [finding for rule in rules.values() for finding in rule(subject)]
+            yield from found
+            if rules is not NETWORK_RULES and _nothing_left_to_see(found):
+                yield Finding("skipped", "info", "the other checks wait until this is mended")
+                return
+        attempts = learning.memorise(subject)
+        for trained_rule in TRAINED_RULES.values():
+            yield from trained_rule(subject, attempts)
+
+
+def _nothing_left_to_see(found: list[Finding]) -> bool:
+    """Faults that make every later check fail with them; faults of the split do not."""
+    return failed(finding for finding in found if finding.rule not in ("split", "labels"))
+
+
+def explain(rule: str) -> str:
+    """The lesson behind a rule.
+
+    Raises:
+        RecipeError: where there is no such rule.
+    """
+    rules = DATA_RULES | FIRST_RULES | NETWORK_RULES | TRAINED_RULES
+    if rule not in rules:
+        raise RecipeError(f"--explain: {unknown(rule, RULES, 'rule')}")
+    return inspect.getdoc(rules[rule]) or ""

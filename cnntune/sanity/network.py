@@ -1,0 +1,246 @@
+"""Checks of the network: what is trained, what the layers pass on, what mixes images or modes."""
+
+import math
+import statistics
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from cnntune.findings import Finding
+from cnntune.sanity.record import NORM_OPS, SQUASHERS, WEIGHT_OPS, Output, recording
+from cnntune.sanity.subject import Subject
+from cnntune.train import Learner, seeded
+
+DEAD = 0.5  # of a layer's units (SageMaker Debugger's DeadReLU)
+SATURATED = 0.3  # of the values; unit-normal inputs put 4 % of a tanh beyond 0.97
+PLAIN_LAYERS = 4  # without norms: fewer cannot shrink or grow by much
+SHRINK = (
+    0.5  # a layer; torch's default initialisation gives 0.58 in AlexNet, CS231n's 0.01 gives 0.45
+)
+SHRINK_SQUASHED = 0.75  # a layer of tanh or sigmoid, which shrink by themselves: Xavier gives 0.86
+GROW = 2.0  # a layer; CS231n's 0.05 with ReLU gives 2.3
+TOTAL = 8.0  # times, from the first layer to the last, before shrinking or growing is a problem
+HUGE = 1e4  # an activation or gradient norm from which float32 soon overflows
+
+FLOW_STEPS = 3  # a head that starts at 0 passes gradients on after its first step
+VANISHED = 1e-6  # of the largest layer's gradient (root mean square, a weight's)
+MIX_IMAGES = 8
+MIX_TOLERANCE = 1e-3  # of the logits' size; batched kernels round differently by 1e-6
+
+
+def trainable_parameters(subject: Subject) -> list[Finding]:
+    """Every layer that is meant to learn must be registered and ask for gradients.
+
+    A layer in a plain Python list works in the forward pass, but its weights are no parameters of
+    the model and no optimizer knows them (PyTorch documentation of `nn.ModuleList`).
+    """
+    model = subject.model()
+    parameters = list(model.named_parameters())
+    trained = sum(p.numel() for _, p in parameters if p.requires_grad)
+    frozen = [name for name, p in parameters if not p.requires_grad]
+    if not trained:
+        text = f"none of {sum(p.numel() for _, p in parameters):,} parameters is trainable"
+        advice = "set requires_grad, and keep layers in attributes or nn.ModuleList"
+        return [Finding("trainable-parameters", "fail", text, advice, measured=0)]
+    if strangers := _unregistered(subject, model):
+        text = f"{strangers:,} weights are used but are no parameters of the model"
+        advice = "keep layers in nn.ModuleList or nn.Sequential, and weights in nn.Parameter"
+        return [Finding("trainable-parameters", "fail", text, advice, measured=strangers)]
+    if frozen:
+        count = sum(p.numel() for _, p in parameters if not p.requires_grad)
+        text = f"{count:,} of {count + trained:,} parameters are frozen, from {frozen[0]} on"
+        advice = "right for a pretrained backbone; at random weights, unfreeze them"
+        return [Finding("trainable-parameters", "warn", text, advice, measured=count)]
+    return [Finding("trainable-parameters", "ok", f"{trained:,}", measured=trained)]
+
+
+def _unregistered(subject: Subject, model: nn.Module) -> int:
+    """Weights that the graph ends in and that the model does not know."""
+    known = {id(parameter) for parameter in model.parameters()}
+    with seeded(subject.recipe.seed, device=subject.device):
+        logits = model(subject.inputs[:2])
+    leaves: dict[int, Tensor] = {}
+    stack, seen = [logits.grad_fn], set()
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None:
+            leaves[id(leaf)] = leaf
+        stack += [after for after, _ in node.next_functions]
+    return sum(leaf.numel() for key, leaf in leaves.items() if key not in known)
+
+
+def activations(subject: Subject) -> list[Finding]:
+    """Activations should neither die out nor blow up on their way through the layers.
+
+    CS231n's experiment: six layers, 4096 wide. With weights of 0.01 the activations tend to zero,
+    with 0.05 they saturate (tanh) or explode (ReLU), with sqrt(2 / fan-in) their scale stays (He et
+    al. 2015). The first layer that goes wrong is named.
+    """
+    model = subject.model()
+    seed = seeded(subject.recipe.seed, device=subject.device)
+    with torch.no_grad(), seed, recording(model) as recorder:
+        model(subject.inputs)
+    found = [*_layer_faults(recorder.outputs), *_scale_faults(recorder.outputs)]
+    if found:
+        return found[:2]
+    weights = [output for output in recorder.outputs if output.op in WEIGHT_OPS]
+    sizes = [output.rms for output in weights] or [math.nan]
+    text = f"size {min(sizes):.2g} ... {max(sizes):.2g} over {len(weights)} layers"
+    return [Finding("activations", "ok", text)]
+
+
+def _layer_faults(outputs: list[Output]) -> Iterator[Finding]:
+    """Layers that are wrong by themselves: not finite, huge, dead or saturated."""
+    for output in outputs:
+        if not output.finite:
+            text = f"NaN or infinity first appears after {output.op} in {output.where}"
+            yield Finding("activations", "fail", text, "look at that layer", where=output.where)
+            return
+    huge = next((output for output in outputs if output.rms > HUGE), None)
+    if huge:
+        text = f"explode: size {huge.rms:.2g} after {huge.op} in {huge.where}"
+        advice = "initialise with standard deviation sqrt(2 / fan-in), or normalise"
+        yield Finding("activations", "warn", text, advice, huge.where, huge.rms, 1.0)
+        return
+    dead = next((output for output in outputs if output.dead > DEAD), None)
+    if dead:
+        text = f"{dead.dead:.0%} of the units of {dead.where} are dead: 0 for every image"
+        advice = "look at the bias and the scale of the layer before; they never get a gradient"
+        yield Finding("activations", "warn", text, advice, dead.where, dead.dead, 0.0)
+    flat = next((output for output in outputs if output.saturated > SATURATED), None)
+    if flat:
+        text = (
+            f"{flat.saturated:.0%} of {flat.op} in {flat.where} is saturated: its slope is near 0"
+        )
+        advice = "initialise with smaller weights: standard deviation sqrt(1 / fan-in) (Xavier)"
+        yield Finding("activations", "warn", text, advice, flat.where, flat.saturated, 0.0)
+
+
+def _scale_faults(outputs: list[Output]) -> Iterator[Finding]:
+    """Without norms, a factor a layer adds up to too much over many."""
+    hidden = [output for output in outputs if output.op in WEIGHT_OPS][:-1]
+    normed = any(output.op in NORM_OPS for output in outputs)
+    if normed or len(hidden) < PLAIN_LAYERS or not all(output.rms > 0 for output in hidden):
+        return
+    factor = (hidden[-1].rms / hidden[0].rms) ** (1 / (len(hidden) - 1))
+    total = hidden[-1].rms / hidden[0].rms
+    squashed = any(output.op in SQUASHERS for output in outputs)
+    least = SHRINK_SQUASHED if squashed else SHRINK
+    text = f"by {factor:.2g} a layer, from {hidden[0].rms:.2g} in {hidden[0].where} to"
+    text += f" {hidden[-1].rms:.2g} in {hidden[-1].where}"
+    advice = "initialise with standard deviation sqrt(2 / fan-in) (Kaiming), or normalise"
+    if factor < least and total < 1 / TOTAL:
+        where = next(o.where for o in hidden if o.rms < hidden[0].rms * least)
+        yield Finding("activations", "warn", f"collapse {text}", advice, where, factor, 1.0)
+    elif factor > GROW and total > TOTAL:
+        where = next(o.where for o in hidden if o.rms > hidden[0].rms * GROW)
+        yield Finding("activations", "warn", f"explode {text}", advice, where, factor, 1.0)
+
+
+def gradient_flow(subject: Subject) -> list[Finding]:
+    """The gradient of the loss must reach every layer, and neither vanish nor explode on its way.
+
+    Looked at over a few steps, since layers that start at 0 (heads, the last gain of a residual
+    branch) stop the gradient in the first one by design (Goyal et al. 2017).
+    """
+    model = subject.model()
+    settings = subject.recipe.train.model_copy(update={"weight_decay": 0.0})
+    recipe = subject.recipe.model_copy(update={"train": settings})
+    learner = Learner.of(recipe, model, subject.device)
+    reached: dict[str, float] = {}
+    largest = 0.0
+    with seeded(subject.recipe.seed, device=subject.device), recording(model) as recorder:
+        for _ in range(FLOW_STEPS):
+            loss = subject.loss()(model(subject.inputs), subject.labels)
+            if not loss.requires_grad:
+                text = "no parameter gets a gradient: the outputs are cut off from the layers"
+                advice = "look for detach, .data, no_grad, argmax or numpy in the forward pass"
+                return [Finding("gradient-flow", "fail", text, advice, measured=0.0)]
+            model.zero_grad(set_to_none=True)
+            loss.backward()
+            norms = _gradients(model)
+            largest = max([largest, *(n for n in norms.values() if not math.isnan(n))])
+            for name, norm in norms.items():
+                reached[name] = max(reached.get(name, 0.0), norm)
+            if not all(map(math.isfinite, norms.values())):
+                text = "gradients are NaN or infinite before any training"
+                return [Finding("gradient-flow", "fail", text, "look at `activations` first")]
+            learner.optimizer.step()
+    used = {output.where for output in recorder.outputs}
+    return _judge_flow(model, reached, used)
+
+
+def _gradients(model: nn.Module) -> dict[str, float]:
+    """Root mean square of each trainable weight's gradient; 0 where there is none."""
+    return {
+        name: 0.0 if p.grad is None else float(p.grad.float().square().mean().sqrt())
+        for name, p in model.named_parameters()
+        if p.requires_grad
+    }
+
+
+def _judge_flow(model: nn.Module, reached: dict[str, float], used: set[str]) -> list[Finding]:
+    weights = {n: g for n, g in reached.items() if n.endswith("weight") or "." not in n} or reached
+    without = [name for name, norm in weights.items() if norm == 0]
+    top = max(reached.values())
+    if without:
+        layer = without[0].rpartition(".")[0]
+        in_use = [name for name in without if name.rpartition(".")[0] in used]
+        count = sum(p.numel() for n, p in model.named_parameters() if n in without)
+        text = f"{len(without)} of {len(weights)} layers get no gradient, from {without[0]} on"
+        if not in_use:
+            text = f"{count:,} weights are never used, from {layer} on"
+            return [Finding("gradient-flow", "warn", text, "remove or connect them", where=layer)]
+        advice = "look for detach, .data or no_grad after that layer, or units that are all dead"
+        return [Finding("gradient-flow", "fail", text, advice, where=in_use[0], measured=0.0)]
+    smallest = min(weights, key=lambda name: weights[name])
+    text = f"root mean square {weights[smallest]:.2g} ... {top:.2g}"
+    if top > HUGE:
+        name = max(reached, key=lambda key: reached[key])
+        advice = "clip gradients, lower the scale of the initial weights, or normalise"
+        return [Finding("gradient-flow", "warn", f"explodes: {text}", advice, name, top)]
+    if weights[smallest] < VANISHED * statistics.median(weights.values()):
+        advice = "use ReLU with Kaiming initialisation, norms or residual connections"
+        text = f"vanishes: {text}, least in {smallest}"
+        return [Finding("gradient-flow", "warn", text, advice, smallest, weights[smallest])]
+    return [Finding("gradient-flow", "ok", text)]
+
+
+def batch_independence(subject: Subject) -> list[Finding]:
+    """In eval mode an image's logits must not depend on the images beside it.
+
+    A reshape that mixes the batch, or a softmax or mean over the wrong axis, trains and even
+    learns, and fails when images come one at a time (Karpathy's recipe: "use backprop to chart
+    dependencies"). Batch norms mix in train mode, by design, so eval mode is looked at.
+    """
+    model = subject.model().eval()
+    images = subject.inputs[:MIX_IMAGES]
+    if len(images) < 2:
+        return [Finding("batch-independence", "info", "skipped: fewer than two images")]
+    with torch.no_grad(), seeded(subject.recipe.seed, device=subject.device):
+        together = model(images).float()
+        changed = images.flip(0).clone()
+        changed[0] = images[0]
+        beside_others = model(changed).float()
+        again = model(images).float()
+    size = float(together.std()) + 1e-12
+    if not torch.equal(together, again):
+        return [Finding("batch-independence", "info", "skipped: eval mode is not deterministic")]
+    change = float((together[0] - beside_others[0]).abs().max()) / size
+    if change <= MIX_TOLERANCE:
+        text = "an image's logits stay the same beside other images"
+        return [Finding("batch-independence", "ok", text, measured=change, expected=0.0)]
+    text = f"an image's logits change by {change:.0%} of their spread when the others change"
+    advice = "look for view, reshape, permute, mean or softmax along the batch axis (dim 0)"
+    return [Finding("batch-independence", "fail", text, advice, measured=change, expected=0.0)]
+
+
+def batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    """The batch norms of a model."""
+    return [module for module in model.modules() if isinstance(module, _BatchNorm)]

@@ -1,0 +1,105 @@
+"""Watch a forward pass: what each layer puts out, whether it is a module or a function."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+WEIGHT_OPS = ("convolution", "addmm", "mm", "linear")
+NORM_OPS = (
+    "native_batch_norm",
+    "native_group_norm",
+    "native_layer_norm",
+    "cudnn_batch_norm",
+    "_native_batch_norm_legit",
+    "_native_batch_norm_legit_functional",
+    "_batch_norm_with_update",
+    "_batch_norm_with_update_functional",
+    "batch_norm",
+)
+RECTIFIERS = ("relu", "relu_", "threshold")
+SQUASHERS = ("tanh", "tanh_", "sigmoid", "sigmoid_")
+FLAT_TANH = 0.97  # |tanh| beyond it has a slope under 0.06
+FLAT_SIGMOID = 0.47  # off one half; the slope is under 0.03
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one operation put out. `where` is the module it ran in; `rms` includes the mean.
+
+    `dead` is the share of units that are 0 for all images, `saturated` that of values at the flat
+    ends of a tanh or sigmoid; both are 0 for other operations.
+    """
+
+    where: str
+    op: str
+    rms: float
+    finite: bool
+    dead: float = 0.0
+    saturated: float = 0.0
+
+
+class Recorder(TorchDispatchMode):
+    """Records the operations that have weights, normalise or bend, in the order of the pass."""
+
+    def __init__(self, where: Callable[[], str]) -> None:
+        super().__init__()
+        self.where = where
+        self.outputs: list[Output] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run the operation and keep what it put out."""
+        result = func(*args, **(kwargs or {}))
+        op = func.overloadpacket.__name__
+        if op in WEIGHT_OPS + NORM_OPS + RECTIFIERS + SQUASHERS:
+            tensor = result[0] if isinstance(result, tuple | list) else result
+            self.outputs.append(_measure(self.where(), op.rstrip("_"), tensor))
+        return result
+
+
+def _measure(where: str, op: str, tensor: Tensor) -> Output:
+    values = tensor.detach().float()
+    dead = saturated = 0.0
+    if op in RECTIFIERS:
+        dims = [0, *range(2, values.ndim)]
+        dead = float((values.amax(dims) <= 0).float().mean()) if values.ndim > 1 else 0.0
+    if op == "tanh":
+        saturated = float((values.abs() > FLAT_TANH).float().mean())
+    if op == "sigmoid":
+        saturated = float(((values - 0.5).abs() > FLAT_SIGMOID).float().mean())
+    rms = float(values.square().mean().sqrt())
+    return Output(where, op, rms, bool(torch.isfinite(values).all()), dead, saturated)
+
+
+@contextmanager
+def recording(model: nn.Module) -> Iterator[Recorder]:
+    """Record what happens in the forward passes of `model` inside the block."""
+    stack = ["the model itself"]
+    hooks = []
+    for name, module in model.named_modules():
+        if name:
+            hooks.append(module.register_forward_pre_hook(_enter(stack, name)))
+            hooks.append(module.register_forward_hook(_leave(stack), always_call=True))
+    try:
+        with Recorder(lambda: stack[-1]) as recorder:
+            yield recorder
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _enter(stack: list[str], name: str) -> Callable[..., None]:
+    return lambda *_: stack.append(name)
+
+
+def _leave(stack: list[str]) -> Callable[..., None]:
+    def leave(*_: Any) -> None:
+        stack.pop()
+
+    return leave

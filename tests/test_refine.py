@@ -1,0 +1,272 @@
+"""Step 5: which trials are strong, how the space narrows, and when the best is really better."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnntune import trials as trials_room
+from cnntune.build import argument_problems, load_recipe
+from cnntune.errors import StudyError
+from cnntune.recipe import Recipe, parse
+from cnntune.refine import (
+    Candidate,
+    begin,
+    candidates,
+    narrowing_findings,
+    next_round,
+    plan,
+    rounds,
+    seed_findings,
+    strong_trials,
+    tied,
+)
+from cnntune.runs import Run, Study
+from cnntune.search import edge_findings
+from cnntune.space import Choice, Range, Space
+from cnntune.trials import Trial
+
+
+def trial(number: int, val_acc: float, val_loss: float = 1.0, **values: Any) -> Trial:
+    summary = {"status": "complete", "val_acc": val_acc, "val_loss": val_loss}
+    named = {key.replace("__", "."): value for key, value in values.items()}
+    return Trial(number, "complete", named, Run(Path(f"trial-{number:04d}")), summary)
+
+
+def unfit(number: int, status: str) -> Trial:
+    return Trial(number, status, {}, Run(Path("nowhere")), {"status": status})
+
+
+def recipe(space: dict[str, Any] | None = None, **train: Any) -> Recipe:
+    values = {"train": train, "search": {"epochs": 2}, "space": space or {}}
+    return parse(values, file="test", check_arguments=argument_problems)
+
+
+def numbers(found: list[Trial]) -> list[int]:
+    return [trial.number for trial in found]
+
+
+@pytest.mark.parametrize(
+    ("complete", "strong"),
+    [(1, 1), (2, 2), (3, 3), (15, 3), (18, 4), (20, 4), (50, 10)],  # a fifth, and at least three
+)
+def test_the_best_fifth_of_the_trials_is_strong(complete: int, strong: int) -> None:
+    trials = [trial(number, val_acc=number / 100) for number in range(complete)]
+    best_first = list(range(complete))[::-1]
+    assert numbers(strong_trials(trials)) == best_first[:strong]
+
+
+def test_equal_accuracies_are_ordered_by_loss() -> None:
+    trials = [trial(0, 0.9, 0.4), trial(1, 0.9, 0.3), trial(2, 0.8, 0.1)]
+    assert numbers(strong_trials(trials)) == [1, 0, 2]
+
+
+def test_trials_that_diverged_failed_or_still_run_are_not_strong() -> None:
+    trials = [unfit(0, "diverged"), trial(1, 0.1), unfit(2, "failed"), unfit(3, "running")]
+    assert numbers(strong_trials(trials)) == [1]
+
+
+def test_without_a_complete_trial_there_is_nothing_to_refine() -> None:
+    with pytest.raises(StudyError, match="no complete trial"):
+        strong_trials([unfit(0, "diverged"), unfit(1, "failed")])
+
+
+def test_the_space_narrows_to_the_strong_values_and_a_tenth_on_both_sides() -> None:
+    # 1e-3 and 1e-2 lie at 1/3 and 2/3 of 1e-4 ... 1e-1, so the new ends lie at 7/30 and 23/30:
+    # 10^(-4 + 0.7) = 5.012e-4 and 10^(-4 + 2.3) = 1.995e-2.
+    before = recipe({"train.lr": {"log": [1e-4, 1e-1]}, "train.momentum": {"uniform": [0.0, 0.9]}})
+    strong = [
+        trial(0, 0.9, train__lr=1e-3, train__momentum=0.0),
+        trial(1, 0.8, train__lr=1e-2, train__momentum=0.3),
+    ]
+    space = plan(before, strong, None).space
+    lr, momentum = space["train.lr"], space["train.momentum"]
+    assert isinstance(lr, Range)
+    assert isinstance(momentum, Range)
+    assert (lr.low, lr.high, lr.log) == (5.012e-4, 1.995e-2, True)
+    assert (momentum.low, momentum.high) == (0.0, 0.39)  # never beyond the old ends
+
+
+def test_a_choice_keeps_what_the_strong_trials_chose() -> None:
+    before = recipe({"train.batch_size": {"choice": [32, 64, 128, 256]}})
+    strong = [trial(0, 0.9, train__batch_size=128), trial(1, 0.8, train__batch_size=32)]
+    assert plan(before, strong, None).space == {"train.batch_size": Choice((32, 128))}
+
+
+def test_the_narrowing_is_said_where_something_changed() -> None:
+    lr, batch = Range(1e-4, 1e-1, log=True), Choice((32, 64))
+    before: Space = {"train.lr": lr, "train.batch_size": batch}
+    after: Space = {"train.lr": Range(1e-3, 1e-2, log=True), "train.batch_size": batch}
+    assert [finding.where for finding in narrowing_findings(before, after)] == ["train.lr"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "train_epochs", "expected"),
+    [(7, 20, 7), (None, 20, 20), (None, 4, 6)],  # else the recipe's, and at least 3 times 2
+)
+def test_a_refinement_trains_longer(asked: int | None, train_epochs: int, expected: int) -> None:
+    planned = plan(recipe(epochs=train_epochs), [trial(0, 0.9)], asked)
+    assert (planned.train.epochs, planned.search.epochs) == (expected, expected)
+
+
+@pytest.mark.parametrize(("epochs", "warmup"), [(20, 2.0), (10, 1.0), (9, 0.0)])
+def test_a_refinement_decays_the_rate_after_a_warm_up_of_a_tenth(
+    epochs: int, warmup: float
+) -> None:
+    train = plan(recipe(), [trial(0, 0.9)], epochs).train
+    assert (train.schedule, train.warmup_epochs) == ("cosine", warmup)
+
+
+def test_a_refinement_keeps_a_schedule_that_was_chosen() -> None:
+    assert plan(recipe(schedule="step"), [trial(0, 0.9)], 20).train.schedule == "step"
+
+
+def test_a_refinement_keeps_the_schedule_where_it_is_searched_over() -> None:
+    before = recipe({"train.schedule": {"choice": ["constant", "step"]}})
+    planned = plan(before, [trial(0, 0.9, train__schedule="step")], 20)
+    assert (planned.train.schedule, planned.train.warmup_epochs) == ("constant", 0.0)
+
+
+def candidate(number: int, *val_accs: float) -> Candidate:
+    return Candidate(number, {}, list(val_accs))
+
+
+def test_a_candidate_has_the_mean_and_the_sample_deviation_of_its_seeds() -> None:
+    found = candidate(0, 0.90, 0.92, 0.94)
+    assert found.mean == pytest.approx(0.92)
+    assert found.sd == pytest.approx(0.02)  # sqrt((0.02^2 + 0.02^2) / 2)
+    assert candidate(1, 0.9).sd is None
+
+
+def test_candidates_within_two_standard_errors_are_tied() -> None:
+    # Pooled deviation 0.02; two standard errors are 2 * 0.02 * sqrt(1/3 + 1/3) = 0.0327.
+    best, near, far = (
+        candidate(0, 0.90, 0.92, 0.94),
+        candidate(1, 0.87, 0.89, 0.91),  # 0.030 below
+        candidate(2, 0.86, 0.88, 0.90),  # 0.040 below
+    )
+    assert tied([best, near, far]) == [best, near]
+
+
+@pytest.mark.parametrize(("below", "level"), [(0.040, 2), (0.042, 1)])
+def test_spreads_are_pooled_and_seeds_are_counted(below: float, level: int) -> None:
+    # Deviations 0.01 over 3 seeds and 0.03 over 2: pooled sqrt((1 + 9) / 2) * 0.01 = 0.02236;
+    # two standard errors are 2 * 0.02236 * sqrt(1/3 + 1/2) = 0.0408.
+    half = 0.03 / math.sqrt(2)  # a + h and a - h deviate by h * sqrt(2)
+    best = candidate(0, 0.89, 0.90, 0.91)
+    second = candidate(1, 0.90 - below - half, 0.90 - below + half)
+    assert len(tied([best, second])) == level
+
+
+def test_one_seed_tells_nothing_of_ties() -> None:
+    found = [candidate(0, 0.9), candidate(1, 0.9)]
+    assert tied(found) == found[:1]
+    assert seed_findings(found) == []
+    assert tied([]) == []
+
+
+def test_a_winner_is_named_with_its_spread_and_a_tie_with_its_rivals() -> None:
+    best, near = candidate(4, 0.90, 0.92, 0.94), candidate(1, 0.89, 0.91, 0.93)
+    (tie,) = seed_findings([best, near])
+    assert (tie.rule, tie.severity) == ("tie", "info")
+    assert "trial 4: 0.9200 ± 0.0200 over 3 seeds" in tie.evidence
+    assert "trial 1 (0.9100)" in tie.evidence
+    (winner,) = seed_findings([best, candidate(2, 0.50, 0.52, 0.54)])
+    assert (winner.rule, winner.severity) == ("winner", "ok")
+
+
+def finished(study: Study, label: str, **summary: Any) -> None:
+    study.run(label).finish({"status": "complete", **summary})
+
+
+def test_candidates_are_the_best_three_in_the_order_of_their_mean(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    trials = [trial(0, 0.90), trial(1, 0.88), trial(2, 0.86), trial(3, 0.84)]
+    finished(study, "trial-0000-seed-1", val_acc=0.80)  # mean 0.85
+    finished(study, "trial-0001-seed-1", val_acc=0.90)  # mean 0.89
+    finished(study, "trial-0002-seed-1", val_acc=0.88)  # mean 0.87
+    finished(study, "trial-0003-seed-1", val_acc=1.00)  # was not among the best three
+    found = candidates(study, trials, seeds=2)
+    assert [candidate.number for candidate in found] == [1, 2, 0]
+    assert found[0].val_accs == [0.88, 0.90]
+
+
+def test_a_repeat_that_diverged_counts_as_zero(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    study.run("trial-0000-seed-1").finish({"status": "diverged", "best_epoch": None})
+    (found,) = candidates(study, [trial(0, 0.9)], seeds=2)
+    assert found.val_accs == [0.9, 0.0]
+
+
+def test_rounds_are_counted_and_not_spelled(tmp_path: Path) -> None:
+    for name in ("refine-10", "refine-2", "refine-1", "refine-old", "other"):
+        (tmp_path / name).mkdir()
+    found = [study.name for study in rounds(Study(tmp_path))]
+    assert found == ["refine-1", "refine-2", "refine-10"]
+
+
+def test_an_unfinished_refinement_is_taken_up_and_a_finished_one_is_refined(tmp_path: Path) -> None:
+    study, first, second = (Study(tmp_path / path) for path in ("", "refine-1", "refine-2"))
+    assert next_round(study) == (study, first)
+    first.path.mkdir()
+    assert next_round(study) == (study, first)
+    first.write("refine", {})
+    assert next_round(study) == (first, second)
+
+
+def test_an_unfinished_refinement_keeps_its_epochs(tmp_path: Path) -> None:
+    study, asked = Study(tmp_path / "mine"), recipe({"train.lr": {"log": [1e-3, 1e-1]}})
+    with study.lock():
+        trials_room.create(study, asked, asked=asked)
+        optuna_study = trials_room._open(study)
+        trials_room._begin(optuna_study, asked.space, {"train.lr": 0.01})
+        optuna_study.tell(0, 0.5)
+        finished(study, "trial-0000", val_acc=0.5, val_loss=1.0)
+        first = begin(study, 6)
+        trials_room.create(first.study, first.recipe, asked=first.recipe)
+    assert begin(study, 6).recipe == begin(study, None).recipe == first.recipe
+    with pytest.raises(StudyError, match="--epochs 6"):
+        begin(study, 8)
+
+
+def edge_of(key: str, dimension: dict[str, Any], value: float) -> list[str]:
+    """The ends at which the best `value` is said to lie."""
+    found = edge_findings(recipe({key: dimension}), trial(0, 0.9, **{key: value}))
+    return ["lower" if "lower" in finding.evidence else "upper" for finding in found]
+
+
+@pytest.mark.parametrize(
+    ("key", "dimension", "value", "ends"),
+    [
+        ("train.lr", {"log": [1e-4, 1e-1]}, 0.09, ["upper"]),
+        ("train.lr", {"log": [1e-4, 1e-1]}, 1.1e-4, ["lower"]),
+        ("train.lr", {"log": [1e-4, 1e-1]}, 3e-3, []),
+        ("model.dropout", {"uniform": [0.0, 0.5]}, 0.49, ["upper"]),  # 0.75 is allowed
+        ("model.dropout", {"uniform": [0.0, 0.5]}, 0.01, []),  # below 0 is not
+        ("model.dropout", {"uniform": [0.0, 0.9]}, 0.89, []),  # nor is 1.35
+        ("model.width", {"uniform": [8, 32]}, 32, ["upper"]),
+        ("model.width", {"uniform": [1, 32]}, 1, []),
+        ("train.batch_size", {"choice": [32, 64]}, 64, []),  # a choice has no end
+    ],
+)
+def test_an_edge_is_reported_where_the_recipe_allows_more(
+    key: str, dimension: dict[str, Any], value: float, ends: list[str]
+) -> None:
+    assert edge_of(key, dimension, value) == ends
+
+
+@pytest.mark.parametrize(
+    ("key", "dimension", "value", "wider"),
+    [
+        ("train.lr", {"log": [1e-4, 1e-1]}, 0.09, Range(1e-4, 1.0, log=True)),
+        ("model.dropout", {"uniform": [0.0, 0.5]}, 0.49, Range(0.0, 0.75)),
+        ("model.width", {"uniform": [8, 32]}, 32, Range(8, 44, integer=True)),
+    ],
+)
+def test_the_advice_at_an_edge_can_be_typed(
+    key: str, dimension: dict[str, Any], value: float, wider: Range
+) -> None:
+    (finding,) = edge_findings(recipe({key: dimension}), trial(0, 0.9, **{key: value}))
+    override = finding.advice.partition("--set '")[2].rstrip("'")
+    assert load_recipe("digits", [override]).space[key] == wider

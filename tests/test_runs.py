@@ -1,0 +1,273 @@
+"""The run folder: what survives a kill, what is refused, and who may write."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cnntune.errors import StudyError
+from cnntune.runs import (
+    COLUMNS,
+    Epoch,
+    Run,
+    Study,
+    best_epoch,
+    find_runs,
+    read_json,
+    read_metrics,
+    write_json,
+)
+
+HEADER = "epoch,lr,train_loss,train_acc,val_loss,val_acc,grad_norm,seconds\n"
+FIRST = Epoch(1, 0.1, 2.0, 0.25, 2.1, 0.2, 1.5, 3.0)
+SECOND = Epoch(2, 0.05, 1.0, 0.5, 1.1, 0.4, 1.25, 3.5)
+
+
+def metrics(folder: Path, text: str) -> Path:
+    path = folder / "metrics.csv"
+    path.write_bytes(text.encode())
+    return path
+
+
+def epoch(val_acc: float, val_loss: float = 1.0, *, number: int = 1) -> Epoch:
+    return Epoch(number, 0.1, 1.0, 0.5, val_loss, val_acc, 1.0, 1.0)
+
+
+# Rows
+
+
+def test_the_columns_are_those_of_the_contract() -> None:
+    assert ",".join(COLUMNS) + "\n" == HEADER
+
+
+def test_rows_come_back_as_they_were_logged(tmp_path: Path) -> None:
+    run = Run(tmp_path / "trial-0001")
+    run.begin({"name": "a"})
+    run.log(FIRST)
+    assert run.rows() == [FIRST]
+    run.log(SECOND)
+    assert run.rows() == [FIRST, SECOND]
+
+
+def test_a_run_that_begins_again_has_no_rows_of_the_first_attempt(tmp_path: Path) -> None:
+    run = Run(tmp_path / "trial-0001")
+    run.begin({"name": "a"})
+    run.log(FIRST)
+    run.begin({"name": "a"})
+    assert run.rows() == []
+
+
+@pytest.mark.parametrize("kept", range(1, 30))
+def test_a_torn_last_line_is_dropped_wherever_it_is_torn(tmp_path: Path, kept: int) -> None:
+    whole = "1,0.1,2.0,0.25,2.1,0.2,1.5,3.0\r\n"
+    torn = "2,0.05,1.0,0.5,1.1,0.4,1.25,3.5\r\n"[:kept]
+    assert read_metrics(metrics(tmp_path, HEADER + whole + torn)) == [FIRST]
+
+
+def test_a_run_killed_before_its_header_was_whole_has_no_rows(tmp_path: Path) -> None:
+    for written in ("", "epoch,lr,train_"):
+        assert read_metrics(metrics(tmp_path, written)) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "2,0.05,1.0",
+        "2,0.05,1.0,0.5,1.1,0.4,1.25,3.5,9.9",
+        "2,0.05,1.0,0.5,1.1,0.4,1.25,",
+        "2,0.05,1.0,0.5,1.1,0.4,fast,3.5",
+        "",
+        "nan,0.05,1.0,0.5,1.1,0.4,1.25,3.5",
+        "\0\0\0\0",
+    ],
+)
+def test_a_line_without_a_number_in_every_column_is_dropped(tmp_path: Path, line: str) -> None:
+    whole = "1,0.1,2.0,0.25,2.1,0.2,1.5,3.0\n"
+    assert read_metrics(metrics(tmp_path, HEADER + line + "\n" + whole)) == [FIRST]
+
+
+def test_a_diverged_epoch_is_kept_with_its_nan(tmp_path: Path) -> None:
+    run = Run(tmp_path / "trial-0001")
+    run.begin({})
+    run.log(Epoch(1, 0.1, *(math.nan,) * 5, 3.0))
+    (row,) = run.rows()
+    assert row.diverged
+    assert math.isnan(row.val_acc)
+    assert (row.epoch, row.lr, row.seconds) == (1, 0.1, 3.0)
+
+
+@pytest.mark.parametrize("header", ["epoch,loss\n", "a\n", HEADER.replace("lr", "rate"), "\0\n"])
+def test_foreign_columns_are_refused(tmp_path: Path, header: str) -> None:
+    path = metrics(tmp_path, header + "1,2\n")
+    with pytest.raises(StudyError, match="must have the columns epoch,lr,train_loss") as caught:
+        read_metrics(path)
+    assert caught.value.lines[0].startswith(str(path))
+
+
+def test_no_file_is_no_rows(tmp_path: Path) -> None:
+    assert read_metrics(tmp_path / "metrics.csv") == []
+
+
+# The best epoch
+
+
+def test_the_best_epoch_has_the_highest_accuracy() -> None:
+    rows = [epoch(0.4), epoch(0.6), epoch(0.5)]
+    assert best_epoch(rows) is rows[1]
+
+
+def test_of_two_with_one_accuracy_the_lower_loss_is_better_and_then_the_earlier() -> None:
+    rows = [epoch(0.6, 2.0), epoch(0.6, 1.5, number=2), epoch(0.6, 1.5, number=3)]
+    assert best_epoch(rows) is rows[1]
+
+
+def test_a_run_that_diverged_has_no_best_epoch() -> None:
+    assert best_epoch([epoch(0.9), epoch(math.nan, math.nan)]) is None
+    assert best_epoch([epoch(0.9), epoch(0.9, math.inf)]) is None
+    assert best_epoch([]) is None
+
+
+# Whole files
+
+
+def test_a_file_appears_by_rename_and_leaves_no_draft(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    write_json(path, {"a": 1})
+    before = path.stat().st_ino
+    write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 2}
+    assert path.stat().st_ino != before  # another file took its place
+    assert [entry.name for entry in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_a_document_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_json_is_strict(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": math.nan, "b": [math.inf, 1.0], "c": {"d": (-math.inf, "x")}})
+    assert path.read_text().count("null") == 3
+    assert read_json(path) == {"a": None, "b": [None, 1.0], "c": {"d": [None, "x"]}}
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe", b"{" * 3, b"[" * 100_000])
+def test_what_is_not_json_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "study.json"
+    path.write_bytes(content)
+    with pytest.raises(StudyError, match="is not JSON"):
+        read_json(path)
+
+
+def test_json_that_is_no_object_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "study.json"
+    path.write_text("[1]")
+    with pytest.raises(StudyError, match=r"must hold a JSON object \(got list\)"):
+        read_json(path)
+
+
+def test_a_run_is_finished_once_it_has_a_summary(tmp_path: Path) -> None:
+    run = Run(tmp_path / "trial-0001")
+    run.begin({"name": "a"})
+    assert run.summary() is None
+    assert run.config() == {"name": "a"}
+    run.finish({"state": "complete"})
+    assert run.summary() == {"state": "complete"}
+
+
+# Studies
+
+
+def test_a_trials_folder_has_four_digits(tmp_path: Path) -> None:
+    study = Study(tmp_path / "digits")
+    assert study.trial(7).path == tmp_path / "digits" / "trial-0007"
+    assert study.trial(12345).path.name == "trial-12345"
+
+
+def test_the_record_keeps_what_was_asked_before(tmp_path: Path) -> None:
+    study = Study(tmp_path / "digits")
+    study.record("seed = 0\n", device="cpu")
+    study.record("seed = 1\n", device="cpu", code=tmp_path)
+    about = study.read("study")
+    assert about is not None
+    assert len(about["commands"]) == 2
+    assert about["format"] == 1
+    assert about["name"] == "digits"
+    assert about["code"] == str(tmp_path)
+    assert (study.path / "recipe.toml").read_text() == "seed = 1\n"
+
+
+def test_runs_are_found_at_any_depth_by_name(tmp_path: Path) -> None:
+    for name in ("b/trial-0001", "b/trial-0000", "a/trial-0000", ".hidden/trial-0000"):
+        Run(tmp_path / name).begin({})
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    found = [str(run.path.relative_to(tmp_path)) for run in find_runs(tmp_path)]
+    assert found == ["a/trial-0000", "b/trial-0000", "b/trial-0001"]
+    assert find_runs(tmp_path / "a" / "trial-0000") == [Run(tmp_path / "a" / "trial-0000")]
+    assert find_runs(tmp_path / "nothing") == []
+
+
+# The lock
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from cnntune.runs import Study
+
+with Study(Path(sys.argv[1])).lock():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def hold(folder: Path) -> subprocess.Popen[str]:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    return holder
+
+
+def test_a_study_that_another_process_holds_is_refused_until_that_process_is_killed(
+    tmp_path: Path,
+) -> None:
+    study = Study(tmp_path / "digits")
+    with hold(study.path) as holder:
+        with pytest.raises(StudyError, match="another cnntune is at work"), study.lock():
+            pass
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+        with study.lock():
+            pass
+
+
+def test_a_lock_is_free_again_after_its_block(tmp_path: Path) -> None:
+    study = Study(tmp_path / "digits")
+    with study.lock():
+        pass
+    with study.lock():
+        pass
+
+
+def test_a_lock_is_free_again_after_an_error(tmp_path: Path) -> None:
+    study = Study(tmp_path / "digits")
+    with pytest.raises(RuntimeError), study.lock():
+        raise RuntimeError
+    with study.lock():
+        pass
+
+
+def test_two_studies_are_locked_apart(tmp_path: Path) -> None:
+    with Study(tmp_path / "a").lock(), Study(tmp_path / "b").lock():
+        pass

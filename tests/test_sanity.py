@@ -1,0 +1,244 @@
+"""Steps 1 and 2: a healthy set-up passes, and each way to break one is named."""
+
+import math
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from cnntune.build import load_data, load_recipe
+from cnntune.errors import UserCodeError
+from cnntune.findings import Finding, failed
+from cnntune.sanity import check
+
+CPU = torch.device("cpu")
+LOG_10 = 2.302585  # digits have ten classes
+
+# Own code, as a user would write it; one layer, so that a check takes a blink.
+BEGIN = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def linear(in_shape, num_classes):
+    channels, height, width = in_shape
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, num_classes))
+
+
+class Changed(nn.Module):
+    def __init__(self, layers, change):
+        super().__init__()
+        self.layers, self.change = layers, change
+
+    def forward(self, x):
+        return self.change(self.layers, x)
+
+
+"""
+MODEL = "def build(*, num_classes, in_shape):\n    "
+HEALTHY = MODEL + "return linear(in_shape, num_classes)\n"
+PROBABILITIES = MODEL + "return nn.Sequential(linear(in_shape, num_classes), nn.Softmax(1))\n"
+FROZEN = MODEL + "return linear(in_shape, num_classes).requires_grad_(False)\n"
+DETACHED = MODEL + (
+    "return Changed(linear(in_shape, num_classes), lambda layers, x: layers(x).detach())\n"
+)
+BLIND = MODEL + (
+    "return Changed(linear(in_shape, num_classes), lambda layers, x: layers(torch.zeros_like(x)))\n"
+)
+HOT_HEAD = MODEL + (
+    "net = linear(in_shape, num_classes)\n    net[1].weight.data *= 30\n    return net\n"
+)
+NAN_WEIGHT = MODEL + (
+    "net = linear(in_shape, num_classes)\n"
+    "    net[1].weight.data[0, 0] = torch.nan\n"
+    "    return net\n"
+)
+FIVE_LOGITS = MODEL + "return linear(in_shape, 5)\n"
+
+LOSS = "\n\ndef loss(logits, targets):\n    "
+SUMMED = LOSS + 'return F.cross_entropy(logits, targets, reduction="sum")\n'
+NEGATED = LOSS + "return -F.cross_entropy(logits, targets)\n"
+CONSTANT = LOSS + "return 2.3026 + 0 * logits.sum()\n"
+WITHOUT_GRAPH = LOSS + "return torch.tensor(2.3026)\n"
+OTHER_TARGETS = LOSS + "return F.cross_entropy(logits, targets.roll(1))\n"
+OWN_GUESSES = LOSS + "return F.cross_entropy(logits, logits.argmax(1))\n"
+FOCAL = LOSS + (
+    'ce = F.cross_entropy(logits, targets, reduction="none")\n'
+    "    return ((1 - torch.exp(-ce)) ** 2 * ce).mean()\n"
+)
+
+Findings = dict[str, Finding]
+
+
+@pytest.fixture
+def findings_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Callable[..., Findings]:
+    """Check 300 digits with own code for the model and perhaps the loss."""
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the recipe's folder joins it
+    module = "own_" + re.sub(r"\W", "_", request.node.name)
+
+    def findings(model: str = HEALTHY, loss: str = "") -> Findings:
+        (tmp_path / f"{module}.py").write_text(BEGIN + model + loss)
+        lines = ["[data]", 'name = "digits"', "size = 300", "[model]", f'name = "{module}:build"']
+        lines += ["[train]", f'loss = "{module}:loss"'] if loss else []
+        (tmp_path / "own.toml").write_text("\n".join(lines))
+        recipe = load_recipe(str(tmp_path / "own.toml"))
+        return {finding.rule: finding for finding in check(recipe, load_data(recipe, CPU), CPU)}
+
+    return findings
+
+
+def failing(findings: Findings) -> set[str]:
+    return {rule for rule, finding in findings.items() if finding.severity == "fail"}
+
+
+def complaint(findings_of: Callable[..., Findings], model: str, loss: str = "") -> str:
+    """What is said against a set-up that cannot train: findings, or one line where none can be."""
+    try:
+        findings = findings_of(model, loss)
+    except UserCodeError as error:
+        assert len(error.lines) == 1  # noqa: PT017  # the error is the other way to say it
+        return error.lines[0]
+    return " ".join(f"{rule}: {findings[rule].evidence}" for rule in failing(findings))
+
+
+def test_digits_and_a_small_network_are_healthy() -> None:
+    recipe = load_recipe("digits", ["data.size=300", "model.width=8"])
+    findings = list(check(recipe, load_data(recipe, CPU), CPU))
+    assert {finding.severity for finding in findings} <= {"ok", "info"}
+    by_rule = {finding.rule: finding for finding in findings}
+    assert by_rule["initial-loss"].severity == by_rule["overfit-tiny"].severity == "ok"
+    initial = by_rule["initial-loss"]
+    assert initial.expected == pytest.approx(LOG_10)
+    assert initial.measured == pytest.approx(LOG_10, abs=0.3)
+    assert "log(10) = 2.303" in initial.evidence
+
+
+def test_a_small_network_that_regularises_hard_is_healthy_too() -> None:
+    hard = ["model.dropout=0.8", "train.weight_decay=10.0", "train.label_smoothing=0.3"]
+    recipe = load_recipe("digits", ["data.size=300", "model.width=8", "augment.flip=true", *hard])
+    assert not failed(check(recipe, load_data(recipe, CPU), CPU))
+
+
+def test_a_network_of_ones_own_is_healthy(findings_of: Callable[..., Findings]) -> None:
+    findings = findings_of()
+    assert not failing(findings)
+    assert findings["overfit-tiny"].severity == "ok"
+
+
+@pytest.mark.parametrize("rate", ["1e-3", "1.0"])
+def test_a_rate_that_nobody_has_tuned_is_no_failure(rate: str) -> None:
+    recipe = load_recipe("digits", ["data.size=300", "model.width=8", f"train.lr={rate}"])
+    assert not failed(check(recipe, load_data(recipe, CPU), CPU))
+
+
+def test_probabilities_in_place_of_logits_cannot_be_fitted(
+    findings_of: Callable[..., Findings],
+) -> None:
+    # Even a probability of 1 on the label leaves log(e + 9) - 1 = 1.461.
+    finding = findings_of(PROBABILITIES)["overfit-tiny"]
+    assert finding.severity == "fail"
+    assert finding.measured is not None
+    assert finding.measured > 1.46
+    assert "softmax" in finding.advice
+
+
+def test_a_network_that_does_not_see_its_input_fails(findings_of: Callable[..., Findings]) -> None:
+    assert "overfit-tiny" in failing(findings_of(BLIND))
+
+
+def test_a_frozen_network_fails(findings_of: Callable[..., Findings]) -> None:
+    assert "trainable" in complaint(findings_of, FROZEN)
+
+
+def test_a_network_detached_from_its_loss_fails(findings_of: Callable[..., Findings]) -> None:
+    assert complaint(findings_of, DETACHED)
+
+
+def test_a_summed_loss_fails_and_is_named(findings_of: Callable[..., Findings]) -> None:
+    finding = findings_of(loss=SUMMED)["initial-loss"]
+    assert finding.severity == "fail"
+    assert finding.expected == pytest.approx(LOG_10)
+    assert finding.measured == pytest.approx(180 * LOG_10)  # 300 images, 3 in 5 of them to train on
+    assert "summed over 180 images" in finding.advice
+
+
+def test_a_negated_loss_fails(findings_of: Callable[..., Findings]) -> None:
+    findings = findings_of(loss=NEGATED)
+    assert "overfit-tiny" in failing(findings)
+    assert findings["initial-loss"].severity in ("warn", "fail")
+    assert findings["initial-loss"].measured == pytest.approx(-LOG_10)
+
+
+@pytest.mark.parametrize("loss", [CONSTANT, OWN_GUESSES], ids=["constant", "own guesses"])
+def test_a_loss_that_ignores_its_targets_fails(
+    findings_of: Callable[..., Findings], loss: str
+) -> None:
+    assert "overfit-tiny" in failing(findings_of(loss=loss))
+
+
+def test_a_loss_without_a_graph_fails(findings_of: Callable[..., Findings]) -> None:
+    assert complaint(findings_of, HEALTHY, WITHOUT_GRAPH)
+
+
+def test_labels_that_belong_to_other_images_fail(findings_of: Callable[..., Findings]) -> None:
+    finding = findings_of(loss=OTHER_TARGETS)["overfit-tiny"]
+    assert finding.severity == "fail"
+    assert "labels that do not belong to their images" in finding.advice
+
+
+def test_another_loss_than_cross_entropy_is_no_failure(
+    findings_of: Callable[..., Findings],
+) -> None:
+    findings = findings_of(loss=FOCAL)
+    assert not failing(findings)
+    assert findings["overfit-tiny"].severity == "ok"
+    # Focal loss of equal logits: (1 - 1/10)^2 log 10.
+    assert findings["initial-loss"].measured == pytest.approx(0.81 * LOG_10, rel=1e-4)
+
+
+def test_a_hot_head_warns_and_does_not_fail(findings_of: Callable[..., Findings]) -> None:
+    finding = findings_of(HOT_HEAD)["initial-loss"]
+    assert finding.severity == "warn"
+    assert finding.measured is not None
+    assert finding.measured > 2 * LOG_10
+    assert "scale the last layer" in finding.advice
+
+
+def test_a_nan_among_the_weights_fails(findings_of: Callable[..., Findings]) -> None:
+    findings = findings_of(NAN_WEIGHT)
+    assert {"initial-loss", "overfit-tiny"} <= failing(findings)
+    measured = findings["initial-loss"].measured
+    assert measured is not None
+    assert math.isnan(measured)
+    assert findings["initial-loss"].as_json()["measured"] is None  # strict JSON has no NaN
+
+
+def test_a_wrong_number_of_logits_is_said_with_both_numbers(
+    findings_of: Callable[..., Findings],
+) -> None:
+    numbers = re.findall(r"\d+", complaint(findings_of, FIVE_LOGITS))
+    assert {"5", "10"} <= set(numbers)
+
+
+def test_an_error_in_own_code_points_at_own_code(findings_of: Callable[..., Findings]) -> None:
+    raising = MODEL + "return Changed(linear(in_shape, num_classes), lambda layers, x: x.nothing)\n"
+    with pytest.raises(UserCodeError) as caught:
+        findings_of(raising)
+    assert "AttributeError" in caught.value.lines[0]
+    assert all("own_" in line for line in caught.value.lines[1:])
+
+
+def test_checks_leave_the_random_state_alone_and_repeat_to_the_digit() -> None:
+    recipe = load_recipe("digits", ["data.size=300", "model.width=8", "model.dropout=0.5"])
+    data = load_data(recipe, CPU)
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    first, second = list(check(recipe, data, CPU)), list(check(recipe, data, CPU))
+    assert first == second
+    assert torch.equal(torch.get_rng_state(), state)
