@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from planted.bugs import BUGS
+from planted.bugs import BUGS, KINDS
 from planted.healthy import HEALTHY
 from planted.parts import RAISED, Case
 
@@ -133,27 +133,37 @@ def row(verdict: str, result: Result, shown: Sequence[Finding], *, detailed: boo
 
 def matrix(bugs: Sequence[Result], healthy: Sequence[Result]) -> tuple[str, bool]:
     """The summary, and whether every target is met."""
+    lines = [f"{'':18}   n  caught  named rightly"]
+    for kind, cases in KINDS.items():
+        of_kind = [result for result in bugs if result.case in cases]
+        if of_kind:
+            lines.append(count_row(kind, of_kind))
     caught, named = sum(r.caught for r in bugs), sum(r.named for r in bugs)
+    if bugs:
+        lines.append(count_row("planted bugs", bugs))
+        lines.append(f"{'':22}  {caught / len(bugs):6.1%}  {named / len(bugs):13.1%}")
     severities = [{finding.severity for finding in r.false_alarms} for r in healthy]
     failing = sum("fail" in found for found in severities)
     warned = sum(found == {"warn"} for found in severities)
+    if healthy:
+        lines.append(
+            f"{'healthy set-ups':18} {len(healthy):3}  {failing} failed, {warned} warned of"
+        )
     crashed = sum(any(f.rule == CRASHED for f in r.findings) for r in (*bugs, *healthy))
+    if crashed:
+        lines.append(f"cnntune itself crashed on {crashed}")
     met = (
         caught >= CAUGHT_TARGET * len(bugs)
         and named >= NAMED_TARGET * len(bugs)
         and failing + warned + crashed == 0
     )
-    lines = [
-        f"{'':16}   n  caught  named rightly  false alarms: fail  warn only",
-        f"{'planted bugs':16} {len(bugs):3}  {caught:6}  {named:13}",
-        f"{'healthy set-ups':16} {len(healthy):3}  {'':6}  {'':13}  {failing:18}  {warned:9}",
-    ]
-    if bugs:
-        lines.append(f"caught {caught / len(bugs):.0%}, named {named / len(bugs):.0%}")
-    if crashed:
-        lines.append(f"cnntune itself crashed on {crashed}")
     lines.append("every target is met" if met else "a target is missed")
     return "\n".join(lines), met
+
+
+def count_row(label: str, bugs: Sequence[Result]) -> str:
+    caught, named = sum(r.caught for r in bugs), sum(r.named for r in bugs)
+    return f"{label:18} {len(bugs):3}  {caught:6}  {named:13}"
 
 
 def main() -> int:

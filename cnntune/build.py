@@ -4,6 +4,8 @@ import functools
 import importlib
 import inspect
 import json
+import math
+import re
 import sys
 import sysconfig
 import traceback
@@ -116,7 +118,9 @@ def bind(
     arguments: dict[str, Any] = {}
     problems = []
     for key, value in given.items():
-        if key in named:
+        if isinstance(value, float) and not math.isfinite(value):
+            problems.append(Problem(f"{section}.{key}", f"must be finite (got {value})"))
+        elif key in named:
             try:
                 arguments[key] = _converted(value, _annotation(builder, named[key]))
             except ValidationError as error:
@@ -198,7 +202,7 @@ def import_string(name: str) -> Callable[..., Any]:
         UserCodeError: where the module raises while it is imported.
     """
     module_name, colon, attribute = name.partition(":")
-    if not (colon and module_name and attribute):
+    if not (colon and module_name and attribute) or module_name.startswith("."):
         raise RecipeError(f"must be 'module:function' (got {name!r})")
     with user_code(f"importing {module_name}"):
         try:
@@ -210,12 +214,20 @@ def import_string(name: str) -> Callable[..., Any]:
                 f"no module {module_name!r} in the working directory or beside the recipe"
             ) from None
     function = getattr(module, attribute, None)
-    if not callable(function):
+    if not _has_signature(function):
         public = [key for key, value in vars(module).items() if callable(value)]
         raise RecipeError(
             f"{module_name!r} has no function {attribute!r}{recipe.did_you_mean(attribute, public)}"
         )
     return typing.cast(Callable[..., Any], function)
+
+
+def _has_signature(function: Any) -> bool:
+    """Whether `function` can be called and says with what; some built-in types do not say."""
+    try:
+        return callable(function) and inspect.signature(function) is not None
+    except ValueError:
+        return False
 
 
 @contextmanager
@@ -230,17 +242,40 @@ def user_code(doing: str) -> Iterator[None]:
         yield
     except CnntuneError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if not _is_library(frame.filename)]
+        if isinstance(error, SyntaxError) and error.filename and not _is_library(error.filename):
+            own.append(traceback.FrameSummary(error.filename, error.lineno, "<module>"))
+        own += _frames_of_worker(error)
         if not own:
             raise
-        summary = (str(error).splitlines() or [""])[0]
+        summary = _summary(error)
         lines = [f"{doing}: {type(error).__name__}: {summary}"]
         lines += [
             f"  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in own
         ]
         raise UserCodeError(lines) from error
+
+
+def _frames_of_worker(error: BaseException) -> list[traceback.FrameSummary]:
+    """The user's frames in what a `DataLoader` worker raised: it sends its traceback as text."""
+    if " in DataLoader worker process " not in str(error):
+        return []
+    found = re.findall(r'File "(.+)", line (\d+), in (\w+|<\w+>)', str(error))
+    return [
+        traceback.FrameSummary(file, int(line), name)
+        for file, line, name in found
+        if not _is_library(file)
+    ]
+
+
+def _summary(error: BaseException) -> str:
+    """The first line of the message; of a worker's the last, as the first names the worker."""
+    lines = str(error).splitlines() or [""]
+    if " in DataLoader worker process " in lines[0]:
+        return lines[-1].partition(": ")[2]
+    return lines[0]
 
 
 def _is_library(filename: str) -> bool:
@@ -257,7 +292,8 @@ def load_data(recipe_: Recipe, device: torch.device) -> Data:
     section = recipe_.data
     builder = _find_data(section.name)
     arguments, _ = bind(builder, section.arguments, "data")
-    with user_code(f"building data {section.name}"):
+    with torch.random.fork_rng(devices=[]), user_code(f"building data {section.name}"):
+        torch.manual_seed(derive_seed(section.seed, "data"))  # own data may draw when it is read
         source = builder(seed=section.seed, **arguments)
         return images.load(source, section, device)
 

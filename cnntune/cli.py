@@ -238,12 +238,16 @@ def lr_sweep(
     curves = []
     for curve in step.sweep(setup.recipe, data, setup.device):
         curves.append(curve)
-        command.screen.say(f"rate {curve.lr:.2g}: loss {curve.first:.3f} -> {curve.last:.3g}")
+        again = f", seed {curve.repeat + 1}" if curve.repeat else ""
+        change = f"loss {curve.first:.3f} -> {curve.last:.3g} in {curve.iterations} iterations"
+        command.screen.say(f"rate {curve.lr:.2g}{again}: {change}")
     result = step.judge(curves)
     document = command.document(result.findings, setup.study, **result.as_json())
     _store(setup, "lr-sweep", document | {"recipe": setup.recipe.as_values()})
     if not json:
-        command.screen.title(f"learning rates of {setup.recipe.name}, 100 iterations each")
+        iterations = max(curve.iterations for curve in result.curves)
+        name = setup.recipe.name
+        command.screen.title(f"learning rates of {name}, {iterations} iterations each")
         command.screen.sweep(result.as_json()["curves"], result.lr)
         command.screen.findings(result.findings)
     if document["ok"]:

@@ -23,6 +23,8 @@ from cnntune.train import Learner, check_logits, seeded
 
 GRID = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # CS231n step 3: "1e-1, 1e-2, 1e-3, 1e-4, 1e-5"
 ITERATIONS = 100  # CS231n step 3: "within about 100 iterations"
+PATIENCE = 300  # iterations, where 100 show no clear decrease: deep plain networks begin slowly
+CLEAR = 0.2  # of the first loss
 WEIGHT_DECAY = 1e-4  # CS231n step 3: "turn on small weight decay"
 LOWEST, HIGHEST = 1e-7, 10.0  # the sweep goes two decades beyond the grid at most
 CONFIRMATIONS = 2  # further seeds that the rate picked has to hold for
@@ -33,7 +35,8 @@ DIVERGED = 1.05  # times the first loss: more is no noise of a batch
 FLAT = 0.02  # of the first loss; "loss barely changing" in the lecture
 SLOW = 0.5  # of the best rate's drop
 RISEN = 0.15  # of its drop that a curve may lose again
-CLOSE = 0.05  # of the best rate's drop: two rates as near as this change places with the seed
+CLOSE = 0.05  # of the best rate's drop: two rates as near as this change places with the seed;
+# taking the higher one lowers the worst regret (docs/benchmarks.md)
 
 Verdict = Literal["decreasing", "slow", "flat", "unstable", "diverged"]
 USABLE = ("decreasing", "slow")
@@ -43,12 +46,13 @@ USABLE = ("decreasing", "slow")
 class RateCurve:
     """The training losses of one learning rate, in nats, one an iteration; the last may be NaN.
 
-    `repeat` counts the seeds: 0 is the recipe's own.
+    `repeat` counts the seeds: 0 is the recipe's own. `iterations` is how many were planned.
     """
 
     lr: float
     losses: list[float]
     repeat: int = 0
+    iterations: int = ITERATIONS
 
     @property
     def first(self) -> float:
@@ -79,14 +83,22 @@ def sweep(recipe: Recipe, data: Data, device: torch.device) -> Iterator[RateCurv
         UserCodeError: where own model or loss code raises.
     """
     check_logits(build_model(recipe, data).to(device), data)
-    curves: list[RateCurve] = []
-    todo = [(lr, 0) for lr in GRID]
-    while todo:
-        for lr, repeat in todo:
-            with user_code(f"training at rate {lr:g}"):
-                curves.append(try_rate(recipe, data, device, lr, repeat))
-            yield curves[-1]
-        todo = next_tries(curves)
+    for iterations in (ITERATIONS, PATIENCE):
+        curves: list[RateCurve] = []
+        todo = [(lr, 0) for lr in GRID]
+        while todo:
+            for lr, repeat in todo:
+                with user_code(f"training at rate {lr:g}"):
+                    curves.append(try_rate(recipe, data, device, lr, repeat, iterations))
+                yield curves[-1]
+            todo = next_tries(curves)
+        if is_clear(curves):
+            return
+
+
+def is_clear(curves: Sequence[RateCurve]) -> bool:
+    """Whether some rate lowered the loss by a fifth."""
+    return any(curve.first - curve.last > CLEAR * curve.first for curve in curves)
 
 
 def next_tries(curves: Sequence[RateCurve]) -> list[tuple[float, int]]:
@@ -120,9 +132,14 @@ def half_decades(lr: float, steps: int) -> float:
 
 
 def try_rate(
-    recipe: Recipe, data: Data, device: torch.device, lr: float, repeat: int = 0
+    recipe: Recipe,
+    data: Data,
+    device: torch.device,
+    lr: float,
+    repeat: int = 0,
+    iterations: int = ITERATIONS,
 ) -> RateCurve:
-    """Train from the initial weights of a seed for 100 iterations at one constant rate."""
+    """Train from the initial weights of a seed at one constant rate."""
     seed = recipe.seed + repeat
     settings = recipe.train.model_copy(update={"weight_decay": WEIGHT_DECAY})
     model = build_model(recipe, data, seed=seed)
@@ -131,7 +148,7 @@ def try_rate(
     model.train()
     generator = torch.Generator().manual_seed(derive_seed(seed, "lr-sweep"))
     batch = min(settings.batch_size, len(data.train))
-    order = _endless_order(len(data.train), batch, generator)
+    order = _endless_order(len(data.train), batch, iterations, generator)
     losses: list[Tensor] = []
     with seeded(seed, "lr-sweep", device=device):
         for inputs, labels in data.train.batches(order, batch):
@@ -139,17 +156,17 @@ def try_rate(
             losses.append(loss)
             if len(losses) % LOOK == 0 and not math.isfinite(float(loss)):
                 break
-    return RateCurve(lr, torch.stack(losses).float().tolist(), repeat)
+    return RateCurve(lr, torch.stack(losses).float().tolist(), repeat, iterations)
 
 
-def _endless_order(images: int, batch: int, generator: torch.Generator) -> Tensor:
-    """The images of 100 batches, epoch after epoch, each without its incomplete last batch."""
+def _endless_order(images: int, batch: int, count: int, generator: torch.Generator) -> Tensor:
+    """The images of `count` batches, epoch after epoch, each without its incomplete last batch."""
     steps = max(1, images // batch)
     epochs = [
         torch.randperm(images, generator=generator)[: steps * batch]
-        for _ in range(math.ceil(ITERATIONS / steps))
+        for _ in range(math.ceil(count / steps))
     ]
-    return torch.cat(epochs)[: ITERATIONS * batch]
+    return torch.cat(epochs)[: count * batch]
 
 
 def judge_rates(curves: Sequence[RateCurve]) -> dict[float, Verdict]:
@@ -173,9 +190,11 @@ def _verdict(curve: RateCurve, best: float) -> Verdict:
 
 
 def pick(curves: Sequence[RateCurve]) -> float | None:
-    """The stable rate with the lowest loss at the end; None where no rate lowers it."""
-    best = contenders(curves)
-    return best[0] if best else None
+    """The stable rate with the lowest loss at the end; None where no rate lowers it.
+
+    Of two that come close the higher one: it learns as fast, and training will lower it later.
+    """
+    return max(contenders(curves), default=None)
 
 
 def contenders(curves: Sequence[RateCurve]) -> list[float]:
@@ -228,7 +247,8 @@ class Sweep:
 
 
 def judge(curves: Sequence[RateCurve]) -> Sweep:
-    """What a sweep came to."""
+    """What a sweep came to; where it was repeated with more iterations, those count."""
+    curves = [c for c in curves if c.iterations == max(curve.iterations for curve in curves)]
     verdicts = judge_rates(curves)
     own = sorted((c for c in curves if c.repeat == 0), key=lambda curve: -curve.lr)
     best = next((curve for curve in own if curve.lr == pick(curves)), None)
@@ -238,7 +258,7 @@ def judge(curves: Sequence[RateCurve]) -> Sweep:
     finding = Finding(
         "lr-sweep",
         "ok",
-        f"rate {best.lr:.2g}: loss {best.first:.3f} -> {best.last:.3g} in {ITERATIONS} iterations,"
+        f"rate {best.lr:.2g}: loss {best.first:.3f} -> {best.last:.3g} in {best.iterations} steps,"
         f" stable over {CONFIRMATIONS + 1} seeds; rates worth searching: {low:.2g} to {high:.2g}",
         f"--set train.lr={best.lr:.2g}",
         measured=best.lr,

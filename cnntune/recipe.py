@@ -7,9 +7,12 @@ recipe are found before anything is trained, and reported together.
 import difflib
 import json
 import re
+import reprlib
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import date, time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +23,10 @@ from cnntune.errors import RecipeError
 from cnntune.space import Choice, Dimension, Range, Value, parse_dimension
 
 MAX_RECIPE_BYTES = 256_000  # a hand-written recipe has about 1 kB
-NOT_SEARCHED = ("name", "search")  # the study's own name and the length of its trials
+NOT_SEARCHED = ("name", "search", "space")  # the study's own name and the length of its trials
+MAX_SHOWN = 80  # characters of a wrong value in a message
+MAX_DEPTH = 10  # of tables in tables; a recipe needs 4 (`space.train.lr.log`)
+MAX_SEED = 2**63 - 1  # what torch's generators take
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # it names a folder
 
 
@@ -47,7 +53,8 @@ class DataSection(BuilderSection):
     """`[data]`: which images."""
 
     name: str = "digits"
-    seed: int = Field(0, ge=0)  # draws the split; apart from `seed`, so that repeats share it
+    # Draws the split; apart from `seed`, so that repeats share it.
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     normalize: bool = True  # subtract the training part's mean, divide by its std, by channel
     stream: bool = False  # read batches from disk although the images would fit in memory
 
@@ -173,15 +180,32 @@ def parse(
         without_space = {key: value for key, value in candidate.items() if key != "space"}
         return [*_schema_problems(without_space), *check_arguments(without_space)]
 
+    dates = [
+        Problem(key, f"must be a number, a text, true, false or a list (got {value})")
+        for key, value in flatten(values).items()
+        if isinstance(value, date | time)
+    ]
+    if dates:  # TOML has them, JSON and the builders do not
+        raise _error(dates, file, overridden)
     problems = problems_of(values)
     space, space_problems = _parse_space(values, set(problems), problems_of)
     problems += space_problems
     if problems:
-        raise RecipeError(
-            f"{'--set' if problem.key in overridden else file}: {problem.key}: {problem.message}"
-            for problem in problems
-        )
+        raise _error(problems, file, overridden)
     return Recipe.model_validate({**values, "space": space})
+
+
+def _error(problems: Sequence[Problem], file: str, overridden: Sequence[str]) -> RecipeError:
+    return RecipeError(
+        f"{'--set' if _touches(problem.key, overridden) else file}: {problem.key}:"
+        f" {problem.message}"
+        for problem in problems
+    )
+
+
+def _touches(key: str, overridden: Sequence[str]) -> bool:
+    """Whether `key` was set, is part of a table that was set, or holds a key that was set."""
+    return any(f"{key}.".startswith(f"{o}.") or f"{o}.".startswith(f"{key}.") for o in overridden)
 
 
 def _schema_problems(values: Mapping[str, Any]) -> list[Problem]:
@@ -253,15 +277,22 @@ def _message(detail: Any, path: str) -> str:
     signs["less_than_equal"] = "<="
     if kind in signs:
         limit = next(iter(limits.values()))
-        return f"must be {signs[kind]} {limit:g} (got {found!r})"
-    return f"{TYPE_MESSAGES.get(kind, detail['msg'])} (got {found!r})"
+        return f"must be {signs[kind]} {limit:g} (got {shown(found)})"
+    return f"{TYPE_MESSAGES.get(kind, detail['msg'])} (got {shown(found)})"
+
+
+def shown(found: Any) -> str:
+    """`found` as Python writes it, cut short where it is long or deep."""
+    writer = reprlib.Repr()
+    writer.maxstring = writer.maxother = writer.maxlong = MAX_SHOWN
+    return writer.repr(found)
 
 
 def unknown(found: Any, allowed: Sequence[str], noun: str) -> str:
     """The sentence for a word that is not among the allowed ones."""
     listed = ", ".join(allowed)
     if noun == "value":
-        return f"one of {listed} (got {found!r}{did_you_mean(found, allowed)})"
+        return f"one of {listed} (got {shown(found)}{did_you_mean(found, allowed)})"
     return f"unknown {noun}{did_you_mean(found, allowed)}; allowed: {listed}"
 
 
@@ -323,8 +354,8 @@ def _whole_numbers(dimension: Dimension, problem_with: Callable[[Value], str | N
         dimension.low.is_integer() and dimension.high.is_integer()
     ):
         return dimension
-    whole = problem_with(int(dimension.low)) is None
-    fraction_refused = problem_with(dimension.low + 0.5) is not None
+    fraction_refused = "whole number" in (problem_with(dimension.low + 0.5) or "")
+    whole = "must be a" not in (problem_with(int(dimension.low)) or "")
     return replace(dimension, integer=whole and fraction_refused)
 
 
@@ -382,14 +413,26 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals or not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", key):
         raise RecipeError(f"--set: must be KEY=VALUE, such as train.lr=0.01 (got {text!r})")
     try:
-        return key, tomllib.loads(f"value = {written}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+        values = tomllib.loads(f"value = {written}")
+        if list(values) != ["value"]:  # further lines would set further keys
+            raise ValueError
+        return key, values["value"]
+    except (ValueError, RecursionError):
         if re.fullmatch(r"[A-Za-z./~][\w.:/~-]*", written):
             return key, written
         raise RecipeError(
             f"--set: {key}: must be a TOML value, such as 0.01, true, 'text' or [1, 2]"
             f" (got {written!r})"
         ) from None
+
+
+def _depth(values: Any) -> int:
+    depth, level = 0, [values]
+    while level:
+        level = [v for t in level for v in (t.values() if isinstance(t, dict) else t)]
+        level = [v for v in level if isinstance(v, dict | list)]
+        depth += 1
+    return depth
 
 
 def shipped() -> dict[str, Path]:
@@ -414,10 +457,11 @@ def find(source: str | None) -> Path:
         if path.is_file():
             return path
         raise RecipeError(f"{source}: no such file")
-    if path.is_dir() and (path / "config.json").is_file():
-        return path / "config.json"
     if source in shipped():
         return shipped()[source]
+    with suppress(OSError):  # a name too long for a file
+        if (path / "config.json").is_file():
+            return path / "config.json"
     names = list(shipped())
     raise RecipeError(
         f"{source}: no recipe of that name{did_you_mean(source, names)};"
@@ -447,6 +491,8 @@ def read_values(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: is not {kind}: {error}") from None
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: must hold a table of keys (got {type(values).__name__})")
+    if _depth(values) > MAX_DEPTH:
+        raise RecipeError(f"{path}: nested too deeply")
     if path.suffix == ".toml":
         values.setdefault("name", path.stem)
     return values

@@ -131,7 +131,9 @@ def read_metrics(path: Path) -> list[Epoch]:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
-    header, *lines = text.split("\n")[:-1] or [""]
+    if "\n" not in text:  # killed before the header was out
+        return []
+    header, *lines = text.split("\n")[:-1]
     if tuple(header.strip().split(",")) != COLUMNS:
         raise StudyError(f"{path}: must have the columns {','.join(COLUMNS)}")
     return [row for row in map(_parse_row, lines) if row is not None]
@@ -234,7 +236,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StudyError(f"{path}: is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise StudyError(f"{path}: must hold a JSON object (got {type(document).__name__})")

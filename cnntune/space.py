@@ -111,7 +111,10 @@ def _parse_choice(values: Any) -> Choice:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return not isinstance(value, bool) and math.isfinite(value)
+    except (TypeError, OverflowError):
+        return False
 
 
 def draw(space: Space, *, seed: int, slot: int) -> dict[str, Value]:
@@ -145,6 +148,8 @@ def _narrow_dimension(dimension: Dimension, values: Sequence[Value]) -> Dimensio
     positions = [dimension.position(float(value)) for value in values]
     low = dimension.at(max(0.0, min(positions) - NARROW_MARGIN))
     high = dimension.at(min(1.0, max(positions) + NARROW_MARGIN))
+    if low == high:
+        return Choice((low,))
     return replace(dimension, low=low, high=high)
 
 
@@ -183,13 +188,17 @@ def _widen(dimension: Range, *, lower: bool) -> Range:
     step = (dimension.high - dimension.low) / 2
     if lower:
         low = dimension.low / DECADE if dimension.log else dimension.low - step
-        return replace(dimension, low=float(f"{low:.2g}"))
+        return replace(dimension, low=_end(dimension, low))
     high = dimension.high * DECADE if dimension.log else dimension.high + step
-    return replace(dimension, high=float(f"{high:.2g}"))
+    return replace(dimension, high=_end(dimension, high))
+
+
+def _end(dimension: Range, value: float) -> float:
+    return float(round(value)) if dimension.integer else float(f"{value:.2g}")
 
 
 def toml(dimension: Dimension) -> str:
     """The dimension as it is typed after `--set space.KEY=`."""
     kind, values = next(iter(dimension.as_toml().items()))
-    written = ", ".join(f"{v:g}" if isinstance(v, float) else json.dumps(v) for v in values)
+    written = ", ".join(f"{v:.12g}" if isinstance(v, float) else json.dumps(v) for v in values)
     return f"{{ {kind} = [{written}] }}"

@@ -40,14 +40,17 @@ def train(
     model = build_model(recipe, data) if model is None else model
     learner = Learner.of(recipe, model, device)
     clean = clean_indices(len(data.train), recipe.data.seed)
-    check_logits(learner.model, data)
+    with seeded(recipe.seed, "check", device=device):
+        check_logits(learner.model, data)
     for number in range(1, recipe.train.epochs + 1):
         start = time.perf_counter()
         grad_norm = _train_epoch(learner, recipe, data, number)
         scores = (math.nan,) * 4
         if math.isfinite(grad_norm):
-            on_train = evaluate(learner.model, data.train, clean)
-            on_val = evaluate(learner.model, data.val)
+            # Own data that augments itself draws here too.
+            with seeded(recipe.seed, "evaluate", number, device=device):
+                on_train = evaluate(learner.model, data.train, clean)
+                on_val = evaluate(learner.model, data.val)
             scores = (on_train.loss, on_train.acc, on_val.loss, on_val.acc)
         row = Epoch(number, learner.lr, *scores, grad_norm, time.perf_counter() - start)
         yield row

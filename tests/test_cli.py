@@ -375,6 +375,7 @@ def runs(tmp_path: Path) -> Path:
     for name in ("a", "b"):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "metrics.csv").write_text(METRICS)
+        (tmp_path / "runs" / name / "config.json").write_text('{"train": {"epochs": 4}}')
     return tmp_path
 
 

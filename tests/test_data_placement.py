@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cnntune.build import build_model, load_data, load_recipe, user_code
+from cnntune.build import add_code_folder, build_model, load_data, load_recipe, user_code
 from cnntune.data import Data
 from cnntune.data.parts import ResidentPart, StreamedPart
 from cnntune.errors import DataError, UserCodeError
@@ -40,7 +40,7 @@ def labels(n, classes=3):
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder])
 
 
 @pytest.fixture
@@ -49,6 +49,7 @@ def own() -> Load:
 
     def load(code: str, **section: Any) -> Data:
         name = f"own_data_{next(MODULES)}"
+        add_code_folder(Path.cwd())
         Path(f"{name}.py").write_text(PREAMBLE + textwrap.dedent(code))
         return load_data(parse({"data": {"name": f"{name}:build", **section}}, file="own"), CPU)
 
@@ -440,6 +441,7 @@ def test_a_data_set_that_raises_in_a_reading_process_shows_the_users_frames_too(
 
 
 def model_recipe(name: str, code: str) -> Recipe:
+    add_code_folder(Path.cwd())
     Path(f"{name}.py").write_text(code)
     return parse({"model": {"name": f"{name}:build"}}, file="own")
 

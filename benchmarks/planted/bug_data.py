@@ -30,7 +30,7 @@ def labels_by_index(*, seed: int) -> Pair:
     return pair((images, labels), (val_images, val_labels))
 
 
-def half_the_labels_random(*, seed: int) -> Pair:
+def most_labels_random(*, seed: int) -> Pair:
     """Training labels shuffled among three quarters of the images."""
     images, labels, val_images, val_labels = cut(*digits(seed))
     count = 3 * len(labels) // 4

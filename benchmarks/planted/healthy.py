@@ -501,7 +501,7 @@ DATA = (
     Case("data-built-in-shapes", ("data.name=shapes", "data.size=2000", "model.name=small-cnn")),
     _data("two-classes", sound_patterns, "data.classes=2"),
     _data("100-classes", sound_patterns, "data.classes=100", "data.count=2000"),
-    _data("tiny", sound_patterns, "data.count=60", "train.batch_size=8"),
+    _data("tiny", sound_patterns, "data.count=60", "data.classes=3", "train.batch_size=8"),
     _data("grey", sound_patterns, "data.channels=1"),
     _data("five-channels", sound_patterns, "data.channels=5"),
     _data("imbalanced", imbalanced),

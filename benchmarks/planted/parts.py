@@ -17,7 +17,7 @@ Pair = tuple[Dataset[Any], Dataset[Any]]
 
 IMAGES = 600  # of a data set, train and validation together
 VAL_FRACTION = 0.3
-OF_CLASS = 0.4  # share of the class in a pattern; the rest is of the image alone
+OF_CLASS = 0.5  # share of the class in a pattern; the rest is of the image alone
 RAISED = "raised"  # stands for a rule where the set-up is refused with a line that names the cause
 
 

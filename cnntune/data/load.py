@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -135,10 +136,13 @@ class _InMemory(Dataset[Any]):
 
 def _augments_itself(dataset: Any) -> bool:
     """A data set that gives other pixels the second time must be read anew in each epoch."""
-    return any(
-        not torch.equal(sample_at(dataset, index)[0], sample_at(dataset, index)[0])
-        for index in range(min(TWICE, len(dataset)))
-    )
+    try:
+        return any(
+            not torch.equal(sample_at(dataset, index)[0], sample_at(dataset, index)[0])
+            for index in range(min(TWICE, len(dataset)))
+        )
+    except DataError:
+        return False  # `_read_all` reports it together with the others
 
 
 def _read_all(dataset: Any, part_name: str, name: str) -> Images:
@@ -173,7 +177,8 @@ def _labels(part: Any) -> Tensor:
     for attribute in ("labels", "targets"):
         listed = getattr(part, attribute, None)
         if isinstance(listed, Tensor | list | tuple) and len(listed) == len(part):
-            return torch.as_tensor(listed).long().cpu()
+            with suppress(TypeError, ValueError):  # names, not numbers
+                return torch.as_tensor(listed).long().cpu()
     return torch.tensor([sample_at(part, index)[1] for index in range(len(part))])
 
 

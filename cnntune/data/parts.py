@@ -133,6 +133,9 @@ def _collate(samples: Sequence[Any]) -> Any:
     for sample in samples:
         if isinstance(sample, CnntuneError):
             return sample
+    shapes = sorted({tuple(pixels.shape) for pixels, _ in samples})
+    if len(shapes) > 1:
+        return DataError(f"data: all images must have one shape (got {shapes[0]}, {shapes[1]})")
     pixels = torch.stack([pixels for pixels, _ in samples])
     return pixels, torch.tensor([label for _, label in samples])
 
@@ -154,7 +157,9 @@ def sample_at(dataset: Any, index: int) -> tuple[Tensor, int]:
         raise DataError(f"image {index}: must be uint8 or float (got {pixels.dtype})")
     try:
         number = int(label)
-    except (TypeError, ValueError):
+        if number != label:
+            raise ValueError
+    except (TypeError, ValueError, RuntimeError):
         raise DataError(
             f"image {index}: the label must be a whole number (got {label!r})"
         ) from None

@@ -13,7 +13,7 @@ import torch
 from cnntune.build import user_code
 from cnntune.data import Data
 from cnntune.errors import RecipeError
-from cnntune.findings import Finding, failed
+from cnntune.findings import Finding
 from cnntune.recipe import Recipe, unknown
 from cnntune.sanity import images, learning, loss, network
 from cnntune.sanity.subject import Subject
@@ -50,28 +50,23 @@ RULES = (*DATA_RULES, *FIRST_RULES, *NETWORK_RULES, *TRAINED_RULES)
 def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]:
     """Every check of a set-up, on models of its own; nothing of the user's is changed.
 
-    Where pixels are not finite, or the outputs or the loss are not what training needs, what comes
-    after could only repeat it, and is left out.
+    Where not a single step can be trained, the checks that train are left out.
 
     Raises:
         UserCodeError: where own model or loss code raises.
     """
     with user_code("sanity"):
         subject = Subject.of(recipe, data, device)
-        for rules in (DATA_RULES, FIRST_RULES, NETWORK_RULES):
-            found = [finding for rule in rules.values() for finding in rule(subject)]
-            yield from found
-            if rules is not NETWORK_RULES and _nothing_left_to_see(found):
-                yield Finding("skipped", "info", "the other checks wait until this is mended")
-                return
+        for rule in (DATA_RULES | FIRST_RULES).values():
+            yield from rule(subject)
+        if fault := loss.first_step(subject):
+            yield fault
+            return
+        for rule in NETWORK_RULES.values():
+            yield from rule(subject)
         attempts = learning.memorise(subject)
         for trained_rule in TRAINED_RULES.values():
             yield from trained_rule(subject, attempts)
-
-
-def _nothing_left_to_see(found: list[Finding]) -> bool:
-    """Faults that make every later check fail with them; faults of the split do not."""
-    return failed(finding for finding in found if finding.rule not in ("split", "labels"))
 
 
 def explain(rule: str) -> str:

@@ -67,6 +67,26 @@ def outputs(subject: Subject) -> list[Finding]:
     return [Finding("outputs", "ok", text)]
 
 
+def first_step(subject: Subject) -> Finding | None:
+    """Why not a single training step is possible; None where one is."""
+    waits = Finding("skipped", "info", "the other checks wait until the above is mended")
+    model = subject.model()
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        return waits
+    with seeded(subject.recipe.seed, device=subject.device):
+        logits = model(subject.inputs)
+    if not isinstance(logits, Tensor) or logits.shape != (len(subject.inputs), subject.classes):
+        return waits
+    value = subject.loss()(logits, subject.labels)
+    if value.numel() != 1 or not torch.isfinite(value.detach()).all():
+        return waits
+    if not value.requires_grad:
+        text = "no parameter gets a gradient: the loss is cut off from the layers"
+        advice = "look for detach, .data, no_grad, argmax, item or numpy in model and loss"
+        return Finding("gradient-flow", "fail", text, advice, measured=0.0)
+    return None
+
+
 def _span(logits: Tensor) -> str:
     logits = logits.detach()
     return f"{float(logits.min()):.3g} ... {float(logits.max()):.3g}"

@@ -1,0 +1,539 @@
+"""Step 4: one search whatever happens to it, and what it says when it cannot go on."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from commands import CNNTUNE, PATIENCE_SECONDS, Outcome, call, one_after_the_other, rows, run
+
+from cnntune import trials as trials_room
+from cnntune.build import load_recipe
+from cnntune.recipe import Recipe
+from cnntune.runs import Run, Study
+from cnntune.search import default_space, intersect, prepare, trial_findings
+from cnntune.space import Choice, Range
+from cnntune.trials import Trial, best_of, run_trials, trials_of
+from cnntune.workers import Event, Job, run_job, run_jobs
+
+CPU = torch.device("cpu")
+BUDGET = 4
+
+SMALL = """
+name = "small"
+seed = 3
+[data]
+name = "digits"
+size = 120
+[model]
+width = 4
+[augment]
+crop = 1
+[train]
+batch_size = 32
+[search]
+epochs = 2
+[space]
+train.lr = { log = [1e-3, 1e-1] }
+model.dropout = { uniform = [0.0, 0.5] }
+model.width = { choice = [2, 4] }
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    (tmp_path / "small.toml").write_text(SMALL)
+    return load_recipe(str(tmp_path / "small.toml"))
+
+
+class Killed(BaseException):
+    """Ends a coordinator on the spot, as SIGKILL does."""
+
+
+Pool = Callable[..., Iterator[Event]]
+
+
+def search(
+    study: Study, recipe: Recipe, budget: int, pool: Pool = one_after_the_other, events: int = 10**6
+) -> int:
+    """Search in this process until the budget or so many events are reached; returns the events."""
+    with study.lock(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trials_room, "run_jobs", pool)
+        created = trials_room.create(study, recipe, asked=recipe)
+        happened = run_trials(study, created, budget=budget, workers=2, device=CPU)
+        seen = 0
+        with contextlib.suppress(Killed):
+            for _ in happened:
+                seen += 1
+                if seen == events:
+                    break
+        happened.close()  # type: ignore[attr-defined]
+    return seen
+
+
+def content(study: Study) -> list[tuple[int, str, dict[str, Any], list[str]]]:
+    """All that two equal searches share: number, status, values and curve of each trial."""
+    return [(t.number, t.status, t.values, rows(t.run.path)) for t in trials_of(study)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The search that every other one has to equal."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "small.toml").write_text(SMALL)
+    study = Study(folder / "runs" / "small")
+    search(study, load_recipe(str(folder / "small.toml")), BUDGET)
+    return study
+
+
+def test_a_search_runs_its_budget_and_draws_within_the_space(undisturbed: Study) -> None:
+    found = trials_of(undisturbed)
+    assert [trial.number for trial in found] == list(range(BUDGET))
+    assert {trial.status for trial in found} == {"complete"}
+    for trial in found:
+        assert 1e-3 <= float(trial.values["train.lr"]) <= 1e-1
+        assert 0 <= float(trial.values["model.dropout"]) <= 0.5
+        assert trial.values["model.width"] in (2, 4)
+        assert len(trial.run.rows()) == 2
+        assert trial.run.config()["train"]["lr"] == trial.values["train.lr"]
+    assert len({trial.values["train.lr"] for trial in found}) == BUDGET
+
+
+def two_at_a_time(jobs: Iterable[Job], *, workers: int, device: torch.device) -> Iterator[Event]:
+    """Two workers of which the second always finishes first."""
+    waiting = iter(jobs)
+    while pair := [job for job in (next(waiting, None), next(waiting, None)) if job]:
+        yield from (Event(job) for job in pair)
+        for job in reversed(pair):
+            yield from run_job(job, device)
+
+
+def test_the_order_in_which_trials_finish_changes_nothing(
+    recipe: Recipe, tmp_path: Path, undisturbed: Study
+) -> None:
+    study = Study(tmp_path / "study")
+    search(study, recipe, BUDGET, pool=two_at_a_time)
+    assert content(study) == content(undisturbed)
+
+
+# A trial of two epochs has four events: begun, two rows, done.
+@pytest.mark.parametrize("events", [1, 2, 4, 5, 7, 12])
+def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(
+    recipe: Recipe, tmp_path: Path, undisturbed: Study, events: int
+) -> None:
+    study = Study(tmp_path / "study")
+    search(study, recipe, BUDGET, events=events)
+    search(study, recipe, BUDGET)
+    assert content(study) == content(undisturbed)
+
+
+def killed_after_the_second_trial(
+    jobs: Iterable[Job], *, workers: int, device: torch.device
+) -> Iterator[Event]:
+    """The coordinator dies when `summary.json` is written and before it can read of it."""
+    for job in jobs:
+        yield Event(job)
+        *earlier, last = run_job(job, device)
+        yield from earlier
+        if job.number == 1:
+            raise Killed
+        yield last
+
+
+def test_a_trial_that_was_finished_is_not_run_again(
+    recipe: Recipe, tmp_path: Path, undisturbed: Study
+) -> None:
+    study = Study(tmp_path / "study")
+    search(study, recipe, BUDGET, pool=killed_after_the_second_trial)
+    finished = [study.trial(number).summary() for number in (0, 1)]
+    assert [trial.status for trial in trials_of(study)] == ["complete", "running"]
+    search(study, recipe, BUDGET)
+    assert content(study) == content(undisturbed)
+    assert [study.trial(number).summary() for number in (0, 1)] == finished
+
+
+def test_a_larger_budget_extends_a_search_and_the_same_one_adds_nothing(
+    recipe: Recipe, tmp_path: Path, undisturbed: Study
+) -> None:
+    study = Study(tmp_path / "study")
+    search(study, recipe, 2)
+    assert content(study) == content(undisturbed)[:2]
+    assert search(study, recipe, 2) == 0
+    search(study, recipe, BUDGET)
+    assert content(study) == content(undisturbed)
+    assert search(study, recipe, 3) == 0
+
+
+def test_another_seed_draws_other_values(recipe: Recipe, tmp_path: Path) -> None:
+    drawn = []
+    for seed in (3, 4):
+        study = Study(tmp_path / f"seed-{seed}")
+        search(study, recipe.model_copy(update={"seed": seed}), 1, events=1)
+        drawn.append(trials_of(study)[0].values["train.lr"])
+    assert drawn[0] != drawn[1]
+
+
+def test_a_worker_process_trains_as_this_process_does(
+    recipe: Recipe, tmp_path: Path, undisturbed: Study
+) -> None:
+    first = trials_of(undisturbed)[0]
+    job = Job(0, recipe.for_trial(first.values), tmp_path / "trial-0000")
+    events = list(run_jobs([job], workers=1, device=CPU))
+    assert [event.epoch.epoch if event.epoch else None for event in events] == [None, 1, 2, None]
+    assert events[-1].summary == Run(job.folder).summary()
+    assert rows(job.folder) == rows(first.run.path)
+
+
+def commanded(tmp_path: Path, text: str = SMALL, **code: str) -> Callable[..., Outcome]:
+    """`cnntune WORDS small.toml --json` in a folder with this recipe and these own modules."""
+    (tmp_path / "small.toml").write_text(text)
+    for module, source in code.items():
+        (tmp_path / f"{module}.py").write_text(source)
+    return lambda *words: call(words[0], "small.toml", *words[1:], "--json", cwd=tmp_path)
+
+
+def test_a_trial_trained_again_from_its_config_gives_the_same_rows(tmp_path: Path) -> None:
+    command = commanded(tmp_path)
+    study = tmp_path / command("search", "--budget", "2").document["study"]
+    for number in (0, 1):
+        config = str(study.relative_to(tmp_path) / f"trial-{number:04d}" / "config.json")
+        again = call("train", config, "--json", cwd=tmp_path).document
+        assert rows(tmp_path / again["run"]) == rows(study / f"trial-{number:04d}")
+
+
+def test_a_changed_recipe_is_refused_by_the_key_that_changed(tmp_path: Path) -> None:
+    command = commanded(tmp_path)
+    command("search", "--budget", "1")
+    before = content(Study(tmp_path / "runs" / "small"))
+    outcome = command("search", "--budget", "2", "--set", "train.momentum=0.5")
+    assert outcome.code == 2
+    first, second = outcome.document["errors"]
+    assert "train.momentum: 0.9 there, 0.5 asked" in first
+    assert "--study" in second
+    assert content(Study(tmp_path / "runs" / "small")) == before
+
+
+def test_a_changed_space_is_refused_too(tmp_path: Path) -> None:
+    command = commanded(tmp_path)
+    command("search", "--budget", "1")
+    outcome = command("search", "--budget", "2", "--set", "space.train.lr={log = [1e-3, 1.0]}")
+    assert outcome.code == 2
+    assert "space.train.lr" in outcome.document["errors"][0]
+
+
+def test_a_second_search_is_refused_while_the_first_one_runs(tmp_path: Path) -> None:
+    command = commanded(tmp_path)
+    with Study(tmp_path / "runs" / "small").lock():
+        outcome = command("search", "--budget", "1")
+    assert outcome.code == 2
+    (line,) = outcome.document["errors"]
+    assert "another cnntune is at work" in line
+    assert command("search", "--budget", "1").code == 0
+
+
+def test_without_a_space_the_default_one_is_searched_and_said(tmp_path: Path) -> None:
+    outcome = commanded(tmp_path, SMALL.partition("[space]")[0])("search", "--budget", "1")
+    said = {finding["rule"]: finding["evidence"] for finding in outcome.document["findings"]}
+    assert "no [space]" in said["space"]
+    assert "train.lr" in said["space"]
+    assert outcome.document["best"]["values"].keys() == {"train.lr", "train.weight_decay"}
+
+
+@pytest.mark.parametrize(("optimizer", "usual"), [("sgd", 0.05), ("adam", 1e-3), ("adamw", 1e-3)])
+def test_the_default_space_holds_the_usual_rate_of_the_optimizer(
+    optimizer: str, usual: float
+) -> None:
+    rates = default_space(optimizer)["train.lr"]
+    assert isinstance(rates, Range)
+    assert rates.log
+    assert 0.1 < rates.position(usual) < 0.95
+
+
+def swept(study: Study, recipe: Recipe, low: float, high: float) -> None:
+    """Leave the result of a sweep in the study."""
+    document = {"lr": low, "range": [low, high], "recipe": recipe.as_values()}
+    study.write("lr-sweep", document)
+
+
+def test_the_rates_of_the_last_sweep_are_taken_over(recipe: Recipe, tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    swept(study, recipe, 0.01, 0.3)
+    prepared, (finding,) = prepare(recipe, study)
+    assert prepared.space["train.lr"] == Range(0.01, 0.1, log=True)
+    assert (finding.rule, finding.severity) == ("lr-range", "info")
+    assert "0.01 to 0.1" in finding.evidence
+    assert prepared.space["model.width"] == recipe.space["model.width"]
+
+
+def test_rates_that_lie_outside_the_recipe_warn_and_change_nothing(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    study = Study(tmp_path)
+    swept(study, recipe, 0.3, 3.0)
+    prepared, (finding,) = prepare(recipe, study)
+    assert prepared.space == recipe.space
+    assert (finding.rule, finding.severity) == ("lr-range", "warn")
+    override = finding.advice.partition("--set '")[2].rstrip("'")
+    assert load_recipe("digits", [override]).space["train.lr"] == Range(0.3, 3.0, log=True)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"model.norm": "none"}, {"train.optimizer": "adam"}, {"train.batch_size": 8}],
+    ids=str,
+)
+def test_a_sweep_of_another_set_up_is_left_alone(
+    recipe: Recipe, tmp_path: Path, other: dict[str, Any]
+) -> None:
+    swept(Study(tmp_path), recipe.with_values(other), 0.01, 0.03)
+    assert prepare(recipe, Study(tmp_path)) == (recipe, [])
+
+
+def test_a_sweep_that_found_no_rate_and_a_choice_of_rates_are_left_alone(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    study = Study(tmp_path)
+    chosen = recipe.model_copy(update={"space": {"train.lr": Choice((0.1, 0.2))}})
+    swept(study, chosen, 0.01, 0.3)
+    assert prepare(chosen, study) == (chosen, [])
+    study.write("lr-sweep", {"lr": None, "range": None, "recipe": recipe.as_values()})
+    assert prepare(recipe, study) == (recipe, [])
+
+
+def test_ranges_intersect_where_both_allow_a_rate() -> None:
+    def log(low: float, high: float) -> Range:
+        return Range(low, high, log=True)
+
+    assert intersect(log(1e-4, 1e-1), log(1e-2, 1.0)) == log(1e-2, 1e-1)
+    assert intersect(log(1e-4, 1e-1), log(1e-5, 1.0)) == log(1e-4, 1e-1)
+    assert intersect(log(1e-4, 1e-3), log(1e-2, 1.0)) is None
+
+
+RAISING = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.weight, self.width = nn.Linear(64, 10), width
+
+    def forward(self, x):
+        raise ValueError(MESSAGE)
+
+
+def build(*, num_classes, in_shape, width=4, dropout=0.0):
+    return Net(width)
+"""
+OWN = SMALL.replace("[model]", '[model]\nname = "own_net:build"')
+
+
+def test_three_equal_errors_stop_a_search_with_the_users_frames(tmp_path: Path) -> None:
+    command = commanded(tmp_path, OWN, own_net=RAISING.replace("MESSAGE", '"no good"'))
+    outcome = command("search", "--budget", "10")
+    assert outcome.code == 2
+    errors = outcome.document["errors"]
+    assert "ValueError: no good" in errors[0]
+    assert [line for line in errors if "own_net.py" in line and "in forward" in line]
+    assert not [line for line in errors if "cnntune/" in line or "site-packages" in line]
+    assert "3 trials in a row" in errors[-1]
+    assert "Traceback" not in outcome.err
+    statuses = [trial.status for trial in trials_of(Study(tmp_path / "runs" / "small"))]
+    assert statuses == ["failed"] * 3
+
+
+def test_errors_that_differ_fail_their_trials_and_the_search_goes_on(tmp_path: Path) -> None:
+    source = "import itertools\ncount = itertools.count()\n" + RAISING
+    source = source.replace("MESSAGE", 'f"number {next(count)}"')
+    outcome = commanded(tmp_path, OWN, own_net=source)("search", "--budget", "4")
+    assert outcome.code == 1  # nothing came of any
+    assert outcome.document["trials"]["failed"] == 4
+    assert outcome.document["best"] is None
+    (finding,) = (f for f in outcome.document["findings"] if f["rule"] == "failed-trials")
+    assert finding["severity"] == "fail"
+    assert "4 of 4" in finding["evidence"]
+
+
+EXPLODING = SMALL.replace(
+    "train.lr = { log = [1e-3, 1e-1] }", "train.lr = { choice = [0.05, 1e6] }"
+)
+
+
+def test_a_trial_that_diverged_is_never_the_best(tmp_path: Path) -> None:
+    outcome = commanded(tmp_path, EXPLODING)("search", "--budget", "6")
+    found = trials_of(Study(tmp_path / "runs" / "small"))
+    statuses = {trial.values["train.lr"]: trial.status for trial in found}
+    assert statuses == {0.05: "complete", 1e6: "diverged"}
+    document = outcome.document
+    assert document["best"]["values"]["train.lr"] == 0.05
+    assert document["trials"]["complete"] == 6
+    assert [f for f in document["findings"] if f["rule"] == "diverged-trials"]
+
+
+def test_a_search_in_which_all_diverge_fails_and_has_no_best(tmp_path: Path) -> None:
+    text = EXPLODING.replace("[0.05, 1e6]", "[1e6]")
+    outcome = commanded(tmp_path, text)("search", "--budget", "2")
+    assert outcome.code == 1
+    assert outcome.document["best"] is None
+
+
+def test_the_best_is_the_most_accurate_complete_trial_then_the_one_with_the_lower_loss() -> None:
+    def trial(number: int, status: str, acc: float | None, loss: float | None) -> Trial:
+        return Trial(number, status, {}, Run(Path()), {"val_acc": acc, "val_loss": loss})
+
+    found = [
+        trial(0, "complete", 0.8, 0.5),
+        trial(1, "complete", 0.9, 0.7),
+        trial(2, "complete", 0.9, 0.6),
+        trial(3, "diverged", 0.99, 0.1),
+        trial(4, "running", None, None),
+    ]
+    best = best_of(found)
+    assert best is not None
+    assert best.number == 2
+    assert best_of(found[3:]) is None
+    assert trial_findings(found[:3]) == []
+
+
+# From here on real processes are interrupted and killed. The model of own_net.py trains as usual
+# but for the build after the first TWO, which does what ON_THE_THIRD says.
+OWN_NET = """
+import os
+import signal
+import time
+from pathlib import Path
+
+from cnntune.models.small import small_cnn
+
+
+def build(*, num_classes, in_shape, width=4, dropout=0.0):
+    with open("builds", "a") as file:
+        file.write("x")
+    doing = os.environ.get("ON_THE_THIRD")
+    if doing and Path("builds").stat().st_size >= 3:
+        if doing == "die":
+            if Path("builds").stat().st_size == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+        else:
+            Path("hanging").touch()
+            while True:
+                time.sleep(0.1)
+    return small_cnn(num_classes=num_classes, in_shape=in_shape, width=width, dropout=dropout)
+"""
+LONG = ("search", "small.toml", "--budget", "5", "--json")
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    (tmp_path / "small.toml").write_text(OWN)
+    (tmp_path / "own_net.py").write_text(OWN_NET)
+    return tmp_path
+
+
+@contextlib.contextmanager
+def hanging_search(folder: Path, workers: int) -> Iterator[subprocess.Popen[str]]:
+    """A real search, in a process group of its own, that hangs in its third trial."""
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell may have said ignore
+    try:
+        process = subprocess.Popen(
+            [*CNNTUNE, *LONG, "--workers", str(workers)],
+            cwd=folder,
+            env={**os.environ, "ON_THE_THIRD": "hang"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    try:
+        until(lambda: (folder / "hanging").exists() or process.poll() is not None)
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def ended(process: "subprocess.Popen[str]") -> Outcome:
+    """Waits for all that hold the stderr of the process: itself and every worker."""
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    return Outcome(process.returncode, out, err)
+
+
+def assert_resumes_to_the_same_search(own: Path, tmp_path_factory: Any) -> None:
+    """The interrupted search of `own`, run again, equals one that ran through elsewhere."""
+    resumed = run(*LONG, "--workers", "2", cwd=own)
+    assert resumed.code == 0, resumed.err
+    assert resumed.document["trials"]["complete"] == 5
+    through = tmp_path_factory.mktemp("through")
+    (through / "small.toml").write_text(OWN)
+    (through / "own_net.py").write_text(OWN_NET)
+    assert call(*LONG, cwd=through).code == 0
+    assert content(Study(own / "runs/small")) == content(Study(through / "runs/small"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_exits_with_130_and_the_search_resumes(
+    own: Path, workers: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with hanging_search(own, workers) as process:
+        second = run(*LONG, cwd=own)
+        assert second.code == 2
+        assert "another cnntune is at work" in second.document["errors"][0]
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        outcome = ended(process)
+    assert outcome.code == 130
+    assert "Traceback" not in outcome.err
+    assert outcome.out == ""
+    assert_resumes_to_the_same_search(own, tmp_path_factory)
+
+
+@pytest.mark.slow
+def test_a_killed_coordinator_leaves_no_worker_and_the_search_resumes(
+    own: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with hanging_search(own, workers=2) as process:
+        process.kill()  # the coordinator alone
+        outcome = ended(process)  # would wait for ever for a worker that lives on
+    assert outcome.code == -signal.SIGKILL
+    assert_resumes_to_the_same_search(own, tmp_path_factory)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_fails_its_trial_and_the_search_goes_on(own: Path) -> None:
+    outcome = run(*LONG, "--workers", "1", cwd=own, ON_THE_THIRD="die")
+    assert outcome.code == 0, outcome.err
+    counts = outcome.document["trials"]
+    assert (counts["complete"], counts["failed"]) == (4, 1)
+    (finding,) = (f for f in outcome.document["findings"] if f["rule"] == "failed-trials")
+    assert finding["severity"] == "warn"
+    assert "process died" in finding["evidence"]
+
+
+@pytest.mark.slow
+def test_one_worker_and_two_give_the_same_search(tmp_path: Path, undisturbed: Study) -> None:
+    for workers in ("1", "2"):
+        folder = tmp_path / workers
+        folder.mkdir()
+        (folder / "small.toml").write_text(SMALL)
+        words = ("search", "small.toml", "--budget", str(BUDGET), "--workers", workers, "--json")
+        assert run(*words, cwd=folder).code == 0
+        assert content(Study(folder / "runs/small")) == content(undisturbed)
