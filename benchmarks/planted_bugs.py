@@ -65,8 +65,8 @@ class Result:
 
     @property
     def named(self) -> bool:
-        """Whether it also says what the bug is."""
-        return any(finding.rule in self.case.rules for finding in self.right)
+        """Whether it also says what the bug is; beside a failure a warning may say it."""
+        return self.caught and any(finding.rule in self.case.rules for finding in self.alarms)
 
     @property
     def false_alarms(self) -> list[Finding]:

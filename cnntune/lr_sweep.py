@@ -35,7 +35,7 @@ DIVERGED = 1.05  # times the first loss: more is no noise of a batch
 FLAT = 0.02  # of the first loss; "loss barely changing" in the lecture
 SLOW = 0.5  # of the best rate's drop
 RISEN = 0.15  # of its drop that a curve may lose again
-CLOSE = 0.05  # of the best rate's drop: two rates as near as this change places with the seed;
+CLOSE = 0.1  # of the best rate's drop: two rates as near as this change places with the seed;
 # taking the higher one lowers the worst regret (docs/benchmarks.md)
 
 Verdict = Literal["decreasing", "slow", "flat", "unstable", "diverged"]

@@ -13,6 +13,8 @@ Settings = Mapping[str, Any]
 
 MAX_WEIGHT_DECAY = 1e-2  # the top of the usual search range; beyond it networks stop fitting
 MAX_DROPOUT = 0.5  # of activations; Srivastava et al. 2014 find no gain beyond it
+MILD_DECAY = 1e-4  # CS231n's "small weight decay": it holds nothing back
+MILD_DROPOUT = 0.05  # of activations
 LABEL_SMOOTHING = 0.1  # Szegedy et al. 2016, and the default of most recipes since
 CROP_PADDING = 4  # pixels; He et al. 2016 for 32x32 images
 GRAD_CLIP = 1.0  # gradient norm; Pascanu et al. 2013 suggest about the average norm
@@ -47,9 +49,9 @@ def _from_zero(value: float) -> Callable[[float], float | None]:
     return lambda present: value if present == 0 else None
 
 
-def _times(factor: float) -> Callable[[float], float | None]:
-    """Multiply what is not 0."""
-    return lambda present: present * factor or None
+def _times(factor: float, *, least: float = 0.0) -> Callable[[float], float | None]:
+    """Multiply what is above `least`; below it the setting has no effect to speak of."""
+    return lambda present: present * factor if present > least else None
 
 
 def _whole_times(factor: float) -> Callable[[int], int]:
@@ -73,8 +75,10 @@ MORE_SMOOTHING = Cure(
 )
 LESS_WIDTH = Cure("model.width", "use a smaller network, or a pretrained one", _whole_times(0.5))
 MORE_WIDTH = Cure("model.width", "use a larger network, or a pretrained one", _whole_times(2))
-LESS_WEIGHT_DECAY = Cure("train.weight_decay", "lower the weight decay tenfold", _times(0.1))
-LESS_DROPOUT = Cure("model.dropout", "halve the dropout", _times(0.5))
+LESS_WEIGHT_DECAY = Cure(
+    "train.weight_decay", "lower the weight decay tenfold", _times(0.1, least=MILD_DECAY)
+)
+LESS_DROPOUT = Cure("model.dropout", "halve the dropout", _times(0.5, least=MILD_DROPOUT))
 MORE_EPOCHS = Cure(
     "train.epochs", "train twice as long, with the schedule stretched", _whole_times(EPOCHS_FACTOR)
 )

@@ -22,6 +22,7 @@ from cnntune.lr_sweep import (
     next_tries,
     pick,
     search_range,
+    sweep,
     try_rate,
 )
 from cnntune.recipe import Recipe, parse
@@ -99,10 +100,15 @@ def test_the_second_rate_contends_where_it_comes_close(second: float, found: lis
     assert contenders([ending_at(0.1, 0.5), ending_at(0.03, second)]) == found
 
 
+def test_of_two_rates_that_come_close_the_higher_one_is_picked() -> None:
+    assert pick([ending_at(0.1, 0.55), ending_at(0.03, 0.50)]) == 0.1  # 0.05 of 1.5 is 3 %
+    assert pick([ending_at(0.1, 0.60), ending_at(0.03, 0.50)]) == 0.03  # 0.10 of 1.5 is 7 %
+
+
 def test_the_mean_over_the_seeds_decides() -> None:
     curves = [ending_at(0.1, 0.50), ending_at(0.03, 0.55)]
     assert pick(curves) == 0.1
-    curves += [ending_at(0.1, 0.70, repeat=1), ending_at(0.03, 0.55, repeat=1)]  # 0.60 and 0.55
+    curves += [ending_at(0.1, 0.90, repeat=1), ending_at(0.03, 0.55, repeat=1)]  # 0.70 and 0.55
     assert pick(curves) == 0.03
 
 
@@ -149,7 +155,7 @@ def test_the_sweep_goes_down_where_every_rate_diverges() -> None:
 
 @pytest.mark.parametrize("best", [1e-12, 1e9])
 def test_the_sweep_stays_within_two_decades_of_the_grid(best: float) -> None:
-    curves, _ = measured(lambda lr: 0.5 + 0.05 * abs(math.log10(lr / best)))
+    curves, _ = measured(lambda lr: 0.5 + 0.12 * abs(math.log10(lr / best)))
     rates = [curve.lr for curve in curves]
     assert min(rates) >= LOWEST
     assert max(rates) <= HIGHEST
@@ -183,6 +189,15 @@ def test_a_sweep_in_which_nothing_learns_fails_and_names_every_rate() -> None:
     (finding,) = result.findings
     assert finding.severity == "fail"
     assert all(f"{lr:.2g} flat" in finding.evidence for lr in GRID)
+
+
+def test_a_sweep_that_was_repeated_with_more_iterations_is_judged_by_those() -> None:
+    short = [ending_at(lr, 1.9) for lr in GRID]
+    long = [RateCurve(lr, ending_at(lr, valley(0.01)(lr)).losses, iterations=300) for lr in GRID]
+    assert judge(short).lr == 0.1
+    result = judge([*short, *long])
+    assert result.lr == 0.01
+    assert {curve.iterations for curve in result.curves} == {300}
 
 
 def small(**train: object) -> Recipe:
@@ -229,6 +244,28 @@ def test_a_rate_that_overflows_breaks_off(digits: Data) -> None:
     assert len(curve.losses) < 100
     assert curve.last == math.inf
     assert judge([curve]).lr is None
+
+
+@pytest.mark.parametrize(
+    ("end", "iterations"),
+    [(1.5, [100]), (1.7, [100, 300])],  # a drop of a fifth, 0.4, is clear
+)
+def test_a_sweep_without_a_clear_decrease_is_repeated_with_more_iterations(
+    digits: Data, monkeypatch: pytest.MonkeyPatch, end: float, iterations: list[int]
+) -> None:
+    def tried(*words: object) -> RateCurve:
+        lr, repeat, planned = words[3:]
+        assert isinstance(lr, float)
+        assert isinstance(repeat, int)
+        assert isinstance(planned, int)
+        losses = ending_at(lr, end if lr == 0.01 else 1.95).losses
+        return RateCurve(lr, losses, repeat, planned)
+
+    monkeypatch.setattr("cnntune.lr_sweep.try_rate", tried)
+    curves = list(sweep(small(), digits, CPU))
+    assert list(dict.fromkeys(curve.iterations for curve in curves)) == iterations
+    assert [curve.lr for curve in curves[:5]] == list(GRID)
+    assert judge(curves).lr == 0.01
 
 
 def test_trying_a_rate_leaves_model_random_state_and_recipe_alone(digits: Data) -> None:

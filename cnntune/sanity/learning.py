@@ -4,9 +4,12 @@ import copy
 import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from cnntune.augment import augment
 from cnntune.evaluate import evaluate
@@ -23,7 +26,9 @@ TINY_LOSS = 0.05  # nats: every image has 95 % of the probability on its label
 TINY_RATES = (1.0, 0.1, 10.0, 0.01, 100.0)  # times the recipe's rate, which nobody has tuned yet
 TINY_LOOK = 10  # steps between looks at the loss
 TINY_SECONDS = 20.0  # for each rate: large networks get fewer steps on a CPU
+BOUND = 1.5  # for logits; ten classes need 5 to be 95 % sure
 FAR_OFF = 30.0  # times: a rate a decade off is what `lr-sweep` is for
+HOPELESS = 500.0  # times: no schedule makes up for it
 USUAL_RATE = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}  # tried too, if the recipe's is far off
 
 SETTLE_PASSES = 20  # forward passes in which running statistics forget their start
@@ -32,7 +37,10 @@ SMALL_BATCH = 4  # images; batch statistics of fewer are noise (Wu and He 2018 l
 
 MOST_DECAY = 0.05  # of a weight, a step: 20 steps then erase what was learnt
 MOST_MOMENTUM = 0.995  # an average over 200 steps
+LEAST_CLIP = 1e-3  # gradient norm
+MOST_RATE = {"sgd": 10.0, "adam": 0.3, "adamw": 0.3}  # of what lr-sweep found best: 1 and 0.03
 
+SAME = 1e-5  # of the largest logit: what float32 sums in another order differ by
 READ = 0.5  # of the pixels that must have an influence
 LEARN_STEPS = 300
 LEARN_SECONDS = 15.0
@@ -41,6 +49,12 @@ LEARN_BATCH = 64
 ABOVE_CHANCE = 3.0  # standard errors: one false alarm in 700
 ENOUGH_IMAGES = 40  # validation images below which chance cannot be told from skill
 NEIGHBOURS = 2000
+
+
+DROPOUTS = (
+    *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout),
+    *(F.feature_alpha_dropout, torch.dropout, torch.feature_dropout),
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,7 @@ class Memory:
     acc: float
     steps: int
     model: nn.Module
+    cut: bool  # out of time
 
     @property
     def reached(self) -> bool:
@@ -81,14 +96,14 @@ def _attempt(subject: Subject, lr: float) -> Memory:
     plain["momentum"] = min(subject.recipe.train.momentum, 0.9)
     settings = subject.recipe.train.model_copy(update=plain)
     recipe = subject.recipe.model_copy(update={"train": settings})
-    model = _without_dropout(subject.model())
+    model = subject.model()
     learner = Learner.of(recipe, model, subject.device)
     learner.set_lr(lr)
     inputs, labels = subject.inputs[:TINY_IMAGES], subject.labels[:TINY_IMAGES]
     loss = acc = math.nan
     step = 0
     start = time.monotonic()
-    with seeded(subject.recipe.seed, "overfit-tiny", device=subject.device):
+    with seeded(subject.recipe.seed, "overfit-tiny", device=subject.device), NoDropout():
         while step < TINY_STEPS and time.monotonic() - start < TINY_SECONDS:
             step += 1
             learner.step(inputs, labels)
@@ -96,7 +111,8 @@ def _attempt(subject: Subject, lr: float) -> Memory:
                 loss, acc = _look(learner, inputs, labels)
                 if not math.isfinite(loss) or (loss <= TINY_LOSS and acc == 1.0):
                     break
-    return Memory(lr, loss, acc, step, model)
+    cut = step < TINY_STEPS and math.isfinite(loss) and not (loss <= TINY_LOSS and acc == 1.0)
+    return Memory(lr, loss, acc, step, model, cut)
 
 
 @torch.no_grad()
@@ -107,11 +123,16 @@ def _look(learner: Learner, inputs: Tensor, labels: Tensor) -> tuple[float, floa
     return loss, float((logits.argmax(1) == labels).float().mean())
 
 
-def _without_dropout(model: nn.Module) -> nn.Module:
-    for module in model.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
-            module.p = 0.0
-    return model
+class NoDropout(TorchFunctionMode):
+    """Inside it dropout passes everything on, whether it is a module or a function."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run `func`, or hand its input back where it is a dropout."""
+        if func in DROPOUTS:
+            return args[0] if args else kwargs["input"]
+        return func(*args, **(kwargs or {}))
 
 
 def overfit_tiny(subject: Subject, attempts: list[Memory]) -> list[Finding]:
@@ -127,12 +148,31 @@ def overfit_tiny(subject: Subject, attempts: list[Memory]) -> list[Finding]:
         text += f" at rate {best.lr:.2g}"
         found = [Finding("overfit-tiny", "ok", text, measured=best.loss, expected=0.0)]
         return [*found, *_far_off(attempts)]
+    if best.cut:
+        text = (
+            f"skipped: loss {best.loss:.3g}, accuracy {best.acc:.0%} after the {best.steps} steps"
+        )
+        text += f" that {TINY_SECONDS:.0f} s allow"
+        return [Finding("overfit-tiny", "info", text, measured=best.loss, expected=0.0)]
     rates = ", ".join(f"{attempt.lr:.2g}" for attempt in sorted(attempts, key=lambda a: a.lr))
     text = f"{images} images: loss {best.loss:.3g}, accuracy {best.acc:.0%} at best, after"
     text += f" {best.steps} steps at each of the rates {rates}"
     advice = "do not tune yet: mend what other rules name; else look at the labels' order, at"
     advice += " layers that are cut off, and at what reaches the loss"
-    return [Finding("overfit-tiny", "fail", text, advice, measured=best.loss, expected=0.0)]
+    found = [Finding("overfit-tiny", "fail", text, advice, measured=best.loss, expected=0.0)]
+    return [*found, *_bounded(subject, best)]
+
+
+def _bounded(subject: Subject, best: Memory) -> list[Finding]:
+    """All images right, and still a high loss: the logits cannot grow."""
+    with torch.no_grad():
+        logits = best.model(subject.inputs[:TINY_IMAGES])
+    largest = float(logits.abs().max())
+    if best.acc < 1.0 or largest > BOUND:
+        return []
+    text = f"accuracy is 100% with a loss of {best.loss:.3g}: logits stay within {largest:.2g}"
+    advice = "do not squash or normalise the outputs; a cosine needs a factor of 10 or more"
+    return [Finding("outputs", "fail", text, advice, measured=largest)]
 
 
 def _far_off(attempts: list[Memory]) -> list[Finding]:
@@ -143,22 +183,32 @@ def _far_off(attempts: list[Memory]) -> list[Finding]:
     text = f"train.lr = {own.lr:.2g} cannot overfit {TINY_IMAGES} images (loss {own.loss:.3g}),"
     text += f" {best.lr:.2g} can"
     advice = "run `cnntune lr-sweep`"
-    return [Finding("optimizer", "warn", text, advice, measured=own.lr, expected=best.lr)]
+    hopeless = not 1 / HOPELESS < own.lr / best.lr < HOPELESS
+    severity: Severity = "fail" if hopeless else "warn"
+    return [Finding("optimizer", severity, text, advice, measured=own.lr, expected=best.lr)]
 
 
 def optimizer(subject: Subject) -> list[Finding]:
     """Settings under which no network trains: far beyond what papers use (CS231n, optimisation)."""
     train = subject.recipe.train
     found = []
-    decay = train.weight_decay * (train.lr if train.optimizer != "adam" else 1.0)
-    if train.weight_decay >= 1.0 or decay > MOST_DECAY:
+    rate = min(train.lr, MOST_RATE[train.optimizer])
+    decay = train.weight_decay * (rate if train.optimizer != "adam" else 1.0)
+    if decay > MOST_DECAY:
         text = (
             f"train.weight_decay = {train.weight_decay:g} takes {decay:.1%} of each weight a step"
         )
-        found.append(Finding("optimizer", "warn", text, "1e-5 to 1e-1 is usual"))
+        found.append(Finding("optimizer", "fail", text, "1e-5 to 1e-1 is usual"))
     if train.momentum >= MOST_MOMENTUM and train.optimizer == "sgd":
         text = f"train.momentum = {train.momentum:g} averages {1 / (1 - train.momentum):.0f} steps"
-        found.append(Finding("optimizer", "warn", text, "0.9 is usual"))
+        found.append(Finding("optimizer", "fail", text, "0.9 is usual"))
+    if 0 < train.grad_clip < LEAST_CLIP and train.optimizer == "sgd":
+        text = f"train.grad_clip = {train.grad_clip:g} leaves no step longer than"
+        text += f" {train.grad_clip * train.lr:.2g}"
+        found.append(Finding("optimizer", "fail", text, "0.1 to 10 is usual, 0 turns it off"))
+    if train.lr > MOST_RATE[train.optimizer]:
+        text = f"train.lr = {train.lr:g} is far above what {train.optimizer} is used with"
+        found.append(Finding("optimizer", "warn", text, "run `cnntune lr-sweep`"))
     if train.batch_size < SMALL_BATCH and batch_norms(subject.model()):
         text = f"batch norms see batches of {train.batch_size}: their statistics are noise"
         found.append(
@@ -238,7 +288,7 @@ def input_used(subject: Subject, attempts: list[Memory]) -> list[Finding]:
     with torch.no_grad():
         logits = model(inputs).float()
         blank = model(torch.zeros_like(inputs)).float()
-    if float((logits - blank).abs().max()) <= 1e-6 * max(1.0, float(logits.abs().max())):
+    if float((logits - blank).abs().max()) <= SAME * float(logits.abs().max()):
         text = "images and blank images give the same logits"
         advice = "look at where the input is dropped, overwritten or multiplied by 0"
         return [Finding("input-used", "fail", text, advice, measured=0.0)]
@@ -246,9 +296,23 @@ def input_used(subject: Subject, attempts: list[Memory]) -> list[Finding]:
     best = attempts[-1]
     text = f"loss {best.loss:.2g} with images; blank ones cannot get under {entropy:.2g}, the"
     text += " entropy of the labels"
-    found = _unread(model, inputs)
+    found = _unread(model, inputs) or _order_free(model, inputs)
     severity: Severity = "ok" if best.loss < entropy else "info"
     return found or [Finding("input-used", severity, text, measured=best.loss, expected=entropy)]
+
+
+def _order_free(model: nn.Module, inputs: Tensor) -> list[Finding]:
+    """The same pixels in any order: only their statistics are read, not the picture."""
+    pixels = inputs.flatten(2)
+    order = torch.randperm(pixels.shape[2], generator=torch.Generator().manual_seed(0))
+    shuffled = pixels[:, :, order.to(pixels.device)].view_as(inputs)
+    with torch.no_grad():
+        plain, other = model(inputs).float(), model(shuffled).float()
+    if float((plain - other).abs().max()) > SAME * float(plain.abs().max()):
+        return []
+    text = "images with their pixels shuffled give the same logits"
+    advice = "look for a mean or a pooling over the whole image before the first layer"
+    return [Finding("input-used", "warn", text, advice, measured=0.0)]
 
 
 def _entropy(labels: Tensor, classes: int) -> float:

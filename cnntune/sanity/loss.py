@@ -19,14 +19,18 @@ HOT_LOGITS = 4.0  # standard deviation; healthy torchvision models at random wei
 COOL_LOGITS = 0.3  # standard deviation that adds 0.3^2 / 2 = 0.045 to log C
 BIAS_SHARE = 0.5  # of the logits' spread, from the head's bias alone
 SUM_TOLERANCE = 1e-3  # of 1, for a row that may be a softmax
+DROPPED = 0.02  # share of logits that are exactly 0, from which chance is no explanation
 
 PROBE_IMAGES = 64
 PROBE_CONFIDENCE = 5.0  # logit of the right class; e^5 is 99 % against ten classes
 SCALES = (1.0, 2.0, 5.0, 10.0, 30.0, 100.0)  # logits at which the least loss is searched
 SAME = 1e-6  # relative: two losses that differ less are equal
 CLOSE = 0.05  # relative: a loss this near to a known one is that one
+IGNORED = 0.05  # of the images; a mean over the batch ignores none
+MOST = 0.5
 ODD_SCALE = 10.0  # times a cross-entropy, or a tenth of it
 MUCH_SMOOTHING = 0.5  # the right class then has no more than the others together
+HOPELESS_SMOOTHING = 0.9  # a tenth: among ten classes no more than each other one
 
 BOUNDED = {
     "SoftmaxBackward": "softmax",
@@ -36,6 +40,10 @@ BOUNDED = {
     "HardtanhBackward": "clamp",
     "ClampBackward": "clamp",
     "ThresholdBackward": "ReLU",
+    "SoftplusBackward": "softplus",
+    "ExpBackward": "exp",
+    "AbsBackward": "abs",
+    "PowBackward": "power",
 }
 PASSED_THROUGH = ("View", "Squeeze", "Unsqueeze", "Mul", "Div", "Add", "Reshape", "Alias", "Clone")
 
@@ -63,6 +71,10 @@ def outputs(subject: Subject) -> list[Finding]:
         text = f"the outputs end in a {bound}: they lie in {_span(logits)}"
         advice = f"return the logits: remove the {bound}; the loss applies its own softmax"
         return [Finding("outputs", "fail", text, advice)]
+    zeros = float((logits == 0).float().mean())
+    if DROPPED < zeros < 1 - DROPPED:
+        text = f"{zeros:.0%} of the logits are exactly 0 in train mode"
+        return [Finding("outputs", "warn", text, "drop features before the last layer, not logits")]
     text = f"{subject.classes} logits an image, in {_span(logits)}"
     return [Finding("outputs", "ok", text)]
 
@@ -105,12 +117,8 @@ def _bound(logits: Tensor) -> str | None:
         if not name.startswith(PASSED_THROUGH):
             break
         node = next((after for after, _ in node.next_functions if after is not None), None)
-    if logits.shape[1] > 1 and bool((logits >= 0).all()):
-        sums = logits.sum(1)
-        if bool(((sums - 1).abs() < SUM_TOLERANCE).all()):
-            return "softmax"
-        return "squashing: none of them is negative"
-    return None
+    one = (logits.sum(1) - 1).abs() < SUM_TOLERANCE
+    return "softmax" if bool((logits >= 0).all()) and bool(one.all()) else None
 
 
 def initial_loss(subject: Subject) -> list[Finding]:
@@ -198,8 +206,9 @@ class _Probe:
         return float(result.detach()) if result.numel() == 1 else math.nan
 
     def right(self, scale: float, shift: int = 0) -> Tensor:
-        """Logits that are sure of the class `shift` after the right one."""
-        return scale * F.one_hot((self.targets + shift) % self.classes, self.classes).float()
+        """Logits that are sure of the class `shift` after the right one, and against the others."""
+        answers = F.one_hot((self.targets + shift) % self.classes, self.classes).float()
+        return scale * (2 * answers - 1)
 
 
 def _broken(probe: _Probe) -> Finding | None:
@@ -218,6 +227,11 @@ def _broken(probe: _Probe) -> Finding | None:
     if gradient is None or float(gradient.abs().max()) == 0:
         text = f"is constant: {float(result.detach()):.4g} with a gradient of 0"
         return Finding("loss", "fail", text, "it must depend on the logits")
+    ignored = float((gradient.abs().amax(1) == 0).float().mean())
+    if ignored > IGNORED:
+        text = f"ignores {ignored:.0%} of the images: their logits get no gradient"
+        severity: Severity = "fail" if ignored > MOST else "warn"
+        return Finding("loss", severity, text, "average over all images", measured=ignored)
     return None
 
 
@@ -234,21 +248,24 @@ def _blind(probe: _Probe) -> Finding | None:
 def _misled(probe: _Probe) -> Finding | None:
     """Another class than the right one costs least."""
     each = torch.arange(probe.classes, device=probe.targets.device)
-    sure = PROBE_CONFIDENCE * torch.eye(probe.classes, device=probe.targets.device)
+    sure = PROBE_CONFIDENCE * (2 * torch.eye(probe.classes, device=probe.targets.device) - 1)
     wrong = 0
     for target in each.tolist():
         here = each[target : target + 1].repeat(2)
         costs = [probe.value(sure[k : k + 1].repeat(2, 1), here) for k in each.tolist()]
-        wrong += costs[target] > min(costs) + SAME * abs(min(costs))
-    if not wrong:
-        return None
+        others = min(costs[:target] + costs[target + 1 :])
+        wrong += costs[target] > others - SAME * abs(others)
     right = probe.value(probe.right(PROBE_CONFIDENCE), probe.targets)
     shifts = range(1, probe.classes)
     lower = min(shifts, key=lambda k: probe.value(probe.right(PROBE_CONFIDENCE, k), probe.targets))
     cost = probe.value(probe.right(PROBE_CONFIDENCE, lower), probe.targets)
-    text = f"for {wrong} of {probe.classes} classes a wrong answer costs less: {right:.4g} for"
-    text += f" right logits, {cost:.4g} for those of the class {lower} further"
-    advice = "look at its sign, and at the order of logits and targets"
+    if not wrong and right < cost:
+        return None
+    text = f"for {wrong} of {probe.classes} classes a wrong answer costs no more than the right"
+    text += f" one: {right:.4g} for right logits, {cost:.4g} for those {lower} classes further"
+    if not wrong:
+        text = f"right logits cost {right:.4g}, those of other images' classes {cost:.4g}"
+    advice = "look at its sign, and whether logits and targets are in one order"
     if right > probe.equal > cost:
         advice = "its sign is wrong: training would raise the cross-entropy"
     return Finding("loss", "fail", text, advice, measured=right, expected=cost)
@@ -301,4 +318,5 @@ def _smoothing(subject: Subject) -> list[Finding]:
     if smoothing < MUCH_SMOOTHING:
         return []
     text = f"train.label_smoothing = {smoothing:g} leaves the right class {1 - smoothing:.0%}"
-    return [Finding("loss", "warn", text, "0.1 is usual (Szegedy et al. 2016)")]
+    severity: Severity = "fail" if smoothing > HOPELESS_SMOOTHING else "warn"
+    return [Finding("loss", severity, text, "0.1 is usual (Szegedy et al. 2016)")]

@@ -8,13 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cnntune.findings import Finding
+from cnntune.findings import Finding, Severity
 from cnntune.sanity.record import NORM_OPS, SQUASHERS, WEIGHT_OPS, Output, recording
 from cnntune.sanity.subject import Subject
 from cnntune.train import Learner, seeded
 
 DEAD = 0.5  # of a layer's units (SageMaker Debugger's DeadReLU)
+NEARLY_ALL = 0.9
 SATURATED = 0.3  # of the values; unit-normal inputs put 4 % of a tanh beyond 0.97
+MOSTLY = 0.5
+ALIKE = 1e-4  # of a layer's size: what tells images apart is then lost in float32's 7 digits
+EXTREME = 1e3  # times over the whole depth: no optimizer makes up for it
+TOO_MUCH_DROPOUT = 0.9  # of the units; Srivastava et al. 2014 find nothing beyond 0.5 to 0.8
 PLAIN_LAYERS = 4  # without norms: fewer cannot shrink or grow by much
 SHRINK = (
     0.5  # a layer; torch's default initialisation gives 0.58 in AlexNet, CS231n's 0.01 gives 0.45
@@ -24,6 +29,7 @@ GROW = 2.0  # a layer; CS231n's 0.05 with ReLU gives 2.3
 TOTAL = 8.0  # times, from the first layer to the last, before shrinking or growing is a problem
 HUGE = 1e4  # an activation or gradient norm from which float32 soon overflows
 
+FLOW_RATE = 1e-3  # small: only layers that start at 0 have to move
 FLOW_STEPS = 3  # a head that starts at 0 passes gradients on after its first step
 VANISHED = 1e-6  # of the largest layer's gradient (root mean square, a weight's)
 MIX_IMAGES = 8
@@ -86,7 +92,12 @@ def activations(subject: Subject) -> list[Finding]:
     seed = seeded(subject.recipe.seed, device=subject.device)
     with torch.no_grad(), seed, recording(model) as recorder:
         model(subject.inputs)
-    found = [*_layer_faults(recorder.outputs), *_scale_faults(recorder.outputs)]
+    found = [
+        *_layer_faults(recorder.outputs),
+        *_scale_faults(recorder.outputs),
+        *_twins(model),
+        *_dropout(model),
+    ]
     if found:
         return found[:2]
     weights = [output for output in recorder.outputs if output.op in WEIGHT_OPS]
@@ -106,20 +117,49 @@ def _layer_faults(outputs: list[Output]) -> Iterator[Finding]:
     if huge:
         text = f"explode: size {huge.rms:.2g} after {huge.op} in {huge.where}"
         advice = "initialise with standard deviation sqrt(2 / fan-in), or normalise"
-        yield Finding("activations", "warn", text, advice, huge.where, huge.rms, 1.0)
+        yield Finding("activations", "fail", text, advice, huge.where, huge.rms, 1.0)
         return
     dead = next((output for output in outputs if output.dead > DEAD), None)
     if dead:
         text = f"{dead.dead:.0%} of the units of {dead.where} are dead: 0 for every image"
         advice = "look at the bias and the scale of the layer before; they never get a gradient"
-        yield Finding("activations", "warn", text, advice, dead.where, dead.dead, 0.0)
+        severity: Severity = "fail" if dead.dead > NEARLY_ALL else "warn"
+        yield Finding("activations", severity, text, advice, dead.where, dead.dead, 0.0)
     flat = next((output for output in outputs if output.saturated > SATURATED), None)
     if flat:
         text = (
             f"{flat.saturated:.0%} of {flat.op} in {flat.where} is saturated: its slope is near 0"
         )
         advice = "initialise with smaller weights: standard deviation sqrt(1 / fan-in) (Xavier)"
-        yield Finding("activations", "warn", text, advice, flat.where, flat.saturated, 0.0)
+        severity = "fail" if flat.saturated > MOSTLY else "warn"
+        yield Finding("activations", severity, text, advice, flat.where, flat.saturated, 0.0)
+    alike = next((o for o in outputs[:-1] if 0 < o.signal < ALIKE and o.op in WEIGHT_OPS), None)
+    if alike:
+        text = f"collapse: after {alike.op} in {alike.where} all images look alike, to"
+        text += f" {alike.signal:.1g} of its size"
+        advice = "initialise with standard deviation sqrt(2 / fan-in), use ReLU, or normalise"
+        yield Finding("activations", "fail", text, advice, alike.where, alike.signal, 1.0)
+
+
+def _twins(model: nn.Module) -> Iterator[Finding]:
+    """Units that start equal get equal gradients and stay equal for ever (CS231n, "symmetry")."""
+    for name, module in model.named_modules():
+        weight = getattr(module, "weight", None)
+        if not isinstance(module, nn.Linear | nn.modules.conv._ConvNd) or weight is None:
+            continue
+        same = len(weight) > 1 and bool((weight == weight[:1]).all())
+        if same and bool((weight != 0).any()):
+            text = f"all {len(weight)} units of {name or 'the model'} start with the same weights"
+            advice = "initialise at random: equal units get equal gradients and stay equal"
+            yield Finding("activations", "fail", text, advice, name)
+            return
+
+
+def _dropout(model: nn.Module) -> Iterator[Finding]:
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > TOO_MUCH_DROPOUT:
+            text = f"{name} drops {module.p:.0%} of the units"
+            yield Finding("activations", "warn", text, "0.2 to 0.5 is usual", name, module.p, 0.5)
 
 
 def _scale_faults(outputs: list[Output]) -> Iterator[Finding]:
@@ -137,10 +177,12 @@ def _scale_faults(outputs: list[Output]) -> Iterator[Finding]:
     advice = "initialise with standard deviation sqrt(2 / fan-in) (Kaiming), or normalise"
     if factor < least and total < 1 / TOTAL:
         where = next(o.where for o in hidden if o.rms < hidden[0].rms * least)
-        yield Finding("activations", "warn", f"collapse {text}", advice, where, factor, 1.0)
+        severity: Severity = "fail" if total < 1 / EXTREME else "warn"
+        yield Finding("activations", severity, f"collapse {text}", advice, where, factor, 1.0)
     elif factor > GROW and total > TOTAL:
         where = next(o.where for o in hidden if o.rms > hidden[0].rms * GROW)
-        yield Finding("activations", "warn", f"explode {text}", advice, where, factor, 1.0)
+        severity = "fail" if total > EXTREME else "warn"
+        yield Finding("activations", severity, f"explode {text}", advice, where, factor, 1.0)
 
 
 def gradient_flow(subject: Subject) -> list[Finding]:
@@ -153,6 +195,7 @@ def gradient_flow(subject: Subject) -> list[Finding]:
     settings = subject.recipe.train.model_copy(update={"weight_decay": 0.0})
     recipe = subject.recipe.model_copy(update={"train": settings})
     learner = Learner.of(recipe, model, subject.device)
+    learner.set_lr(FLOW_RATE)
     reached: dict[str, float] = {}
     largest = 0.0
     with seeded(subject.recipe.seed, device=subject.device), recording(model) as recorder:
@@ -220,15 +263,15 @@ def batch_independence(subject: Subject) -> list[Finding]:
     if len(images) < 2:
         return [Finding("batch-independence", "info", "skipped: fewer than two images")]
     with torch.no_grad(), seeded(subject.recipe.seed, device=subject.device):
-        together = model(images).float()
-        changed = images.flip(0).clone()
-        changed[0] = images[0]
-        beside_others = model(changed).float()
-        again = model(images).float()
-    size = float(together.std()) + 1e-12
+        together, again = model(images).float(), model(images).float()
+        changes = []
+        for kept in (0, -1):  # what runs along the batch may look back only
+            others = images.roll(1, 0).flip(0).clone()
+            others[kept] = images[kept]
+            changes.append(float((together[kept] - model(others).float()[kept]).abs().max()))
     if not torch.equal(together, again):
         return [Finding("batch-independence", "info", "skipped: eval mode is not deterministic")]
-    change = float((together[0] - beside_others[0]).abs().max()) / size
+    change = max(changes) / (float(together.std()) + 1e-12)
     if change <= MIX_TOLERANCE:
         text = "an image's logits stay the same beside other images"
         return [Finding("batch-independence", "ok", text, measured=change, expected=0.0)]

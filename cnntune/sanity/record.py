@@ -32,7 +32,8 @@ class Output:
     """What one operation put out. `where` is the module it ran in; `rms` includes the mean.
 
     `dead` is the share of units that are 0 for all images, `saturated` that of values at the flat
-    ends of a tanh or sigmoid; both are 0 for other operations.
+    ends of a tanh or sigmoid; both are 0 for other operations. `signal` is how much it differs from
+    image to image: the standard deviation over images as a share of `rms`.
     """
 
     where: str
@@ -41,6 +42,7 @@ class Output:
     finite: bool
     dead: float = 0.0
     saturated: float = 0.0
+    signal: float = 1.0
 
 
 class Recorder(TorchDispatchMode):
@@ -74,7 +76,9 @@ def _measure(where: str, op: str, tensor: Tensor) -> Output:
     if op == "sigmoid":
         saturated = float(((values - 0.5).abs() > FLAT_SIGMOID).float().mean())
     rms = float(values.square().mean().sqrt())
-    return Output(where, op, rms, bool(torch.isfinite(values).all()), dead, saturated)
+    differs = float(values.std(0).square().mean().sqrt()) if len(values) > 1 else rms
+    signal = differs / rms if rms > 0 else 0.0
+    return Output(where, op, rms, bool(torch.isfinite(values).all()), dead, saturated, signal)
 
 
 @contextmanager
