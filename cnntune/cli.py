@@ -278,7 +278,9 @@ def search(
 
     from cnntune import search as step
     from cnntune import trials as trials_room
+    from cnntune.workers import count
 
+    processes = count(workers, setup.device)
     with setup.study.lock():
         known = trials_room.exists(setup.study)
         prepared, notes = (setup.recipe, []) if known else step.prepare(setup.recipe, setup.study)
@@ -287,7 +289,7 @@ def search(
         command.screen.say(f"searching {_space_line(prepared)}")
         for note in notes:
             command.screen.say(note.evidence)
-        _run_trials(command, setup, prepared, budget=budget, workers=workers)
+        _run_trials(command, setup, prepared, budget=budget, workers=processes)
         result = step.result(setup.study, prepared)
         findings = [*notes, *result.findings, *step.importance_findings(result)]
         document = command.document(findings, setup.study, **result.as_json())
@@ -325,13 +327,16 @@ def refine(
     from cnntune import device as devices
     from cnntune import refine as step
     from cnntune import trials as trials_room
+    from cnntune.workers import count
 
+    place = devices.resolve(device)
+    processes = count(workers, place)
     with found.lock():
         code = Path((found.read("study") or {}).get("code", "."))
         for folder in (Path.cwd(), code):
             build.add_code_folder(folder)
         refinement = step.begin(found, epochs)
-        setup = Setup(refinement.recipe, devices.resolve(device), refinement.study, code)
+        setup = Setup(refinement.recipe, place, refinement.study, code)
         recipe = trials_room.create(setup.study, setup.recipe, asked=setup.recipe)
         _record(setup)
         notes = step.narrowing_findings(refinement.before.space, recipe.space)
@@ -342,10 +347,10 @@ def refine(
         for note in notes:
             command.screen.say(note.evidence)
         best = [trial.values for trial in refinement.strong[:1]]
-        _run_trials(command, setup, recipe, budget=budget, workers=workers, given=best)
+        _run_trials(command, setup, recipe, budget=budget, workers=processes, given=best)
         whole_space = recipe.model_copy(update={"space": trials_room.stored_recipe(found).space})
         result = search.result(setup.study, whole_space)
-        _repeat(command, setup, recipe, result.trials, seeds=seeds, workers=workers)
+        _repeat(command, setup, recipe, result.trials, seeds=seeds, workers=processes)
         candidates = step.candidates(setup.study, result.trials, seeds=seeds)
         findings = [*notes, *result.findings, *step.seed_findings(candidates)]
         document = command.document(
@@ -458,45 +463,39 @@ def find_study(name: str | None, runs: Path) -> Study:
 
 
 def _run_trials(
-    command: Command, setup: Setup, recipe: "Recipe", *, budget: int, workers: str, given: Any = ()
+    command: Command, setup: Setup, recipe: "Recipe", *, budget: int, workers: int, given: Any = ()
 ) -> None:
     """Bring a study to its budget, showing what happens."""
     from cnntune import trials as trials_room
-    from cnntune.workers import count
 
-    processes = count(workers, setup.device)
     done = sum(trial.status != "running" for trial in trials_room.trials_of(setup.study))
     if done:
         command.screen.say(f"{setup.study.path} holds {done} finished trials of {budget}")
     events = trials_room.run_trials(
-        setup.study, recipe, budget=budget, workers=processes, device=setup.device, given=given
+        setup.study, recipe, budget=budget, workers=workers, device=setup.device, given=given
     )
-    _watch(command, recipe, events, total=max(budget, done), done=done, workers=processes)
+    _watch(command, recipe, events, total=max(budget, done), done=done)
 
 
 def _repeat(
-    command: Command, setup: Setup, recipe: "Recipe", trials: Any, *, seeds: int, workers: str
+    command: Command, setup: Setup, recipe: "Recipe", trials: Any, *, seeds: int, workers: int
 ) -> None:
     """Train the best trials again with other seeds, showing what happens."""
     from cnntune import refine as step
-    from cnntune.workers import count
 
-    processes = count(workers, setup.device)
     best = min(step.CANDIDATES, sum(trial.status == "complete" for trial in trials))
     total = best * (seeds - 1)
     if not total:
         return
     command.screen.say(f"training the best {best} again, {seeds} seeds in all")
     events = step.repeat(
-        setup.study, trials, recipe, seeds=seeds, workers=processes, device=setup.device
+        setup.study, trials, recipe, seeds=seeds, workers=workers, device=setup.device
     )
-    _watch(command, recipe, events, total=total, done=0, workers=processes)
+    _watch(command, recipe, events, total=total, done=0)
 
 
-def _watch(
-    command: Command, recipe: "Recipe", events: Any, *, total: int, done: int, workers: int
-) -> None:
-    with TrialWatch(command.screen, total, done, workers) as watch:
+def _watch(command: Command, recipe: "Recipe", events: Any, *, total: int, done: int) -> None:
+    with TrialWatch(command.screen, total, done) as watch:
         for event in events:
             name = event.job.folder.name
             if event.summary is not None:

@@ -117,7 +117,7 @@ def next_tries(curves: Sequence[RateCurve]) -> list[tuple[float, int]]:
         around = [half_decades(best, 2)]
     elif best == min(tried) and best > LOWEST:
         around = [half_decades(best, -2)]
-    new = [(lr, 0) for lr in around if lr not in tried]
+    new = [(lr, 0) for lr in around if lr not in tried and LOWEST <= lr <= HIGHEST]
     return new or [
         (lr, repeat)
         for lr in contenders(curves)

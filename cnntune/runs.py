@@ -90,7 +90,6 @@ class Run:
     def begin(self, config: Mapping[str, Any]) -> None:
         """Make the folder and write `config.json`; rows of an unfinished attempt make way."""
         self.path.mkdir(parents=True, exist_ok=True)
-        self.metrics.unlink(missing_ok=True)
         write_json(self.path / "config.json", config)
         with self.metrics.open("w", newline="") as file:
             csv.writer(file).writerow(COLUMNS)

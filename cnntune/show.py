@@ -252,8 +252,8 @@ def duration(seconds: float) -> str:
 class TrialWatch:
     """What a search shows while it runs: a live table in a terminal, a line a trial without one."""
 
-    def __init__(self, screen: Screen, total: int, done: int, workers: int) -> None:
-        self.screen, self.total, self.workers = screen, total, workers
+    def __init__(self, screen: Screen, total: int, done: int) -> None:
+        self.screen, self.total = screen, total
         self.done = self.already = done
         self.running: dict[str, dict[str, Any]] = {}
         self.finished: list[dict[str, Any]] = []

@@ -133,7 +133,7 @@ def run_trials(
         UserCodeError: where three trials in a row fail in the same way.
     """
     optuna_study = _open(study)
-    reported = _tell_finished(study, optuna_study)
+    _tell_finished(study, optuna_study)
 
     def jobs() -> Iterator[Job]:
         for number, values in sorted(_running(optuna_study).items()):
@@ -151,7 +151,6 @@ def run_trials(
     for event in run_jobs(jobs(), workers=workers, device=device):
         if event.summary is not None:
             _tell(optuna_study, event.job.number, event.summary)
-            reported += 1
             failures = [*failures, event.summary["error"]] if "error" in event.summary else []
         yield event
         if len(failures) >= SAME_FAILURES and len(set(failures[-SAME_FAILURES:])) == 1:
@@ -185,15 +184,12 @@ def _running(optuna_study: optuna.Study) -> dict[int, dict[str, Value]]:
     return {trial.number: dict(trial.params) for trial in trials}
 
 
-def _tell_finished(study: Study, optuna_study: optuna.Study) -> int:
+def _tell_finished(study: Study, optuna_study: optuna.Study) -> None:
     """Tell Optuna of trials that were finished on disk when their coordinator died."""
-    told = 0
     for number in _running(optuna_study):
         summary = study.trial(number).summary()
         if summary is not None:
             _tell(optuna_study, number, summary)
-            told += 1
-    return told
 
 
 def _tell(optuna_study: optuna.Study, number: int, summary: Mapping[str, Any]) -> None:

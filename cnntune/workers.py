@@ -193,7 +193,7 @@ def run_job(job: Job, device: torch.device) -> Iterator[Event]:
         run.begin(with_defaults(job.recipe).as_values())
         torch.set_num_threads(job.recipe.train.threads)
         data = _data(job.recipe.data.model_dump_json(), device)
-        with user_code(f"training {job.folder.name}"):
+        with user_code("training"):
             model = build_model(job.recipe, data)
             for row in train(job.recipe, data, device, model=model):
                 run.log(row)

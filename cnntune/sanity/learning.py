@@ -4,18 +4,16 @@ import copy
 import math
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from cnntune.augment import augment
 from cnntune.evaluate import evaluate
 from cnntune.findings import Finding, Severity
 from cnntune.sanity.images import nearest_labels
 from cnntune.sanity.network import batch_norms
+from cnntune.sanity.record import NoDropout
 from cnntune.sanity.subject import Subject, draw_images
 from cnntune.seeds import derive_seed
 from cnntune.train import Learner, seeded
@@ -49,12 +47,6 @@ LEARN_BATCH = 64
 ABOVE_CHANCE = 3.0  # standard errors: one false alarm in 700
 ENOUGH_IMAGES = 40  # validation images below which chance cannot be told from skill
 NEIGHBOURS = 2000
-
-
-DROPOUTS = (
-    *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout),
-    *(F.feature_alpha_dropout, torch.dropout, torch.feature_dropout),
-)
 
 
 @dataclass(frozen=True)
@@ -121,18 +113,6 @@ def _look(learner: Learner, inputs: Tensor, labels: Tensor) -> tuple[float, floa
     logits = learner.model(inputs).float()
     loss = float(learner.loss(logits, labels))
     return loss, float((logits.argmax(1) == labels).float().mean())
-
-
-class NoDropout(TorchFunctionMode):
-    """Inside it dropout passes everything on, whether it is a module or a function."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        """Run `func`, or hand its input back where it is a dropout."""
-        if func in DROPOUTS:
-            return args[0] if args else kwargs["input"]
-        return func(*args, **(kwargs or {}))
 
 
 def overfit_tiny(subject: Subject, attempts: list[Memory]) -> list[Finding]:
@@ -390,8 +370,8 @@ def _train_briefly(subject: Subject, lr: float) -> tuple[float, int, float]:
                 step += 1
                 if step >= LEARN_STEPS or time.monotonic() - start > LEARN_SECONDS:
                     break
-    if batch_norms(learner.model):
-        _settle(learner.model, subject.inputs)
+        if batch_norms(learner.model):
+            _settle(learner.model, subject.inputs)
     return evaluate(learner.model, subject.data.val).acc, step, time.monotonic() - start
 
 

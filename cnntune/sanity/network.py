@@ -9,7 +9,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnntune.findings import Finding, Severity
-from cnntune.sanity.record import NORM_OPS, SQUASHERS, WEIGHT_OPS, Output, recording
+from cnntune.sanity.record import (
+    NORM_OPS,
+    SQUASHERS,
+    WEIGHT_OPS,
+    NoDropout,
+    Output,
+    recording,
+)
 from cnntune.sanity.subject import Subject
 from cnntune.train import Learner, seeded
 
@@ -90,13 +97,13 @@ def activations(subject: Subject) -> list[Finding]:
     """
     model = subject.model()
     seed = seeded(subject.recipe.seed, device=subject.device)
-    with torch.no_grad(), seed, recording(model) as recorder:
+    with torch.no_grad(), seed, NoDropout() as dropout, recording(model) as recorder:
         model(subject.inputs)
     found = [
         *_layer_faults(recorder.outputs),
         *_scale_faults(recorder.outputs),
         *_twins(model),
-        *_dropout(model),
+        *_dropped(dropout.shares),
     ]
     if found:
         return found[:2]
@@ -155,11 +162,11 @@ def _twins(model: nn.Module) -> Iterator[Finding]:
             return
 
 
-def _dropout(model: nn.Module) -> Iterator[Finding]:
-    for name, module in model.named_modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > TOO_MUCH_DROPOUT:
-            text = f"{name} drops {module.p:.0%} of the units"
-            yield Finding("activations", "warn", text, "0.2 to 0.5 is usual", name, module.p, 0.5)
+def _dropped(shares: list[float]) -> Iterator[Finding]:
+    most = max(shares, default=0.0)
+    if most > TOO_MUCH_DROPOUT:
+        text = f"a dropout leaves {1 - most:.0%} of the units"
+        yield Finding("activations", "warn", text, "0.2 to 0.5 is usual", "", most, 0.5)
 
 
 def _scale_faults(outputs: list[Output]) -> Iterator[Finding]:

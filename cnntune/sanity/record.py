@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 WEIGHT_OPS = ("convolution", "addmm", "mm", "linear")
@@ -23,6 +25,10 @@ NORM_OPS = (
 )
 RECTIFIERS = ("relu", "relu_", "threshold")
 SQUASHERS = ("tanh", "tanh_", "sigmoid", "sigmoid_")
+DROPOUTS = (
+    *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout),
+    *(F.feature_alpha_dropout, torch.dropout, torch.feature_dropout),
+)
 FLAT_TANH = 0.97  # |tanh| beyond it has a slope under 0.06
 FLAT_SIGMOID = 0.47  # off one half; the slope is under 0.03
 
@@ -107,3 +113,21 @@ def _leave(stack: list[str]) -> Callable[..., None]:
         stack.pop()
 
     return leave
+
+
+class NoDropout(TorchFunctionMode):
+    """Inside it dropout passes everything on; `shares` are what the dropouts wanted to drop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shares: list[float] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run `func`, or hand its input back where it is a dropout."""
+        if func not in DROPOUTS:
+            return func(*args, **(kwargs or {}))
+        named = dict(zip(("input", "p"), args, strict=False)) | (kwargs or {})
+        self.shares.append(float(named.get("p", 0.5)))
+        return named["input"]
