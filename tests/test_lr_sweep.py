@@ -94,7 +94,7 @@ def test_no_rate_is_picked_where_none_lowers_the_loss() -> None:
 
 @pytest.mark.parametrize(
     ("second", "found"),
-    [(0.57, [0.1, 0.03]), (0.6, [0.1])],  # 5 % of a drop of 1.5 is 0.075
+    [(0.64, [0.1, 0.03]), (0.66, [0.1])],  # 10 % of a drop of 1.5 is 0.15
 )
 def test_the_second_rate_contends_where_it_comes_close(second: float, found: list[float]) -> None:
     assert contenders([ending_at(0.1, 0.5), ending_at(0.03, second)]) == found
@@ -102,7 +102,7 @@ def test_the_second_rate_contends_where_it_comes_close(second: float, found: lis
 
 def test_of_two_rates_that_come_close_the_higher_one_is_picked() -> None:
     assert pick([ending_at(0.1, 0.55), ending_at(0.03, 0.50)]) == 0.1  # 0.05 of 1.5 is 3 %
-    assert pick([ending_at(0.1, 0.60), ending_at(0.03, 0.50)]) == 0.03  # 0.10 of 1.5 is 7 %
+    assert pick([ending_at(0.1, 0.70), ending_at(0.03, 0.50)]) == 0.03  # 0.20 of 1.5 is 13 %
 
 
 def test_the_mean_over_the_seeds_decides() -> None:
@@ -132,8 +132,8 @@ def measured(loss_at: Callable[[float], float]) -> tuple[list[RateCurve], list[l
 
 
 def valley(best: float) -> Callable[[float], float]:
-    """An end of 0.5 at the best rate, and 0.3 more for each decade from it."""
-    return lambda lr: min(2.0, 0.5 + 0.3 * abs(math.log10(lr / best)))
+    """An end of 0.5 at the best rate, and 0.6 more for each decade from it."""
+    return lambda lr: min(2.0, 0.5 + 0.6 * abs(math.log10(lr / best)))
 
 
 def test_a_best_rate_inside_the_grid_gets_its_neighbours_and_then_further_seeds() -> None:
@@ -159,7 +159,8 @@ def test_the_sweep_stays_within_two_decades_of_the_grid(best: float) -> None:
     rates = [curve.lr for curve in curves]
     assert min(rates) >= LOWEST
     assert max(rates) <= HIGHEST
-    assert pick(curves) == (LOWEST if best < 1 else HIGHEST)
+    # Of two that come close the higher one is picked, so the end or the half-decade above it.
+    assert pick(curves) in ((LOWEST, half_decades(LOWEST, 1)) if best < 1 else (HIGHEST,))
 
 
 def test_rates_that_come_close_are_both_confirmed() -> None:

@@ -110,7 +110,7 @@ def test_digits_and_a_small_network_are_healthy() -> None:
 
 
 def test_a_small_network_that_regularises_hard_is_healthy_too() -> None:
-    hard = ["model.dropout=0.8", "train.weight_decay=10.0", "train.label_smoothing=0.3"]
+    hard = ["model.dropout=0.8", "train.weight_decay=0.1", "train.label_smoothing=0.3"]
     recipe = load_recipe("digits", ["data.size=300", "model.width=8", "augment.flip=true", *hard])
     assert not failed(check(recipe, load_data(recipe, CPU), CPU))
 

@@ -17,6 +17,7 @@ from cnntune.findings import Finding
 from cnntune.recipe import Recipe, unknown
 from cnntune.sanity import images, learning, loss, network
 from cnntune.sanity.subject import Subject
+from cnntune.train import seeded
 
 Rule = Callable[[Subject], list[Finding]]
 TrainedRule = Callable[[Subject, list[learning.Memory]], list[Finding]]
@@ -57,16 +58,23 @@ def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]
     """
     with user_code("sanity"):
         subject = Subject.of(recipe, data, device)
-        for rule in (DATA_RULES | FIRST_RULES).values():
-            yield from rule(subject)
+        for name, rule in (DATA_RULES | FIRST_RULES).items():
+            with seeded(recipe.seed, name, device=device):
+                found = rule(subject)
+            yield from found
         if fault := loss.first_step(subject):
             yield fault
             return
-        for rule in NETWORK_RULES.values():
-            yield from rule(subject)
-        attempts = learning.memorise(subject)
-        for trained_rule in TRAINED_RULES.values():
-            yield from trained_rule(subject, attempts)
+        for name, rule in NETWORK_RULES.items():
+            with seeded(recipe.seed, name, device=device):
+                found = rule(subject)
+            yield from found
+        with seeded(recipe.seed, "overfit-tiny", device=device):
+            attempts = learning.memorise(subject)
+        for name, trained_rule in TRAINED_RULES.items():
+            with seeded(recipe.seed, name, device=device):
+                found = trained_rule(subject, attempts)
+            yield from found
 
 
 def explain(rule: str) -> str:

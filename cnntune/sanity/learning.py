@@ -12,6 +12,7 @@ from cnntune.augment import augment
 from cnntune.evaluate import evaluate
 from cnntune.findings import Finding, Severity
 from cnntune.sanity.images import nearest_labels
+from cnntune.sanity.loss import floor
 from cnntune.sanity.network import batch_norms
 from cnntune.sanity.record import NoDropout
 from cnntune.sanity.subject import Subject, draw_images
@@ -20,7 +21,8 @@ from cnntune.train import Learner, seeded
 
 TINY_IMAGES = 32  # CS231n step 2: "a small sample, 10-100 examples"
 TINY_STEPS = 200  # for each rate; a network that learns needs 20 to 100
-TINY_LOSS = 0.05  # nats: every image has 95 % of the probability on its label
+TINY_LOSS = 0.05  # nats: every image has 95 % of the probability on its label; above the lowest
+# that a loss of the user's own can reach
 TINY_RATES = (1.0, 0.1, 10.0, 0.01, 100.0)  # times the recipe's rate, which nobody has tuned yet
 TINY_LOOK = 10  # steps between looks at the loss
 TINY_SECONDS = 20.0  # for each rate: large networks get fewer steps on a CPU
@@ -58,12 +60,8 @@ class Memory:
     acc: float
     steps: int
     model: nn.Module
-    cut: bool  # out of time
-
-    @property
-    def reached(self) -> bool:
-        """Whether every image is known, with a loss near 0."""
-        return self.loss <= TINY_LOSS and self.acc == 1.0
+    reached: bool  # every image is known, with a loss near the lowest that there is
+    cut: bool  # out of time before
 
 
 def memorise(subject: Subject) -> list[Memory]:
@@ -73,7 +71,7 @@ def memorise(subject: Subject) -> list[Memory]:
     rates = [own * factor for factor in TINY_RATES]
     for lr in [*rates, USUAL_RATE[subject.recipe.train.optimizer]]:
         attempts.append(_attempt(subject, lr))
-        if attempts[-1].reached:
+        if attempts[-1].reached or attempts[-1].cut:
             return attempts
     return sorted(attempts, key=lambda attempt: (attempt.acc, -_finite(attempt.loss)))
 
@@ -92,19 +90,18 @@ def _attempt(subject: Subject, lr: float) -> Memory:
     learner = Learner.of(recipe, model, subject.device)
     learner.set_lr(lr)
     inputs, labels = subject.inputs[:TINY_IMAGES], subject.labels[:TINY_IMAGES]
-    loss = acc = math.nan
-    step = 0
-    start = time.monotonic()
+    enough = floor(subject) + TINY_LOSS
+    step, start = 0, time.monotonic()
     with seeded(subject.recipe.seed, "overfit-tiny", device=subject.device), NoDropout():
-        while step < TINY_STEPS and time.monotonic() - start < TINY_SECONDS:
+        while True:
             step += 1
             learner.step(inputs, labels)
-            if step % TINY_LOOK == 0:
+            cut = time.monotonic() - start > TINY_SECONDS
+            if step % TINY_LOOK == 0 or cut:
                 loss, acc = _look(learner, inputs, labels)
-                if not math.isfinite(loss) or (loss <= TINY_LOSS and acc == 1.0):
-                    break
-    cut = step < TINY_STEPS and math.isfinite(loss) and not (loss <= TINY_LOSS and acc == 1.0)
-    return Memory(lr, loss, acc, step, model, cut)
+                reached = loss <= enough and acc == 1.0
+                if reached or cut or step >= TINY_STEPS or not math.isfinite(loss):
+                    return Memory(lr, loss, acc, step, model, reached, cut and not reached)
 
 
 @torch.no_grad()

@@ -23,7 +23,17 @@ DROPPED = 0.02  # share of logits that are exactly 0, from which chance is no ex
 
 PROBE_IMAGES = 64
 PROBE_CONFIDENCE = 5.0  # logit of the right class; e^5 is 99 % against ten classes
-SCALES = (1.0, 2.0, 5.0, 10.0, 30.0, 100.0)  # logits at which the least loss is searched
+SCALES = (
+    0.5,
+    1.0,
+    1.5,
+    2.0,
+    3.0,
+    5.0,
+    10.0,
+    30.0,
+    100.0,
+)  # logits at which the least loss is searched
 SAME = 1e-6  # relative: two losses that differ less are equal
 CLOSE = 0.05  # relative: a loss this near to a known one is that one
 IGNORED = 0.05  # of the images; a mean over the batch ignores none
@@ -179,6 +189,13 @@ def loss(subject: Subject) -> list[Finding]:
         text = f"{probe.equal:.4g} on equal logits, {probe.lowest:.2g} at best"
         found = Finding("loss", "ok", text, measured=probe.equal, expected=probe.expected)
     return [found, *_smoothing(subject)]
+
+
+def floor(subject: Subject) -> float:
+    """The lowest that the loss gets on right logits of any size, without label smoothing."""
+    if subject.recipe.train.loss == "cross-entropy":
+        return 0.0
+    return max(0.0, _Probe.of(subject).lowest)
 
 
 class _Probe:
