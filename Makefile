@@ -36,8 +36,9 @@ lint: setup  ## mend what the linter can mend
 test: check  ## lint, types and every test, the slow ones too
 	$(BIN)/python -m pytest -m ''
 
-bench: setup  ## what following lr-sweep costs in accuracy (about an hour on two cores)
-	$(BIN)/python benchmarks/lr_regret.py
+bench: setup  ## what sanity finds, and what following lr-sweep costs (two hours on two cores)
+	$(BIN)/python benchmarks/planted_bugs.py --workers 2
+	$(BIN)/python benchmarks/lr_regret.py --workers 2
 
 clean:  ## remove what was built; runs/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist
