@@ -21,6 +21,8 @@ from cnntune.train import Learner, seeded
 
 TINY_IMAGES = 32  # CS231n step 2: "a small sample, 10-100 examples"
 TINY_STEPS = 200  # for each rate; a network that learns needs 20 to 100
+TINY_PATIENCE = 600  # steps at the best rate, where half of the images are known after 200
+HALF_WAY = 0.5
 TINY_LOSS = 0.05  # nats: every image has 95 % of the probability on its label; above the lowest
 # that a loss of the user's own can reach
 TINY_RATES = (1.0, 0.1, 10.0, 0.01, 100.0)  # times the recipe's rate, which nobody has tuned yet
@@ -70,17 +72,20 @@ def memorise(subject: Subject) -> list[Memory]:
     own = subject.recipe.train.lr
     rates = [own * factor for factor in TINY_RATES]
     for lr in [*rates, USUAL_RATE[subject.recipe.train.optimizer]]:
-        attempts.append(_attempt(subject, lr))
+        attempts.append(_attempt(subject, lr, TINY_STEPS))
         if attempts[-1].reached or attempts[-1].cut:
             return attempts
-    return sorted(attempts, key=lambda attempt: (attempt.acc, -_finite(attempt.loss)))
+    attempts.sort(key=lambda attempt: (attempt.acc, -_finite(attempt.loss)))
+    if attempts[-1].acc > HALF_WAY:
+        attempts.append(_attempt(subject, attempts[-1].lr, TINY_PATIENCE))
+    return attempts
 
 
 def _finite(loss: float) -> float:
     return loss if math.isfinite(loss) else math.inf
 
 
-def _attempt(subject: Subject, lr: float) -> Memory:
+def _attempt(subject: Subject, lr: float, steps: int) -> Memory:
     """Train on one batch; loss (the recipe's) and accuracy are those of train mode."""
     plain = {"weight_decay": 0.0, "label_smoothing": 0.0, "grad_clip": 0.0}
     plain["momentum"] = min(subject.recipe.train.momentum, 0.9)
@@ -100,7 +105,7 @@ def _attempt(subject: Subject, lr: float) -> Memory:
             if step % TINY_LOOK == 0 or cut:
                 loss, acc = _look(learner, inputs, labels)
                 reached = loss <= enough and acc == 1.0
-                if reached or cut or step >= TINY_STEPS or not math.isfinite(loss):
+                if reached or cut or step >= steps or not math.isfinite(loss):
                     return Memory(lr, loss, acc, step, model, reached, cut and not reached)
 
 
@@ -124,7 +129,7 @@ def overfit_tiny(subject: Subject, attempts: list[Memory]) -> list[Finding]:
         text = f"{images} images: loss {best.loss:.2g}, accuracy 100% after {best.steps} steps"
         text += f" at rate {best.lr:.2g}"
         found = [Finding("overfit-tiny", "ok", text, measured=best.loss, expected=0.0)]
-        return [*found, *_far_off(attempts)]
+        return [*found, *_far_off(subject, attempts)]
     if best.cut:
         text = (
             f"skipped: loss {best.loss:.3g}, accuracy {best.acc:.0%} after the {best.steps} steps"
@@ -152,9 +157,10 @@ def _bounded(subject: Subject, best: Memory) -> list[Finding]:
     return [Finding("outputs", "fail", text, advice, measured=largest)]
 
 
-def _far_off(attempts: list[Memory]) -> list[Finding]:
+def _far_off(subject: Subject, attempts: list[Memory]) -> list[Finding]:
     """The recipe's own rate did not do it, and one a decade or more away did."""
-    own, best = attempts[0], attempts[-1]
+    best = attempts[-1]
+    own = next(attempt for attempt in attempts if attempt.lr == subject.recipe.train.lr)
     if own.reached or 1 / FAR_OFF < own.lr / best.lr < FAR_OFF:
         return []
     text = f"train.lr = {own.lr:.2g} cannot overfit {TINY_IMAGES} images (loss {own.loss:.3g}),"
@@ -185,7 +191,8 @@ def optimizer(subject: Subject) -> list[Finding]:
         found.append(Finding("optimizer", "fail", text, "0.1 to 10 is usual, 0 turns it off"))
     if train.lr > MOST_RATE[train.optimizer]:
         text = f"train.lr = {train.lr:g} is far above what {train.optimizer} is used with"
-        found.append(Finding("optimizer", "warn", text, "run `cnntune lr-sweep`"))
+        severity: Severity = "fail" if train.lr > 3 * MOST_RATE[train.optimizer] else "warn"
+        found.append(Finding("optimizer", severity, text, "run `cnntune lr-sweep`"))
     if train.batch_size < SMALL_BATCH and batch_norms(subject.model()):
         text = f"batch norms see batches of {train.batch_size}: their statistics are noise"
         found.append(
@@ -331,6 +338,8 @@ def learns(subject: Subject, attempts: list[Memory]) -> list[Finding]:
     """
     val, counts = subject.data.val, torch.bincount(subject.data.val.labels)
     chance = float(counts.max() / counts.sum())
+    if chance == 1.0:
+        return [Finding("learns", "info", "skipped: all validation images are of one class")]
     if len(val) < ENOUGH_IMAGES:
         text = f"skipped: {len(val)} validation images are too few to tell skill from chance"
         return [Finding("learns", "info", text)]
