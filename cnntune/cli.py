@@ -209,7 +209,7 @@ def sanity(
         command.screen.title(f"sanity of {setup.recipe.name}")
         command.screen.findings(findings)
     if document["ok"]:
-        command.screen.say(f"next: cnntune lr-sweep{_again(recipe)}")
+        command.screen.next(f"cnntune lr-sweep{_again(recipe)}")
     command.end(document)
 
 
@@ -251,7 +251,7 @@ def lr_sweep(
         command.screen.sweep(result.as_json()["curves"], result.lr)
         command.screen.findings(result.findings)
     if document["ok"]:
-        command.screen.say(f"next: cnntune search{_again(recipe)} --budget 50")
+        command.screen.next(f"cnntune search{_again(recipe)} --budget 50")
     command.end(document)
 
 
@@ -300,7 +300,7 @@ def search(
         command.screen.importance(result.importance)
         command.screen.findings(findings)
     if result.best:
-        command.screen.say(f"next: cnntune refine {setup.study.path}")
+        command.screen.next(f"cnntune refine {setup.study.path}")
     command.end(document)
 
 
@@ -366,10 +366,10 @@ def refine(
         command.screen.result(setup.study.path, result.trials)
         command.screen.candidates(candidates)
         command.screen.findings(findings)
-    command.screen.say(f"next: cnntune diagnose {found.path}")
+    command.screen.next(f"cnntune diagnose {found.path}")
     if candidates:
         config = setup.study.trial(candidates[0].number).path / "config.json"
-        command.screen.say(f"      cnntune train {config}")
+        command.screen.next(f"cnntune train {config}")
     command.end(document)
 
 
@@ -417,7 +417,7 @@ def train(
     if not json:
         command.screen.summary(run.path, summary)
         command.screen.findings(findings)
-    command.screen.say(f"next: cnntune diagnose {run.path}")
+    command.screen.next(f"cnntune diagnose {run.path}")
     command.end(document)
 
 

@@ -48,7 +48,11 @@ class Screen:
 
     def say(self, text: str) -> None:
         """A line of progress or a hint."""
-        self.err.print(text, style="dim", markup=False, soft_wrap=True)
+        self.err.print(text, style="dim", markup=False)
+
+    def next(self, command: str) -> None:
+        """The command to type next, on one line however long, so that it can be copied."""
+        self.err.print(f"next: {command}", style="dim", markup=False, soft_wrap=True)
 
     def title(self, text: str) -> None:
         """The first line of a result."""
