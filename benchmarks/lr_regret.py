@@ -11,10 +11,12 @@ Finished runs are kept and not trained again.
 """
 
 import argparse
+import dataclasses
 import itertools
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -74,7 +76,7 @@ def training_jobs(runs: Path, cell: tuple[str, str, str], rates: set[float]) -> 
             yield Job(number, recipe_of(*cell, seed).with_values({"train.lr": lr}), path)
 
 
-def picks(runs: Path, cell: tuple[str, str, str], seed: int, data: Data) -> dict[str, float]:
+def picks(runs: Path, cell: tuple[str, str, str], seed: int, data: Data) -> dict[str, Any]:
     """The rates that our sweep and the plain one pick; kept, since sweeps take their time too."""
     path = folder(runs, cell, 0.0, seed).with_name(f"sweep-seed-{seed}.json")
     kept = read_json(path)
@@ -83,6 +85,7 @@ def picks(runs: Path, cell: tuple[str, str, str], seed: int, data: Data) -> dict
         plain = [curve for curve in curves if curve.lr in PLAIN and curve.repeat == 0]
         picked = lr_sweep.judge(curves).lr
         kept = {"ours": picked, "plain": min(plain, key=lambda curve: curve.last).lr}
+        kept["curves"] = [dataclasses.asdict(curve) for curve in curves]
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, kept)
     return kept
@@ -99,7 +102,7 @@ def main() -> None:
         data = load_data(recipe_of("small-cnn", "sgd", data_name, 0), CPU)
         for cell in itertools.product(MODELS, OPTIMIZERS, (data_name,)):
             chosen = [picks(options.runs, cell, seed, data) for seed in SEEDS]
-            rates = set(RATES).union(*(pick.values() for pick in chosen))
+            rates = set(RATES).union(*((pick["ours"], pick["plain"]) for pick in chosen))
             jobs = training_jobs(options.runs, cell, rates)
             for _ in run_jobs(jobs, workers=options.workers, device=CPU):
                 pass

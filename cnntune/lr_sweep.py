@@ -35,8 +35,7 @@ DIVERGED = 1.05  # times the first loss: more is no noise of a batch
 FLAT = 0.02  # of the first loss; "loss barely changing" in the lecture
 SLOW = 0.5  # of the best rate's drop
 RISEN = 0.15  # of its drop that a curve may lose again
-CLOSE = 0.1  # of the best rate's drop: two rates as near as this change places with the seed;
-# taking the higher one lowers the worst regret (docs/benchmarks.md)
+CLOSE = 0.1  # of the best rate's drop: two rates as near as this change places with the seed
 
 Verdict = Literal["decreasing", "slow", "flat", "unstable", "diverged"]
 USABLE = ("decreasing", "slow")
@@ -190,11 +189,9 @@ def _verdict(curve: RateCurve, best: float) -> Verdict:
 
 
 def pick(curves: Sequence[RateCurve]) -> float | None:
-    """The stable rate with the lowest loss at the end; None where no rate lowers it.
-
-    Of two that come close the higher one: it learns as fast, and training will lower it later.
-    """
-    return max(contenders(curves), default=None)
+    """The stable rate with the lowest loss at the end; None where no rate lowers it."""
+    best = contenders(curves)
+    return best[0] if best else None
 
 
 def contenders(curves: Sequence[RateCurve]) -> list[float]:

@@ -100,9 +100,9 @@ def test_the_second_rate_contends_where_it_comes_close(second: float, found: lis
     assert contenders([ending_at(0.1, 0.5), ending_at(0.03, second)]) == found
 
 
-def test_of_two_rates_that_come_close_the_higher_one_is_picked() -> None:
-    assert pick([ending_at(0.1, 0.55), ending_at(0.03, 0.50)]) == 0.1  # 0.05 of 1.5 is 3 %
-    assert pick([ending_at(0.1, 0.70), ending_at(0.03, 0.50)]) == 0.03  # 0.20 of 1.5 is 13 %
+def test_of_two_rates_that_come_close_the_lower_loss_is_picked() -> None:
+    assert pick([ending_at(0.1, 0.55), ending_at(0.03, 0.50)]) == 0.03
+    assert pick([ending_at(0.1, 0.50), ending_at(0.03, 0.55)]) == 0.1
 
 
 def test_the_mean_over_the_seeds_decides() -> None:
@@ -159,8 +159,7 @@ def test_the_sweep_stays_within_two_decades_of_the_grid(best: float) -> None:
     rates = [curve.lr for curve in curves]
     assert min(rates) >= LOWEST
     assert max(rates) <= HIGHEST
-    # Of two that come close the higher one is picked, so the end or the half-decade above it.
-    assert pick(curves) in ((LOWEST, half_decades(LOWEST, 1)) if best < 1 else (HIGHEST,))
+    assert pick(curves) == (LOWEST if best < 1 else HIGHEST)
 
 
 def test_rates_that_come_close_are_both_confirmed() -> None:
