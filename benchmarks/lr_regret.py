@@ -82,7 +82,8 @@ def picks(runs: Path, cell: tuple[str, str, str], seed: int, data: Data) -> dict
     kept = read_json(path)
     if kept is None:
         curves = list(lr_sweep.sweep(recipe_of(*cell, seed), data, CPU))
-        plain = [curve for curve in curves if curve.lr in PLAIN and curve.repeat == 0]
+        first = [c for c in curves if c.repeat == 0 and c.iterations == lr_sweep.ITERATIONS]
+        plain = [curve for curve in first if curve.lr in PLAIN]
         picked = lr_sweep.judge(curves).lr
         kept = {"ours": picked, "plain": min(plain, key=lambda curve: curve.last).lr}
         kept["curves"] = [dataclasses.asdict(curve) for curve in curves]
