@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 import math
+import os
 import re
 import sys
 import sysconfig
@@ -30,7 +31,7 @@ from cnntune.seeds import derive_seed
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 GIVEN = MappingProxyType({"data": ("seed",), "model": ("num_classes", "in_shape")})
-LIBRARIES = ("<", str(Path(__file__).parent), sysconfig.get_paths()["stdlib"])
+LIBRARIES = ("<", str(Path(__file__).parent) + os.sep, sysconfig.get_paths()["stdlib"])
 
 
 def load_recipe(source: str | None, overrides: Sequence[str] = ()) -> Recipe:
@@ -58,8 +59,9 @@ def load_recipe(source: str | None, overrides: Sequence[str] = ()) -> Recipe:
 
 def code_folder(path: Path) -> Path:
     """Where the own modules of a recipe lie: beside it, or where its study remembers they did."""
-    about = read_json(path.resolve().parent.parent / "study.json") or {}
-    return Path(about.get("code", path.resolve().parent))
+    folder = path.resolve().parent
+    about = read_json(folder.parent / "study.json") if path.suffix == ".json" else None
+    return Path((about or {}).get("code", folder))
 
 
 def add_code_folder(folder: Path) -> None:
@@ -134,6 +136,13 @@ def bind(
         if parameter.default is parameter.empty and key not in given:
             problems.append(Problem(f"{section}.{key}", "is missing"))
     return arguments, problems
+
+
+def _bound(builder: Callable[..., Any], given: Mapping[str, Any], section: str) -> dict[str, Any]:
+    arguments, problems = bind(builder, given, section)
+    if problems:
+        raise RecipeError(f"{problem.key}: {problem.message}" for problem in problems)
+    return arguments
 
 
 def with_defaults(recipe_: Recipe) -> Recipe:
@@ -291,7 +300,7 @@ def load_data(recipe_: Recipe, device: torch.device) -> Data:
     """
     section = recipe_.data
     builder = _find_data(section.name)
-    arguments, _ = bind(builder, section.arguments, "data")
+    arguments = _bound(builder, section.arguments, "data")
     with torch.random.fork_rng(devices=[]), user_code(f"building data {section.name}"):
         torch.manual_seed(derive_seed(section.seed, "data"))  # own data may draw when it is read
         source = builder(seed=section.seed, **arguments)
@@ -308,7 +317,7 @@ def build_model(recipe_: Recipe, data: Data, *, seed: int | None = None) -> nn.M
     """
     section = recipe_.model
     builder = _find_model(section.name)
-    arguments, _ = bind(builder, section.arguments, "model")
+    arguments = _bound(builder, section.arguments, "model")
     with torch.random.fork_rng(devices=[]), user_code(f"building model {section.name}"):
         torch.manual_seed(derive_seed(recipe_.seed if seed is None else seed, "init"))
         model = builder(num_classes=len(data.classes), in_shape=data.in_shape, **arguments)

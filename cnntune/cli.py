@@ -19,7 +19,7 @@ import typer
 from cnntune import __version__
 from cnntune.errors import CnntuneError, StudyError
 from cnntune.findings import Finding, failed
-from cnntune.runs import FORMAT, Study, finite
+from cnntune.runs import FORMAT, Study, finite, home
 from cnntune.show import Screen, TrialWatch
 
 if TYPE_CHECKING:
@@ -137,8 +137,11 @@ def set_up(
 
     overrides = [*(sets or []), *further, *([f"seed={seed}"] if seed is not None else [])]
     loaded = build.load_recipe(source, overrides)
+    found = recipe.find(source)
+    code = build.code_folder(found)
     folder = runs / (_checked_name(study) if study else loaded.name)
-    code = build.code_folder(recipe.find(source))
+    if study is None and runs == RUNS:
+        folder = home(found) or folder
     return Setup(loaded, devices.resolve(device), Study(folder), code)
 
 
@@ -310,7 +313,10 @@ def refine(
     budget: Annotated[int, typer.Option(min=1, help="Trials of the refinement.")] = 8,
     epochs: Annotated[
         int | None,
-        typer.Option(min=2, help="Epochs a trial; left out: train.epochs of the recipe."),
+        typer.Option(
+            min=2,
+            help="Epochs a trial; left out: train.epochs, or three times those of the search.",
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds for each of the best three.")] = 3,
     workers: Workers = "auto",
@@ -347,18 +353,28 @@ def refine(
         for note in notes:
             command.screen.say(note.evidence)
         best = [trial.values for trial in refinement.strong[:1]]
-        _run_trials(command, setup, recipe, budget=budget, workers=processes, given=best)
+        _run_trials(
+            command,
+            setup,
+            recipe,
+            budget=budget,
+            workers=processes,
+            given=best,
+            seed=refinement.seed,
+        )
         whole_space = recipe.model_copy(update={"space": trials_room.stored_recipe(found).space})
         result = search.result(setup.study, whole_space)
         _repeat(command, setup, recipe, result.trials, seeds=seeds, workers=processes)
         candidates = step.candidates(setup.study, result.trials, seeds=seeds)
-        findings = [*notes, *result.findings, *step.seed_findings(candidates)]
+        val_images = result.best.summary.get("val_images") if result.best else None
+        over_seeds = step.seed_findings(candidates, val_images=val_images)
+        findings = [*notes, *result.findings, *over_seeds]
         document = command.document(
             findings,
             setup.study,
             **result.as_json(),
             candidates=[candidate.as_json() for candidate in candidates],
-            tie=[candidate.number for candidate in step.tied(candidates)],
+            tie=[c.number for c in step.tied(candidates, val_images=val_images)],
         )
         setup.study.write("refine", document)
         setup.study.write_text("trials.csv", trials_room.table(result.trials).to_csv(index=False))
@@ -378,6 +394,9 @@ def train(
     recipe: RecipeArgument = None,
     test_again: Annotated[
         bool, typer.Option("--test-again", help="Measure the test part although it was before.")
+    ] = False,
+    no_test: Annotated[
+        bool, typer.Option("--no-test", help="Leave the test part alone: this run is not the last.")
     ] = False,
     set_: Sets = None,
     device: Device = "auto",
@@ -399,19 +418,23 @@ def train(
     data = build.load_data(config, setup.device)
     devices.use_threads(config, data)
     command.screen.say(_about(setup, data))
-    run = final.new_run(setup.study)
     rows = []
+    findings: list[Finding] = []
     with build.user_code("training"):
         model = build.build_model(config, data)
+        run = final.new_run(setup.study)
         for row in final.train_and_keep(config, data, setup.device, model, run):
             rows.append(row)
             command.screen.epoch(row, config.train.epochs)
-    summary = summarise(rows)
-    if summary["status"] == "diverged":
-        findings = [_diverged_finding(rows[-1].epoch)]
-    else:
-        measured, findings = final.final_test(model, data, setup.study, run, again=test_again)
-        summary |= measured
+        summary = summarise(rows)
+        if summary["status"] == "diverged":
+            findings = [_diverged_finding(rows[-1].epoch)]
+        elif not no_test:
+            with setup.study.lock():
+                measured, findings = final.final_test(
+                    model, data, setup.study, run, again=test_again
+                )
+            summary |= measured
     run.finish(summary)
     document = command.document(findings, setup.study, run=str(run.path), **summary)
     if not json:
@@ -463,7 +486,14 @@ def find_study(name: str | None, runs: Path) -> Study:
 
 
 def _run_trials(
-    command: Command, setup: Setup, recipe: "Recipe", *, budget: int, workers: int, given: Any = ()
+    command: Command,
+    setup: Setup,
+    recipe: "Recipe",
+    *,
+    budget: int,
+    workers: int,
+    given: Any = (),
+    seed: int | None = None,
 ) -> None:
     """Bring a study to its budget, showing what happens."""
     from cnntune import trials as trials_room
@@ -472,7 +502,13 @@ def _run_trials(
     if done:
         command.screen.say(f"{setup.study.path} holds {done} finished trials of {budget}")
     events = trials_room.run_trials(
-        setup.study, recipe, budget=budget, workers=workers, device=setup.device, given=given
+        setup.study,
+        recipe,
+        budget=budget,
+        workers=workers,
+        device=setup.device,
+        given=given,
+        seed=seed,
     )
     _watch(command, recipe, events, total=max(budget, done), done=done)
 
@@ -550,26 +586,22 @@ def main() -> NoReturn:
     try:
         app()
     except CnntuneError as error:
-        for line in error.lines:
-            print(line, file=sys.stderr)
-        if "--json" in sys.argv:
-            print(json.dumps(_error_document(error), indent=2))
-        sys.exit(2)
-    except Exception:
+        _could_not_run(error.lines)
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, and torch may not be loaded
+            _could_not_run(["out of memory: lower train.batch_size or use a smaller model"])
         traceback.print_exc()
         print("this is a bug in cnntune", file=sys.stderr)
         sys.exit(3)
     sys.exit(0)
 
 
-def _error_document(error: CnntuneError) -> dict[str, Any]:
-    """What `--json` prints where a command could not run."""
-    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    return {
-        "format": FORMAT,
-        "command": command,
-        "ok": False,
-        "findings": [],
-        "study": None,
-        "errors": error.lines,
-    }
+def _could_not_run(lines: Sequence[str]) -> NoReturn:
+    """One line a problem on stderr, a document on stdout if one was asked for, and exit code 2."""
+    for line in lines:
+        print(line, file=sys.stderr)
+    if "--json" in sys.argv:
+        name = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+        document = Command.begin(name, json=True, quiet=True).document([], None, errors=lines)
+        print(json.dumps(document | {"ok": False}, indent=2))
+    sys.exit(2)

@@ -1,6 +1,7 @@
 """From paths to judged runs: find them, read their curves, hold each against its study's best."""
 
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from cnntune.diagnose import Diagnosis, diagnose
 from cnntune.errors import DataError, StudyError
 from cnntune.findings import Finding, Severity
 from cnntune.recipe import flatten
-from cnntune.runs import Epoch, Run, best_epoch, find_runs
+from cnntune.runs import Epoch, best_epoch, find_runs
 
 OWN_FORMAT = "cnntune"
 
@@ -33,7 +34,8 @@ class JudgedRun:
         if self.diagnosis.change is None:
             return None
         key, value = self.diagnosis.change
-        return f"cnntune train {self.path / 'config.json'} --set {key}={value}"
+        config = str(self.path / "config.json")
+        return shlex.join(["cnntune", "train", config, "--no-test", "--set", f"{key}={value}"])
 
     def as_json(self) -> dict[str, Any]:
         """The run's entry under `runs` in `diagnose --json`."""
@@ -80,20 +82,23 @@ def judge_paths(paths: Iterable[Path]) -> tuple[list[JudgedRun], list[dict[str, 
         raise DataError(f"{path}: no such file or folder" for path in missing)
     runs = {run.path.resolve(): run for path in paths for run in find_runs(_folder(path))}
     judged, skipped = [], []
-    curves: dict[Path, list[Epoch]] = {}
+    curves: dict[Path, tuple[list[Epoch], dict[str, Any]]] = {}
     for run in runs.values():
         try:
-            rows = run.rows()
+            rows, settings = run.rows(), flatten(run.config())
         except (StudyError, OSError) as error:
             skipped.append({"path": str(run.path), "reason": str(error)})
             continue
         if rows:
-            curves[run.path] = rows
+            curves[run.path] = (rows, settings)
         else:
             skipped.append({"path": str(run.path), "reason": "has no finished epoch"})
-    for path, rows in curves.items():
-        siblings = [other for key, other in curves.items() if key.parent == path.parent]
-        judged.append(_judge(Run(path), rows, _best(siblings)))
+    studies: dict[Path, list[list[Epoch]]] = {}
+    for path, (rows, _) in curves.items():
+        studies.setdefault(path.parent, []).append(rows)
+    best = {folder: _best(siblings) for folder, siblings in studies.items()}
+    for path, (rows, settings) in curves.items():
+        judged.append(_judge(path, rows, settings, best[path.parent]))
     if not judged and not skipped:
         listed = ", ".join(str(path) for path in paths)
         raise DataError(f"{listed}: holds no run; a run is a folder with a metrics.csv")
@@ -109,16 +114,21 @@ def _worst_first(run: JudgedRun) -> tuple[int, str]:
     return ORDER.index(run.diagnosis.label), str(run.path)
 
 
-def _judge(run: Run, rows: Sequence[Epoch], reference: Sequence[Epoch] | None) -> JudgedRun:
-    settings = flatten(run.config())
-    best = best_epoch(list(rows))
+def _judge(
+    path: Path,
+    rows: list[Epoch],
+    settings: Mapping[str, Any],
+    reference: Sequence[Epoch] | None,
+) -> JudgedRun:
+    best = best_epoch(rows)
+    planned = settings.get("train.epochs")
     diagnosis = diagnose(
         curve_of(rows),
-        planned_epochs=settings.get("train.epochs"),
+        planned_epochs=planned if isinstance(planned, int) else None,
         reference=curve_of(reference) if reference is not None and reference is not rows else None,
         settings=settings,
     )
-    return JudgedRun(run.path, curve_of(rows), diagnosis, best.val_acc if best else None)
+    return JudgedRun(path, curve_of(rows), diagnosis, best.val_acc if best else None)
 
 
 def _best(studies: Sequence[list[Epoch]]) -> list[Epoch] | None:

@@ -118,11 +118,17 @@ class Recipe(Section):
     def for_trial(self, values: Mapping[str, Value]) -> "Recipe":
         """The recipe of one training run: `values` set, no space left to search.
 
-        Trials run side by side, so each has one thread unless the recipe says otherwise; written
-        down here, a trial that is trained again computes the same numbers.
+        The run is `search.epochs` long, with its warm-up in proportion: a whole schedule, only
+        shorter. Trials run side by side, so each has one thread unless the recipe says otherwise;
+        written down here, a trial that is trained again computes the same numbers.
         """
-        epochs = {"train.epochs": self.search.epochs, "train.threads": self.train.threads or 1}
-        return self.for_run().with_values({**epochs, **values})
+        share = self.search.epochs / self.train.epochs
+        shorter: dict[str, Value] = {
+            "train.epochs": self.search.epochs,
+            "train.warmup_epochs": self.train.warmup_epochs * share,
+            "train.threads": self.train.threads or 1,
+        }
+        return self.for_run().with_values(shorter | dict(values))
 
     def for_run(self) -> "Recipe":
         """The recipe as it trains by itself, without a space."""
@@ -218,19 +224,17 @@ def _schema_problems(values: Mapping[str, Any]) -> list[Problem]:
 
 def _combination_problems(recipe: Recipe) -> list[Problem]:
     """Keys that are sound alone and senseless together."""
-    train, search = recipe.train, recipe.search
+    train = recipe.train
     problems = []
-    shortest = min(train.epochs, search.epochs)
     if train.schedule == "one-cycle" and train.warmup_epochs:
         problems.append(
             Problem("train.warmup_epochs", "must be 0: the one-cycle schedule warms up by itself")
         )
-    elif train.warmup_epochs >= shortest:
+    elif train.warmup_epochs >= train.epochs:
         problems.append(
             Problem(
                 "train.warmup_epochs",
-                f"must be < {shortest}, the smaller of train.epochs and search.epochs"
-                f" (got {train.warmup_epochs:g})",
+                f"must be < {train.epochs}, which is train.epochs (got {train.warmup_epochs:g})",
             )
         )
     if train.label_smoothing and train.loss != "cross-entropy":

@@ -12,6 +12,7 @@ from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.recipe import Recipe
 from cnntune.runs import Study
+from cnntune.seeds import derive_seed
 from cnntune.space import Space, Value, narrow
 from cnntune.trials import Trial, exists, ranked, stored_recipe, trials_of
 from cnntune.workers import Event, Job, run_jobs
@@ -21,7 +22,8 @@ STRONG_TRIALS = 3  # at least: one trial would narrow every range to a point
 CANDIDATES = 3  # trained again over seeds; their rerun shows whether the first seed was luck
 WARMUP_SHARE = 0.1  # of the epochs at most (tuning playbook), where there are enough for one
 LONGER = 3  # times the coarse epochs, where the recipe does not say how long to train
-TIE_ERRORS = 2.0  # standard errors of a difference: closer than that, a new seed may turn it round
+TIE_ERRORS = 2.0  # standard errors of a difference: closer than that, a new seed may turn it round;
+# with three candidates of three seeds a difference of pure chance passes 2 to 4 times in 100
 
 
 def rounds(study: Study) -> list[Study]:
@@ -62,6 +64,12 @@ class Round:
     recipe: Recipe
     before: Recipe
     strong: list[Trial]
+    number: int
+
+    @property
+    def seed(self) -> int:
+        """What the refinement draws from: not the random numbers of the search once more."""
+        return derive_seed(self.recipe.seed, "refine", self.number)
 
 
 def begin(study: Study, epochs: int | None) -> Round:
@@ -74,18 +82,25 @@ def begin(study: Study, epochs: int | None) -> Round:
     source, target = next_round(study)
     before = stored_recipe(source)
     strong = strong_trials(trials_of(source))
+    number = int(target.path.name.rpartition("-")[2])
     if not exists(target):
-        return Round(target, plan(before, strong, epochs), before, strong)
+        longer = epochs or longer_epochs(stored_recipe(study))
+        return Round(target, plan(before, strong, longer), before, strong, number)
     planned = stored_recipe(target)
     if epochs not in (None, planned.search.epochs):
         raise StudyError(
             f"{target.path}: was begun with --epochs {planned.search.epochs}; finish it first, or"
             " remove the folder"
         )
-    return Round(target, planned, before, strong)
+    return Round(target, planned, before, strong, number)
 
 
-def plan(recipe: Recipe, strong: Sequence[Trial], epochs: int | None) -> Recipe:
+def longer_epochs(searched: Recipe) -> int:
+    """What a refinement trains for: the recipe's own epochs, or three times the coarse ones."""
+    return max(searched.train.epochs, searched.search.epochs * LONGER)
+
+
+def plan(recipe: Recipe, strong: Sequence[Trial], epochs: int) -> Recipe:
     """The recipe of the refinement: a narrower space, longer runs, cosine decay after a warm-up.
 
     `recipe` is the one that the strong trials were drawn from.
@@ -93,11 +108,10 @@ def plan(recipe: Recipe, strong: Sequence[Trial], epochs: int | None) -> Recipe:
     Raises:
         RecipeError: where the result is not a sound recipe.
     """
-    longer = epochs or max(recipe.train.epochs, recipe.search.epochs * LONGER)
     space = narrow(recipe.space, [trial.values for trial in strong])
-    values: dict[str, Value] = {"train.epochs": longer, "search.epochs": longer}
+    values: dict[str, Value] = {"train.epochs": epochs, "search.epochs": epochs}
     if recipe.train.schedule == "constant" and "train.schedule" not in space:
-        warmup = float(math.floor(longer * WARMUP_SHARE))
+        warmup = max(recipe.train.warmup_epochs, float(math.floor(epochs * WARMUP_SHARE)))
         values |= {"train.schedule": "cosine", "train.warmup_epochs": warmup}
     return recipe.for_run().with_values(values).model_copy(update={"space": space})
 
@@ -118,6 +132,7 @@ class Candidate:
     number: int
     values: dict[str, Value]
     val_accs: list[float] = field(default_factory=list)
+    diverged: int = 0  # seeds
 
     @property
     def mean(self) -> float:
@@ -135,6 +150,7 @@ class Candidate:
             "number": self.number,
             "values": self.values,
             "val_accs": self.val_accs,
+            "diverged": self.diverged,
             "mean": self.mean,
             "sd": self.sd,
         }
@@ -154,7 +170,7 @@ def repeat(
         Job(trial.number, recipe.for_trial({**trial.values, "seed": recipe.seed + extra}), folder)
         for trial in ranked(trials)[:CANDIDATES]
         for extra, folder in _repeat_folders(study, trial.number, seeds)
-        if study.run(folder.name).summary() is None
+        if (study.run(folder.name).summary() or {}).get("status") not in ("complete", "diverged")
     ]
     yield from run_jobs(jobs, workers=workers, device=device)
 
@@ -165,27 +181,35 @@ def _repeat_folders(study: Study, number: int, seeds: int) -> list[tuple[int, An
 
 
 def candidates(study: Study, trials: Sequence[Trial], *, seeds: int) -> list[Candidate]:
-    """The best trials with their repeats, highest mean first; repeats that diverged count as 0."""
+    """The best trials with their repeats, highest mean first, those that diverged last.
+
+    A repeat that failed says nothing about its values and is left out.
+    """
     found = []
     for trial in ranked(trials)[:CANDIDATES]:
         summaries = [
             study.run(folder.name).summary()
             for _, folder in _repeat_folders(study, trial.number, seeds)
         ]
-        repeats = [float(s.get("val_acc") or 0.0) for s in summaries if s is not None]
-        found.append(Candidate(trial.number, trial.values, [trial.val_acc, *repeats]))
-    return sorted(found, key=lambda candidate: -candidate.mean)
+        repeats = [float(s["val_acc"]) for s in summaries if s and s["status"] == "complete"]
+        diverged = sum(1 for s in summaries if s and s["status"] == "diverged")
+        found.append(Candidate(trial.number, trial.values, [trial.val_acc, *repeats], diverged))
+    return sorted(found, key=lambda candidate: (candidate.diverged, -candidate.mean))
 
 
-def tied(found: Sequence[Candidate]) -> list[Candidate]:
+def tied(found: Sequence[Candidate], *, val_images: int | None = None) -> list[Candidate]:
     """The first candidate and those that it does not beat by more than two standard errors.
 
-    The spread is pooled over the candidates, since three seeds alone say little about it.
+    The spread is pooled over the candidates, since three seeds alone say little about it, and it is
+    at least one of the `val_images`: accuracy has no finer steps. Candidates that diverged for some
+    seed are no rivals.
     """
+    found = [candidate for candidate in found if not candidate.diverged] or list(found[:1])
     spreads = [candidate.sd for candidate in found if candidate.sd is not None]
     if not spreads:
         return list(found[:1])
     pooled = math.sqrt(statistics.fmean(spread**2 for spread in spreads))
+    pooled = max(pooled, 1 / val_images if val_images else 0.0)
 
     def error(first: Candidate, second: Candidate) -> float:
         return pooled * math.sqrt(1 / len(first.val_accs) + 1 / len(second.val_accs))
@@ -194,11 +218,25 @@ def tied(found: Sequence[Candidate]) -> list[Candidate]:
     return [c for c in found if best.mean - c.mean <= TIE_ERRORS * error(best, c)]
 
 
-def seed_findings(found: Sequence[Candidate]) -> list[Finding]:
-    """The winner over seeds with its spread, or that there is none."""
+def seed_findings(found: Sequence[Candidate], *, val_images: int | None = None) -> list[Finding]:
+    """The winner over seeds with its spread, or that there is none; what diverged for a seed."""
+    unstable = [
+        Finding(
+            "unstable-seed",
+            "warn",
+            f"trial {c.number} diverged for {c.diverged} of {c.diverged + len(c.val_accs)} seeds",
+            "lower its train.lr, warm up, or clip gradients",
+        )
+        for c in found
+        if c.diverged
+    ]
+    return [*_winner(found, val_images), *unstable]
+
+
+def _winner(found: Sequence[Candidate], val_images: int | None) -> list[Finding]:
     if not found or found[0].sd is None:
         return []
-    level = tied(found)
+    level = tied(found, val_images=val_images)
     best = found[0]
     evidence = (
         f"trial {best.number}: {best.mean:.4f} ± {best.sd:.4f} over {len(best.val_accs)} seeds"

@@ -155,7 +155,7 @@ class Study:
     @property
     def name(self) -> str:
         """The folder's own name."""
-        return self.path.name
+        return self.path.resolve().name
 
     def run(self, label: str) -> Run:
         """The folder of one run, such as `trial-0007`."""
@@ -206,6 +206,14 @@ class Study:
                     " --study NAME for a study of your own"
                 ) from None
             yield
+
+
+def home(config: Path) -> Path | None:
+    """The study that a run's `config.json` belongs to; for a refinement the study it refines."""
+    folder = config.parent.parent
+    if config.suffix != ".json" or not (folder / "study.json").is_file():
+        return None
+    return folder.parent if (folder.parent / "study.json").is_file() else folder
 
 
 def find_runs(path: Path) -> list[Run]:

@@ -15,7 +15,15 @@ from cnntune.trials import IMPORTANCE_TRIALS, Trial, best_of, importance, trials
 LR_RANGE = {"sgd": (1e-4, 1e-1), "adam": (1e-5, 1e-2), "adamw": (1e-5, 1e-2)}  # the sweep's grid
 # without its end on the side where the optimizer's usual rates (0.1 and 0.001) do not lie
 WEIGHT_DECAY_RANGE = (1e-6, 1e-2)  # CS231n step 4 draws the strength of regularisation in decades
-SWEPT_KEYS = ("data", "model", "train.optimizer", "train.batch_size", "train.loss")
+SWEPT_KEYS = (
+    "data",
+    "model",
+    "augment",
+    "train.optimizer",
+    "train.momentum",
+    "train.batch_size",
+    "train.loss",
+)
 
 
 @dataclass(frozen=True)
@@ -75,8 +83,9 @@ def prepare(recipe: Recipe, study: Study) -> tuple[Recipe, list[Finding]]:
         findings.append(Finding("space", "info", f"the recipe has no [space]; searching {listed}"))
     swept = swept_range(recipe, study.read("lr-sweep"))
     current = space.get("train.lr")
-    if swept is not None and isinstance(current, Range):
-        narrowed = intersect(current, swept)
+    varied = {"train.optimizer", "train.momentum"} & space.keys()  # each has rates of its own
+    if swept is not None and isinstance(current, Range) and not varied:
+        narrowed = intersect(current, swept) if recipe.space else swept
         findings.append(_sweep_finding(current, swept, narrowed))
         space["train.lr"] = narrowed or current
     return recipe.model_copy(update={"space": space}), findings

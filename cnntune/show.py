@@ -94,7 +94,8 @@ class Screen:
             table.add_column(heading, justify=justify)  # type: ignore[arg-type]
         table.add_column("last", justify="right")
         table.add_column("verdict")
-        high = 1.1 * max(c["loss_first"] for c in curves if math.isfinite(c["loss_first"]))
+        firsts = [c["loss_first"] for c in curves if math.isfinite(c["loss_first"])]
+        high = 1.1 * max(firsts, default=1.0)
         width = max(10, min(60, self.out.width - 44))
         for curve in curves:
             mark = "  <- picked" if curve["lr"] == picked else ""
@@ -186,9 +187,11 @@ class Screen:
 
     def diagnoses(self, judged: "Sequence[JudgedRun]") -> None:
         """A row for each run; then, for each label, what the best run under it teaches."""
-        root = Path(os.path.commonpath([run.path for run in judged])) if judged[1:] else None
+        paths = [run.path.resolve() for run in judged]
+        root = Path(os.path.commonpath(paths)) if judged[1:] else None
         if root:
-            self.title(f"{root}: {len(judged)} runs, worst first")
+            shown_root = Path(os.path.relpath(root))
+            self.title(f"{shown_root}: {len(judged)} runs, worst first")
         self.out.print(self._diagnosis_table(judged, root))
         by_label: dict[str, JudgedRun] = {}
         for run in judged:
@@ -221,7 +224,7 @@ class Screen:
             low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
             best = "-" if diagnosis.best_epoch is None else f"{diagnosis.best_epoch:g}"
             table.add_row(
-                str(run.path.relative_to(root) if root else run.path),
+                str(run.path.resolve().relative_to(root) if root else run.path),
                 diagnosis.label,
                 f"{diagnosis.confidence:.0%}",
                 f"{best}/{diagnosis.epochs}",

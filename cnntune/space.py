@@ -32,12 +32,14 @@ class Range:
 
     def at(self, position: float) -> int | float:
         """The number at `position` 0 (low) ... 1 (high)."""
+        # A whole number stands for the stretch up to the next one, the last one's included.
+        high = self.high + 1 if self.integer else self.high
         if self.log:
-            value = self.low * math.pow(self.high / self.low, position)
+            value = self.low * math.pow(high / self.low, position)
         else:
-            value = self.low + (self.high - self.low) * position
+            value = self.low + (high - self.low) * position
         if self.integer:
-            return min(max(round(value), int(self.low)), int(self.high))
+            return min(max(math.floor(value), int(self.low)), int(self.high))
         return min(max(float(f"{value:.{SIGNIFICANT_DIGITS}g}"), self.low), self.high)
 
     def position(self, value: float) -> float:

@@ -20,6 +20,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from cnntune.build import argument_problems
 from cnntune.errors import StudyError, UserCodeError
 from cnntune.recipe import Recipe, differences, parse
 from cnntune.runs import Run, Study
@@ -29,11 +30,12 @@ from cnntune.workers import Event, Job, run_jobs
 if TYPE_CHECKING:
     import pandas as pd
 
+STUDY_NAME = "cnntune"  # in every study.db: the folder may be renamed
 SQLITE_WAIT_SECONDS = 60  # for another program's lock; SQLite's own 5 s fail under a backup
 SAME_FAILURES = 3  # in a row: Keras Tuner stops there too; what fails in each trial is a bug
 IMPORTANCE_TRIALS = 20  # below, fANOVA's answer moves by 0.2 from seed to seed
 IMPORTANCE_SEED = 0
-DIVERGED_VALUE = 0.0  # the accuracy that the sampler is told: finite, and never the best
+DIVERGED_VALUE = 0.0  # the accuracy that Optuna is told: finite, and never the best
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -63,15 +65,21 @@ def create(study: Study, recipe: Recipe, asked: Recipe) -> Recipe:
     Raises:
         StudyError: where the study holds another recipe; the keys that differ are named.
     """
+    known = exists(study)
     optuna_study = optuna.create_study(
-        study_name=study.name, storage=_storage(study), direction="maximize", load_if_exists=True
+        study_name=STUDY_NAME, storage=_storage(study), direction="maximize", load_if_exists=True
     )
     attributes = optuna_study.user_attrs
-    if "asked" not in attributes:
+    if not known:
+        if study.trial(0).path.exists():
+            raise StudyError(
+                f"{study.path}: holds trials of a study whose study.db is gone; search under a"
+                " name of its own (--study NAME) or remove the folder"
+            )
         optuna_study.set_user_attr("recipe", recipe.as_values())
         optuna_study.set_user_attr("asked", asked.as_values())
         return recipe
-    stored = parse(attributes["asked"], file=str(study.path / "study.db"))
+    stored = _parse(attributes["asked"], study)
     differing = differences(asked, stored)
     if differing:
         raise StudyError(
@@ -89,22 +97,30 @@ def stored_recipe(study: Study) -> Recipe:
     Raises:
         StudyError: where there is no study.
     """
-    values = _open(study).user_attrs["recipe"]
-    return parse(values, file=str(study.path / "study.db"))
+    return _parse(_open(study).user_attrs["recipe"], study)
+
+
+def _parse(values: Mapping[str, Any], study: Study) -> Recipe:
+    """A stored recipe; the builders' signatures tell again which keys are whole numbers."""
+    file = str(study.path / "study.db")
+    return parse(values, file=file, check_arguments=argument_problems)
 
 
 def exists(study: Study) -> bool:
-    """Whether a search was begun in this folder."""
-    return (study.path / "study.db").is_file()
+    """Whether a search was begun here; a study that was killed while it was made is none yet."""
+    if not (study.path / "study.db").is_file():
+        return False
+    try:
+        found = optuna.load_study(study_name=STUDY_NAME, storage=_storage(study))
+    except KeyError:
+        return False
+    return "asked" in found.user_attrs
 
 
 def _open(study: Study) -> optuna.Study:
     if not exists(study):
         raise StudyError(f"{study.path}: holds no search; run `cnntune search` first")
-    try:
-        return optuna.load_study(study_name=study.name, storage=_storage(study))
-    except KeyError:
-        raise StudyError(f"{study.path}: study.db holds no study named {study.name!r}") from None
+    return optuna.load_study(study_name=STUDY_NAME, storage=_storage(study))
 
 
 def _storage(study: Study) -> optuna.storages.RDBStorage:
@@ -123,17 +139,19 @@ def run_trials(
     workers: int,
     device: torch.device,
     given: Sequence[Mapping[str, Value]] = (),
+    seed: int | None = None,
 ) -> Iterator[Event]:
     """Bring the study to `budget` trials and yield what happens; call it under the lock.
 
     `recipe` is what `create` returned. The first trials take the values `given`, the others draw
-    theirs.
+    theirs from `seed`, the recipe's if left out.
 
     Raises:
         UserCodeError: where three trials in a row fail in the same way.
     """
     optuna_study = _open(study)
     _tell_finished(study, optuna_study)
+    stream = recipe.seed if seed is None else seed
 
     def jobs() -> Iterator[Job]:
         for number, values in sorted(_running(optuna_study).items()):
@@ -142,7 +160,7 @@ def run_trials(
             values = (
                 dict(given[number])
                 if number < len(given)
-                else draw(recipe.space, seed=recipe.seed, slot=number)
+                else draw(recipe.space, seed=stream, slot=number)
             )
             _begin(optuna_study, recipe.space, values)
             yield Job(number, recipe.for_trial(values), study.trial(number).path)
@@ -151,7 +169,8 @@ def run_trials(
     for event in run_jobs(jobs(), workers=workers, device=device):
         if event.summary is not None:
             _tell(optuna_study, event.job.number, event.summary)
-            failures = [*failures, event.summary["error"]] if "error" in event.summary else []
+            error = event.summary.get("error")
+            failures = [*failures, error] if error else []
         yield event
         if len(failures) >= SAME_FAILURES and len(set(failures[-SAME_FAILURES:])) == 1:
             raise UserCodeError(

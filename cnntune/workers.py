@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing import connection, get_context, parent_process
@@ -65,7 +65,7 @@ def count(wanted: str, device: torch.device) -> int:
     """
     if wanted == "auto":
         return (os.cpu_count() or 1) if device.type == "cpu" else 1
-    if wanted.isdigit() and int(wanted) > 0:
+    if wanted.isdecimal() and int(wanted) > 0:
         return int(wanted)
     raise StudyError(f"--workers: must be auto or a number >= 1 (got {wanted!r})")
 
@@ -90,7 +90,8 @@ def run_jobs(jobs: Iterable[Job], *, workers: int, device: torch.device) -> Iter
                     worker = _start(device)
                     pool.append(worker)
                 worker.job = job
-                worker.pipe.send(job)
+                with suppress(OSError):  # it died between jobs; reading its pipe will tell
+                    worker.pipe.send(job)
                 yield Event(job)
             busy = [worker for worker in pool if worker.job]
             if not busy:
@@ -199,7 +200,10 @@ def run_job(job: Job, device: torch.device) -> Iterator[Event]:
                 run.log(row)
                 rows.append(row)
                 yield Event(job, epoch=row)
-        summary = summarise(rows) | {"parameters": sum(p.numel() for p in model.parameters())}
+        summary = summarise(rows) | {
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "val_images": len(data.val),
+        }
     except CnntuneError as error:
         summary = failure("\n".join(error.lines))
     except torch.OutOfMemoryError as error:

@@ -410,10 +410,9 @@ def test_keys_of_the_space_may_be_quoted_dotted_or_tables() -> None:
 # Combinations
 
 
-def test_a_warm_up_as_long_as_a_trial_is_refused() -> None:
-    assert problem("train.warmup_epochs = 3\nsearch.epochs = 3") == (
-        "r.toml: train.warmup_epochs: must be < 3, the smaller of train.epochs and search.epochs"
-        " (got 3)"
+def test_a_warm_up_as_long_as_the_run_is_refused() -> None:
+    assert problem("train.warmup_epochs = 3\ntrain.epochs = 3") == (
+        "r.toml: train.warmup_epochs: must be < 3, which is train.epochs (got 3)"
     )
 
 

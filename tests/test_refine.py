@@ -14,6 +14,7 @@ from cnntune.refine import (
     Candidate,
     begin,
     candidates,
+    longer_epochs,
     narrowing_findings,
     next_round,
     plan,
@@ -80,7 +81,7 @@ def test_the_space_narrows_to_the_strong_values_and_a_tenth_on_both_sides() -> N
         trial(0, 0.9, train__lr=1e-3, train__momentum=0.0),
         trial(1, 0.8, train__lr=1e-2, train__momentum=0.3),
     ]
-    space = plan(before, strong, None).space
+    space = plan(before, strong, 20).space
     lr, momentum = space["train.lr"], space["train.momentum"]
     assert isinstance(lr, Range)
     assert isinstance(momentum, Range)
@@ -91,7 +92,7 @@ def test_the_space_narrows_to_the_strong_values_and_a_tenth_on_both_sides() -> N
 def test_a_choice_keeps_what_the_strong_trials_chose() -> None:
     before = recipe({"train.batch_size": {"choice": [32, 64, 128, 256]}})
     strong = [trial(0, 0.9, train__batch_size=128), trial(1, 0.8, train__batch_size=32)]
-    assert plan(before, strong, None).space == {"train.batch_size": Choice((32, 128))}
+    assert plan(before, strong, 20).space == {"train.batch_size": Choice((32, 128))}
 
 
 def test_the_narrowing_is_said_where_something_changed() -> None:
@@ -101,13 +102,16 @@ def test_the_narrowing_is_said_where_something_changed() -> None:
     assert [finding.where for finding in narrowing_findings(before, after)] == ["train.lr"]
 
 
-@pytest.mark.parametrize(
-    ("asked", "train_epochs", "expected"),
-    [(7, 20, 7), (None, 20, 20), (None, 4, 6)],  # else the recipe's, and at least 3 times 2
-)
-def test_a_refinement_trains_longer(asked: int | None, train_epochs: int, expected: int) -> None:
-    planned = plan(recipe(epochs=train_epochs), [trial(0, 0.9)], asked)
-    assert (planned.train.epochs, planned.search.epochs) == (expected, expected)
+@pytest.mark.parametrize(("train_epochs", "expected"), [(20, 20), (4, 6)])
+def test_a_refinement_trains_for_the_recipes_epochs_or_three_times_the_coarse_ones(
+    train_epochs: int, expected: int
+) -> None:
+    assert longer_epochs(recipe(epochs=train_epochs)) == expected
+
+
+def test_a_refinement_trains_longer() -> None:
+    planned = plan(recipe(), [trial(0, 0.9)], 7)
+    assert (planned.train.epochs, planned.search.epochs) == (7, 7)
 
 
 @pytest.mark.parametrize(("epochs", "warmup"), [(20, 2.0), (10, 1.0), (9, 0.0)])
@@ -192,11 +196,25 @@ def test_candidates_are_the_best_three_in_the_order_of_their_mean(tmp_path: Path
     assert found[0].val_accs == [0.88, 0.90]
 
 
-def test_a_repeat_that_diverged_counts_as_zero(tmp_path: Path) -> None:
+def test_a_repeat_that_diverged_is_counted_apart(tmp_path: Path) -> None:
     study = Study(tmp_path)
     study.run("trial-0000-seed-1").finish({"status": "diverged", "best_epoch": None})
     (found,) = candidates(study, [trial(0, 0.9)], seeds=2)
-    assert found.val_accs == [0.9, 0.0]
+    assert (found.val_accs, found.diverged) == ([0.9], 1)
+
+
+def test_a_repeat_that_failed_says_nothing(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    study.run("trial-0000-seed-1").finish({"status": "failed", "best_epoch": None})
+    (found,) = candidates(study, [trial(0, 0.9)], seeds=2)
+    assert (found.val_accs, found.diverged) == ([0.9], 0)
+
+
+def test_one_image_more_is_no_victory() -> None:
+    best = Candidate(0, {}, [0.9972] * 3)
+    second = Candidate(1, {}, [0.9944] * 3)
+    assert tied([best, second], val_images=359) == [best, second]
+    assert tied([best, second], val_images=None) == [best]
 
 
 def test_rounds_are_counted_and_not_spelled(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from cnntune.train import Learner, seeded
 TINY_IMAGES = 32  # CS231n step 2: "a small sample, 10-100 examples"
 TINY_STEPS = 200  # for each rate; a network that learns needs 20 to 100
 TINY_PATIENCE = 600  # steps at the best rate, where half of the images are known after 200
-HALF_WAY = 0.5
+HALF_WAY = 0.5  # of the images known: such a network learns, if slowly
 TINY_LOSS = 0.05  # nats: every image has 95 % of the probability on its label; above the lowest
 # that a loss of the user's own can reach
 TINY_RATES = (1.0, 0.1, 10.0, 0.01, 100.0)  # times the recipe's rate, which nobody has tuned yet
@@ -46,7 +46,6 @@ SAME = 1e-5  # of the largest logit: what float32 sums in another order differ b
 READ = 0.5  # of the pixels that must have an influence
 LEARN_STEPS = 300
 LEARN_SECONDS = 15.0
-LEARN_IMAGES = 4000  # of the training part; half a minute of a small network
 LEARN_BATCH = 64
 ABOVE_CHANCE = 3.0  # standard errors: one false alarm in 700
 ENOUGH_IMAGES = 40  # validation images below which chance cannot be told from skill
@@ -77,7 +76,9 @@ def memorise(subject: Subject) -> list[Memory]:
             return attempts
     attempts.sort(key=lambda attempt: (attempt.acc, -_finite(attempt.loss)))
     if attempts[-1].acc > HALF_WAY:
-        attempts.append(_attempt(subject, attempts[-1].lr, TINY_PATIENCE))
+        patient = _attempt(subject, attempts[-1].lr, TINY_PATIENCE)
+        if patient.reached:
+            attempts.append(patient)
     return attempts
 
 
@@ -138,7 +139,7 @@ def overfit_tiny(subject: Subject, attempts: list[Memory]) -> list[Finding]:
         return [Finding("overfit-tiny", "info", text, measured=best.loss, expected=0.0)]
     rates = ", ".join(f"{attempt.lr:.2g}" for attempt in sorted(attempts, key=lambda a: a.lr))
     text = f"{images} images: loss {best.loss:.3g}, accuracy {best.acc:.0%} at best, after"
-    text += f" {best.steps} steps at each of the rates {rates}"
+    text += f" {TINY_STEPS} steps at each of the rates {rates}"
     advice = "do not tune yet: mend what other rules name; else look at the labels' order, at"
     advice += " layers that are cut off, and at what reaches the loss"
     found = [Finding("overfit-tiny", "fail", text, advice, measured=best.loss, expected=0.0)]

@@ -38,7 +38,7 @@ HUGE = 1e4  # an activation or gradient norm from which float32 soon overflows
 
 FLOW_RATE = 1e-3  # small: only layers that start at 0 have to move
 FLOW_STEPS = 3  # a head that starts at 0 passes gradients on after its first step
-VANISHED = 1e-6  # of the largest layer's gradient (root mean square, a weight's)
+VANISHED = 1e-6  # of the median layer's gradient (root mean square over its weights)
 MIX_IMAGES = 8
 MIX_TOLERANCE = 1e-3  # of the logits' size; batched kernels round differently by 1e-6
 
