@@ -202,10 +202,8 @@ def sanity(
     data = build.load_data(setup.recipe, setup.device)
     devices.use_threads(setup.recipe, data)
     command.screen.say(_about(setup, data))
-    findings = []
-    for finding in step.check(setup.recipe, data, setup.device):
-        findings.append(finding)
-        command.screen.say(f"{finding.rule}: {finding.severity}")
+    with command.screen.err.status("checking"):
+        findings = list(step.check(setup.recipe, data, setup.device))
     document = command.document(findings, setup.study)
     _store(setup, "sanity", document)
     if not json:
