@@ -398,7 +398,9 @@ def test_images_without_class_folders_are_refused(tmp_path: Path) -> None:
 
 def test_a_path_that_is_no_folder_is_named(tmp_path: Path) -> None:
     file = save(tmp_path / "a.png")
-    assert problems_of(tmp_path / "nowhere") == [f"{tmp_path / 'nowhere'}: no such folder"]
+    assert problems_of(tmp_path / "nowhere") == [
+        f"data.path: {tmp_path / 'nowhere'}: no such folder"
+    ]
     assert problems_of(file) == [f"{file}: must be a folder with one folder a class (got a file)"]
 
 

@@ -161,7 +161,7 @@ def _problems_of(class_folder: Path, files: Sequence[Path]) -> list[str]:
 
 def _class_folders(root: Path) -> list[Path]:
     if not root.exists():
-        raise DataError(f"{root}: no such folder")
+        raise DataError(f"data.path: {root}: no such folder")
     if not root.is_dir():
         raise DataError(f"{root}: must be a folder with one folder a class (got a file)")
     return [entry for entry in root.iterdir() if _is_visible(entry.name) and entry.is_dir()]
