@@ -1,18 +1,11 @@
 """From the names in a recipe to what they mean: built in, torchvision's, or own code."""
 
 import functools
-import importlib
 import inspect
 import json
 import math
-import os
-import re
-import sys
-import sysconfig
-import traceback
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,16 +15,16 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from cnntune import data as images
-from cnntune import models, recipe
+from cnntune import models, recipe, recipe_files
 from cnntune.data import Data
-from cnntune.errors import CnntuneError, RecipeError, UserCodeError
-from cnntune.recipe import Problem, Recipe
-from cnntune.runs import read_json
+from cnntune.errors import RecipeError, UserCodeError
+from cnntune.own_code import add_code_folder, code_folder, import_string, user_code
+from cnntune.problems import Problem, did_you_mean, problems_from, unknown
+from cnntune.recipe import Recipe
 from cnntune.seeds import derive_seed
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 GIVEN = MappingProxyType({"data": ("seed",), "model": ("num_classes", "in_shape")})
-LIBRARIES = ("<", str(Path(__file__).parent) + os.sep, sysconfig.get_paths()["stdlib"])
 
 
 def load_recipe(source: str | None, overrides: Sequence[str] = ()) -> Recipe:
@@ -43,11 +36,11 @@ def load_recipe(source: str | None, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: with one line for each problem of file, overrides and arguments.
         UserCodeError: where own code that the recipe names cannot be imported.
     """
-    path = recipe.find(source)
-    values = recipe.read_values(path)
+    path = recipe_files.find(source)
+    values = recipe_files.read_values(path)
     overridden = []
     for text in overrides:
-        key, value = recipe.parse_override(text)
+        key, value = recipe_files.parse_override(text)
         recipe.set_key(values, key, value)
         overridden.append(key)
     for folder in (Path.cwd(), code_folder(path)):
@@ -55,19 +48,6 @@ def load_recipe(source: str | None, overrides: Sequence[str] = ()) -> Recipe:
     return recipe.parse(
         values, file=str(source or path), overridden=overridden, check_arguments=argument_problems
     )
-
-
-def code_folder(path: Path) -> Path:
-    """Where the own modules of a recipe lie: beside it, or where its study remembers they did."""
-    folder = path.resolve().parent
-    about = read_json(folder.parent / "study.json") if path.suffix == ".json" else None
-    return Path((about or {}).get("code", folder))
-
-
-def add_code_folder(folder: Path) -> None:
-    """Let import strings find modules in `folder`, after everything that is installed."""
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
 
 
 def argument_problems(values: Mapping[str, Any]) -> list[Problem]:
@@ -126,12 +106,12 @@ def bind(
             try:
                 arguments[key] = _converted(value, _annotation(builder, named[key]))
             except ValidationError as error:
-                problems += recipe.problems_from(error, f"{section}.{key}")
+                problems += problems_from(error, f"{section}.{key}")
         elif takes_any:
             arguments[key] = value
         else:
             allowed = sorted(common | named.keys())
-            problems.append(Problem(f"{section}.{key}", recipe.unknown(key, allowed, "key")))
+            problems.append(Problem(f"{section}.{key}", unknown(key, allowed, "key")))
     for key, parameter in named.items():
         if parameter.default is parameter.empty and key not in given:
             problems.append(Problem(f"{section}.{key}", "is missing"))
@@ -186,7 +166,7 @@ def _find_data(name: str) -> Callable[..., Any]:
         return images.builder(name)
     except KeyError:
         raise RecipeError(
-            "must be " + recipe.unknown(name, [*images.BUILT_IN, '"module:function"'], "value")
+            "must be " + unknown(name, [*images.BUILT_IN, '"module:function"'], "value")
         ) from None
 
 
@@ -196,99 +176,11 @@ def _find_model(name: str) -> Callable[..., nn.Module]:
     try:
         return models.builder(name)
     except KeyError:
-        near = recipe.did_you_mean(name, models.names())
+        near = did_you_mean(name, models.names())
         raise RecipeError(
             f"must be {', '.join(models.BUILT_IN)}, a torchvision classifier such as resnet18,"
             f' or "module:function" (got {name!r}{near})'
         ) from None
-
-
-def import_string(name: str) -> Callable[..., Any]:
-    """The function that `"my_pkg.models:build"` names.
-
-    Raises:
-        RecipeError: where module or function do not exist.
-        UserCodeError: where the module raises while it is imported.
-    """
-    module_name, colon, attribute = name.partition(":")
-    if not (colon and module_name and attribute) or module_name.startswith("."):
-        raise RecipeError(f"must be 'module:function' (got {name!r})")
-    with user_code(f"importing {module_name}"):
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not module_name.startswith(error.name):
-                raise
-            raise RecipeError(
-                f"no module {module_name!r} in the working directory or beside the recipe"
-            ) from None
-    function = getattr(module, attribute, None)
-    if not _has_signature(function):
-        public = [key for key, value in vars(module).items() if callable(value)]
-        raise RecipeError(
-            f"{module_name!r} has no function {attribute!r}{recipe.did_you_mean(attribute, public)}"
-        )
-    return typing.cast(Callable[..., Any], function)
-
-
-def _has_signature(function: Any) -> bool:
-    """Whether `function` can be called and says with what; some built-in types do not say."""
-    try:
-        return callable(function) and inspect.signature(function) is not None
-    except ValueError:
-        return False
-
-
-@contextmanager
-def user_code(doing: str) -> Iterator[None]:
-    """Turn an exception that passed through own code into a traceback of the user's frames alone.
-
-    Raises:
-        UserCodeError: in place of what was raised, where a frame of it is the user's. An exception
-            without such a frame is a bug of ours, and passes unchanged, as our own errors do.
-    """
-    try:
-        yield
-    except CnntuneError:
-        raise
-    except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if not _is_library(frame.filename)]
-        if isinstance(error, SyntaxError) and error.filename and not _is_library(error.filename):
-            own.append(traceback.FrameSummary(error.filename, error.lineno, "<module>"))
-        own += _frames_of_worker(error)
-        if not own:
-            raise
-        summary = _summary(error)
-        lines = [f"{doing}: {type(error).__name__}: {summary}"]
-        lines += [
-            f"  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in own
-        ]
-        raise UserCodeError(lines) from error
-
-
-def _frames_of_worker(error: BaseException) -> list[traceback.FrameSummary]:
-    """The user's frames in what a `DataLoader` worker raised: it sends its traceback as text."""
-    if " in DataLoader worker process " not in str(error):
-        return []
-    found = re.findall(r'File "(.+)", line (\d+), in (\w+|<\w+>)', str(error))
-    return [
-        traceback.FrameSummary(file, int(line), name)
-        for file, line, name in found
-        if not _is_library(file)
-    ]
-
-
-def _summary(error: BaseException) -> str:
-    """The first line of the message; of a worker's the last, as the first names the worker."""
-    lines = str(error).splitlines() or [""]
-    if " in DataLoader worker process " in lines[0]:
-        return lines[-1].partition(": ")[2]
-    return lines[0]
-
-
-def _is_library(filename: str) -> bool:
-    return filename.startswith(LIBRARIES) or "site-packages" in filename
 
 
 def load_data(recipe_: Recipe, device: torch.device) -> Data:

@@ -132,13 +132,13 @@ def set_up(
     further: Sequence[str] = (),
 ) -> Setup:
     """Read the recipe with its overrides, find the device, name the study."""
-    from cnntune import build, recipe
+    from cnntune import build, own_code, recipe_files
     from cnntune import device as devices
 
     overrides = [*(sets or []), *further, *([f"seed={seed}"] if seed is not None else [])]
     loaded = build.load_recipe(source, overrides)
-    found = recipe.find(source)
-    code = build.code_folder(found)
+    found = recipe_files.find(source)
+    code = own_code.code_folder(found)
     folder = runs / (_checked_name(study) if study else loaded.name)
     if study is None and runs == RUNS:
         folder = home(found) or folder
@@ -327,8 +327,8 @@ def refine(
     command = Command.begin("refine", json=json, quiet=quiet)
     found = find_study(study, runs)
 
-    from cnntune import build, search
     from cnntune import device as devices
+    from cnntune import own_code, search
     from cnntune import refine as step
     from cnntune import trials as trials_room
     from cnntune.workers import count
@@ -338,7 +338,7 @@ def refine(
     with found.lock():
         code = Path((found.read("study") or {}).get("code", "."))
         for folder in (Path.cwd(), code):
-            build.add_code_folder(folder)
+            own_code.add_code_folder(folder)
         refinement = step.begin(found, epochs)
         setup = Setup(refinement.recipe, place, refinement.study, code)
         recipe = trials_room.create(setup.study, setup.recipe, asked=setup.recipe)
@@ -408,7 +408,7 @@ def train(
     command = Command.begin("train", json=json, quiet=quiet)
     setup = set_up(recipe, set_, device=device, seed=seed, runs=runs, study=study)
 
-    from cnntune import build, final
+    from cnntune import build, final, own_code
     from cnntune import device as devices
     from cnntune.workers import summarise
 
@@ -418,7 +418,7 @@ def train(
     command.screen.say(_about(setup, data))
     rows = []
     findings: list[Finding] = []
-    with build.user_code("training"):
+    with own_code.user_code("training"):
         model = build.build_model(config, data)
         run = final.new_run(setup.study)
         for row in final.train_and_keep(config, data, setup.device, model, run):

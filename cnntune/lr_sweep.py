@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from cnntune.augment import augment
-from cnntune.build import build_model, user_code
+from cnntune.build import build_model
 from cnntune.data import Data
 from cnntune.findings import Finding
+from cnntune.own_code import user_code
 from cnntune.recipe import Recipe
 from cnntune.seeds import derive_seed
 from cnntune.train import Learner, check_logits, seeded

@@ -4,28 +4,20 @@ Every key has one default, here or in the signature of the builder that takes it
 recipe are found before anything is trained, and reported together.
 """
 
-import difflib
 import json
-import re
-import reprlib
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, time
-from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cnntune.errors import RecipeError
+from cnntune.problems import Problem, problems_from
 from cnntune.space import Choice, Dimension, Range, Value, parse_dimension
 
-MAX_RECIPE_BYTES = 256_000  # a hand-written recipe has about 1 kB
 NOT_SEARCHED = ("name", "search", "space")  # the study's own name and the length of its trials
-MAX_SHOWN = 80  # characters of a wrong value in a message
-MAX_DEPTH = 10  # of tables in tables; a recipe needs 4 (`space.train.lr.log`)
 MAX_SEED = 2**63 - 1  # what torch's generators take
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # it names a folder
 
@@ -150,14 +142,6 @@ class Recipe(Section):
         return tomli_w.dumps(self.as_values())
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with one key: what was found and what is allowed."""
-
-    key: str
-    message: str
-
-
 CheckArguments = Callable[[Mapping[str, Any]], Sequence[Problem]]
 
 
@@ -218,7 +202,7 @@ def _schema_problems(values: Mapping[str, Any]) -> list[Problem]:
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        return problems_from(error)
+        return problems_from(error, schema=Recipe)
     return _combination_problems(recipe)
 
 
@@ -242,75 +226,6 @@ def _combination_problems(recipe: Recipe) -> list[Problem]:
             Problem("train.label_smoothing", f"must be 0 with a loss of your own ({train.loss})")
         )
     return problems
-
-
-def problems_from(error: ValidationError, prefix: str = "") -> list[Problem]:
-    """A pydantic error as problems, in our words."""
-    found = []
-    for detail in error.errors():
-        path = ".".join(str(part) for part in detail["loc"])
-        key = ".".join(part for part in (prefix, path) if part)
-        found.append(Problem(key or "(top level)", _message(detail, path)))
-    return found
-
-
-TYPE_MESSAGES = {
-    "int_type": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "bool_type": "must be true or false",
-    "string_type": "must be a text in quotes",
-    "finite_number": "must be finite",
-    "model_type": "must be a table",
-    "dict_type": "must be a table",
-    "list_type": "must be a list",
-    "string_pattern_mismatch": "must be letters, digits, '.', '_' and '-', 64 at most",
-}
-
-
-def _message(detail: Any, path: str) -> str:
-    kind, limits, found = detail["type"], detail.get("ctx", {}), detail["input"]
-    if kind == "extra_forbidden":
-        return unknown(path.rpartition(".")[2], _allowed_keys(path), "key")
-    if kind == "missing":
-        return "is missing"
-    if kind == "literal_error":
-        allowed = re.findall(r"'([^']*)'", limits["expected"])
-        return "must be " + unknown(found, allowed, "value")
-    signs = {"greater_than": ">", "greater_than_equal": ">=", "less_than": "<"}
-    signs["less_than_equal"] = "<="
-    if kind in signs:
-        limit = next(iter(limits.values()))
-        return f"must be {signs[kind]} {limit:g} (got {shown(found)})"
-    return f"{TYPE_MESSAGES.get(kind, detail['msg'])} (got {shown(found)})"
-
-
-def shown(found: Any) -> str:
-    """`found` as Python writes it, cut short where it is long or deep."""
-    writer = reprlib.Repr()
-    writer.maxstring = writer.maxother = writer.maxlong = MAX_SHOWN
-    return writer.repr(found)
-
-
-def unknown(found: Any, allowed: Sequence[str], noun: str) -> str:
-    """The sentence for a word that is not among the allowed ones."""
-    listed = ", ".join(allowed)
-    if noun == "value":
-        return f"one of {listed} (got {shown(found)}{did_you_mean(found, allowed)})"
-    return f"unknown {noun}{did_you_mean(found, allowed)}; allowed: {listed}"
-
-
-def did_you_mean(found: Any, allowed: Sequence[str]) -> str:
-    """`; did you mean 'sgd'?`, or nothing where no allowed word is near."""
-    near = difflib.get_close_matches(str(found), allowed, n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
-
-
-def _allowed_keys(path: str) -> list[str]:
-    section, _, _ = path.rpartition(".")
-    field = Recipe.model_fields.get(section)
-    owner = field.annotation if field is not None else Recipe
-    return list(owner.model_fields) if isinstance(owner, type) else []
 
 
 def _parse_space(
@@ -404,99 +319,3 @@ def differences(asked: Recipe, stored: Recipe) -> list[str]:
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     ]
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """`train.lr=0.01` as a key and a TOML value; a bare word is a text.
-
-    Raises:
-        RecipeError: where there is no `=` or the value is no TOML value.
-    """
-    key, equals, written = text.partition("=")
-    key, written = key.strip(), written.strip()
-    if not equals or not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", key):
-        raise RecipeError(f"--set: must be KEY=VALUE, such as train.lr=0.01 (got {text!r})")
-    try:
-        values = tomllib.loads(f"value = {written}")
-        if list(values) != ["value"]:  # further lines would set further keys
-            raise ValueError
-        return key, values["value"]
-    except (ValueError, RecursionError):
-        if re.fullmatch(r"[A-Za-z./~][\w.:/~-]*", written):
-            return key, written
-        raise RecipeError(
-            f"--set: {key}: must be a TOML value, such as 0.01, true, 'text' or [1, 2]"
-            f" (got {written!r})"
-        ) from None
-
-
-def _depth(values: Any) -> int:
-    depth, level = 0, [values]
-    while level:
-        level = [v for t in level for v in (t.values() if isinstance(t, dict) else t)]
-        level = [v for v in level if isinstance(v, dict | list)]
-        depth += 1
-    return depth
-
-
-def shipped() -> dict[str, Path]:
-    """The recipes that come with cnntune, by name."""
-    here = Path(__file__).parent
-    installed, checkout = here / "recipes", here.parent / "recipes"
-    folder = installed if installed.is_dir() else checkout
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
-
-
-def find(source: str | None) -> Path:
-    """The file that RECIPE means: a path, a shipped name, or (left out) `./cnntune.toml` or digits.
-
-    Raises:
-        RecipeError: where it is none of these.
-    """
-    if source is None:
-        own = Path("cnntune.toml")
-        return own if own.is_file() else shipped()["digits"]
-    path = Path(source)
-    if path.suffix in (".toml", ".json"):
-        if path.is_file():
-            return path
-        raise RecipeError(f"{source}: no such file")
-    if source in shipped():
-        return shipped()[source]
-    with suppress(OSError):  # a name too long for a file
-        if (path / "config.json").is_file():
-            return path / "config.json"
-    names = list(shipped())
-    raise RecipeError(
-        f"{source}: no recipe of that name{did_you_mean(source, names)};"
-        f" allowed: a .toml or config.json file, or one of {', '.join(names)}"
-    )
-
-
-def read_values(path: Path) -> dict[str, Any]:
-    """The nested values of a `.toml` recipe or of a run's `config.json`, not yet validated.
-
-    Raises:
-        RecipeError: where the file cannot be read or is not TOML or JSON.
-    """
-    try:
-        if path.stat().st_size > MAX_RECIPE_BYTES:
-            raise RecipeError(f"{path}: larger than {MAX_RECIPE_BYTES:,} bytes; is it a recipe?")
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise RecipeError(f"{path}: is not UTF-8 text") from None
-    except RecursionError:
-        raise RecipeError(f"{path}: nested too deeply") from None
-    except ValueError as error:  # TOMLDecodeError and JSONDecodeError are both ValueErrors
-        kind = "JSON" if path.suffix == ".json" else "TOML"
-        raise RecipeError(f"{path}: is not {kind}: {error}") from None
-    if not isinstance(values, dict):
-        raise RecipeError(f"{path}: must hold a table of keys (got {type(values).__name__})")
-    if _depth(values) > MAX_DEPTH:
-        raise RecipeError(f"{path}: nested too deeply")
-    if path.suffix == ".toml":
-        values.setdefault("name", path.stem)
-    return values

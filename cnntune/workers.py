@@ -21,9 +21,10 @@ from typing import Any
 
 import torch
 
-from cnntune.build import build_model, load_data, user_code, with_defaults
+from cnntune.build import build_model, load_data, with_defaults
 from cnntune.data import Data
 from cnntune.errors import CnntuneError, StudyError
+from cnntune.own_code import user_code
 from cnntune.recipe import DataSection, Recipe
 from cnntune.runs import Epoch, Run, best_epoch
 from cnntune.train import train

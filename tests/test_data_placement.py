@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from cnntune.build import add_code_folder, build_model, load_data, load_recipe, user_code
+from cnntune.build import build_model, load_data, load_recipe
 from cnntune.data import Data
 from cnntune.data.parts import ResidentPart, StreamedPart
 from cnntune.errors import DataError, UserCodeError
+from cnntune.own_code import add_code_folder, user_code
 from cnntune.recipe import Recipe, parse
 
 CPU = torch.device("cpu")

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cnntune import recipe
+from cnntune import recipe_files
 from cnntune.build import load_recipe, with_defaults
 from cnntune.errors import RecipeError, UserCodeError
-from cnntune.recipe import Recipe, differences, parse, parse_override
+from cnntune.recipe import Recipe, differences, parse
+from cnntune.recipe_files import parse_override
 from cnntune.space import Choice, Range
 
 OWN_MODEL = """
@@ -299,17 +300,17 @@ def test_left_out_the_recipe_is_the_one_here_else_the_digits() -> None:
     assert load_recipe(None).name == "mine"
 
 
-@pytest.mark.parametrize("name", sorted(recipe.shipped()))
+@pytest.mark.parametrize("name", sorted(recipe_files.shipped()))
 def test_every_shipped_recipe_loads(name: str) -> None:
     assert load_recipe(name).name == name
 
 
-@pytest.mark.parametrize("name", sorted(recipe.shipped()))
+@pytest.mark.parametrize("name", sorted(recipe_files.shipped()))
 def test_a_recipe_written_and_read_again_is_the_same(name: str) -> None:
     first = with_defaults(load_recipe(name))
     Path("again.toml").write_text(first.as_toml())
     Path("config.json").write_text(json.dumps(first.as_values()))
-    folder = str(recipe.shipped()[name].parent)
+    folder = str(recipe_files.shipped()[name].parent)
     assert folder in sys.path  # own code still lies there
     assert load_recipe("again.toml") == first
     assert load_recipe("config.json") == first

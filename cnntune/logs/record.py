@@ -7,7 +7,7 @@ Point = tuple[float, float]
 
 
 class UnreadableLogError(Exception):
-    """The file is of a known format, and yet no curve can be read from it; `str()` is the reason."""
+    """The format is known, and yet no curve can be read from the file; `str()` is the reason."""
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from cnntune.build import user_code
 from cnntune.data import Data
 from cnntune.errors import RecipeError
 from cnntune.findings import Finding
-from cnntune.recipe import Recipe, unknown
+from cnntune.own_code import user_code
+from cnntune.problems import unknown
+from cnntune.recipe import Recipe
 from cnntune.sanity import images, learning, loss, network
 from cnntune.sanity.subject import Subject
 from cnntune.train import seeded
