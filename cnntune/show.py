@@ -6,6 +6,7 @@ print block characters gets plain ones.
 
 import math
 import os
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,9 +51,10 @@ class Screen:
         """A line of progress or a hint."""
         self.err.print(text, style="dim", markup=False)
 
-    def next(self, command: str) -> None:
+    def next(self, *words: str) -> None:
         """The command to type next, on one line however long, so that it can be copied."""
-        self.err.print(f"next: {command}", style="dim", markup=False, soft_wrap=True)
+        line = f"next: {shlex.join(['cnntune', *words])}"
+        self.err.print(line, style="dim", markup=False, soft_wrap=True)
 
     def title(self, text: str) -> None:
         """The first line of a result."""

@@ -1,0 +1,80 @@
+"""The command line: parse, call a step, store its result, draw it, choose the exit code.
+
+Heavy libraries are imported inside the commands that need them, so that `--help` and `diagnose`
+start at once.
+
+Exit codes: 0 fine; 1 a finding of severity `fail`; 2 could not run; 3 a bug in cnntune; 130 Ctrl-C.
+"""
+
+import errno
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from cnntune import __version__
+from cnntune.cli.check import lr_sweep, sanity
+from cnntune.cli.command import Command
+from cnntune.cli.single import diagnose, train
+from cnntune.cli.studies import refine, search
+from cnntune.errors import CnntuneError
+
+app = typer.Typer(
+    name="cnntune",
+    help="Find out why a CNN does not train, and tune one that does (CS231n, training CNNs).",
+    epilog="A usual session: sanity, lr-sweep, search --budget 50, refine, diagnose runs/, train.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (sanity, lr_sweep, search, refine, diagnose, train):
+    app.command()(verb)
+
+
+def version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        print(f"cnntune {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Find out why a CNN does not train, and tune one that does (CS231n, training CNNs)."""
+
+
+def main() -> NoReturn:
+    """Run the command line; a problem is one line, a bug is a traceback."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except CnntuneError as error:
+        _could_not_run(error.lines)
+    except TyperException as error:  # a wrong option or argument
+        _could_not_run([error.format_message()])
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, and torch may not be loaded
+            _could_not_run(["out of memory: lower train.batch_size or use a smaller model"])
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _could_not_run([f"{error.filename or 'disk'}: no space left; the same command goes on"])
+        traceback.print_exc()
+        print("this is a bug in cnntune", file=sys.stderr)
+        sys.exit(3)
+
+
+def _could_not_run(lines: Sequence[str]) -> NoReturn:
+    """One line a problem on stderr, a document on stdout if one was asked for, and exit code 2."""
+    for line in lines:
+        print(line, file=sys.stderr)
+    if "--json" in sys.argv:
+        name = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+        command = Command.begin(name, json=True, quiet=True)
+        command.print(command.document([], None, errors=lines) | {"ok": False})
+    sys.exit(2)

@@ -1,0 +1,170 @@
+"""What every command shares: its options, its set-up, its document and its exit code."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from cnntune.errors import StudyError
+from cnntune.findings import Finding, failed
+from cnntune.runs import FORMAT, Study, finite, home
+from cnntune.show import Screen
+
+if TYPE_CHECKING:
+    import torch
+
+    from cnntune.data import Data
+    from cnntune.recipe import Recipe
+
+RecipeArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RECIPE]",
+        help="A .toml, a run's config.json, or a shipped recipe such as digits."
+        " Left out: ./cnntune.toml if there is one, else digits.",
+        show_default=False,
+    ),
+]
+StudyArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[STUDY]",
+        help="A study's folder or its name in --runs. Left out: the last study searched.",
+        show_default=False,
+    ),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe key: --set train.lr=0.01"),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(min=0, help="The recipe's seed: weights, batches, draws.", show_default=False),
+]
+Runs = Annotated[Path, typer.Option(metavar="DIR", help="Where studies are kept.")]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        "--study", metavar="NAME", help="The study's folder; the recipe's name if left out."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no hints.")]
+Workers = Annotated[
+    str, typer.Option(metavar="N|auto", help="Trial processes; auto: one a CPU core, one on a GPU.")
+]
+RUNS = Path("runs")
+
+
+@dataclass
+class Command:
+    """A command that runs: where it prints, and how it ends."""
+
+    name: str
+    json: bool
+    screen: Screen
+
+    @classmethod
+    def begin(cls, name: str, *, json: bool, quiet: bool) -> "Command":
+        """Called first by every command."""
+        return cls(name, json, Screen(quiet=quiet))
+
+    def document(
+        self, findings: Sequence[Finding], study: Study | None, **added: Any
+    ) -> dict[str, Any]:
+        """The command's JSON document, as in the contract."""
+        return {
+            "format": FORMAT,
+            "command": self.name,
+            "ok": not failed(findings),
+            "findings": [finding.as_json() for finding in findings],
+            "study": str(study.path) if study else None,
+            **finite(added),
+        }
+
+    def end(self, document: dict[str, Any]) -> NoReturn:
+        """Print the document if it was asked for, and leave with 0, or 1 after a `fail`."""
+        if self.json:
+            self.print(document)
+        raise typer.Exit(0 if document["ok"] else 1)
+
+    def print(self, document: dict[str, Any]) -> None:
+        """The document on stdout."""
+        print(json.dumps(document, indent=2, allow_nan=False))
+
+
+@dataclass
+class Setup:
+    """What most commands work on."""
+
+    recipe: "Recipe"
+    device: "torch.device"
+    study: Study
+    code: Path  # where the recipe lies, and own modules with it
+    again: tuple[str, ...] = ()  # the arguments that lead the next command to the same set-up
+
+
+def set_up(
+    source: str | None,
+    sets: Sequence[str] | None,
+    *,
+    device: str,
+    seed: int | None,
+    runs: Path,
+    study: str | None,
+    further: Sequence[str] = (),
+) -> Setup:
+    """Read the recipe with its overrides, find the device, name the study."""
+    from cnntune import build, own_code, recipe_files
+    from cnntune import device as devices
+
+    overrides = [*(sets or []), *further, *([f"seed={seed}"] if seed is not None else [])]
+    loaded = build.load_recipe(source, overrides)
+    found = recipe_files.find(source)
+    code = own_code.code_folder(found)
+    folder = runs / (_checked_name(study) if study else loaded.name)
+    if study is None and runs == RUNS:
+        folder = home(found) or folder
+    again = [source] if source else []
+    again += [word for text in overrides for word in ("--set", text)]
+    again += ["--runs", str(runs)] if runs != RUNS else []
+    again += ["--study", study] if study else []
+    return Setup(loaded, devices.resolve(device), Study(folder), code, tuple(again))
+
+
+def _checked_name(name: str) -> str:
+    import re
+
+    from cnntune.recipe import NAME_PATTERN
+
+    if not re.match(NAME_PATTERN, name):
+        raise StudyError(
+            f"--study: must be letters, digits, '.', '_' and '-', 64 at most (got {name!r})"
+        )
+    return name
+
+
+def about(setup: Setup, data: "Data") -> str:
+    """The images and the network, in a line."""
+    test = f", {len(data.test)} test" if data.test is not None else ""
+    shape = "x".join(str(size) for size in data.in_shape)
+    return (
+        f"{setup.recipe.name}: {len(data.train)} training images, {len(data.val)} validation{test},"
+        f" {shape}, {len(data.classes)} classes; model {setup.recipe.model.name} on {setup.device}"
+    )
+
+
+def record(setup: Setup) -> None:
+    """Write into the study's folder what was asked."""
+    setup.study.record(setup.recipe.as_toml(), device=str(setup.device), code=setup.code)
+
+
+def store(setup: Setup, step: str, document: dict[str, Any]) -> None:
+    """Keep a step's result; a study whose search has begun keeps the recipe of the search."""
+    if not (setup.study.path / "study.db").exists():
+        record(setup)
+    setup.study.write(step, document)

@@ -1,0 +1,109 @@
+"""One training run, and what curves say (step 6)."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnntune.cli.command import (
+    RUNS,
+    AsJson,
+    Command,
+    Device,
+    Name,
+    Quiet,
+    RecipeArgument,
+    Runs,
+    Seed,
+    Sets,
+    about,
+    set_up,
+)
+from cnntune.findings import Finding
+
+
+def train(
+    recipe: RecipeArgument = None,
+    test_again: Annotated[
+        bool, typer.Option("--test-again", help="Measure the test part although it was before.")
+    ] = False,
+    no_test: Annotated[
+        bool, typer.Option("--no-test", help="Leave the test part alone: this run is not the last.")
+    ] = False,
+    set_: Sets = None,
+    device: Device = "auto",
+    seed: Seed = None,
+    runs: Runs = RUNS,
+    study: Name = None,
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """One run from a recipe or a trial's config.json; keeps the best weights; final test, once."""
+    command = Command.begin("train", json=json, quiet=quiet)
+    setup = set_up(recipe, set_, device=device, seed=seed, runs=runs, study=study)
+
+    from cnntune import build, final, own_code
+    from cnntune import device as devices
+    from cnntune.workers import summarise
+
+    config = setup.recipe.for_run()
+    data = build.load_data(config, setup.device)
+    devices.use_threads(config, data)
+    command.screen.say(about(setup, data))
+    rows = []
+    findings: list[Finding] = []
+    with own_code.user_code("training"):
+        model = build.build_model(config, data)
+        run = final.new_run(setup.study)
+        for row in final.train_and_keep(config, data, setup.device, model, run):
+            rows.append(row)
+            command.screen.epoch(row, config.train.epochs)
+        summary = summarise(rows)
+        if summary["status"] == "diverged":
+            findings = [_diverged_finding(rows[-1].epoch)]
+        elif not no_test:
+            with setup.study.lock():
+                measured, findings = final.final_test(
+                    model, data, setup.study, run, again=test_again
+                )
+            summary |= measured
+    run.finish(summary)
+    document = command.document(findings, setup.study, run=str(run.path), **summary)
+    if not json:
+        command.screen.summary(run.path, summary)
+        command.screen.findings(findings)
+    command.screen.next("diagnose", str(run.path))
+    command.end(document)
+
+
+def diagnose(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Runs, studies, or folders of them.")
+    ],
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Step 6: still improving, overfitting or underfitting? And what to change next."""
+    command = Command.begin("diagnose", json=json, quiet=quiet)
+
+    from cnntune import judge
+
+    judged, skipped = judge.judge_paths(paths)
+    findings = [run.finding() for run in judged]
+    document = command.document(
+        findings, None, runs=[run.as_json() for run in judged], skipped=skipped
+    )
+    if not json:
+        command.screen.diagnoses(judged)
+        for entry in skipped:
+            command.screen.text(f"skipped {entry['path']}: {entry['reason']}")
+    command.end(document)
+
+
+def _diverged_finding(epoch: int) -> Finding:
+    return Finding(
+        "diverged",
+        "fail",
+        f"the loss became NaN or infinite in epoch {epoch}",
+        "lower train.lr tenfold, or run `cnntune lr-sweep`; then warm up or clip gradients",
+    )

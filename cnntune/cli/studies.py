@@ -1,0 +1,237 @@
+"""Steps 4 and 5: search, and refine around the best."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cnntune.cli.command import (
+    RUNS,
+    AsJson,
+    Command,
+    Device,
+    Name,
+    Quiet,
+    RecipeArgument,
+    Runs,
+    Seed,
+    Sets,
+    Setup,
+    StudyArgument,
+    Workers,
+    record,
+    set_up,
+)
+from cnntune.errors import StudyError
+from cnntune.runs import Study
+from cnntune.show import TrialWatch
+
+if TYPE_CHECKING:
+    from cnntune.recipe import Recipe
+
+
+def search(
+    recipe: RecipeArgument = None,
+    budget: Annotated[int, typer.Option(min=1, help="Trials of the study in all.")] = 50,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs a trial; search.epochs if left out.")
+    ] = None,
+    workers: Workers = "auto",
+    set_: Sets = None,
+    device: Device = "auto",
+    seed: Seed = None,
+    runs: Runs = RUNS,
+    study: Name = None,
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Step 4: a coarse random search. The same command resumes it, a larger budget extends it."""
+    command = Command.begin("search", json=json, quiet=quiet)
+    further = [f"search.epochs={epochs}"] if epochs else []
+    setup = set_up(recipe, set_, device=device, seed=seed, runs=runs, study=study, further=further)
+
+    from cnntune import search as step
+    from cnntune import trials as trials_room
+    from cnntune.workers import count
+
+    processes = count(workers, setup.device)
+    with setup.study.lock():
+        known = trials_room.exists(setup.study)
+        prepared, notes = (setup.recipe, []) if known else step.prepare(setup.recipe, setup.study)
+        prepared = trials_room.create(setup.study, prepared, asked=setup.recipe)
+        record(setup)
+        command.screen.say(f"searching {_space_line(prepared)}")
+        for note in notes:
+            command.screen.say(note.evidence)
+        _run_trials(command, setup, prepared, budget=budget, workers=processes)
+        result = step.result(setup.study, prepared)
+        findings = [*notes, *result.findings, *step.importance_findings(result)]
+        document = command.document(findings, setup.study, **result.as_json())
+        setup.study.write("search", document)
+        setup.study.write_text("trials.csv", trials_room.table(result.trials).to_csv(index=False))
+    if not json:
+        command.screen.result(setup.study.path, result.trials)
+        command.screen.importance(result.importance)
+        command.screen.findings(findings)
+    if result.best:
+        command.screen.next("refine", str(setup.study.path))
+    command.end(document)
+
+
+def refine(
+    study: StudyArgument = None,
+    budget: Annotated[int, typer.Option(min=1, help="Trials of the refinement.")] = 8,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Epochs a trial; left out: train.epochs, or three times those of the search.",
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds for each of the best three.")] = 3,
+    workers: Workers = "auto",
+    device: Device = "auto",
+    runs: Runs = RUNS,
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Step 5: narrow the space around the best, train longer, repeat the best over seeds."""
+    command = Command.begin("refine", json=json, quiet=quiet)
+    found = find_study(study, runs)
+
+    from cnntune import device as devices
+    from cnntune import own_code, search
+    from cnntune import refine as step
+    from cnntune import trials as trials_room
+    from cnntune.workers import count
+
+    place = devices.resolve(device)
+    processes = count(workers, place)
+    with found.lock():
+        code = Path((found.read("study") or {}).get("code", "."))
+        for folder in (Path.cwd(), code):
+            own_code.add_code_folder(folder)
+        refinement = step.begin(found, epochs)
+        setup = Setup(refinement.recipe, place, refinement.study, code)
+        recipe = trials_room.create(setup.study, setup.recipe, asked=setup.recipe)
+        record(setup)
+        notes = step.narrowing_findings(refinement.before.space, recipe.space)
+        command.screen.say(
+            f"refining around the best {len(refinement.strong)} trials of {found.path},"
+            f" {recipe.search.epochs} epochs each"
+        )
+        for note in notes:
+            command.screen.say(note.evidence)
+        best = [trial.values for trial in refinement.strong[:1]]
+        _run_trials(
+            command,
+            setup,
+            recipe,
+            budget=budget,
+            workers=processes,
+            given=best,
+            seed=refinement.seed,
+        )
+        whole_space = recipe.model_copy(update={"space": trials_room.stored_recipe(found).space})
+        result = search.result(setup.study, whole_space)
+        _repeat(command, setup, recipe, result.trials, seeds=seeds, workers=processes)
+        candidates = step.candidates(setup.study, result.trials, seeds=seeds)
+        val_images = result.best.summary.get("val_images") if result.best else None
+        over_seeds = step.seed_findings(candidates, val_images=val_images)
+        findings = [*notes, *result.findings, *over_seeds]
+        document = command.document(
+            findings,
+            setup.study,
+            **result.as_json(),
+            candidates=[candidate.as_json() for candidate in candidates],
+            tie=[c.number for c in step.tied(candidates, val_images=val_images)],
+        )
+        setup.study.write("refine", document)
+        setup.study.write_text("trials.csv", trials_room.table(result.trials).to_csv(index=False))
+    if not json:
+        command.screen.result(setup.study.path, result.trials)
+        command.screen.candidates(candidates)
+        command.screen.findings(findings)
+    command.screen.next("diagnose", str(found.path))
+    if candidates:
+        config = setup.study.trial(candidates[0].number).path / "config.json"
+        command.screen.next("train", str(config))
+    command.end(document)
+
+
+def find_study(name: str | None, runs: Path) -> Study:
+    """The study that STUDY means: a folder, a name in `runs`, or the last one searched."""
+    if name is None:
+        searched = sorted(runs.glob("*/study.db"), key=lambda path: path.stat().st_mtime)
+        if not searched:
+            raise StudyError(f"{runs}: holds no search; run `cnntune search` first")
+        return Study(searched[-1].parent)
+    for folder in (Path(name), runs / name):
+        if (folder / "study.db").is_file():
+            return Study(folder)
+    there = sorted(path.parent.name for path in runs.glob("*/study.db"))
+    raise StudyError(
+        f"{name}: no study of that name in {runs}; there are: {', '.join(there) or 'none'}"
+    )
+
+
+def _run_trials(
+    command: Command,
+    setup: Setup,
+    recipe: "Recipe",
+    *,
+    budget: int,
+    workers: int,
+    given: Any = (),
+    seed: int | None = None,
+) -> None:
+    """Bring a study to its budget, showing what happens."""
+    from cnntune import trials as trials_room
+
+    done = sum(trial.status != "running" for trial in trials_room.trials_of(setup.study))
+    if done:
+        command.screen.say(f"{setup.study.path} holds {done} finished trials of {budget}")
+    events = trials_room.run_trials(
+        setup.study,
+        recipe,
+        budget=budget,
+        workers=workers,
+        device=setup.device,
+        given=given,
+        seed=seed,
+    )
+    _watch(command, recipe, events, total=max(budget, done), done=done)
+
+
+def _repeat(
+    command: Command, setup: Setup, recipe: "Recipe", trials: Any, *, seeds: int, workers: int
+) -> None:
+    """Train the best trials again with other seeds, showing what happens."""
+    from cnntune import refine as step
+
+    best = min(step.CANDIDATES, sum(trial.status == "complete" for trial in trials))
+    total = best * (seeds - 1)
+    if not total:
+        return
+    command.screen.say(f"training the best {best} again, {seeds} seeds in all")
+    events = step.repeat(
+        setup.study, trials, recipe, seeds=seeds, workers=workers, device=setup.device
+    )
+    _watch(command, recipe, events, total=total, done=0)
+
+
+def _watch(command: Command, recipe: "Recipe", events: Any, *, total: int, done: int) -> None:
+    with TrialWatch(command.screen, total, done) as watch:
+        for event in events:
+            name = event.job.folder.name
+            if event.summary is not None:
+                watch.ended(name, event.summary)
+            elif event.epoch is not None:
+                watch.epoch(name, event.epoch.val_acc)
+            else:
+                values = {key: event.job.recipe.get(key) for key in recipe.space}
+                watch.started(name, values)
+
+
+def _space_line(recipe: "Recipe") -> str:
+    return ", ".join(f"{key} {dimension}" for key, dimension in recipe.space.items())
