@@ -43,6 +43,13 @@ def _check_cuda(name: str, index: int) -> None:
     raise DeviceError(f"--device: {name} is not available; this machine has {there}")
 
 
+def cores() -> int:
+    """The CPU cores that this process may use: in a container or a batch job fewer than exist."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def use_threads(recipe: Recipe, data: Data) -> None:
     """Compute with the recipe's CPU threads; 0 means one for small batches, else all cores.
 
@@ -51,4 +58,4 @@ def use_threads(recipe: Recipe, data: Data) -> None:
     """
     height, width = data.train.image_size
     small = recipe.train.batch_size * height * width < SMALL_BATCH_PIXELS
-    torch.set_num_threads(recipe.train.threads or (1 if small else os.cpu_count() or 1))
+    torch.set_num_threads(recipe.train.threads or (1 if small else cores()))

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cnntune.errors import RecipeError
 from cnntune.problems import Problem, problems_from
-from cnntune.space import Choice, Dimension, Range, Value, parse_dimension
+from cnntune.rungs import Pruner
+from cnntune.space import Choice, Dimension, Range, Sampler, Value, parse_dimension
 
 NOT_SEARCHED = ("name", "search", "space")  # the study's own name and the length of its trials
 MAX_SEED = 2**63 - 1  # what torch's generators take
@@ -86,6 +87,8 @@ class SearchSection(Section):
     """`[search]`: the coarse search."""
 
     epochs: int = Field(3, ge=1)  # of each trial; the lecture says 1-5
+    sampler: Sampler = "random"  # where values come from
+    pruner: Pruner = "none"  # which trials end before their last epoch
 
 
 class Recipe(Section):

@@ -10,11 +10,11 @@ import torch
 
 from cnntune.errors import StudyError
 from cnntune.findings import Finding
+from cnntune.ledger import Ledger, Trial, exists, ranked
 from cnntune.recipe import Recipe
 from cnntune.runs import Study
 from cnntune.seeds import derive_seed
 from cnntune.space import Space, Value, narrow
-from cnntune.trials import Trial, exists, ranked, stored_recipe, trials_of
 from cnntune.workers import Event, Job, run_jobs
 
 STRONG_SHARE = 0.2  # of the trials count as strong; with noise of a point more would not stand out
@@ -45,15 +45,15 @@ def next_round(study: Study) -> tuple[Study, Study]:
 
 
 def strong_trials(trials: Sequence[Trial]) -> list[Trial]:
-    """The best fifth of the trials, and at least three.
+    """The best fifth of the trials, pruned ones included, and at least three.
 
     Raises:
         StudyError: where no trial is complete.
     """
-    complete = ranked(trials)
-    if not complete:
+    found = ranked(trials)
+    if not any(trial.status == "complete" for trial in found):
         raise StudyError("there is no complete trial to refine around; search first")
-    return complete[: max(STRONG_TRIALS, round(len(complete) * STRONG_SHARE))]
+    return found[: max(STRONG_TRIALS, round(len(found) * STRONG_SHARE))]
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,14 @@ def begin(study: Study, epochs: int | None) -> Round:
             for another number of epochs.
     """
     source, target = next_round(study)
-    before = stored_recipe(source)
-    strong = strong_trials(trials_of(source))
+    searched = Ledger.open(source)
+    before = searched.recipe
+    strong = strong_trials(searched.trials())
     number = int(target.path.name.rpartition("-")[2])
     if not exists(target):
-        longer = epochs or longer_epochs(stored_recipe(study))
+        longer = epochs or longer_epochs(Ledger.open(study).recipe)
         return Round(target, plan(before, strong, longer), before, strong, number)
-    planned = stored_recipe(target)
+    planned = Ledger.open(target).recipe
     if epochs not in (None, planned.search.epochs):
         raise StudyError(
             f"{target.path}: was begun with --epochs {planned.search.epochs}; finish it first, or"
@@ -156,6 +157,11 @@ class Candidate:
         }
 
 
+def candidates_of(trials: Sequence[Trial]) -> list[Trial]:
+    """The best trials that were trained whole."""
+    return [trial for trial in ranked(trials) if trial.status == "complete"][:CANDIDATES]
+
+
 def repeat(
     study: Study,
     trials: Sequence[Trial],
@@ -168,11 +174,12 @@ def repeat(
     """Train the best trials again with further seeds; repeats that are finished are not redone."""
     jobs = [
         Job(trial.number, recipe.for_trial({**trial.values, "seed": recipe.seed + extra}), folder)
-        for trial in ranked(trials)[:CANDIDATES]
+        for trial in candidates_of(trials)
         for extra, folder in _repeat_folders(study, trial.number, seeds)
         if (study.run(folder.name).summary() or {}).get("status") not in ("complete", "diverged")
     ]
-    yield from run_jobs(jobs, workers=workers, device=device)
+    waiting = iter(jobs)
+    yield from run_jobs(lambda: next(waiting, None), workers=workers, device=device)
 
 
 def _repeat_folders(study: Study, number: int, seeds: int) -> list[tuple[int, Any]]:
@@ -186,7 +193,7 @@ def candidates(study: Study, trials: Sequence[Trial], *, seeds: int) -> list[Can
     A repeat that failed says nothing about its values and is left out.
     """
     found = []
-    for trial in ranked(trials)[:CANDIDATES]:
+    for trial in candidates_of(trials):
         summaries = [
             study.run(folder.name).summary()
             for _, folder in _repeat_folders(study, trial.number, seeds)

@@ -7,6 +7,7 @@
       trial-0007/                a run
         config.json              written first, never changed
         metrics.csv              append-only, one flushed row an epoch
+        checkpoint.pt            the state after the last epoch, while the run is not finished
         summary.json             written last, by rename: without it the run is not finished
 
 Whole files appear by rename, rows by append and flush, so that a killed process leaves either the
@@ -87,12 +88,27 @@ class Run:
         """The file with a row for each epoch."""
         return self.path / "metrics.csv"
 
-    def begin(self, config: Mapping[str, Any]) -> None:
-        """Make the folder and write `config.json`; rows of an unfinished attempt make way."""
+    @property
+    def checkpoint(self) -> Path:
+        """The file that an interrupted run goes on from; a finished run has none."""
+        return self.path / "checkpoint.pt"
+
+    def begin(self, config: Mapping[str, Any]) -> int:
+        """Make the folder and write `config.json`, or take up an interrupted run of that config.
+
+        Returns how many epochs are logged there. Rows of a run of another config make way, and so
+        does a torn last line.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
+        if self.metrics.exists() and self.config() == json.loads(json.dumps(finite(config))):
+            _drop_torn_line(self.metrics)
+            if rows := self.rows():
+                return len(rows)
+        self.checkpoint.unlink(missing_ok=True)
         write_json(self.path / "config.json", config)
         with self.metrics.open("w", newline="") as file:
             csv.writer(file).writerow(COLUMNS)
+        return 0
 
     def log(self, row: Epoch) -> None:
         """Append one row and flush it."""
@@ -103,6 +119,7 @@ class Run:
         """Write `summary.json`, which marks the run as finished."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.path / "summary.json", summary)
+        self.checkpoint.unlink(missing_ok=True)
 
     def config(self) -> dict[str, Any]:
         """The recipe of the run, as nested values; empty where there is none."""
@@ -136,6 +153,12 @@ def read_metrics(path: Path) -> list[Epoch]:
     if tuple(header.strip().split(",")) != COLUMNS:
         raise StudyError(f"{path}: must have the columns {','.join(COLUMNS)}")
     return [row for row in map(_parse_row, lines) if row is not None]
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut off what stands after the last newline: the next row must begin a line."""
+    with path.open("rb+") as file:
+        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _parse_row(line: str) -> Epoch | None:

@@ -2,19 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnntune.build import argument_problems
 from cnntune.errors import RecipeError
 from cnntune.findings import Finding
+from cnntune.importance import LEAST_TRIALS, Importance, importance
+from cnntune.ledger import Ledger, Trial, best_of, exists
 from cnntune.recipe import Recipe, parse, set_key
 from cnntune.runs import Study
 from cnntune.space import Dimension, Range, Value, edges, toml
-from cnntune.trials import IMPORTANCE_TRIALS, Trial, best_of, importance, trials_of
 
 LR_RANGE = {"sgd": (1e-4, 1e-1), "adam": (1e-5, 1e-2), "adamw": (1e-5, 1e-2)}  # the sweep's grid
 # without its end on the side where the optimizer's usual rates (0.1 and 0.001) do not lie
 WEIGHT_DECAY_RANGE = (1e-6, 1e-2)  # CS231n step 4 draws the strength of regularisation in decades
+TRACEBACK = "Traceback"  # begins an error of Python's, whose last line says what it was
 SWEPT_KEYS = (
     "data",
     "model",
@@ -25,6 +27,9 @@ SWEPT_KEYS = (
     "train.loss",
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 @dataclass(frozen=True)
 class Result:
@@ -32,7 +37,7 @@ class Result:
 
     trials: list[Trial]
     best: Trial | None
-    importance: dict[str, float]
+    importance: Importance | None
     findings: list[Finding]
 
     def as_json(self) -> dict[str, Any]:
@@ -40,7 +45,7 @@ class Result:
         return {
             "trials": count(self.trials),
             "best": best_json(self.best),
-            "importance": self.importance,
+            "importance": self.importance.shares if self.importance else {},
         }
 
 
@@ -49,7 +54,7 @@ def count(trials: Sequence[Trial]) -> dict[str, int]:
     statuses = [trial.status for trial in trials]
     return {
         "complete": statuses.count("complete") + statuses.count("diverged"),
-        "pruned": 0,
+        "pruned": statuses.count("pruned"),
         "failed": statuses.count("failed"),
         "running": statuses.count("running"),
         "diverged": statuses.count("diverged"),
@@ -67,6 +72,17 @@ def best_json(best: Trial | None) -> dict[str, Any] | None:
         "epochs": best.summary["epochs"],
         "values": best.values,
     }
+
+
+def begin(study: Study, recipe: Recipe) -> tuple[Ledger, list[Finding]]:
+    """Begin the search of `recipe`, or open it where it was begun; call it under the lock.
+
+    Raises:
+        RecipeError: where the completed space does not fit the recipe.
+        StudyError: where the study holds another recipe.
+    """
+    prepared, notes = (recipe, []) if exists(study) else prepare(recipe, study)
+    return Ledger.create(study, prepared, asked=recipe), notes
 
 
 def prepare(recipe: Recipe, study: Study) -> tuple[Recipe, list[Finding]]:
@@ -137,32 +153,42 @@ def _sweep_finding(current: Range, swept: Range, narrowed: Range | None) -> Find
     )
 
 
-def result(study: Study, recipe: Recipe) -> Result:
-    """Read what a study came to; `recipe` holds the space whose edges matter.
-
-    Raises:
-        StudyError: where there is no study.
-    """
-    trials = trials_of(study)
+def result(ledger: Ledger, recipe: Recipe) -> Result:
+    """Read what a study came to; `recipe` holds the space whose edges matter."""
+    trials = ledger.trials()
     best = best_of(trials)
-    weights = importance(study)
     findings = [*trial_findings(trials), *edge_findings(recipe, best)]
-    return Result(trials, best, weights, findings)
+    return Result(trials, best, importance(trials, ledger.recipe.space), findings)
+
+
+def table(trials: Sequence[Trial]) -> "pd.DataFrame":
+    """The trials as a pandas frame: a row a trial, a column for each result and each key."""
+    import pandas as pd  # 0.3 s, and only this needs it
+
+    results = ("val_acc", "val_loss", "train_acc", "train_loss", "best_epoch", "epochs", "seconds")
+    rows = [
+        {"number": trial.number, "status": trial.status}
+        | {key: trial.summary.get(key) for key in results}
+        | trial.values
+        for trial in trials
+    ]
+    return pd.DataFrame(rows)
 
 
 def importance_findings(result: Result) -> list[Finding]:
     """Why there is no importance, where there is none."""
-    complete = count(result.trials)["complete"]
+    counts = count(result.trials)
+    judged = counts["complete"] + counts["pruned"]
     if result.importance or not result.best:
         return []
-    if complete >= IMPORTANCE_TRIALS:
+    if judged >= LEAST_TRIALS:
         return [Finding("importance", "info", "all trials came to the same accuracy")]
     return [
         Finding(
             "importance",
             "info",
-            f"{complete} complete trials are too few to say which key matters",
-            f"search on with --budget {max(2 * complete, IMPORTANCE_TRIALS)}",
+            f"{judged} trials are too few to say which key matters",
+            f"search on with --budget {max(2 * judged, LEAST_TRIALS)}",
         )
     ]
 
@@ -173,13 +199,14 @@ def trial_findings(trials: Sequence[Trial]) -> list[Finding]:
     findings = []
     if counts["failed"]:
         error = next(t.summary.get("error", "") for t in trials if t.status == "failed")
-        last_line = (error.strip().splitlines() or ["no message"])[-1 if "Trace" in error else 0]
+        lines = error.strip().splitlines() or ["no message"]
+        cause = lines[-1] if error.startswith(TRACEBACK) else lines[0]
         none_complete = not best_of(trials)
         findings.append(
             Finding(
                 "failed-trials",
                 "fail" if none_complete else "warn",
-                f"{counts['failed']} of {len(trials)} trials failed, the first with: {last_line}",
+                f"{counts['failed']} of {len(trials)} trials failed, the first with: {cause}",
                 "the whole message is in the trial's summary.json",
             )
         )

@@ -22,9 +22,10 @@ from cnntune.findings import Finding, Severity
 from cnntune.runs import Epoch
 
 if TYPE_CHECKING:
+    from cnntune.importance import Importance
     from cnntune.judge import JudgedRun
+    from cnntune.ledger import Trial
     from cnntune.refine import Candidate
-    from cnntune.trials import Trial
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 PLAIN_BLOCKS = "_.-=+*#@"
@@ -131,11 +132,12 @@ class Screen:
         if len(best) > len(rows):
             self.text(f"... and {len(best) - len(rows)} more in {path}")
 
-    def importance(self, importance: Mapping[str, float]) -> None:
+    def importance(self, found: "Importance | None") -> None:
         """Which keys the accuracy depends on."""
-        if importance:
-            ordered = sorted(importance.items(), key=lambda pair: -pair[1])
-            self.text("importance: " + ", ".join(f"{key} {share:.0%}" for key, share in ordered))
+        if found:
+            ordered = sorted(found.shares.items(), key=lambda pair: -pair[1])
+            listed = ", ".join(f"{key} {share:.0%}" for key, share in ordered)
+            self.text(f"importance, {found.trials} trials after epoch {found.epochs}: {listed}")
 
     def candidates(self, candidates: "Sequence[Candidate]") -> None:
         """The best trials over seeds."""

@@ -9,11 +9,12 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from cnntune.seeds import derive_seed
 
 Value = bool | int | float | str
+Sampler = Literal["random", "qmc", "tpe", "gp", "grid"]
 KINDS = ("log", "uniform", "choice")
 SIGNIFICANT_DIGITS = 4  # of a drawn number, so that the value printed is the value trained
 NARROW_MARGIN = 0.1  # of the old range, kept on both sides of the strong trials' values

@@ -5,10 +5,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cnntune import checkpoint
 from cnntune.augment import augment
 from cnntune.build import Loss, build_loss, build_model
 from cnntune.data import Data
@@ -25,7 +28,12 @@ CHECK_STEPS = 50  # between looks at the loss: each look waits for the device
 
 
 def train(
-    recipe: Recipe, data: Data, device: torch.device, *, model: nn.Module | None = None
+    recipe: Recipe,
+    data: Data,
+    device: torch.device,
+    *,
+    model: nn.Module | None = None,
+    saved: Path | None = None,
 ) -> Iterator[Epoch]:
     """Train as the recipe says and yield a row after each epoch.
 
@@ -33,6 +41,9 @@ def train(
     infinite loss yields one row that says so, and ends the run. On the CPU the same recipe, seed
     and number of threads give the same rows, bit for bit: each epoch draws its order, augmentation
     and dropout from (seed, epoch) alone.
+
+    With a file `saved`, the state after each epoch but the last lies there before its row is
+    yielded. A run that finds its state there yields the rows it holds, and goes on after them.
 
     Raises:
         UserCodeError: where the model has nothing to train or gives no logits `[N, classes]`.
@@ -42,7 +53,13 @@ def train(
     clean = clean_indices(len(data.train), recipe.data.seed)
     with seeded(recipe.seed, "check", device=device):
         check_logits(learner.model, data)
-    for number in range(1, recipe.train.epochs + 1):
+    found = checkpoint.load(saved) if saved else None
+    rows: list[Epoch] = []
+    if found:
+        state, rows = found
+        learner.restore(state)
+        yield from rows
+    for number in range(len(rows) + 1, recipe.train.epochs + 1):
         start = time.perf_counter()
         grad_norm = _train_epoch(learner, recipe, data, number)
         scores = (math.nan,) * 4
@@ -53,6 +70,9 @@ def train(
                 on_val = evaluate(learner.model, data.val)
             scores = (on_train.loss, on_train.acc, on_val.loss, on_val.acc)
         row = Epoch(number, learner.lr, *scores, grad_norm, time.perf_counter() - start)
+        rows.append(row)
+        if saved and number < recipe.train.epochs and not row.diverged:
+            checkpoint.save(saved, learner.state(), rows)
         yield row
         if row.diverged:
             return
@@ -88,6 +108,15 @@ class Learner:
         """Set the learning rate of the next steps."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+
+    def state(self) -> dict[str, Any]:
+        """Everything that training changes."""
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Be as the learner was whose `state` this is."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
     def step(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Forward, backward, clip, update.

@@ -4,14 +4,15 @@ The coordinator alone decides and records; a worker trains, writes the run's fol
 epoch. A worker outlives its trials, since importing torch costs seconds and a trial may not.
 """
 
+import errno
 import os
+import shutil
 import signal
 import threading
-import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
@@ -23,39 +24,57 @@ import torch
 
 from cnntune.build import build_model, load_data, with_defaults
 from cnntune.data import Data
-from cnntune.errors import CnntuneError, StudyError
+from cnntune.device import cores
+from cnntune.errors import CnntuneError, StudyError, UserCodeError
 from cnntune.own_code import user_code
 from cnntune.recipe import DataSection, Recipe
 from cnntune.runs import Epoch, Run, best_epoch
 from cnntune.train import train
 
+DEATHS = 5  # of workers over one trial without a further epoch: then the trial is what kills them
+OUT_OF_MEMORY = "out of memory"
+DISK_FULL_BYTES = 2**16  # left: less than a checkpoint of the smallest network takes
+GO_ON = "nothing is lost: free some space, and the same command goes on"
+
 
 @dataclass(frozen=True)
 class Job:
-    """One training run: what to train and the folder that takes it."""
+    """One training run: what to train, the folder that takes it, and up to which epoch.
+
+    A run that pauses goes on with a further job of the same folder.
+    """
 
     number: int
     recipe: Recipe
     folder: Path
+    until: int | None = None  # the end of the run if left out
+
+    @property
+    def whole(self) -> bool:
+        """Whether the job ends with the run."""
+        return self.until is None or self.until >= self.recipe.train.epochs
 
 
 @dataclass(frozen=True)
 class Event:
-    """News of a job: a row after each epoch, and at the end what it came to.
+    """News of a job: that it began, a row after each epoch, and at the end what it came to.
 
-    `epoch` is None in the first and the last event of a job; `summary` is None but in the last.
+    `epoch` is None in the first and the last event of a job; `summary` is None but in the last. A
+    job that ends before its run has a row with `paused` as its last event.
     """
 
     job: Job
     epoch: Epoch | None = None
     summary: dict[str, Any] | None = None
+    paused: bool = False
 
 
 @dataclass
 class _Worker:
     process: BaseProcess
     pipe: Connection
-    job: Job | None = field(default=None)
+    job: Job | None = None
+    held: Path | None = None  # the folder of the paused run that it could go on with at once
 
 
 def count(wanted: str, device: torch.device) -> int:
@@ -65,41 +84,51 @@ def count(wanted: str, device: torch.device) -> int:
         StudyError: where it is no positive number.
     """
     if wanted == "auto":
-        return (os.cpu_count() or 1) if device.type == "cpu" else 1
+        return cores() if device.type == "cpu" else 1
     if wanted.isdecimal() and int(wanted) > 0:
         return int(wanted)
     raise StudyError(f"--workers: must be auto or a number >= 1 (got {wanted!r})")
 
 
-def run_jobs(jobs: Iterable[Job], *, workers: int, device: torch.device) -> Iterator[Event]:
-    """Train `jobs` on `workers` processes and yield what happens, as it happens.
+def run_jobs(
+    next_job: Callable[[], Job | None], *, workers: int, device: torch.device
+) -> Iterator[Event]:
+    """Train jobs on `workers` processes and yield what happens, as it happens.
 
-    A job is taken from `jobs` only when a worker is free for it, and after the caller has seen
-    every event before. A worker that dies fails its job and is replaced. Closing the iterator ends
-    the workers at once; their unfinished runs have no `summary.json`.
+    `next_job` is asked whenever a worker is free and the caller has seen every event before; None
+    means that there is nothing to do until something else happens. The iterator ends when nothing
+    is left to happen. A worker that dies is replaced, and its job taken up again where its run
+    stopped; a job over which workers die again and again fails. Closing the iterator ends the
+    workers at once; their unfinished runs have no `summary.json`.
     """
-    waiting = iter(jobs)
     pool: list[_Worker] = []
+    deaths: dict[Path, int] = {}
+    again: list[Job] = []
     try:
         while True:
-            while len([w for w in pool if w.job]) < workers:
-                job = next(waiting, None)
+            while sum(worker.job is not None for worker in pool) < workers:
+                job = again.pop() if again else next_job()
                 if job is None:
                     break
-                worker = next((w for w in pool if w.job is None), None)
-                if worker is None:
-                    worker = _start(device)
-                    pool.append(worker)
-                worker.job = job
-                with suppress(OSError):  # it died between jobs; reading its pipe will tell
-                    worker.pipe.send(job)
+                _give(job, pool, device)
                 yield Event(job)
-            busy = [worker for worker in pool if worker.job]
+            busy = {worker.pipe: worker for worker in pool if worker.job}
             if not busy:
                 return
-            for pipe in connection.wait([worker.pipe for worker in busy]):
-                worker = next(w for w in busy if w.pipe is pipe)
-                event = _receive(worker, pool)
+            for pipe in connection.wait(list(busy)):
+                worker = busy[pipe]  # type: ignore[index]
+                job = worker.job
+                assert job is not None  # only busy workers are waited for
+                event = _receive(worker)
+                if event is None:
+                    pool.remove(worker)
+                    deaths[job.folder] = deaths.get(job.folder, 0) + 1
+                    if deaths[job.folder] < DEATHS:
+                        again.append(job)
+                        continue
+                    event = _killed(worker, job)
+                elif event.epoch is not None:
+                    deaths.pop(job.folder, None)
                 yield event
     finally:
         for worker in pool:
@@ -109,25 +138,47 @@ def run_jobs(jobs: Iterable[Job], *, workers: int, device: torch.device) -> Iter
             worker.pipe.close()
 
 
-def _receive(worker: _Worker, pool: list[_Worker]) -> Event:
-    job = worker.job
-    assert job is not None  # only busy workers are waited for
+def _give(job: Job, pool: list[_Worker], device: torch.device) -> None:
+    """Send the job to the worker that holds its run, to another free one, or to a new one."""
+    free = [worker for worker in pool if worker.job is None]
+    free.sort(key=lambda worker: (worker.held != job.folder, worker.held is not None))
+    if not free:
+        free = [_start(device)]
+        pool.append(free[0])
+    free[0].job = job
+    with suppress(OSError):  # it died between jobs; reading its pipe will tell
+        free[0].pipe.send(job)
+
+
+def _receive(worker: _Worker) -> Event | None:
+    """The next event of a busy worker, or None where it died.
+
+    Raises:
+        StudyError: where the worker cannot write.
+    """
     try:
-        event: Event = worker.pipe.recv()
+        event: Event | CnntuneError = worker.pipe.recv()
     except (EOFError, ConnectionResetError):
-        pool.remove(worker)
         worker.process.join()
         worker.pipe.close()
-        code = worker.process.exitcode
-        error = f"the worker process died (exit code {code})"
-        if code == -signal.SIGKILL:
-            error += "; the system kills processes when memory runs out"
-        summary = failure(error)
-        Run(job.folder).finish(summary)
-        return Event(job, summary=summary)
-    if event.summary is not None:
+        return None
+    if isinstance(event, CnntuneError):
+        raise event
+    if event.summary is not None or event.paused:
         worker.job = None
+        worker.held = event.job.folder if event.paused else None
     return event
+
+
+def _killed(worker: _Worker, job: Job) -> Event:
+    """The end of a job over which workers died."""
+    code = worker.process.exitcode
+    error = f"the worker process died {DEATHS} times (exit code {code})"
+    if code == -signal.SIGKILL:
+        error += "; the system kills processes when memory runs out"
+    summary = failure(error)
+    Run(job.folder).finish(summary)
+    return Event(job, summary=summary)
 
 
 def _start(device: torch.device) -> _Worker:
@@ -163,16 +214,32 @@ def _inherited(*, threads: str) -> Iterator[None]:
 
 
 def _serve(pipe: Connection, device_name: str) -> None:
-    """The worker's life: train what comes through the pipe until the pipe closes."""
+    """The worker's life: train what comes through the pipe until the pipe closes.
+
+    A paused run stays at hand; its checkpoint serves any other worker.
+    """
     threading.Thread(target=_die_with_parent, daemon=True).start()
     device = torch.device(device_name)
+    held: Path | None = None
+    events: Iterator[Event] = iter(())
     while True:
         try:
             job: Job = pipe.recv()
         except EOFError:
             return
-        for event in run_job(job, device):
-            pipe.send(event)
+        if job.folder != held:
+            events = run_job(job, device)
+        held = None
+        try:
+            for event in events:
+                row = event.epoch
+                paused = not job.whole and row is not None and row.epoch == job.until
+                pipe.send(replace(event, job=job, paused=paused))
+                if paused:
+                    held = job.folder
+                    break
+        except OSError as error:
+            pipe.send(StudyError(f"{job.folder}: {error.strerror}; {GO_ON}"))
 
 
 def _die_with_parent() -> None:
@@ -187,33 +254,50 @@ def run_job(job: Job, device: torch.device) -> Iterator[Event]:
     """Train one job into its folder; the last event carries the summary.
 
     Errors of recipe, data and own code fail the job, and so do bugs: the search goes on.
+
+    Raises:
+        OSError: where the disk is full. That is not the trial's fault, which waits unfinished.
     """
     run = Run(job.folder)
     rows: list[Epoch] = []
-    start = time.perf_counter()
     try:
-        run.begin(with_defaults(job.recipe).as_values())
+        logged = run.begin(with_defaults(job.recipe).as_values())
         torch.set_num_threads(job.recipe.train.threads)
         data = _data(job.recipe.data.model_dump_json(), device)
         with user_code("training"):
             model = build_model(job.recipe, data)
-            for row in train(job.recipe, data, device, model=model):
-                run.log(row)
+            for row in train(job.recipe, data, device, model=model, saved=run.checkpoint):
+                if row.epoch > logged:
+                    run.log(row)
                 rows.append(row)
                 yield Event(job, epoch=row)
         summary = summarise(rows) | {
             "parameters": sum(p.numel() for p in model.parameters()),
             "val_images": len(data.val),
         }
-    except CnntuneError as error:
-        summary = failure("\n".join(error.lines))
-    except torch.OutOfMemoryError as error:
-        summary = failure(f"out of memory: {error}")
-    except Exception:
-        summary = failure(traceback.format_exc())
-    summary["seconds"] = time.perf_counter() - start
+    except Exception as error:
+        _raise_if_disk_full(error, job.folder)
+        summary = failure(_in_words(error))
+    summary["seconds"] = sum(row.seconds for row in rows)
     run.finish(summary)
     yield Event(job, summary=summary)
+
+
+def _raise_if_disk_full(error: Exception, folder: Path) -> None:
+    """Torch reports a full disk as a RuntimeError without a number, so the disk itself is asked."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or shutil.disk_usage(folder).free < DISK_FULL_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+
+
+def _in_words(error: Exception) -> str:
+    """What failed a job: memory, one of our own errors, or a bug with its traceback."""
+    cause = error.__cause__ if isinstance(error, UserCodeError) else error
+    if out_of_memory(cause):
+        return f"{OUT_OF_MEMORY}: {cause}"
+    if isinstance(error, CnntuneError):
+        return "\n".join(error.lines)
+    return "".join(traceback.format_exception(error))
 
 
 @lru_cache(maxsize=1)
@@ -236,6 +320,12 @@ def summarise(rows: list[Epoch]) -> dict[str, Any]:
         "val_loss": best.val_loss,
         "val_acc": best.val_acc,
     }
+
+
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory could not be had; from torch on the CPU that is a plain RuntimeError."""
+    on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def failure(error: str) -> dict[str, Any]:

@@ -13,11 +13,11 @@ PACKAGE = Path(__file__).parents[1] / "cnntune"
 
 # The table of docs/architecture.md, from the ground up. `data` and `models` are folders.
 FLOORS = (
-    "errors findings problems seeds schedule recipe recipe_files space runs own_code"
+    "errors findings problems seeds schedule recipe recipe_files space rungs runs own_code"
     " curves prescribe diagnose logs torchvision_import",
-    "data models augment build device",
-    "evaluate train",
-    "workers",
+    "data models augment build device checkpoint samplers",
+    "evaluate train ledger",
+    "workers importance",
     "trials",
     "sanity lr_sweep search refine final judge",
     "show cli",

@@ -1,6 +1,7 @@
 """What every command shares: its options, its set-up, its document and its exit code."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,26 @@ Workers = Annotated[
     str, typer.Option(metavar="N|auto", help="Trial processes; auto: one a CPU core, one on a GPU.")
 ]
 RUNS = Path("runs")
+UNITS = {"s": 1, "m": 60, "h": 3600, "": 1}  # seconds
+
+
+def _seconds(text: str) -> float:
+    """`90`, `90s`, `30m` or `2h` as seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if match is None or float(match[1]) == 0:
+        raise typer.BadParameter(f"must be a time > 0, such as 90s, 30m or 2h (got {text!r})")
+    return float(match[1]) * UNITS[match[2]]
+
+
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        parser=_seconds,
+        metavar="TIME",
+        help="Begin nothing after this time: 90s, 30m, 2h. The same command goes on.",
+        show_default=False,
+    ),
+]
 
 
 @dataclass

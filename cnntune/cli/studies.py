@@ -18,15 +18,19 @@ from cnntune.cli.command import (
     Sets,
     Setup,
     StudyArgument,
+    Timeout,
     Workers,
     record,
     set_up,
 )
 from cnntune.errors import StudyError
+from cnntune.rungs import Pruner
 from cnntune.runs import Study
 from cnntune.show import TrialWatch
+from cnntune.space import Sampler
 
 if TYPE_CHECKING:
+    from cnntune.ledger import Ledger
     from cnntune.recipe import Recipe
 
 
@@ -36,6 +40,14 @@ def search(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs a trial; search.epochs if left out.")
     ] = None,
+    sampler: Annotated[
+        Sampler | None, typer.Option(help="Where values come from; search.sampler if left out.")
+    ] = None,
+    pruner: Annotated[
+        Pruner | None,
+        typer.Option(help="Which trials end early; search.pruner if left out."),
+    ] = None,
+    timeout: Timeout = None,
     workers: Workers = "auto",
     set_: Sets = None,
     device: Device = "auto",
@@ -47,28 +59,26 @@ def search(
 ) -> None:
     """Step 4: a coarse random search. The same command resumes it, a larger budget extends it."""
     command = Command.begin("search", json=json, quiet=quiet)
-    further = [f"search.epochs={epochs}"] if epochs else []
+    asked = {"epochs": epochs, "sampler": sampler, "pruner": pruner}
+    further = [f"search.{key}={value}" for key, value in asked.items() if value is not None]
     setup = set_up(recipe, set_, device=device, seed=seed, runs=runs, study=study, further=further)
 
     from cnntune import search as step
-    from cnntune import trials as trials_room
     from cnntune.workers import count
 
     processes = count(workers, setup.device)
     with setup.study.lock():
-        known = trials_room.exists(setup.study)
-        prepared, notes = (setup.recipe, []) if known else step.prepare(setup.recipe, setup.study)
-        prepared = trials_room.create(setup.study, prepared, asked=setup.recipe)
+        ledger, notes = step.begin(setup.study, setup.recipe)
         record(setup)
-        command.screen.say(f"searching {_space_line(prepared)}")
+        command.screen.say(f"searching {_space_line(ledger.recipe)}")
         for note in notes:
             command.screen.say(note.evidence)
-        _run_trials(command, setup, prepared, budget=budget, workers=processes)
-        result = step.result(setup.study, prepared)
+        _run_trials(command, setup, ledger, budget=budget, workers=processes, seconds=timeout)
+        result = step.result(ledger, ledger.recipe)
         findings = [*notes, *result.findings, *step.importance_findings(result)]
         document = command.document(findings, setup.study, **result.as_json())
         setup.study.write("search", document)
-        setup.study.write_text("trials.csv", trials_room.table(result.trials).to_csv(index=False))
+        setup.study.write_text("trials.csv", step.table(result.trials).to_csv(index=False))
     if not json:
         command.screen.result(setup.study.path, result.trials)
         command.screen.importance(result.importance)
@@ -102,7 +112,7 @@ def refine(
     from cnntune import device as devices
     from cnntune import own_code, search
     from cnntune import refine as step
-    from cnntune import trials as trials_room
+    from cnntune.ledger import Ledger
     from cnntune.workers import count
 
     place = devices.resolve(device)
@@ -113,7 +123,8 @@ def refine(
             own_code.add_code_folder(folder)
         refinement = step.begin(found, epochs)
         setup = Setup(refinement.recipe, place, refinement.study, code)
-        recipe = trials_room.create(setup.study, setup.recipe, asked=setup.recipe)
+        ledger = Ledger.create(setup.study, setup.recipe, asked=setup.recipe)
+        recipe = ledger.recipe
         record(setup)
         notes = step.narrowing_findings(refinement.before.space, recipe.space)
         command.screen.say(
@@ -126,14 +137,14 @@ def refine(
         _run_trials(
             command,
             setup,
-            recipe,
+            ledger,
             budget=budget,
             workers=processes,
             given=best,
             seed=refinement.seed,
         )
-        whole_space = recipe.model_copy(update={"space": trials_room.stored_recipe(found).space})
-        result = search.result(setup.study, whole_space)
+        whole_space = recipe.model_copy(update={"space": Ledger.open(found).recipe.space})
+        result = search.result(ledger, whole_space)
         _repeat(command, setup, recipe, result.trials, seeds=seeds, workers=processes)
         candidates = step.candidates(setup.study, result.trials, seeds=seeds)
         val_images = result.best.summary.get("val_images") if result.best else None
@@ -147,7 +158,7 @@ def refine(
             tie=[c.number for c in step.tied(candidates, val_images=val_images)],
         )
         setup.study.write("refine", document)
-        setup.study.write_text("trials.csv", trials_room.table(result.trials).to_csv(index=False))
+        setup.study.write_text("trials.csv", search.table(result.trials).to_csv(index=False))
     if not json:
         command.screen.result(setup.study.path, result.trials)
         command.screen.candidates(candidates)
@@ -178,29 +189,30 @@ def find_study(name: str | None, runs: Path) -> Study:
 def _run_trials(
     command: Command,
     setup: Setup,
-    recipe: "Recipe",
+    ledger: "Ledger",
     *,
     budget: int,
     workers: int,
     given: Any = (),
     seed: int | None = None,
+    seconds: float | None = None,
 ) -> None:
     """Bring a study to its budget, showing what happens."""
-    from cnntune import trials as trials_room
+    from cnntune.trials import run_trials
 
-    done = sum(trial.status != "running" for trial in trials_room.trials_of(setup.study))
+    done = sum(trial.status != "running" for trial in ledger.trials())
     if done:
         command.screen.say(f"{setup.study.path} holds {done} finished trials of {budget}")
-    events = trials_room.run_trials(
-        setup.study,
-        recipe,
+    events = run_trials(
+        ledger,
         budget=budget,
         workers=workers,
         device=setup.device,
         given=given,
         seed=seed,
+        seconds=seconds,
     )
-    _watch(command, recipe, events, total=max(budget, done), done=done)
+    _watch(command, ledger.recipe, events, total=max(budget, done), done=done)
 
 
 def _repeat(
