@@ -26,7 +26,7 @@ from cnntune.build import load_data, load_recipe
 from cnntune.data import Data
 from cnntune.recipe import Recipe
 from cnntune.runs import Run, read_json, write_json
-from cnntune.workers import Job, run_jobs
+from cnntune.workers import Job, in_order, run_jobs
 
 MODELS = {
     "small-cnn": ("model.name=small-cnn", "model.width=16"),
@@ -105,7 +105,7 @@ def main() -> None:
             chosen = [picks(options.runs, cell, seed, data) for seed in SEEDS]
             rates = set(RATES).union(*((pick["ours"], pick["plain"]) for pick in chosen))
             jobs = training_jobs(options.runs, cell, rates)
-            for _ in run_jobs(jobs, workers=options.workers, device=CPU):
+            for _ in run_jobs(in_order(jobs), workers=options.workers, device=CPU):
                 pass
             accuracies = {lr: accuracy_of(options.runs, cell, lr) for lr in sorted(rates)}
             best = max(accuracies, key=lambda lr: accuracies[lr])

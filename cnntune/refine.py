@@ -15,7 +15,7 @@ from cnntune.recipe import Recipe
 from cnntune.runs import Study
 from cnntune.seeds import derive_seed
 from cnntune.space import Space, Value, narrow
-from cnntune.workers import Event, Job, run_jobs
+from cnntune.workers import Event, Job, in_order, run_jobs
 
 STRONG_SHARE = 0.2  # of the trials count as strong; with noise of a point more would not stand out
 STRONG_TRIALS = 3  # at least: one trial would narrow every range to a point
@@ -178,8 +178,7 @@ def repeat(
         for extra, folder in _repeat_folders(study, trial.number, seeds)
         if (study.run(folder.name).summary() or {}).get("status") not in ("complete", "diverged")
     ]
-    waiting = iter(jobs)
-    yield from run_jobs(lambda: next(waiting, None), workers=workers, device=device)
+    yield from run_jobs(in_order(jobs), workers=workers, device=device)
 
 
 def _repeat_folders(study: Study, number: int, seeds: int) -> list[tuple[int, Any]]:

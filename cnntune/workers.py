@@ -10,7 +10,7 @@ import shutil
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -138,6 +138,12 @@ def run_jobs(
             worker.pipe.close()
 
 
+def in_order(jobs: Iterable[Job]) -> Callable[[], Job | None]:
+    """Jobs that are known beforehand, as `run_jobs` asks for them."""
+    waiting = iter(jobs)
+    return lambda: next(waiting, None)
+
+
 def _give(job: Job, pool: list[_Worker], device: torch.device) -> None:
     """Send the job to the worker that holds its run, to another free one, or to a new one."""
     free = [worker for worker in pool if worker.job is None]
@@ -214,30 +220,17 @@ def _inherited(*, threads: str) -> Iterator[None]:
 
 
 def _serve(pipe: Connection, device_name: str) -> None:
-    """The worker's life: train what comes through the pipe until the pipe closes.
-
-    A paused run stays at hand; its checkpoint serves any other worker.
-    """
+    """The worker's life: train what comes through the pipe until the pipe closes."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    device = torch.device(device_name)
-    held: Path | None = None
-    events: Iterator[Event] = iter(())
+    trainer = Trainer(torch.device(device_name))
     while True:
         try:
             job: Job = pipe.recv()
         except EOFError:
             return
-        if job.folder != held:
-            events = run_job(job, device)
-        held = None
         try:
-            for event in events:
-                row = event.epoch
-                paused = not job.whole and row is not None and row.epoch == job.until
-                pipe.send(replace(event, job=job, paused=paused))
-                if paused:
-                    held = job.folder
-                    break
+            for event in trainer.train(job):
+                pipe.send(event)
         except OSError as error:
             pipe.send(StudyError(f"{job.folder}: {error.strerror}; {GO_ON}"))
 
@@ -248,6 +241,32 @@ def _die_with_parent() -> None:
     if parent is not None:
         connection.wait([parent.sentinel])
         os._exit(1)
+
+
+class Trainer:
+    """Trains one job after the other, each up to its epoch.
+
+    The run that paused last stays at hand; a checkpoint keeps the others.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._held: Path | None = None
+        self._events: Iterator[Event] = iter(())
+
+    def train(self, job: Job) -> Iterator[Event]:
+        """What happens until the job ends; `OSError` where the disk is full."""
+        if job.folder != self._held:
+            self._events = run_job(job, self.device)
+        self._held = None
+        for event in self._events:
+            row = event.epoch
+            paused = not job.whole and row is not None and row.epoch == job.until
+            if paused:
+                self._held = job.folder
+            yield replace(event, job=job, paused=paused)
+            if paused:
+                return
 
 
 def run_job(job: Job, device: torch.device) -> Iterator[Event]:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from cnntune import cli
-from cnntune.workers import Event, Job, run_job
+from cnntune.workers import Event, Job, Trainer
 
 CNNTUNE = (sys.executable, "-W", "error", "-m", "cnntune")  # a warning at run time is a bug
 PATIENCE_SECONDS = 300  # for a process that hangs; none of them needs a tenth of it
@@ -82,12 +82,13 @@ def call(*words: str, cwd: Path) -> Outcome:
 
 
 def one_after_the_other(
-    jobs: Iterable[Job], *, workers: int, device: torch.device
+    next_job: Callable[[], Job | None], *, workers: int, device: torch.device
 ) -> Iterator[Event]:
     """`run_jobs` without worker processes."""
-    for job in jobs:
+    trainer = Trainer(device)
+    while job := next_job():
         yield Event(job)
-        yield from run_job(job, device)
+        yield from trainer.train(job)
 
 
 def rows(run_folder: Path) -> list[str]:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from cnntune import trials as trials_room
 from cnntune.build import argument_problems, load_recipe
 from cnntune.errors import StudyError
+from cnntune.ledger import Ledger, Trial
 from cnntune.recipe import Recipe, parse
 from cnntune.refine import (
     Candidate,
@@ -26,7 +26,6 @@ from cnntune.refine import (
 from cnntune.runs import Run, Study
 from cnntune.search import edge_findings
 from cnntune.space import Choice, Range, Space
-from cnntune.trials import Trial
 
 
 def trial(number: int, val_acc: float, val_loss: float = 1.0, **values: Any) -> Trial:
@@ -236,13 +235,12 @@ def test_an_unfinished_refinement_is_taken_up_and_a_finished_one_is_refined(tmp_
 def test_an_unfinished_refinement_keeps_its_epochs(tmp_path: Path) -> None:
     study, asked = Study(tmp_path / "mine"), recipe({"train.lr": {"log": [1e-3, 1e-1]}})
     with study.lock():
-        trials_room.create(study, asked, asked=asked)
-        optuna_study = trials_room._open(study)
-        trials_room._begin(optuna_study, asked.space, {"train.lr": 0.01})
-        optuna_study.tell(0, 0.5)
+        ledger = Ledger.create(study, asked, asked=asked)
+        ledger.begin(asked.space, {"train.lr": 0.01})
+        ledger.tell(0, {"status": "complete", "val_acc": 0.5})
         finished(study, "trial-0000", val_acc=0.5, val_loss=1.0)
         first = begin(study, 6)
-        trials_room.create(first.study, first.recipe, asked=first.recipe)
+        Ledger.create(first.study, first.recipe, asked=first.recipe)
     assert begin(study, 6).recipe == begin(study, None).recipe == first.recipe
     with pytest.raises(StudyError, match="--epochs 6"):
         begin(study, 8)

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ from commands import CNNTUNE, PATIENCE_SECONDS, Outcome, call, one_after_the_oth
 
 from cnntune import trials as trials_room
 from cnntune.build import load_recipe
+from cnntune.ledger import Ledger, Trial, best_of
 from cnntune.recipe import Recipe
 from cnntune.runs import Run, Study
 from cnntune.search import default_space, intersect, prepare, trial_findings
 from cnntune.space import Choice, Range
-from cnntune.trials import Trial, best_of, run_trials, trials_of
-from cnntune.workers import Event, Job, run_job, run_jobs
+from cnntune.trials import run_trials
+from cnntune.workers import Event, Job, in_order, run_job, run_jobs
 
 CPU = torch.device("cpu")
 BUDGET = 4
@@ -65,8 +66,8 @@ def search(
     """Search in this process until the budget or so many events are reached; returns the events."""
     with study.lock(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(trials_room, "run_jobs", pool)
-        created = trials_room.create(study, recipe, asked=recipe)
-        happened = run_trials(study, created, budget=budget, workers=2, device=CPU)
+        ledger = Ledger.create(study, recipe, asked=recipe)
+        happened = run_trials(ledger, budget=budget, workers=2, device=CPU)
         seen = 0
         with contextlib.suppress(Killed):
             for _ in happened:
@@ -79,7 +80,7 @@ def search(
 
 def content(study: Study) -> list[tuple[int, str, dict[str, Any], list[str]]]:
     """All that two equal searches share: number, status, values and curve of each trial."""
-    return [(t.number, t.status, t.values, rows(t.run.path)) for t in trials_of(study)]
+    return [(t.number, t.status, t.values, rows(t.run.path)) for t in Ledger.open(study).trials()]
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 def test_a_search_runs_its_budget_and_draws_within_the_space(undisturbed: Study) -> None:
-    found = trials_of(undisturbed)
+    found = Ledger.open(undisturbed).trials()
     assert [trial.number for trial in found] == list(range(BUDGET))
     assert {trial.status for trial in found} == {"complete"}
     for trial in found:
@@ -105,10 +106,11 @@ def test_a_search_runs_its_budget_and_draws_within_the_space(undisturbed: Study)
     assert len({trial.values["train.lr"] for trial in found}) == BUDGET
 
 
-def two_at_a_time(jobs: Iterable[Job], *, workers: int, device: torch.device) -> Iterator[Event]:
+def two_at_a_time(
+    next_job: Callable[[], Job | None], *, workers: int, device: torch.device
+) -> Iterator[Event]:
     """Two workers of which the second always finishes first."""
-    waiting = iter(jobs)
-    while pair := [job for job in (next(waiting, None), next(waiting, None)) if job]:
+    while pair := [job for job in (next_job(), next_job()) if job]:
         yield from (Event(job) for job in pair)
         for job in reversed(pair):
             yield from run_job(job, device)
@@ -134,10 +136,10 @@ def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(
 
 
 def killed_after_the_second_trial(
-    jobs: Iterable[Job], *, workers: int, device: torch.device
+    next_job: Callable[[], Job | None], *, workers: int, device: torch.device
 ) -> Iterator[Event]:
     """The coordinator dies when `summary.json` is written and before it can read of it."""
-    for job in jobs:
+    while job := next_job():
         yield Event(job)
         *earlier, last = run_job(job, device)
         yield from earlier
@@ -152,7 +154,7 @@ def test_a_trial_that_was_finished_is_not_run_again(
     study = Study(tmp_path / "study")
     search(study, recipe, BUDGET, pool=killed_after_the_second_trial)
     finished = [study.trial(number).summary() for number in (0, 1)]
-    assert [trial.status for trial in trials_of(study)] == ["complete", "running"]
+    assert [trial.status for trial in Ledger.open(study).trials()] == ["complete", "running"]
     search(study, recipe, BUDGET)
     assert content(study) == content(undisturbed)
     assert [study.trial(number).summary() for number in (0, 1)] == finished
@@ -175,16 +177,16 @@ def test_another_seed_draws_other_values(recipe: Recipe, tmp_path: Path) -> None
     for seed in (3, 4):
         study = Study(tmp_path / f"seed-{seed}")
         search(study, recipe.model_copy(update={"seed": seed}), 1, events=1)
-        drawn.append(trials_of(study)[0].values["train.lr"])
+        drawn.append(Ledger.open(study).trials()[0].values["train.lr"])
     assert drawn[0] != drawn[1]
 
 
 def test_a_worker_process_trains_as_this_process_does(
     recipe: Recipe, tmp_path: Path, undisturbed: Study
 ) -> None:
-    first = trials_of(undisturbed)[0]
+    first = Ledger.open(undisturbed).trials()[0]
     job = Job(0, recipe.for_trial(first.values), tmp_path / "trial-0000")
-    events = list(run_jobs([job], workers=1, device=CPU))
+    events = list(run_jobs(in_order([job]), workers=1, device=CPU))
     assert [event.epoch.epoch if event.epoch else None for event in events] == [None, 1, 2, None]
     assert events[-1].summary == Run(job.folder).summary()
     assert rows(job.folder) == rows(first.run.path)
@@ -344,13 +346,21 @@ def test_three_equal_errors_stop_a_search_with_the_users_frames(tmp_path: Path) 
     assert not [line for line in errors if "cnntune/" in line or "site-packages" in line]
     assert "3 trials in a row" in errors[-1]
     assert "Traceback" not in outcome.err
-    statuses = [trial.status for trial in trials_of(Study(tmp_path / "runs" / "small"))]
+    statuses = [trial.status for trial in Ledger.open(Study(tmp_path / "runs" / "small")).trials()]
     assert statuses == ["failed"] * 3
+
+
+def test_errors_that_differ_in_numbers_alone_are_one_error(tmp_path: Path) -> None:
+    source = "import itertools\ncount = itertools.count()\n" + RAISING
+    source = source.replace("MESSAGE", 'f"number {next(count)}"')
+    outcome = commanded(tmp_path, OWN, own_net=source)("search", "--budget", "4")
+    assert outcome.code == 2
+    assert "3 trials in a row failed so" in outcome.err
 
 
 def test_errors_that_differ_fail_their_trials_and_the_search_goes_on(tmp_path: Path) -> None:
     source = "import itertools\ncount = itertools.count()\n" + RAISING
-    source = source.replace("MESSAGE", 'f"number {next(count)}"')
+    source = source.replace("MESSAGE", 'f"case {chr(97 + next(count))}"')
     outcome = commanded(tmp_path, OWN, own_net=source)("search", "--budget", "4")
     assert outcome.code == 1  # nothing came of any
     assert outcome.document["trials"]["failed"] == 4
@@ -367,7 +377,7 @@ EXPLODING = SMALL.replace(
 
 def test_a_trial_that_diverged_is_never_the_best(tmp_path: Path) -> None:
     outcome = commanded(tmp_path, EXPLODING)("search", "--budget", "6")
-    found = trials_of(Study(tmp_path / "runs" / "small"))
+    found = Ledger.open(Study(tmp_path / "runs" / "small")).trials()
     statuses = {trial.values["train.lr"]: trial.status for trial in found}
     assert statuses == {0.05: "complete", 1e6: "diverged"}
     document = outcome.document
@@ -417,8 +427,8 @@ def build(*, num_classes, in_shape, width=4, dropout=0.0):
         file.write("x")
     doing = os.environ.get("ON_THE_THIRD")
     if doing and Path("builds").stat().st_size >= 3:
-        if doing == "die":
-            if Path("builds").stat().st_size == 3:
+        if doing.startswith("die "):
+            if Path("builds").stat().st_size < 3 + int(doing.split()[1]):
                 os.kill(os.getpid(), signal.SIGKILL)
         else:
             Path("hanging").touch()
@@ -518,14 +528,23 @@ def test_a_killed_coordinator_leaves_no_worker_and_the_search_resumes(
 
 
 @pytest.mark.slow
-def test_a_killed_worker_fails_its_trial_and_the_search_goes_on(own: Path) -> None:
-    outcome = run(*LONG, "--workers", "1", cwd=own, ON_THE_THIRD="die")
+def test_a_killed_worker_is_replaced_and_its_trial_trained_all_the_same(
+    own: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outcome = run(*LONG, "--workers", "1", cwd=own, ON_THE_THIRD="die 1")
+    assert outcome.code == 0, outcome.err
+    assert_resumes_to_the_same_search(own, tmp_path_factory)
+
+
+@pytest.mark.slow
+def test_a_trial_that_kills_every_worker_fails_and_the_search_goes_on(own: Path) -> None:
+    outcome = run(*LONG, "--workers", "1", cwd=own, ON_THE_THIRD="die 5")
     assert outcome.code == 0, outcome.err
     counts = outcome.document["trials"]
     assert (counts["complete"], counts["failed"]) == (4, 1)
     (finding,) = (f for f in outcome.document["findings"] if f["rule"] == "failed-trials")
     assert finding["severity"] == "warn"
-    assert "process died" in finding["evidence"]
+    assert "process died 5 times" in finding["evidence"]
 
 
 @pytest.mark.slow
