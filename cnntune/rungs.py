@@ -7,7 +7,7 @@ and trials are compared at the same epoch only, so never one phase of a schedule
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
+from statistics import fmean, median
 from typing import Any, Literal
 
 Pruner = Literal["none", "halving", "hyperband", "median"]
@@ -58,8 +58,9 @@ class Progress:
     ranks: bool = True
 
     def score(self, epoch: int) -> float:
-        """The best accuracy up to `epoch`: what a run that ends there would be kept for."""
-        return max(self.accs[:epoch], default=0.0)
+        """The mean of the two best accuracies up to `epoch`: one may have been luck."""
+        best = sorted(self.accs[:epoch])[-2:]
+        return fmean(best) if best else 0.0
 
 
 def ladder(epochs: int, *, lowest: int = 1) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -26,6 +26,7 @@ from cnntune.build import build_model, load_data, with_defaults
 from cnntune.data import Data
 from cnntune.device import cores
 from cnntune.errors import CnntuneError, StudyError, UserCodeError
+from cnntune.lifeline import live
 from cnntune.own_code import user_code
 from cnntune.recipe import DataSection, Recipe
 from cnntune.runs import Epoch, Run, best_epoch
@@ -191,7 +192,7 @@ def _start(device: torch.device) -> _Worker:
     """Start a worker with a fresh interpreter: a forked one may not use a GPU."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, str(device)))
+    process = context.Process(target=live, args=(__name__, theirs, str(device)))
     with _inherited(threads="1"):
         process.start()
     theirs.close()
@@ -219,10 +220,9 @@ def _inherited(*, threads: str) -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
 
 
-def _serve(pipe: Connection, device_name: str) -> None:
-    """The worker's life: train what comes through the pipe until the pipe closes."""
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    trainer = Trainer(torch.device(device_name))
+def serve(pipe: Connection, device: str) -> None:
+    """A worker's life: train what comes through the pipe until the pipe closes."""
+    trainer = Trainer(torch.device(device))
     while True:
         try:
             job: Job = pipe.recv()
@@ -233,14 +233,6 @@ def _serve(pipe: Connection, device_name: str) -> None:
                 pipe.send(event)
         except OSError as error:
             pipe.send(StudyError(f"{job.folder}: {error.strerror}; {GO_ON}"))
-
-
-def _die_with_parent() -> None:
-    """A killed coordinator leaves no orphans behind."""
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
 
 
 class Trainer:
