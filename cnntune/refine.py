@@ -10,15 +10,14 @@ import torch
 
 from cnntune.errors import StudyError
 from cnntune.findings import Finding
-from cnntune.ledger import Ledger, Trial, exists, ranked
+from cnntune.ledger import Ledger, Trial, best_of, exists, ranked
 from cnntune.recipe import Recipe
 from cnntune.runs import Study
+from cnntune.search_findings import strong
 from cnntune.seeds import derive_seed
 from cnntune.space import Space, Value, narrow
 from cnntune.workers import Event, Job, in_order, run_jobs
 
-STRONG_SHARE = 0.2  # of the trials count as strong; with noise of a point more would not stand out
-STRONG_TRIALS = 3  # at least: one trial would narrow every range to a point
 CANDIDATES = 3  # trained again over seeds; their rerun shows whether the first seed was luck
 WARMUP_SHARE = 0.1  # of the epochs at most (tuning playbook), where there are enough for one
 LONGER = 3  # times the coarse epochs, where the recipe does not say how long to train
@@ -50,10 +49,9 @@ def strong_trials(trials: Sequence[Trial]) -> list[Trial]:
     Raises:
         StudyError: where no trial is complete.
     """
-    found = ranked(trials)
-    if not any(trial.status == "complete" for trial in found):
+    if best_of(trials) is None:
         raise StudyError("there is no complete trial to refine around; search first")
-    return found[: max(STRONG_TRIALS, round(len(found) * STRONG_SHARE))]
+    return strong(trials)
 
 
 @dataclass(frozen=True)

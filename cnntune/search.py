@@ -4,19 +4,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cnntune.build import argument_problems
-from cnntune.errors import RecipeError
 from cnntune.findings import Finding
-from cnntune.importance import LEAST_TRIALS, Importance, importance
+from cnntune.importance import Importance, importance
 from cnntune.ledger import Ledger, Trial, best_of, exists
-from cnntune.recipe import Recipe, parse, set_key
+from cnntune.recipe import Recipe, parse
 from cnntune.runs import Study
-from cnntune.space import Dimension, Range, Value, edges, toml
+from cnntune.search_findings import (
+    count,
+    edge_findings,
+    region_findings,
+    trial_findings,
+    worth_findings,
+)
+from cnntune.space import Dimension, Range, toml
 
 LR_RANGE = {"sgd": (1e-4, 1e-1), "adam": (1e-5, 1e-2), "adamw": (1e-5, 1e-2)}  # the sweep's grid
 # without its end on the side where the optimizer's usual rates (0.1 and 0.001) do not lie
 WEIGHT_DECAY_RANGE = (1e-6, 1e-2)  # CS231n step 4 draws the strength of regularisation in decades
-TRACEBACK = "Traceback"  # begins an error of Python's, whose last line says what it was
 SWEPT_KEYS = (
     "data",
     "model",
@@ -47,18 +51,6 @@ class Result:
             "best": best_json(self.best),
             "importance": self.importance.shares if self.importance else {},
         }
-
-
-def count(trials: Sequence[Trial]) -> dict[str, int]:
-    """How many trials stand how; a diverged trial is a complete one, with the worst accuracy."""
-    statuses = [trial.status for trial in trials]
-    return {
-        "complete": statuses.count("complete") + statuses.count("diverged"),
-        "pruned": statuses.count("pruned"),
-        "failed": statuses.count("failed"),
-        "running": statuses.count("running"),
-        "diverged": statuses.count("diverged"),
-    }
 
 
 def best_json(best: Trial | None) -> dict[str, Any] | None:
@@ -157,7 +149,12 @@ def result(ledger: Ledger, recipe: Recipe) -> Result:
     """Read what a study came to; `recipe` holds the space whose edges matter."""
     trials = ledger.trials()
     best = best_of(trials)
-    findings = [*trial_findings(trials), *edge_findings(recipe, best)]
+    findings = [
+        *trial_findings(trials),
+        *edge_findings(recipe, best),
+        *region_findings(ledger.recipe, trials),
+        *worth_findings(trials),
+    ]
     return Result(trials, best, importance(trials, ledger.recipe.space), findings)
 
 
@@ -173,88 +170,3 @@ def table(trials: Sequence[Trial]) -> "pd.DataFrame":
         for trial in trials
     ]
     return pd.DataFrame(rows)
-
-
-def importance_findings(result: Result) -> list[Finding]:
-    """Why there is no importance, where there is none."""
-    counts = count(result.trials)
-    judged = counts["complete"] + counts["pruned"]
-    if result.importance or not result.best:
-        return []
-    if judged >= LEAST_TRIALS:
-        return [Finding("importance", "info", "all trials came to the same accuracy")]
-    return [
-        Finding(
-            "importance",
-            "info",
-            f"{judged} trials are too few to say which key matters",
-            f"search on with --budget {max(2 * judged, LEAST_TRIALS)}",
-        )
-    ]
-
-
-def trial_findings(trials: Sequence[Trial]) -> list[Finding]:
-    """Trials that failed or diverged, and a study in which nothing came of any."""
-    counts = count(trials)
-    findings = []
-    if counts["failed"]:
-        error = next(t.summary.get("error", "") for t in trials if t.status == "failed")
-        lines = error.strip().splitlines() or ["no message"]
-        cause = lines[-1] if error.startswith(TRACEBACK) else lines[0]
-        none_complete = not best_of(trials)
-        findings.append(
-            Finding(
-                "failed-trials",
-                "fail" if none_complete else "warn",
-                f"{counts['failed']} of {len(trials)} trials failed, the first with: {cause}",
-                "the whole message is in the trial's summary.json",
-            )
-        )
-    if counts["diverged"]:
-        rates = [
-            t.values["train.lr"]
-            for t in trials
-            if t.status == "diverged" and "train.lr" in t.values
-        ]
-        at = f", from train.lr {min(map(float, rates)):.2g} on" if rates else ""
-        findings.append(
-            Finding(
-                "diverged-trials",
-                "fail" if counts["diverged"] == len(trials) else "info",
-                f"{counts['diverged']} of {len(trials)} trials diverged{at}",
-                "run `cnntune lr-sweep` for a range of rates that do not",
-            )
-        )
-    return findings
-
-
-def edge_findings(recipe: Recipe, best: Trial | None) -> list[Finding]:
-    """The best value at the end of a range: what lies beyond may be better (tuning playbook).
-
-    Ends beyond which the recipe allows nothing, such as a dropout of 0, are no edges.
-    """
-    found = edges(recipe.space, best.values) if best else []
-    return [
-        Finding(
-            "edge",
-            "warn",
-            f"the best {edge.key}, {edge.value:.3g}, lies at the {edge.side} end of its range"
-            f" {recipe.space[edge.key]}",
-            "widen it in a study of its own: --study NAME --set"
-            f" 'space.{edge.key}={toml(edge.wider)}'",
-            where=edge.key,
-            measured=edge.value,
-        )
-        for edge in found
-        if _allows(recipe, edge.key, edge.beyond)
-    ]
-
-
-def _allows(recipe: Recipe, key: str, value: Value) -> bool:
-    values = recipe.as_values()
-    set_key(values, key, value)
-    try:
-        parse(values, file=recipe.name, check_arguments=argument_problems)
-    except RecipeError:
-        return False
-    return True

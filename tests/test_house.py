@@ -17,7 +17,7 @@ FLOORS = (
     " curves prescribe diagnose logs torchvision_import",
     "data models augment build device checkpoint samplers",
     "evaluate train ledger",
-    "workers lifeline importance",
+    "workers lifeline importance search_findings",
     "trials",
     "sanity lr_sweep search refine final judge",
     "show cli",

@@ -24,7 +24,7 @@ from cnntune.refine import (
     tied,
 )
 from cnntune.runs import Run, Study
-from cnntune.search import edge_findings
+from cnntune.search_findings import edge_findings
 from cnntune.space import Choice, Range, Space
 
 

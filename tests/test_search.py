@@ -18,7 +18,8 @@ from cnntune.build import load_recipe
 from cnntune.ledger import Ledger, Trial, best_of
 from cnntune.recipe import Recipe
 from cnntune.runs import Run, Study
-from cnntune.search import default_space, intersect, prepare, trial_findings
+from cnntune.search import default_space, intersect, prepare
+from cnntune.search_findings import trial_findings
 from cnntune.space import Choice, Range
 from cnntune.trials import run_trials
 from cnntune.workers import Event, Job, in_order, run_job, run_jobs

@@ -64,6 +64,7 @@ def search(
     setup = set_up(recipe, set_, device=device, seed=seed, runs=runs, study=study, further=further)
 
     from cnntune import search as step
+    from cnntune.search_findings import importance_findings
     from cnntune.workers import count
 
     processes = count(workers, setup.device)
@@ -75,7 +76,11 @@ def search(
             command.screen.say(note.evidence)
         _run_trials(command, setup, ledger, budget=budget, workers=processes, seconds=timeout)
         result = step.result(ledger, ledger.recipe)
-        findings = [*notes, *result.findings, *step.importance_findings(result)]
+        findings = [
+            *notes,
+            *result.findings,
+            *importance_findings(result.trials, result.importance),
+        ]
         document = command.document(findings, setup.study, **result.as_json())
         setup.study.write("search", document)
         setup.study.write_text("trials.csv", step.table(result.trials).to_csv(index=False))

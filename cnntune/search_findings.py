@@ -1,0 +1,165 @@
+"""What a search says beyond its best trial: failures, edges, regions, and what more would bring."""
+
+from collections.abc import Sequence
+
+from cnntune.build import argument_problems
+from cnntune.errors import RecipeError
+from cnntune.findings import Finding
+from cnntune.importance import LEAST_TRIALS, Importance
+from cnntune.ledger import Trial, best_of, ranked
+from cnntune.recipe import Recipe, parse, set_key
+from cnntune.space import Range, Value, edges, narrow, toml
+
+TRACEBACK = "Traceback"  # begins an error of Python's, whose last line says what it was
+STRONG_SHARE = 0.2  # of the trials count as strong; with noise of a point more would not stand out
+STRONG_TRIALS = 3  # at least: one trial would narrow every range to a point
+REGION_TRIALS = 15  # so that a region rests on three strong trials among others
+REGION_SHARE = 0.5  # of a range: strong trials that span less of it show a region
+WORTH_TRIALS = 10  # below, the best of so few says nothing of the best of more
+
+
+def count(trials: Sequence[Trial]) -> dict[str, int]:
+    """How many trials stand how; a diverged trial is a complete one, with the worst accuracy."""
+    statuses = [trial.status for trial in trials]
+    return {
+        "complete": statuses.count("complete") + statuses.count("diverged"),
+        "pruned": statuses.count("pruned"),
+        "failed": statuses.count("failed"),
+        "running": statuses.count("running"),
+        "diverged": statuses.count("diverged"),
+    }
+
+
+def strong(trials: Sequence[Trial]) -> list[Trial]:
+    """The best fifth of the trials, pruned ones included, and at least three."""
+    found = ranked(trials)
+    return found[: max(STRONG_TRIALS, round(len(found) * STRONG_SHARE))]
+
+
+def importance_findings(trials: Sequence[Trial], importance: Importance | None) -> list[Finding]:
+    """Why there is no importance, where there is none."""
+    counts = count(trials)
+    judged = counts["complete"] + counts["pruned"]
+    if importance or not best_of(trials):
+        return []
+    if judged >= LEAST_TRIALS:
+        return [Finding("importance", "info", "all trials came to the same accuracy")]
+    return [
+        Finding(
+            "importance",
+            "info",
+            f"{judged} trials are too few to say which key matters",
+            f"search on with --budget {max(2 * judged, LEAST_TRIALS)}",
+        )
+    ]
+
+
+def trial_findings(trials: Sequence[Trial]) -> list[Finding]:
+    """Trials that failed or diverged, and a study in which nothing came of any."""
+    counts = count(trials)
+    findings = []
+    if counts["failed"]:
+        error = next(t.summary.get("error", "") for t in trials if t.status == "failed")
+        lines = error.strip().splitlines() or ["no message"]
+        cause = lines[-1] if error.startswith(TRACEBACK) else lines[0]
+        none_complete = not best_of(trials)
+        findings.append(
+            Finding(
+                "failed-trials",
+                "fail" if none_complete else "warn",
+                f"{counts['failed']} of {len(trials)} trials failed, the first with: {cause}",
+                "the whole message is in the trial's summary.json",
+            )
+        )
+    if counts["diverged"]:
+        rates = [
+            t.values["train.lr"]
+            for t in trials
+            if t.status == "diverged" and "train.lr" in t.values
+        ]
+        at = f", from train.lr {min(map(float, rates)):.2g} on" if rates else ""
+        findings.append(
+            Finding(
+                "diverged-trials",
+                "fail" if counts["diverged"] == len(trials) else "info",
+                f"{counts['diverged']} of {len(trials)} trials diverged{at}",
+                "run `cnntune lr-sweep` for a range of rates that do not",
+            )
+        )
+    return findings
+
+
+def edge_findings(recipe: Recipe, best: Trial | None) -> list[Finding]:
+    """The best value at the end of a range: what lies beyond may be better (tuning playbook).
+
+    Ends beyond which the recipe allows nothing, such as a dropout of 0, are no edges.
+    """
+    found = edges(recipe.space, best.values) if best else []
+    return [
+        Finding(
+            "edge",
+            "warn",
+            f"the best {edge.key}, {edge.value:.3g}, lies at the {edge.side} end of its range"
+            f" {recipe.space[edge.key]}",
+            "widen it in a study of its own: --study NAME --set"
+            f" 'space.{edge.key}={toml(edge.wider)}'",
+            where=edge.key,
+            measured=edge.value,
+        )
+        for edge in found
+        if _allows(recipe, edge.key, edge.beyond)
+    ]
+
+
+def _allows(recipe: Recipe, key: str, value: Value) -> bool:
+    values = recipe.as_values()
+    set_key(values, key, value)
+    try:
+        parse(values, file=recipe.name, check_arguments=argument_problems)
+    except RecipeError:
+        return False
+    return True
+
+
+def region_findings(recipe: Recipe, trials: Sequence[Trial]) -> list[Finding]:
+    """Where the strong trials lie, for each range of which they span less than half.
+
+    The next search is worth most there (CS231n step 5).
+    """
+    found = strong(trials)
+    if len(ranked(trials)) < REGION_TRIALS:
+        return []
+    around = narrow(recipe.space, [trial.values for trial in found])
+    findings = []
+    for key, region in around.items():
+        whole = recipe.space[key]
+        if not isinstance(whole, Range) or not isinstance(region, Range):
+            continue
+        span = whole.position(region.high) - whole.position(region.low)
+        if span < REGION_SHARE:
+            text = f"the best {len(found)} trials have {key} within {region}, of {whole}"
+            advice = f"--set 'space.{key}={toml(region)}'"
+            findings.append(Finding("region", "info", text, advice, where=key, measured=span))
+    return findings
+
+
+def worth_findings(trials: Sequence[Trial]) -> list[Finding]:
+    """What as many trials again are worth: the expected best of 2n draws less that of n.
+
+    The expectation is what a bootstrap of the n accuracies comes to (Dodge et al. 2019).
+    """
+    accs = sorted(trial.val_acc for trial in ranked(trials))
+    if len(accs) < WORTH_TRIALS:
+        return []
+    gain = expected_best(accs, 2 * len(accs)) - expected_best(accs, len(accs))
+    text = f"{len(accs)} more trials like these are worth about {100 * gain:.2f} points of accuracy"
+    return [Finding("worth", "info", text, measured=gain)]
+
+
+def expected_best(accs: Sequence[float], draws: int) -> float:
+    """The mean of the best of so many draws, with replacement, from sorted `accs`."""
+    count = len(accs)
+    return sum(
+        acc * (((place + 1) / count) ** draws - (place / count) ** draws)
+        for place, acc in enumerate(accs)
+    )

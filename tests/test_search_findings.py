@@ -1,0 +1,64 @@
+"""What a search says of regions and of further trials; expected values by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from cnntune.build import load_recipe
+from cnntune.ledger import Trial
+from cnntune.recipe import Recipe
+from cnntune.runs import Run
+from cnntune.search_findings import expected_best, region_findings, strong, worth_findings
+
+
+def trial(number: int, acc: float, lr: float = 0.01, status: str = "complete") -> Trial:
+    summary = {"status": status, "val_acc": acc, "val_loss": 1.0, "epochs": 3}
+    return Trial(number, status, {"train.lr": lr}, Run(Path(f"trial-{number:04d}")), summary)
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    found = load_recipe("digits", ["space.train.lr={log=[1e-4, 1.0]}"])
+    return found.model_copy(update={"space": {"train.lr": found.space["train.lr"]}})
+
+
+def test_the_expected_best_of_draws_from_two_values() -> None:
+    # Of 0 and 1 drawn three times with replacement, the best is 0 one time in eight.
+    assert expected_best([0.0, 1.0], 3) == pytest.approx(1 - 1 / 8)
+
+
+def test_as_many_trials_again_are_worth_the_difference_of_two_expectations() -> None:
+    # One trial of ten has 1: a best of 10 misses it with 0.9^10, a best of 20 with 0.9^20.
+    trials = [trial(n, 1.0 if n == 0 else 0.0) for n in range(10)]
+    (finding,) = worth_findings(trials)
+    assert finding.measured == pytest.approx(0.9**10 - 0.9**20)
+    assert "10 more trials" in finding.evidence
+    assert "22.71 points" in finding.evidence  # 0.348678 - 0.121577
+
+
+def test_few_trials_say_nothing_of_more() -> None:
+    assert worth_findings([trial(n, 0.5) for n in range(9)]) == []
+
+
+def test_strong_trials_are_a_fifth_and_whole_runs_come_before_pruned_ones() -> None:
+    trials = [trial(n, 0.9, status="pruned") for n in range(18)] + [
+        trial(18, 0.5),
+        trial(19, 0.6),
+    ]
+    assert [t.number for t in strong(trials)] == [19, 18, 0, 1]
+
+
+def test_a_region_is_named_where_the_strong_trials_keep_together(recipe: Recipe) -> None:
+    # Strong ones at 0.01 ... 0.1, a quarter of four decades, and a tenth of the range on each side.
+    trials = [trial(n, 0.9, lr) for n, lr in enumerate((0.01, 0.03, 0.1))]
+    trials += [trial(n, 0.1, 1e-4) for n in range(3, 15)]
+    (finding,) = region_findings(recipe, trials)
+    assert finding.measured == pytest.approx(0.25 + 0.2, abs=0.001)
+    override = finding.advice.partition("--set '")[2].rstrip("'")
+    assert str(load_recipe("digits", [override]).space["train.lr"]) == "0.00398 ... 0.251 (log)"
+
+
+def test_no_region_is_named_where_the_strong_trials_lie_apart(recipe: Recipe) -> None:
+    trials = [trial(n, 0.9, lr) for n, lr in enumerate((1e-4, 0.03, 1.0))]
+    trials += [trial(n, 0.1, 1e-3) for n in range(3, 15)]
+    assert region_findings(recipe, trials) == []
