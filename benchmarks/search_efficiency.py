@@ -173,10 +173,12 @@ def epochs_to(goal: float, order: Sequence[Configuration], pruner: Pruner) -> in
             # The median rule looks at trials one by one, as they run one after the other.
             waves = [[n] for n in bracket.numbers] if pruner == "median" else [bracket.numbers]
             for wave in waves:
-                while open_trials := [n for n in wave if not trials[n].ended]:
-                    goals = targets(pruner, EPOCHS, [bracket], trials)
-                    for number in open_trials:
-                        trial, until = order[number], goals[number]
+                while any(not trials[number].ended for number in wave):
+                    decided = targets(pruner, EPOCHS, [bracket], trials)
+                    for number, until in decided.items():
+                        if number not in wave:
+                            continue
+                        trial = order[number]
                         done = len(trials[number].accs)
                         new = trial.accs[done:until]
                         hit = [k for k, acc in enumerate(new) if trial.complete and acc >= goal]

@@ -140,7 +140,7 @@ class _Search:
         """The next piece of work: a trial that may go on, or a new one."""
         if self._late:
             return None
-        for number, target in sorted(self._targets().items()):
+        for number, target in self._targets().items():
             trial = self.open[number]
             if not trial.busy and target > len(trial.accs):
                 return self._job(number, target)

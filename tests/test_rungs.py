@@ -21,10 +21,17 @@ def halving(
     return targets("halving", 9, [SIX], trials)
 
 
-def test_a_ladder_divides_the_epochs_by_three() -> None:
-    assert ladder(27) == (1, 3, 9, 27)
-    assert ladder(10) == (1, 3, 10)
-    assert ladder(2) == (2,)
+def test_hyperband_divides_the_epochs_by_three() -> None:
+    assert ladder("hyperband", 27) == (1, 3, 9, 27)
+    assert ladder("hyperband", 10) == (1, 3, 10)
+    assert ladder("hyperband", 2) == (2,)
+
+
+def test_halving_cuts_once_early_and_not_before_two_epochs() -> None:
+    assert ladder("halving", 27) == (2, 27)
+    assert ladder("halving", 100) == (8, 100)  # 7.5
+    assert ladder("halving", 3) == (2, 3)
+    assert ladder("halving", 2) == (2,)
 
 
 def test_everybody_trains_to_the_first_rung() -> None:
@@ -42,6 +49,7 @@ def test_who_reached_a_rung_waits_for_trials_that_have_not_begun() -> None:
 def test_the_best_third_goes_on_and_the_others_end() -> None:
     decided = halving([0.5], [0.1], [0.7], [0.2], [0.3], [0.4])
     assert decided == {0: 3, 1: PRUNE, 2: 3, 3: PRUNE, 4: PRUNE, 5: PRUNE}
+    assert list(decided)[:2] == [2, 0]  # the better one first
 
 
 def test_of_equals_the_first_goes_on() -> None:
@@ -79,7 +87,7 @@ def test_without_a_pruner_everybody_trains_to_the_end() -> None:
 
 
 def test_a_further_budget_is_a_bracket_of_its_own() -> None:
-    assert brackets("halving", 9, first=6, count=3) == [Bracket(6, 3, (1, 3, 9))]
+    assert brackets("halving", 9, first=6, count=3) == [Bracket(6, 3, (2, 9))]
     assert brackets("halving", 9, first=6, count=0) == []
 
 
