@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "cnntune"
 
 # The table of docs/architecture.md, from the ground up. `data` and `models` are folders.
 FLOORS = (
-    "errors findings seeds schedule recipe space runs curves prescribe diagnose torchvision_import",
+    "errors findings seeds schedule recipe space runs curves prescribe diagnose logs"
+    " torchvision_import",
     "data models augment build device",
     "evaluate train",
     "workers",
@@ -23,7 +24,7 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 VERBS = FLOORS[5].split()
-PLAIN = ("recipe", "space", "runs", "curves", "findings", "errors", "diagnose", "prescribe")
+PLAIN = ("recipe", "space", "runs", "curves", "findings", "errors", "diagnose", "prescribe", "logs.find", "judge")
 BESIDES = ("__init__", "__main__")  # the version, and two lines that start the command line
 HEAVY = ("torch", "torchvision", "pandas", "optuna", "sklearn")
 
