@@ -1,55 +1,22 @@
-"""From paths to judged runs: find the logs, read their curves, hold our own against their study."""
+"""From runs with curves to judged runs: ours beside the best of their study, others alone."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from cnntune.curves import MIN_POINTS, Curve
-from cnntune.diagnose import Diagnosis, diagnose
-from cnntune.errors import DataError, StudyError
+from cnntune.diagnose import Diagnosis, Label, diagnose
+from cnntune.errors import DataError, RecipeError
 from cnntune.findings import Finding, Severity
-from cnntune.logs.align import align
-from cnntune.logs.choose import choose
-from cnntune.logs.find import Source, sources
-from cnntune.logs.record import Record, UnreadableLogError
-from cnntune.logs.twins import Entry, twins
-from cnntune.recipe import flatten
-from cnntune.runs import COLUMNS, Epoch, Run, best_epoch
-
-OWN_FORMAT = "cnntune"
-NO_CURVE = "no column is known as a loss or an accuracy: name one with --map val_loss=COLUMN"
+from cnntune.logs.choose import ROLES
+from cnntune.logs.history import records_of
+from cnntune.reading import ReadRun, Skipped, read_paths, run_of
+from cnntune.runs import best_epoch
 
 # Worst first: what needs attention stands at the top of the table.
 ORDER = ("unstable", "underfitting", "overfitting", "still-improving", "too-short", "converged")
-
-Settings = Mapping[str, Any]
-Skipped = dict[str, str]
-
-
-@dataclass(frozen=True)
-class ReadRun:
-    """A run with its curve, not judged yet.
-
-    `file` is where it was read from, and `part` which of that file's runs it is. `columns` tells
-    for each curve the column it was taken from; `settings` are known for our own runs alone.
-    """
-
-    file: Path
-    format: str
-    curve: Curve
-    part: str = ""
-    columns: Mapping[str, str] | None = None
-    notes: tuple[str, ...] = ()
-    settings: Settings | None = None
-    rows: Sequence[Epoch] = ()
-
-    @property
-    def path(self) -> Path:
-        """The file, and after a # the part where the file holds several runs."""
-        part = self.part.replace("/", "-")
-        return self.file.with_name(f"{self.file.name}#{part}") if part else self.file
 
 
 @dataclass(frozen=True)
@@ -71,15 +38,15 @@ class JudgedRun:
 
     @property
     def best_val_acc(self) -> float | None:
-        """The highest validation accuracy, in 0..1; None where none counts: our run diverged."""
-        if self.run.settings is not None:
-            best = best_epoch(list(self.run.rows))
+        """The highest validation accuracy, in 0..1; None where there is none that counts."""
+        if self.run.rows is not None:
+            best = best_epoch(self.run.rows)
             return best.val_acc if best else None
         return max(self.curve.series("val_acc").values, default=None)
 
     @property
     def command(self) -> str | None:
-        """The command that trains the run again with the first change of the advice."""
+        """The command that trains a run of ours again with the first change of the advice."""
         if self.diagnosis.change is None or self.run.settings is None:
             return None
         key, value = self.diagnosis.change
@@ -101,14 +68,14 @@ class JudgedRun:
             "best_epoch": diagnosis.best_epoch,
             "flags": diagnosis.flags,
             "command": self.command,
-            "columns": dict(self.run.columns or {}),
+            "columns": dict(self.run.columns),
             "notes": list(self.run.notes),
         }
 
-    def finding(self, fail_on: Iterable[str] = ()) -> Finding:
+    def finding(self, fail_on: Collection[str] = ()) -> Finding:
         """The verdict as a finding.
 
-        A bad curve only warns, since a search must try bad values, unless its label is one of those
+        A bad curve only warns, since a search must try bad values, unless its label is among those
         that the user asked to fail on.
         """
         severity: Severity = self.diagnosis.severity
@@ -128,92 +95,17 @@ class JudgedRun:
 def judge_paths(
     paths: Iterable[Path], mapping: Mapping[str, str] | None = None
 ) -> tuple[list[JudgedRun], list[Skipped]]:
-    """Judge every run at or below `paths`, each once: files by their worst run, runs in file order.
+    """Judge every run at or below `paths`: files by their worst run, the runs of a file in order.
 
-    `mapping` names the columns of curves, see `choose.ROLES`. Returns the judged runs, and
-    `{"path", "reason"}` for what looks like a log and was not judged.
+    `mapping` names the columns of curves. The second list tells path and reason of what looks like
+    a log and was not judged.
 
     Raises:
         DataError: where a path does not exist, nothing at all can be read, or no log has a column
             that `mapping` names.
     """
-    paths = list(paths)
-    if missing := [path for path in paths if not path.exists()]:
-        raise DataError(f"{path}: no such file or folder" for path in missing)
-    found = {
-        source.path.resolve(): source for path in paths for source in sources(path, is_own_run)
-    }
-    records, skipped = read_all(found.values())
-    if mapping:
-        _check(mapping, [record for _, record in records if isinstance(record, Record)])
-    runs = []
-    for path, record in records:
-        run = record if isinstance(record, ReadRun) else read_run(path, record, mapping)
-        if run.curve.epochs:
-            runs.append(run)
-        else:
-            skipped.append({"path": str(run.path), "reason": NO_CURVE})
-    runs, repeated = _each_once(_long_enough(runs))
-    skipped += repeated
-    if not runs:
-        listed = ", ".join(str(path) for path in paths)
-        reasons = [f"{entry['path']}: {entry['reason']}" for entry in skipped]
-        raise DataError(reasons or f"{listed}: holds no training log")
+    runs, skipped = read_paths(list(paths), mapping)
     return worst_first(judge_runs(runs)), skipped
-
-
-def is_own_run(folder: Path) -> bool:
-    """Whether a folder with a `metrics.csv` is a run of ours, and not of another tool's logger."""
-    try:
-        with Run(folder).metrics.open(encoding="utf-8", errors="replace") as file:
-            header = file.readline(1000).strip()
-    except OSError:
-        return False
-    return header in ("", ",".join(COLUMNS)) and (header != "" or (folder / "config.json").exists())
-
-
-def read_all(found: Iterable[Source]) -> tuple[list[tuple[Path, Record | ReadRun]], list[Skipped]]:
-    """What the sources hold, and why some of them hold nothing."""
-    records: list[tuple[Path, Record | ReadRun]] = []
-    skipped = []
-    for source in found:
-        reason = "holds no training log of a known format" if source.named else ""
-        read: Sequence[Record | ReadRun] = ()
-        try:
-            read = [read_own(source.path)] if source.own else source.read()
-        except (UnreadableLogError, StudyError) as error:
-            reason = str(error)
-        except OSError as error:
-            reason = f"cannot be opened: {error.strerror}"
-        records += [(source.path, record) for record in read]
-        if not read and reason:
-            skipped.append({"path": str(source.path), "reason": reason})
-    return records, skipped
-
-
-def read_own(folder: Path) -> ReadRun:
-    """The run of ours in a folder.
-
-    Raises:
-        StudyError: where its files hold something else.
-        UnreadableLogError: where it has no finished epoch.
-    """
-    rows = Run(folder).rows()
-    if not rows:
-        raise UnreadableLogError("has no finished epoch")
-    settings = flatten(Run(folder).config())
-    columns = {name: name for name in ("train_loss", "val_loss", "train_acc", "val_acc", "lr")}
-    return ReadRun(
-        folder, OWN_FORMAT, curve_of(rows), columns=columns, settings=settings, rows=rows
-    )
-
-
-def read_run(path: Path, record: Record, mapping: Mapping[str, str] | None = None) -> ReadRun:
-    """A record of another tool as a run with a curve."""
-    aligned = align(record, choose(record, mapping))
-    return ReadRun(
-        path, record.format, aligned.curve, record.part, aligned.columns, notes=aligned.notes
-    )
 
 
 def judge_runs(runs: Sequence[ReadRun]) -> list[JudgedRun]:
@@ -223,28 +115,84 @@ def judge_runs(runs: Sequence[ReadRun]) -> list[JudgedRun]:
         if run.settings is not None:
             studies.setdefault(run.file.parent, []).append(run)
     best = {folder: _best(siblings) for folder, siblings in studies.items()}
-    return [JudgedRun(run, _diagnose(run, best.get(run.file.parent))) for run in runs]
+    return [
+        JudgedRun(run, _diagnose(run, best[run.file.parent] if run.settings is not None else None))
+        for run in runs
+    ]
+
+
+def judge_history(history: Any) -> Diagnosis:
+    """What the curves of one run say, from values in Python.
+
+    `history` is a dict of lists (`{"loss": [...], "val_loss": [...]}`), a list of dicts, one an
+    epoch, a Keras History, or a pandas DataFrame with a row an epoch. Columns are told by their
+    names as in `cnntune diagnose`; of several runs one after the other the last is judged.
+
+    Raises:
+        DataError: where nothing in it is a loss or an accuracy.
+    """
+    runs = [run_of(Path("history"), record) for record in records_of(history)]
+    curves = [run.curve for run in runs if run.curve.epochs]
+    if not curves:
+        raise DataError(
+            "history: must hold a loss or an accuracy an epoch, as a dict of lists, a list of"
+            f" dicts, a Keras History or a pandas DataFrame (got {_shown(history)})"
+        )
+    long = [curve for curve in curves if len(curve.epochs) >= MIN_POINTS]
+    return diagnose((long or curves)[-1])
 
 
 def worst_first(judged: Sequence[JudgedRun]) -> list[JudgedRun]:
     """The files by the label of their worst run; the runs of one file stay together, in order."""
     worst: dict[Path, int] = {}
-    for run in judged:
-        place = ORDER.index(run.diagnosis.label)
-        worst[run.run.file] = min(place, worst.get(run.run.file, place))
-    return sorted(judged, key=lambda run: (worst[run.run.file], str(run.run.file)))
+    for one in judged:
+        place = ORDER.index(one.diagnosis.label)
+        worst[one.run.file] = min(place, worst.get(one.run.file, place))
+    return sorted(judged, key=lambda one: (worst[one.run.file], str(one.run.file)))
 
 
-def curve_of(rows: Sequence[Epoch]) -> Curve:
-    """The rows of one of our runs as the curve that the rules judge."""
-    return Curve(
-        epochs=[row.epoch for row in rows],
-        train_loss=[row.train_loss for row in rows],
-        val_loss=[row.val_loss for row in rows],
-        train_acc=[row.train_acc for row in rows],
-        val_acc=[row.val_acc for row in rows],
-        lr=[row.lr for row in rows],
-    )
+def remarks(judged: Iterable[JudgedRun]) -> list[str]:
+    """What reading the logs left out or guessed, each remark once."""
+    paths: dict[str, list[Path]] = {}
+    for one in judged:
+        for note in one.run.notes:
+            paths.setdefault(note, []).append(one.path)
+    return [
+        f"{found[0]}{f' and {len(found) - 1} more' if found[1:] else ''}: {note}"
+        for note, found in paths.items()
+    ]
+
+
+def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
+    """The columns that `--map val_loss=COLUMN` names, by the curve that each is.
+
+    Raises:
+        RecipeError: where a pair has no `=`, or names no curve.
+    """
+    mapping, problems = {}, []
+    for pair in pairs:
+        role, equals, column = pair.partition("=")
+        if not equals or not column:
+            problems.append(f"--map {pair}: must be CURVE=COLUMN, such as val_loss=my_column")
+        elif role not in ROLES:
+            problems.append(f"--map {pair}: {role!r} must be one of {', '.join(ROLES)}")
+        mapping[role] = column
+    if problems:
+        raise RecipeError(problems)
+    return mapping
+
+
+def parse_labels(text: str) -> frozenset[str]:
+    """The labels in `--fail-on LABEL,...`.
+
+    Raises:
+        RecipeError: where one of them is no label.
+    """
+    labels = frozenset(filter(None, map(str.strip, text.split(","))))
+    if unknown := sorted(labels - set(get_args(Label))):
+        allowed = ", ".join(get_args(Label))
+        raise RecipeError(f"--fail-on {label}: must be one of {allowed}" for label in unknown)
+    return labels
 
 
 def _diagnose(run: ReadRun, reference: ReadRun | None) -> Diagnosis:
@@ -261,47 +209,11 @@ def _diagnose(run: ReadRun, reference: ReadRun | None) -> Diagnosis:
 
 def _best(siblings: Sequence[ReadRun]) -> ReadRun | None:
     """The run with the highest validation accuracy."""
-    bests = [(best.val_acc, run) for run in siblings if (best := best_epoch(list(run.rows)))]
+    bests = [(best.val_acc, run) for run in siblings if (best := best_epoch(run.rows or []))]
     return max(bests, key=lambda pair: pair[0])[1] if bests else None
 
 
-def _long_enough(runs: Sequence[ReadRun]) -> list[ReadRun]:
-    """The runs without those of a few points that stand in one file with longer ones."""
-    longest: dict[Path, int] = {}
-    for run in runs:
-        longest[run.file] = max(longest.get(run.file, 0), len(run.curve.epochs))
-    short: dict[Path, int] = {}
-    for run in runs:
-        short[run.file] = short.get(run.file, 0) + (len(run.curve.epochs) < MIN_POINTS)
-    kept = []
-    for run in runs:
-        if longest[run.file] >= MIN_POINTS > len(run.curve.epochs):
-            continue
-        note = f"{short[run.file]} runs of fewer than {MIN_POINTS} points in the file are left out"
-        told = short[run.file] and longest[run.file] >= MIN_POINTS
-        kept.append(replace(run, notes=(*run.notes, note)) if told else run)
-    return kept
-
-
-def _each_once(runs: Sequence[ReadRun]) -> tuple[list[ReadRun], list[Skipped]]:
-    """The runs without those that another log holds as well."""
-    same = twins([Entry(run.file, run.format, run.curve) for run in runs])
-    skipped = [
-        {"path": str(runs[place].path), "reason": f"same run as {runs[kept].path}"}
-        for place, kept in sorted(same.items())
-    ]
-    return [run for place, run in enumerate(runs) if place not in same], skipped
-
-
-def _check(mapping: Mapping[str, str], records: Sequence[Record]) -> None:
-    """Every column that the user names has to be in one of the logs at least.
-
-    Raises:
-        DataError: naming the columns that there are.
-    """
-    known = list(dict.fromkeys(name for record in records for name in record.columns))
-    unknown = [f"{role}={name}" for role, name in mapping.items() if name not in known]
-    if unknown:
-        raise DataError(
-            f"--map {pair}: no such column; there are: {', '.join(known)}" for pair in unknown
-        )
+def _shown(history: Any) -> str:
+    names = list(history)[:8] if isinstance(history, Mapping) else []
+    listed = f" with {', '.join(map(str, names))}" if names else ""
+    return f"{type(history).__name__}{listed}"

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "cnntune"
 # The table of docs/architecture.md, from the ground up. `data` and `models` are folders.
 FLOORS = (
     "errors findings seeds schedule recipe space runs curves prescribe diagnose logs"
-    " torchvision_import",
+    " torchvision_import reading",
     "data models augment build device",
     "evaluate train",
     "workers",
@@ -24,7 +24,10 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 VERBS = FLOORS[5].split()
-PLAIN = ("recipe", "space", "runs", "curves", "findings", "errors", "diagnose", "prescribe", "logs.find", "judge")
+PLAIN = (
+    *("recipe", "space", "runs", "curves", "findings", "errors", "diagnose", "prescribe"),
+    *("logs.find", "judge"),
+)
 BESIDES = ("__init__", "__main__")  # the version, and two lines that start the command line
 HEAVY = ("torch", "torchvision", "pandas", "optuna", "sklearn")
 

@@ -107,8 +107,10 @@ def _grid(
         return sorted({step for step, _ in longest})
     grid = sorted({step for step, _ in longest})
     gaps = [b - a for a, b in pairwise(grid)]
-    if len(gaps) > 1 and gaps[-1] < LONE_EVALUATION * median(gaps) and not any(
-        grid[-2] < step < grid[-1] for points in train for step, _ in points
+    if (
+        len(gaps) > 1
+        and gaps[-1] < LONE_EVALUATION * median(gaps)
+        and not any(grid[-2] < step < grid[-1] for points in train for step, _ in points)
     ):
         notes.append("the last evaluation follows another without training between: left out")
         grid.pop()

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from cnntune.curves import MIN_POINTS
 from cnntune.logs.names import CURVES, Kind, Meaning, Split, meaning
@@ -91,7 +92,7 @@ def _split(name: str, record: Record, known: Mapping[str, Meaning]) -> tuple[Spl
     if any(other.split in HELD_OUT and other.base == own.base for other in known.values()):
         return "train", ""
     if beside := _beside(name, record, known):
-        return beside, "which was logged beside others of its split"
+        return beside, "which names no split but was logged with others of this one"
     if _names(known, RATES, *HELD_OUT):
         return "train", "for validation has a column of its own"
     if _names(known, CURVES, *HELD_OUT) or _names(known, CURVES, "train"):
@@ -105,19 +106,23 @@ def _names(known: Mapping[str, Meaning], kinds: Collection[str], *splits: str) -
 
 def _beside(name: str, record: Record, known: Mapping[str, Meaning]) -> Split:
     """The split whose columns were logged at the same steps, where only one's were."""
-    steps = {step for step, _ in record.columns[name]}
-    shared: dict[Split, bool] = {}
-    for split, words in (("train", ("train",)), ("val", HELD_OUT)):
-        logged = {
-            step
-            for other, its in known.items()
-            if its.split in words and its.kind in CURVES
-            for step, _ in record.columns[other]
-        }
-        shared["train" if split == "train" else "val"] = len(steps & logged) * 2 > len(steps)
-    if shared["train"] == shared["val"]:
+    steps = [step for step, _ in record.columns[name]]
+    others: dict[Split, list[list[float]]] = {"train": [], "val": []}
+    for other, its in known.items():
+        if its.split and its.kind in CURVES:
+            split: Split = "train" if its.split == "train" else "val"
+            others[split].append([step for step, _ in record.columns[other]])
+    train, val = (steps in others[split] for split in ("train", "val"))
+    if train == val:
+        train, val = (_mostly_in(steps, others[split]) for split in ("train", "val"))
+    if train == val:
         return ""
-    return "train" if shared["train"] else "val"
+    return "train" if train else "val"
+
+
+def _mostly_in(steps: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
+    logged = set(chain.from_iterable(others))
+    return sum(step in logged for step in steps) * 2 > len(steps)
 
 
 def _best_held_out(found: Sequence[Candidate]) -> Candidate | None:

@@ -46,23 +46,23 @@ class Source:
     """A log: a file, or the files of a folder that belong together.
 
     `named` says that the user asked for this very file, so that not reading it is worth a word.
-    `own` marks the folder of a run of cnntune's own, which `runs` reads.
+    `ours` marks the folder of a run of cnntune's own, which is not read here.
     """
 
     path: Path
     read: Callable[[], list[Record]]
     named: bool = False
-    own: bool = False
+    ours: bool = False
 
 
-def sources(path: Path, is_own: Callable[[Path], bool]) -> Iterator[Source]:
+def sources(path: Path, is_ours: Callable[[Path], bool]) -> Iterator[Source]:
     """The logs at or below `path`, by name; hidden folders and links are left out.
 
-    `is_own` tells whether a folder with a `metrics.csv` is a run of cnntune's own.
+    `is_ours` tells whether a folder with a `metrics.csv` is a run of cnntune's own.
     """
     if not path.is_dir():
-        if path.name == METRICS and is_own(path.parent):
-            yield Source(path.parent, list, named=True, own=True)
+        if path.name == METRICS and is_ours(path.parent):
+            yield Source(path.parent, list, named=True, ours=True)
         else:
             yield Source(path, partial(read_file, path), named=True)
         return
@@ -73,8 +73,8 @@ def sources(path: Path, is_own: Callable[[Path], bool]) -> Iterator[Source]:
         folders[:] = sorted(inner for inner in folders if not inner.startswith("."))
         if STUDY in files:
             studies.append(folder)
-        if METRICS in files and is_own(folder):
-            yield Source(folder, list, own=True)
+        if METRICS in files and is_ours(folder):
+            yield Source(folder, list, ours=True)
             files = [file for file in files if EVENT_FILE.fullmatch(file)]
         elif any(study in (folder, *folder.parents) for study in studies):
             continue
