@@ -13,6 +13,12 @@ WINDOWS_NAN = re.compile(r"-?(?:1\.#(?:qnan|snan|ind)0*|nan\((?:ind|snan)\))", r
 WINDOWS_INF = re.compile(r"(-?)1\.#inf0*", re.IGNORECASE)
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
 
+# What Python's logging puts before a message: a time, and perhaps a name and a level.
+TIME = re.compile(
+    r"\[?\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?\]?"
+    r"(?:\s*[-:|]\s*(?:[\w.]+\s*[-:|]\s*)?(?:DEBUG|INFO|WARNING|ERROR)\b)?\s*(?:[-:|]\s+)?"
+)
+
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -34,6 +40,13 @@ def decode(data: bytes) -> str:
         wide = len(head) >= 4 and 0 in head and not any(head[1::2]) and all(head[::2])
         text = data.decode("utf-16-le" if wide else "utf-8", errors="replace")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def without_time(line: str) -> str:
+    """A line of a log without the time, the logger's name and the level before its message."""
+    if line[:1] in "[0123456789" and (found := TIME.match(line)):
+        return line[found.end() :]
+    return line
 
 
 def number(text: str, *, decimal_comma: bool = False) -> float | None:

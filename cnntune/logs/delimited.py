@@ -11,21 +11,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from cnntune.logs.cells import number
+from cnntune.logs.cells import number, without_time
 from cnntune.logs.names import CURVES, meaning
 from cnntune.logs.record import Record
 from cnntune.logs.rows import HEADER, Row, records
 
 SEPARATORS = (",", ";", "\t", "|", " ")  # the last one: any white space
-HEADER_LINES = 2000  # a header further down than this is not looked for
+HEADER_LINES = 500  # a header further down than this is not looked for
+HEADER_LENGTH = 20_000  # characters; a chart of a hundred runs has a header of that length
+WORDS_LENGTH = 400  # characters of a header whose names are separated by white space
 NAME_LENGTH = 120  # characters; what is longer is prose, not the name of a column
 LOOK_AHEAD = 5  # lines under a header, one of which has to be a row of numbers
 COUNTS = frozenset({"epoch", "step"})
-# What Python's logging puts before a message: a time, and perhaps a name and a level.
-LOGGED = re.compile(
-    r"\[?\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?\]?"
-    r"(?:\s*[-:|]\s*(?:[\w.]+\s*[-:|]\s*)?(?:DEBUG|INFO|WARNING|ERROR)\b)?\s*(?:[-:|]\s+)?"
-)
 TORN = re.compile(r".*[.,eE+-]")  # how a number ends that was cut off
 LENGTHS = 20  # rows whose last cells tell how long the last cell of a whole row is
 
@@ -86,25 +83,23 @@ def read_rows(lines: Sequence[str], separator: str, left_out: Counter[str]) -> I
             cells = [cell for cell in cells if cell]
         if len(cells) == len(names) + 1 and not cells[-1]:
             cells.pop()
-        if not any(cells):
-            continue
-        if _names(line, separator):
-            names = _unique([cell for cell in cells if cell] if blanks else cells)
-            lengths = []
-            yield HEADER
-            continue
+        values: dict[str, float] = {}
         if at == unfinished and (len(cells) < len(names) or _is_torn(cells[-1], lengths)):
             left_out[TORN_LINE] += 1
             continue
-        if len(cells) != len(names):
-            if any(number(cell) is not None for cell in cells):
-                left_out[WRONG_WIDTH] += 1
+        if len(cells) == len(names):
+            values = {
+                name: value
+                for name, cell in zip(names, cells, strict=True)
+                if (value := number(cell, decimal_comma=decimal_comma)) is not None and name
+            }
+        elif any(number(cell) is not None for cell in cells):
+            left_out[WRONG_WIDTH] += 1
             continue
-        values = {
-            name: value
-            for name, cell in zip(names, cells, strict=True)
-            if name and (value := number(cell, decimal_comma=decimal_comma)) is not None
-        }
+        if not values and _names(line, separator):
+            names = _unique([cell for cell in cells if cell] if blanks else cells)
+            lengths = []
+            yield HEADER
         if values:
             lengths = [*lengths[1 - LENGTHS :], len(cells[-1])]
             yield values
@@ -157,7 +152,9 @@ def _runs_of_export(rows: Sequence[Row], names: Sequence[str], notes: list[str])
 
 def _names(line: str, separator: str, *, alone: bool = False) -> list[str]:
     """The cells of a line if it is a header that names a curve, or a count of rows and more."""
-    if len(line) > NAME_LENGTH * 100 or (separator != " " and not alone and separator not in line):
+    if len(line) > (WORDS_LENGTH if separator == " " else HEADER_LENGTH):
+        return []
+    if separator not in line and not alone:
         return []
     cells = [cell for cell in _split(line.lstrip("#"), separator) if cell]
     if len(cells) < (1 if alone else 2) or not all(map(_is_name, cells)):
@@ -213,8 +210,7 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 
 def _split(line: str, separator: str) -> list[str]:
-    if line[:1] in "[0123456789" and (logged := LOGGED.match(line)):
-        line = line[logged.end() :]
+    line = without_time(line)
     if separator == " ":
         return line.split()
     if separator == "|":

@@ -24,6 +24,7 @@ from cnntune.logs.record import MAX_BYTES, Record, UnreadableLogError
 HEAD = 4096  # bytes that tell a file's kind
 CONTROL_SHARE = 0.02  # of the head; text has none, but for what a crash left in it
 CONTROL = (*range(1, 8), *range(14, 27), *range(28, 32))
+TABLE_SHARE = 0.5  # values a line: a table of curves has more
 STUDY = "study.json"  # marks a study of cnntune's own: all else in it is told by its runs
 METRICS = "metrics.csv"
 EVENT_FILE = re.compile(r"events\.out\.tfevents\..*")
@@ -175,15 +176,17 @@ def read_data(data: bytes) -> list[Record]:
 
 
 def read_text(content: str) -> list[Record]:
-    """The runs in a text. What could be a table or lines for people is what more points come of.
+    """The runs in a text; where few of its lines are rows of a table, perhaps lines for people.
 
     Raises:
         UnreadableLogError: where a JSON document has no end.
     """
     if found := json_documents.read(content) or json_lines.read(content):
         return found
-    table, lines = delimited.read(content), text.read(content)
-    found = max(table, lines, key=_points)
+    table = delimited.read(content)
+    if table and _values(table) >= content.count("\n") * TABLE_SHARE:
+        return table
+    found = max(table, text.read(content), key=_values)
     if not found and content.lstrip()[:1] in ("{", "[") and "loss" in content:
         raise UnreadableLogError("is not whole JSON")
     return found
@@ -202,8 +205,8 @@ def is_text(head: bytes) -> bool:
     return strange <= CONTROL_SHARE * len(head)
 
 
-def _points(records: Sequence[Record]) -> int:
-    """The points of all curves; the bare steps of a log do not count."""
+def _values(records: Sequence[Record]) -> int:
+    """How many values of curves there are."""
     return sum(
         len(points)
         for record in records

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from cnntune.logs.cells import as_number
-from cnntune.logs.names import CURVES, meaning
+from cnntune.logs.names import CURVES, has_curves, meaning
 from cnntune.logs.record import Record
 from cnntune.logs.rows import records
 
@@ -53,11 +53,6 @@ def flatten(entry: Mapping[Any, Any], prefix: str = "", depth: int = DEPTH) -> d
         elif (number := as_number(value)) is not None:
             row[f"{prefix}{key}"] = number
     return row
-
-
-def has_curves(names: Iterator[str] | Sequence[str]) -> bool:
-    """Whether one of the names is that of a loss, an accuracy or an error."""
-    return any(meaning(name).kind in CURVES for name in names)
 
 
 def _hugging_face(history: Sequence[Any]) -> list[Record]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cnntune.logs.json_documents import flatten, has_curves
-from cnntune.logs.names import SPLITS
+from cnntune.logs.json_documents import flatten
+from cnntune.logs.names import SPLITS, has_curves
 from cnntune.logs.record import Record
 from cnntune.logs.rows import Row, records
 

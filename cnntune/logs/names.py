@@ -5,6 +5,7 @@ validation loss. Names that need the other columns to be understood are left to 
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -115,6 +116,11 @@ def meaning(name: str) -> Meaning:
         rank += BATCH_RANK * batch + ADVERSARIAL_RANK * bool(found & ADVERSARIAL)
         base = " ".join(word for word in rest if word not in EPOCH | STEP)
     return Meaning(kind, split, rank, base, batch)
+
+
+def has_curves(names: Iterable[str]) -> bool:
+    """Whether one of the names is that of a loss, an accuracy or an error."""
+    return any(meaning(name).kind in CURVES for name in names)
 
 
 def words_of(name: str) -> list[str]:

@@ -13,6 +13,7 @@ Row = Mapping[str, float]
 Axis = Literal["epoch", "step"]
 
 HEADER: Row = {}  # stands between the rows where a header was repeated
+MAX_RUNS = 1000  # of a file; what lies beyond is left out with a note
 AXIS_SHARE = 0.5  # of the rows have a value in the column that counts them
 
 
@@ -85,8 +86,8 @@ def split_runs(rows: Iterable[Row]) -> list[Run]:
             run.rewind(x)
         repeated = False
         points += len(row)
-        if points > MAX_POINTS:
-            run.notes.append(f"only the first {MAX_POINTS} values were read")
+        if points > MAX_POINTS or len(runs) > MAX_RUNS:
+            run.notes.append(f"only {MAX_POINTS} values and {MAX_RUNS} runs of a file are read")
             break
         run.add(x, row, column)
     return [run for run in runs if run.columns]

@@ -10,35 +10,36 @@ epoch 3 | train loss 0.31 | val loss 0.42 | val acc 85.1%                 home-m
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
-from cnntune.logs.cells import NUMBER, percentage
-from cnntune.logs.json_documents import has_curves
-from cnntune.logs.names import CURVES, SPLITS, meaning, words_of
+from cnntune.logs.cells import NUMBER, percentage, without_time
+from cnntune.logs.names import CURVES, SPLITS, has_curves, meaning, words_of
 from cnntune.logs.record import MAX_POINTS, Record
 from cnntune.logs.rows import records
 
-TORN_LINE = "the last line may be torn and is left out"
+LINE_LENGTH = 2000  # characters; a longer line is no line for people
+NAME_LENGTH = 80  # characters before a number in which its name is looked for
+HEADING_LENGTH = 60  # characters; a longer line without a value is prose, not a heading
+
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x08")
-# A line without any of these holds nothing for us; cheap to ask before the costly patterns.
-HINT = re.compile(
-    r"epoch|loss|acc|err|prec|top|lr|rate|train|val|test|eval|f1|auc|iou|dice|map|score|recall",
-    re.IGNORECASE,
-)
+VALUE = re.compile(r"\d|nan|inf", re.IGNORECASE)  # what a line with a value has in it
+BLANKS = re.compile(r"[ \t]{2,}")
 EPOCH = re.compile(
-    r"(?P<before>[A-Za-z]*)[^\w\n]*(?<!\w)epochs?\s*(?:\(\s*(?P<split>[a-z]+)\s*\))?"
-    r"[\s:#=\[(]*(?P<epoch>\d+(?:\.\d+)?)(?![\w.])(?P<of>\s*(?:/|of)\s*\d+)?",
+    r"(?<!\w)(?P<word>epochs?) ?(?:\( ?(?P<split>[a-z]+) ?\))?"
+    r"[\s:#=\[(]{0,9}(?P<epoch>\d+(?:\.\d+)?)(?![\w.])(?P<of> ?(?:/|of) ?\d+)?",
     re.IGNORECASE,
 )
 # timm's `Train: 0 [  50/1251 (  4%)]`: the epoch has no name
-TIMM_EPOCH = re.compile(
-    r"\s*(?P<split>train|test|val|eval)\w*:\s*(?P<epoch>\d+)\s+\[", re.IGNORECASE
-)
-NAME = r"[A-Za-z_][\w@./-]*(?:\([\w.@-]*\))?(?:[ \t][A-Za-z(][\w@()./-]*){0,3}"
-PAIR = re.compile(
-    rf"(?P<name>{NAME}?)(?:\s*[:=]\s*|\s+)(?:tensor\(\s*)?(?P<value>{NUMBER})"
-    rf"(?:\s*/\s*(?P<whole>\d+)(?![\w.])|(?![\w./:]|,\d|-\d)(?P<percent>\s?%)?"
-    rf"(?:\s*\(\s*(?P<mean>{NUMBER})\s*%?\s*\))?)",
+TIMM_EPOCH = re.compile(r" ?(?P<split>train|test|val|eval)\w*: (?P<epoch>\d+) \[", re.IGNORECASE)
+NAMED_VALUE = re.compile(
+    rf"(?<=[\s:=(])(?P<value>{NUMBER})"
+    rf"(?: ?/ ?(?P<whole>\d+)(?![\w.])|(?![\w./:]|,\d|-\d)(?P<percent> ?%)?"
+    rf"(?: ?\( ?(?P<mean>{NUMBER}) ?%? ?\))?)",
     re.IGNORECASE,
+)
+WORD = r"[A-Za-z(_][\w@()./-]*"
+NAME = re.compile(
+    rf"(?<![\w.])([A-Za-z_][\w@()./-]*(?:[ \t]{WORD}){{0,3}}) ?[:=]? ?(?:tensor\( ?)?$"
 )
 FREE_SPLIT = re.compile(
     r"(?<![\w/.-])(" + "|".join(sorted(SPLITS)) + r")(?![\w/=.-])", re.IGNORECASE
@@ -48,7 +49,8 @@ PROSE = frozenset({"best", "from", "improved", "improve", "resume", "resumed", "
 PERCENTAGES = re.compile(
     r"(?:acc|prec)@1|top-?1", re.IGNORECASE
 )  # so in every example that has them
-HEADING = 60  # characters; longer lines without a value are prose
+
+TORN_LINE = "the last line may be torn and is left out"
 
 
 @dataclass
@@ -63,40 +65,41 @@ class _Place:
 
 def read(text: str) -> list[Record]:
     """The runs in a text log; an empty list where no line of it holds a curve."""
-    place = _Place()
-    points = 0
-    lines = text.split("\n")
+    lines = ESCAPES.sub("", text).split("\n")
     notes = []
-    if lines[-1].strip() and lines[-1].rstrip()[-1] in "0123456789.+-eE":
+    if lines[-1].rstrip()[-1:] in tuple("0123456789.+-eE"):
         notes.append(TORN_LINE)
         lines.pop()
+    place, points = _Place(), 0
     for line in lines:
         if not line.strip():
             place.split = ""
-        elif HINT.search(line):
-            points += _read_line(ESCAPES.sub("", line), place)
+        elif len(line) <= LINE_LENGTH:
+            points += _read_line(line, place)
         if points > MAX_POINTS:
             notes.append(f"only the first {MAX_POINTS} values were read")
             break
     rows = [row for row in place.rows if len(row) > ("epoch" in row)]
-    if not has_curves(name for row in rows for name in row):
+    names = {name for row in rows for name in row}
+    if not has_curves(names):
         return []
     counted = [row for row in rows if "epoch" in row]
     rows = counted or sorted(_one_row_each(rows), key=lambda row: row["epoch"])
-    percent = any(PERCENTAGES.search(name) for row in rows for name in row)
+    percent = any(map(PERCENTAGES.search, names))
     return [replace(run, percent=percent) for run in records("text", rows, notes)]
 
 
 def _read_line(line: str, place: _Place) -> int:
     """Take up the epoch, the split and the values of a line; how many values there were."""
-    if found := TIMM_EPOCH.match(line) or EPOCH.search(line):
-        words = {word.lower() for word in (found.groupdict().get("before") or "",) if word}
-        plural = "epochs" in found[0].lower() and not found.groupdict().get("of")
-        if not words & PROSE and not plural:
-            place.epoch = float(found["epoch"])
-            place.split = (found["split"] or "").lower()
+    line = BLANKS.sub(" ", without_time(line))
+    values: list[tuple[str, float, bool]] = []
+    if VALUE.search(line):
+        if not _take_up_epoch(line, place):
+            return 0
+        values, place.split = _values(line, place.split)
+    elif len(line) < HEADING_LENGTH:
+        place.split = _free_split(line) or place.split
     row = {} if place.epoch is None else {"epoch": place.epoch}
-    values = list(_pairs(line, place.split))
     for name, value, running in values:
         earlier = place.running.get(name)
         if running and earlier is not None and earlier.get("epoch") == place.epoch:
@@ -106,34 +109,72 @@ def _read_line(line: str, place: _Place) -> int:
         row[name] = value
     if values:
         place.rows.append(row)
-    if (splits := FREE_SPLIT.findall(line)) and (values or len(line) < HEADING):
-        place.split = splits[-1].lower()
     return len(values)
 
 
-def _pairs(line: str, split: str) -> Iterator[tuple[str, float, bool]]:
+def _take_up_epoch(line: str, place: _Place) -> bool:
+    """The epoch that a line names; whether it speaks of its own, and not of the best or the last.
+
+    `best epoch: 12, val acc: 0.9` sums up; `epochs: 100` is a setting.
+    """
+    found = TIMM_EPOCH.match(line)
+    if found is None and (found := EPOCH.search(line)):
+        before = line[max(0, found.start() - NAME_LENGTH) : found.start()].split()
+        if before and before[-1].lower() in PROSE:
+            return False
+        if found["word"].lower() == "epochs" and not found["of"]:
+            return True
+    if found:
+        place.epoch = float(found["epoch"])
+        place.split = (found["split"] or "").lower()
+    return True
+
+
+def _values(line: str, split: str) -> tuple[list[tuple[str, float, bool]], str]:
     """Name and value of each curve in a line, and whether the value is a mean of the epoch so far.
 
-    A name without a split word belongs to the free one before it: `val loss 0.4 acc 0.9`.
+    A name without a split word belongs to the free one before it: `val loss 0.4 acc 0.9`. The last
+    such word of a line with values, or of a short one, holds for the next line too.
     """
-    frees = [(found.start(), found[1].lower()) for found in FREE_SPLIT.finditer(line)]
-    for pair in PAIR.finditer(line):
-        name = pair["name"].strip()
-        found = meaning(name)
-        if found.kind not in CURVES | {"lr"} or PROSE & set(words_of(name)):
+    values, end, context = [], 0, split
+    for found in NAMED_VALUE.finditer(line):
+        before = line[max(end, found.start() - NAME_LENGTH) : found.start()]
+        counted, _, before = before.rpartition("]")  # `Test: [50/79]`: no two lines have the same
+        end = found.end()
+        context = _free_split(before) or _free_split(counted.partition("[")[0]) or context
+        name, wants_split = _name_before(before)
+        if not name:
             continue
-        if not found.split and found.kind != "lr":
-            before = [word for at, word in frees if at < pair.start("value")]
-            context = before[-1] if before else split
-            name = f"{context}/{name}" if context else name
-        value = float(pair["mean"] or pair["value"])
-        if pair["whole"] is not None:
-            if float(pair["whole"]) == 0 or found.kind not in CURVES - {"loss"}:
+        value = float(found["mean"] or found["value"])
+        if found["whole"] is not None:  # 9826/10000 right answers; of a loss it would be a place
+            if float(found["whole"]) == 0 or meaning(name).kind not in ("accuracy", "error"):
                 continue
-            value = float(pair["value"]) / float(pair["whole"])
-        if pair["percent"]:
-            value = percentage(pair["value"]) or value / 100
-        yield name, value, pair["mean"] is not None
+            value = float(found["value"]) / float(found["whole"])
+        elif found["percent"]:
+            value = percentage(found["value"]) or value / 100
+        named = f"{context}/{name}" if context and wants_split else name
+        values.append((named, value, bool(found["mean"])))
+    if not values and len(line) >= HEADING_LENGTH:
+        return values, split
+    return values, _free_split(line[max(end, len(line) - NAME_LENGTH) :]) or context
+
+
+@lru_cache(maxsize=4096)  # the same words stand before the numbers of every line
+def _name_before(text: str) -> tuple[str, bool]:
+    """The name of a curve or a rate at the end of a text, and whether it lacks a split word."""
+    found = NAME.search(text)
+    if not found or PROSE & set(words_of(found[1])):
+        return "", False
+    known = meaning(found[1])
+    if known.kind not in CURVES and known.kind != "lr":
+        return "", False
+    return found[1], not known.split and known.kind != "lr"
+
+
+@lru_cache(maxsize=4096)
+def _free_split(text: str) -> str:
+    """The last split word in a text that is no part of a longer name."""
+    return str((FREE_SPLIT.findall(text) or [""])[-1]).lower()
 
 
 def _one_row_each(rows: list[dict[str, float]]) -> Iterator[dict[str, float]]:
