@@ -187,7 +187,7 @@ def read_text(content: str) -> list[Record]:
     if table and _values(table) >= content.count("\n") * TABLE_SHARE:
         return table
     found = max(table, text.read(content), key=_values)
-    if not found and content.lstrip()[:1] in ("{", "[") and "loss" in content:
+    if not found and json_documents.is_broken(content):
         raise UnreadableLogError("is not whole JSON")
     return found
 

@@ -24,6 +24,17 @@ def read(text: str) -> list[Record]:
     return read_value(document)
 
 
+def is_broken(text: str) -> bool:
+    """Whether a text begins as a JSON document with a loss in it, and is none: it was cut off."""
+    if text.lstrip()[:1] not in ("{", "[") or "loss" not in text:
+        return False
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
 def read_value(value: Any) -> list[Record]:
     """The runs in the values of a document: a list of records, or lists under names."""
     if isinstance(value, Mapping) and isinstance(value.get(HUGGING_FACE), list):

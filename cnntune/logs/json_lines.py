@@ -11,6 +11,7 @@ from cnntune.logs.names import SPLITS, has_curves
 from cnntune.logs.record import Record
 from cnntune.logs.rows import Row, records
 
+MIN_LINES = 2  # one object is a summary or a setting
 TORN_LINE = "the last line was torn and is left out"
 MODES = ("mode", "phase", "split", "stage")  # keys whose text says which split a row is from
 # What a Python dict that was printed writes in another way than JSON does.
@@ -29,7 +30,7 @@ def read(text: str) -> list[Record]:
     lines = text.split("\n")
     objects = [(line, _object(line)) for line in lines if "{" in line]
     rows = [_row(found) for _, found in objects if found is not None]
-    if not has_curves(name for row in rows for name in row):
+    if len(rows) < MIN_LINES or not has_curves(name for row in rows for name in row):
         return []
     torn = bool(objects) and lines[-1] == objects[-1][0] and objects[-1][1] is None
     notes = [TORN_LINE] if torn else []

@@ -166,12 +166,12 @@ def _kind(words: list[str]) -> tuple[Kind, int]:
 def _score(words: list[str]) -> tuple[Kind, int]:
     """Accuracies, error rates and other scores; failing them, what counts epochs or steps."""
     found = set(words)
-    rates: tuple[tuple[Kind, frozenset[str]], ...] = (("accuracy", ACCURACY), ("error", ERROR))
-    for kind, group in rates:
-        hits = {word for word in words if word.rstrip("0123456789") in group}
-        if hits:
-            extra = found - hits - NEUTRAL - CLASSIFYING - ADVERSARIAL - EPOCH - STEP
-            return kind, _length(extra) + TOP_K_RANK * any(map(TOP_K.fullmatch, hits))
+    rates = {word: word.rstrip("0123456789") for word in words}
+    hits = {word for word, plain in rates.items() if plain in ACCURACY | ERROR}
+    if hits:
+        kind: Kind = "error" if any(rates[word] in ERROR for word in hits) else "accuracy"
+        extra = found - hits - NEUTRAL - CLASSIFYING - ADVERSARIAL - EPOCH - STEP
+        return kind, _length(extra) + TOP_K_RANK * any(map(TOP_K.fullmatch, hits))
     for place, group in enumerate(SCORES, start=1):
         if found & group:
             return "accuracy", SCORE_RANK * place + _length(found - group - NEUTRAL)

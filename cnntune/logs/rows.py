@@ -152,6 +152,8 @@ def _several_rows_each(epochs: list[float]) -> bool:
 
 
 def _restarts(rows: list[Row], step: str, epoch: str) -> bool:
-    """Whether the steps are counted anew in each epoch."""
+    """Whether the steps are counted anew in most epochs."""
     counted = [(row[epoch], row[step]) for row in rows if epoch in row and step in row]
-    return any(b[0] > a[0] and b[1] < a[1] for a, b in pairwise(counted))
+    epochs = len({at for at, _ in counted})
+    back = sum(b[0] >= a[0] and b[1] < a[1] for a, b in pairwise(counted))
+    return back >= max(1, (epochs - 1) / 2)

@@ -39,7 +39,7 @@ NAMED_VALUE = re.compile(
 )
 WORD = r"[A-Za-z(_][\w@()./-]*"
 NAME = re.compile(
-    rf"(?<![\w.])([A-Za-z_][\w@()./-]*(?:[ \t]{WORD}){{0,3}}) ?[:=]? ?(?:tensor\( ?)?$"
+    rf"(?<![\w./])([A-Za-z_][\w@()./-]*(?:[ \t]{WORD}){{0,3}}) ?[:=]? ?(?:tensor\( ?)?$"
 )
 FREE_SPLIT = re.compile(
     r"(?<![\w/.-])(" + "|".join(sorted(SPLITS)) + r")(?![\w/=.-])", re.IGNORECASE

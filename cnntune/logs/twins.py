@@ -27,6 +27,9 @@ def twins(entries: Sequence[Entry]) -> dict[int, int]:
     Only logs of different tools in the same folder or just above it are compared, and files that
     their tool is known to write more than once: two logs of one format are two runs.
     """
+    formats = {entry.format for entry in entries}
+    if len(formats) == 1 and not formats & KEPT_TWICE:
+        return {}
     order = sorted(range(len(entries)), key=lambda place: _fullness(entries[place]), reverse=True)
     kept: dict[Path, list[int]] = {}
     dropped: dict[int, int] = {}
