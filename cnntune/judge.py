@@ -1,19 +1,19 @@
-"""From paths to judged runs: find them, read their curves, hold each against its study's best."""
+"""From runs with curves to judged runs: ours beside the best of their study, others alone."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from cnntune.curves import Curve
-from cnntune.diagnose import Diagnosis, diagnose
-from cnntune.errors import DataError, StudyError
+from cnntune.curves import MIN_POINTS, Curve
+from cnntune.diagnose import Diagnosis, Label, diagnose
+from cnntune.errors import DataError, RecipeError
 from cnntune.findings import Finding, Severity
-from cnntune.recipe import flatten
-from cnntune.runs import Epoch, best_epoch, find_runs
-
-OWN_FORMAT = "cnntune"
+from cnntune.logs.choose import ROLES
+from cnntune.logs.history import records_of
+from cnntune.reading import ReadRun, Skipped, read_paths, run_of
+from cnntune.runs import best_epoch
 
 # Worst first: what needs attention stands at the top of the table.
 ORDER = ("unstable", "underfitting", "overfitting", "still-improving", "too-short", "converged")
@@ -23,15 +23,31 @@ ORDER = ("unstable", "underfitting", "overfitting", "still-improving", "too-shor
 class JudgedRun:
     """A run with its curve and what the curve says."""
 
-    path: Path
-    curve: Curve
+    run: ReadRun
     diagnosis: Diagnosis
-    best_val_acc: float | None  # 0..1; None where the run diverged
+
+    @property
+    def path(self) -> Path:
+        """Where the run was found."""
+        return self.run.path
+
+    @property
+    def curve(self) -> Curve:
+        """Its losses and accuracies, one entry an epoch."""
+        return self.run.curve
+
+    @property
+    def best_val_acc(self) -> float | None:
+        """The highest validation accuracy, in 0..1; None where there is none that counts."""
+        if self.run.rows is not None:
+            best = best_epoch(self.run.rows)
+            return best.val_acc if best else None
+        return max(self.curve.series("val_acc").values, default=None)
 
     @property
     def command(self) -> str | None:
-        """The command that trains the run again with the first change of the advice."""
-        if self.diagnosis.change is None:
+        """The command that trains a run of ours again with the first change of the advice."""
+        if self.diagnosis.change is None or self.run.settings is None:
             return None
         key, value = self.diagnosis.change
         config = str(self.path / "config.json")
@@ -42,7 +58,7 @@ class JudgedRun:
         diagnosis = self.diagnosis
         return {
             "path": str(self.path),
-            "format": OWN_FORMAT,
+            "format": self.run.format,
             "label": diagnosis.label,
             "also": diagnosis.also,
             "confidence": diagnosis.confidence,
@@ -52,13 +68,21 @@ class JudgedRun:
             "best_epoch": diagnosis.best_epoch,
             "flags": diagnosis.flags,
             "command": self.command,
+            "columns": dict(self.run.columns),
+            "notes": list(self.run.notes),
         }
 
-    def finding(self) -> Finding:
-        """The verdict as a finding; a bad curve only warns, since a search must try bad values."""
-        severity: Severity = (
-            "warn" if self.diagnosis.severity == "fail" else self.diagnosis.severity
-        )
+    def finding(self, fail_on: Collection[str] = ()) -> Finding:
+        """The verdict as a finding.
+
+        A bad curve only warns, since a search must try bad values, unless its label is among those
+        that the user asked to fail on.
+        """
+        severity: Severity = self.diagnosis.severity
+        if self.diagnosis.label in fail_on:
+            severity = "fail"
+        elif severity == "fail":
+            severity = "warn"
         return Finding(
             self.diagnosis.label,
             severity,
@@ -68,82 +92,128 @@ class JudgedRun:
         )
 
 
-def judge_paths(paths: Iterable[Path]) -> tuple[list[JudgedRun], list[dict[str, str]]]:
-    """Judge every run at or below `paths`, worst label first, each run once.
+def judge_paths(
+    paths: Iterable[Path], mapping: Mapping[str, str] | None = None
+) -> tuple[list[JudgedRun], list[Skipped]]:
+    """Judge every run at or below `paths`: files by their worst run, the runs of a file in order.
 
-    Returns the judged runs, and `{"path", "reason"}` for what could not be read.
+    `mapping` names the columns of curves. The second list tells path and reason of what looks like
+    a log and was not judged.
 
     Raises:
-        DataError: where a path does not exist, or no run is found at all.
+        DataError: where a path does not exist, nothing at all can be read, or no log has a column
+            that `mapping` names.
     """
-    paths = list(paths)
-    missing = [path for path in paths if not path.exists()]
-    if missing:
-        raise DataError(f"{path}: no such file or folder" for path in missing)
-    runs = {run.path.resolve(): run for path in paths for run in find_runs(_folder(path))}
-    judged, skipped = [], []
-    curves: dict[Path, tuple[list[Epoch], dict[str, Any]]] = {}
-    for run in runs.values():
-        try:
-            rows, settings = run.rows(), flatten(run.config())
-        except (StudyError, OSError) as error:
-            skipped.append({"path": str(run.path), "reason": str(error)})
-            continue
-        if rows:
-            curves[run.path] = (rows, settings)
-        else:
-            skipped.append({"path": str(run.path), "reason": "has no finished epoch"})
-    studies: dict[Path, list[list[Epoch]]] = {}
-    for path, (rows, _) in curves.items():
-        studies.setdefault(path.parent, []).append(rows)
+    runs, skipped = read_paths(list(paths), mapping)
+    return worst_first(judge_runs(runs)), skipped
+
+
+def judge_runs(runs: Sequence[ReadRun]) -> list[JudgedRun]:
+    """Each run with its diagnosis; one of ours beside its study's best run."""
+    studies: dict[Path, list[ReadRun]] = {}
+    for run in runs:
+        if run.settings is not None:
+            studies.setdefault(run.file.parent, []).append(run)
     best = {folder: _best(siblings) for folder, siblings in studies.items()}
-    for path, (rows, settings) in curves.items():
-        judged.append(_judge(path, rows, settings, best[path.parent]))
-    if not judged and not skipped:
-        listed = ", ".join(str(path) for path in paths)
-        raise DataError(f"{listed}: holds no run; a run is a folder with a metrics.csv")
-    return sorted(judged, key=_worst_first), skipped
+    return [
+        JudgedRun(run, _diagnose(run, best[run.file.parent] if run.settings is not None else None))
+        for run in runs
+    ]
 
 
-def _folder(path: Path) -> Path:
-    """A run's `metrics.csv` means the run."""
-    return path.parent if path.name == "metrics.csv" else path
+def judge_history(history: Any) -> Diagnosis:
+    """What the curves of one run say, from values in Python.
+
+    `history` is a dict of lists (`{"loss": [...], "val_loss": [...]}`), a list of dicts, one an
+    epoch, a Keras History, or a pandas DataFrame with a row an epoch. Columns are told by their
+    names as in `cnntune diagnose`; of several runs one after the other the last is judged.
+
+    Raises:
+        DataError: where nothing in it is a loss or an accuracy.
+    """
+    runs = [run_of(Path("history"), record) for record in records_of(history)]
+    curves = [run.curve for run in runs if run.curve.epochs]
+    if not curves:
+        raise DataError(
+            "history: must hold a loss or an accuracy an epoch, as a dict of lists, a list of"
+            f" dicts, a Keras History or a pandas DataFrame (got {_shown(history)})"
+        )
+    long = [curve for curve in curves if len(curve.epochs) >= MIN_POINTS]
+    return diagnose((long or curves)[-1])
 
 
-def _worst_first(run: JudgedRun) -> tuple[int, str]:
-    return ORDER.index(run.diagnosis.label), str(run.path)
+def worst_first(judged: Sequence[JudgedRun]) -> list[JudgedRun]:
+    """The files by the label of their worst run; the runs of one file stay together, in order."""
+    worst: dict[Path, int] = {}
+    for one in judged:
+        place = ORDER.index(one.diagnosis.label)
+        worst[one.run.file] = min(place, worst.get(one.run.file, place))
+    return sorted(judged, key=lambda one: (worst[one.run.file], str(one.run.file)))
 
 
-def _judge(
-    path: Path,
-    rows: list[Epoch],
-    settings: Mapping[str, Any],
-    reference: Sequence[Epoch] | None,
-) -> JudgedRun:
-    best = best_epoch(rows)
-    planned = settings.get("train.epochs")
-    diagnosis = diagnose(
-        curve_of(rows),
+def remarks(judged: Iterable[JudgedRun]) -> list[str]:
+    """What reading the logs left out or guessed, each remark once."""
+    paths: dict[str, list[Path]] = {}
+    for one in judged:
+        for note in one.run.notes:
+            paths.setdefault(note, []).append(one.path)
+    return [
+        f"{found[0]}{f' and {len(found) - 1} more' if found[1:] else ''}: {note}"
+        for note, found in paths.items()
+    ]
+
+
+def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
+    """The columns that `--map val_loss=COLUMN` names, by the curve that each is.
+
+    Raises:
+        RecipeError: where a pair has no `=`, or names no curve.
+    """
+    mapping, problems = {}, []
+    for pair in pairs:
+        role, equals, column = pair.partition("=")
+        if not equals or not column:
+            problems.append(f"--map {pair}: must be CURVE=COLUMN, such as val_loss=my_column")
+        elif role not in ROLES:
+            problems.append(f"--map {pair}: {role!r} must be one of {', '.join(ROLES)}")
+        mapping[role] = column
+    if problems:
+        raise RecipeError(problems)
+    return mapping
+
+
+def parse_labels(text: str) -> frozenset[str]:
+    """The labels in `--fail-on LABEL,...`.
+
+    Raises:
+        RecipeError: where one of them is no label.
+    """
+    labels = frozenset(filter(None, map(str.strip, text.split(","))))
+    if unknown := sorted(labels - set(get_args(Label))):
+        allowed = ", ".join(get_args(Label))
+        raise RecipeError(f"--fail-on {label}: must be one of {allowed}" for label in unknown)
+    return labels
+
+
+def _diagnose(run: ReadRun, reference: ReadRun | None) -> Diagnosis:
+    if run.settings is None:
+        return diagnose(run.curve)
+    planned = run.settings.get("train.epochs")
+    return diagnose(
+        run.curve,
         planned_epochs=planned if isinstance(planned, int) else None,
-        reference=curve_of(reference) if reference is not None and reference is not rows else None,
-        settings=settings,
+        reference=reference.curve if reference is not None and reference is not run else None,
+        settings=run.settings,
     )
-    return JudgedRun(path, curve_of(rows), diagnosis, best.val_acc if best else None)
 
 
-def _best(studies: Sequence[list[Epoch]]) -> list[Epoch] | None:
-    """The rows of the run with the highest validation accuracy."""
-    bests = [(best.val_acc, rows) for rows in studies if (best := best_epoch(rows))]
+def _best(siblings: Sequence[ReadRun]) -> ReadRun | None:
+    """The run with the highest validation accuracy."""
+    bests = [(best.val_acc, run) for run in siblings if (best := best_epoch(run.rows or []))]
     return max(bests, key=lambda pair: pair[0])[1] if bests else None
 
 
-def curve_of(rows: Sequence[Epoch]) -> Curve:
-    """The rows of one of our runs as the curve that the rules judge."""
-    return Curve(
-        epochs=[row.epoch for row in rows],
-        train_loss=[row.train_loss for row in rows],
-        val_loss=[row.val_loss for row in rows],
-        train_acc=[row.train_acc for row in rows],
-        val_acc=[row.val_acc for row in rows],
-        lr=[row.lr for row in rows],
-    )
+def _shown(history: Any) -> str:
+    names = list(history)[:8] if isinstance(history, Mapping) else []
+    listed = f" with {', '.join(map(str, names))}" if names else ""
+    return f"{type(history).__name__}{listed}"

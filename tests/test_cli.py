@@ -43,7 +43,7 @@ COUNTS, OUR_COUNTS = {"complete", "pruned", "failed", "running"}, {"diverged"}
 BEST = {"number", "val_acc", "val_loss", "epochs", "values"}
 RUN = {"path", "format", "label", "also", "confidence", "evidence", "advice"}
 RUN |= {"epochs", "best_epoch"}
-OUR_RUN = {"flags", "command"}
+OUR_RUN = {"flags", "command", "columns", "notes"}
 LABELS = {"overfitting", "underfitting", "still-improving", "converged", "unstable", "too-short"}
 
 

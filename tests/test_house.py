@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "cnntune"
 # The table of docs/architecture.md, from the ground up. `data` and `models` are folders.
 FLOORS = (
     "errors findings problems seeds schedule recipe recipe_files space rungs runs own_code"
-    " curves prescribe diagnose logs torchvision_import",
+    " curves prescribe diagnose logs reading torchvision_import",
     "data models augment build device checkpoint samplers",
     "evaluate train ledger",
     "workers lifeline importance search_findings",
@@ -24,7 +24,7 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 VERBS = FLOORS[5].split()
-PLAIN = (*FLOORS[0].split()[:-1], "judge")  # all but torchvision_import
+PLAIN = (*FLOORS[0].split()[:-1], "logs.find", "judge")  # all but torchvision_import
 BESIDES = ("__init__", "__main__")  # the version, and two lines that start the command line
 HEAVY = ("torch", "torchvision", "pandas", "optuna", "sklearn")
 

@@ -78,8 +78,16 @@ def train(
 
 def diagnose(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Runs, studies, or folders of them.")
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Runs, studies, logs of any tool, or folders."),
     ],
+    map_: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="CURVE=COLUMN", help="A log's column: val_loss=my_loss."),
+    ] = None,
+    fail_on: Annotated[
+        str, typer.Option(metavar="LABEL,...", help="Exit 1 if a run has one of these labels.")
+    ] = "",
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -88,8 +96,9 @@ def diagnose(
 
     from cnntune import judge
 
-    judged, skipped = judge.judge_paths(paths)
-    findings = [run.finding() for run in judged]
+    mapping, labels = judge.parse_mapping(map_ or ()), judge.parse_labels(fail_on)
+    judged, skipped = judge.judge_paths(paths, mapping)
+    findings = [run.finding(labels) for run in judged]
     document = command.document(
         findings, None, runs=[run.as_json() for run in judged], skipped=skipped
     )
@@ -97,6 +106,8 @@ def diagnose(
         command.screen.diagnoses(judged)
         for entry in skipped:
             command.screen.text(f"skipped {entry['path']}: {entry['reason']}")
+    for remark in judge.remarks(judged):
+        command.screen.say(remark)
     command.end(document)
 
 

@@ -1,0 +1,95 @@
+"""From bytes to text and from text to numbers, with nothing invented on the way."""
+
+import codecs
+import math
+import re
+
+# What tools write where there is no value: Keras NA, fastai #na#, pandas <NA>, Excel #N/A.
+MISSING = frozenset({"", "-", "--", "na", "n/a", "#n/a", "#na#", "<na>", "none", "null", "nil"})
+
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?:nan|inf(?:inity)?)"
+WRAPPED = re.compile(rf"[\w.]*[(\[]+\s*({NUMBER})\s*(?:,[^()]*)?[)\]]+", re.IGNORECASE)
+WINDOWS_NAN = re.compile(r"-?(?:1\.#(?:qnan|snan|ind)0*|nan\((?:ind|snan)\))", re.IGNORECASE)
+WINDOWS_INF = re.compile(r"(-?)1\.#inf0*", re.IGNORECASE)
+DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
+
+# What Python's logging puts before a message: a time, and perhaps a name and a level.
+TIME = re.compile(
+    r"\[?\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?\]?"
+    r"(?:\s*[-:|]\s*(?:[\w.]+\s*[-:|]\s*)?(?:DEBUG|INFO|WARNING|ERROR)\b)?\s*(?:[-:|]\s+)?"
+)
+
+BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+def decode(data: bytes) -> str:
+    """The text of a file: UTF-8, or what its byte order mark says; lines end in a newline each.
+
+    UTF-16 without a mark (PowerShell can leave it out) shows by the zero in every other byte.
+    """
+    for mark, encoding in BYTE_ORDER_MARKS:
+        if data.startswith(mark):
+            text = data[len(mark) :].decode(encoding, errors="replace")
+            break
+    else:
+        head = data[:64]
+        wide = len(head) >= 4 and 0 in head and not any(head[1::2]) and all(head[::2])
+        text = data.decode("utf-16-le" if wide else "utf-8", errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def without_time(line: str) -> str:
+    """A line of a log without the time, the logger's name and the level before its message."""
+    if line[:1] in "[0123456789" and (found := TIME.match(line)):
+        return line[found.end() :]
+    return line
+
+
+def number(text: str, *, decimal_comma: bool = False) -> float | None:
+    """The number that a cell holds; None where it holds none, or something else.
+
+    NaN and infinity are numbers. `65%` is 0.65; `tensor(0.7, device='cuda:0')` is 0.7.
+    """
+    text = text.strip()
+    try:
+        if "_" not in text and text.isascii():  # float() takes 1_000, and digits of any script
+            return float(text)
+    except ValueError:
+        pass
+    if text.lower() in MISSING or not text.isascii():
+        return None
+    if text.endswith("%"):
+        return percentage(text[:-1].strip().replace(",", "." if decimal_comma else ","))
+    if decimal_comma and DECIMAL_COMMA.fullmatch(text):
+        return float(text.replace(",", "."))
+    if wrapped := WRAPPED.fullmatch(text):
+        return float(wrapped[1])
+    if WINDOWS_NAN.fullmatch(text):
+        return math.nan
+    if infinite := WINDOWS_INF.fullmatch(text):
+        return -math.inf if infinite[1] else math.inf
+    return None
+
+
+def percentage(text: str) -> float | None:
+    """`88.1` as 0.881, and not as the 0.8809999999999999 that a division by 100 gives."""
+    try:
+        return float(f"{text}e-2") if text[-1:].isdigit() and "e" not in text.lower() else None
+    except ValueError:
+        return None
+
+
+def as_number(value: object) -> float | None:
+    """The number that a value of a JSON document or of a Python list stands for, if it is one."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, str):
+        return number(value)
+    try:
+        return float(value)  # type: ignore[arg-type]  # numpy scalars, tensors of one element
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return None

@@ -1,0 +1,186 @@
+"""What a column's name means: which split it is from, what kind of number it is, how plain it is.
+
+Words decide, not lists of tools: `val/loss`, `ValidLoss`, `eval-loss` and `loss/holdout` are all a
+validation loss. Names that need the other columns to be understood are left to `choose`.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+Kind = Literal["loss", "accuracy", "error", "lr", "epoch", "step", "other"]
+Split = Literal["train", "val", "test", ""]
+
+CURVES = frozenset({"loss", "accuracy", "error"})  # the kinds that are drawn as a curve
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+TRAIN = _words("train training trn tr")
+VAL = _words(
+    "val vals valid validation validate validating vld eval evaluation dev holdout heldout"
+)
+TEST = _words("test testing tst")
+SPLITS: dict[str, Split] = {
+    **dict.fromkeys(TRAIN, "train"),
+    **dict.fromkeys(VAL, "val"),
+    **dict.fromkeys(TEST, "test"),
+}
+
+LOSS = _words("loss losses nll xent crossentropy ce bce cost objective logloss")
+REGRESSION = _words("mse mae rmse mape msle mses ppl perplexity huber")
+ERROR = _words("error errors err misclassification")
+ERROR_RATES = _words("wer cer eer")
+ACCURACY = _words("accuracy acc accu accs accuracies top prec")
+# Other scores of which more is better, the more like an accuracy the earlier.
+SCORES = (
+    _words("f1 fscore f1score fbeta dice iou miou jaccard kappa mcc"),
+    _words("auc auroc roc rocauc aucroc auprc map ap map50 map95 ap50 map5095"),
+    _words("score precision recall sensitivity specificity"),
+)
+
+# A number about the run, not about how well it learns; or a record so far, which never gets worse.
+OTHER = _words(
+    "time times sec secs second seconds ms minute minutes min mins hour hours eta elapsed duration"
+    " runtime date timestamp created wall speed throughput memory mem gpu cpu ram disk power"
+    " best max minimum maximum std stdev stddev stderr var variance lower upper ci"
+    " scale scaler weight weights decay coef coefficient lambda temperature momentum beta"
+    " grad gradient gradients norm patience counter wait count seed fold trial samples size"
+    " threshold params flops"
+)
+RATE = re.compile(r"lr\d*|learningrate|lrs")
+EPOCH = _words("epoch epochs ep")
+STEP = _words("step steps iter iters iteration iterations batch batches")
+COUNTING = _words("global current cur num number idx index no n id trainer")
+
+# Words that say nothing about which loss or which accuracy it is.
+NEUTRAL = _words(
+    "avg average mean total overall running final metrics metric per the of on set data dataset"
+    " rate history net model value epoch step b m all main"
+)
+CLASSIFYING = _words("sparse categorical binary multiclass class cls classification")
+ADVERSARIAL = _words("robust adv adversarial")
+
+RESPELLED = ((re.compile(r"mIoU"), "miou"), (re.compile(r"IoU"), "iou"), (re.compile("mAP"), "map"))
+CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+WORD = re.compile(r"[a-z]+\d*|\d+")
+GLUED = re.compile(
+    r"(training|train|trn|tr|t|validation|valid|val|vld|v|evaluation|eval|testing|test|tst|dev)"
+    r"(loss|accuracy|acc|error|err|auc|iou|miou|map|dice|top)(\d*)"
+)
+GLUED_SHORT: dict[str, str] = {"t": "train", "v": "val"}
+TAKES_DIGIT = _words("acc top prec error err accuracy hit")
+# Adjacent in this order they mean the training data, measured in eval mode.
+TRAIN_EVAL = re.compile(r"train(?:ing)?[ _-]?eval(?:uation)?(?![a-z])")
+
+TOP_K = re.compile(r"\D+(?:5|10)")
+
+# Ranks: 0 is the thing itself; each extra word adds 1, and weaker kinds add more.
+REGRESSION_RANK = 20  # a loss only for want of one
+SCORE_RANK = 10  # of the first group of SCORES, 10 more for each further group
+TOP_K_RANK = 30  # top-5 saturates early
+BATCH_RANK = 1  # one batch says less than an epoch
+ADVERSARIAL_RANK = -1  # in adversarial training they are what is trained and what counts
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a name says. The lower the `rank`, the more it is the kind itself and not a part of it.
+
+    `base` is the name without its split word, so that `train_ce` and `val_ce` pair up; `batch` says
+    that each value is that of one batch.
+    """
+
+    kind: Kind
+    split: Split
+    rank: int
+    base: str
+    batch: bool = False
+
+
+@cache
+def meaning(name: str) -> Meaning:
+    """What the name of a column means, as far as the name alone tells."""
+    words = words_of(name)
+    found = set(words)
+    split = _split(name, words)
+    rest = [word for word in words if word not in SPLITS]
+    base = " ".join(rest)
+    batch = bool(found & STEP)
+    kind, rank = _kind(rest)
+    if kind in ("loss", "accuracy", "error"):
+        rank += BATCH_RANK * batch + ADVERSARIAL_RANK * bool(found & ADVERSARIAL)
+        base = " ".join(word for word in rest if word not in EPOCH | STEP)
+    return Meaning(kind, split, rank, base, batch)
+
+
+def has_curves(names: Iterable[str]) -> bool:
+    """Whether one of the names is that of a loss, an accuracy or an error."""
+    return any(meaning(name).kind in CURVES for name in names)
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a name in lower case: `val/acc@1`, `ValAcc1` and `val_acc_1` are val, acc1."""
+    for pattern, plain in RESPELLED:
+        name = pattern.sub(plain, name)
+    words: list[str] = []
+    for word in WORD.findall(CAMEL.sub(" ", name).lower()):
+        if word.isdigit() and words and words[-1] in TAKES_DIGIT:
+            words[-1] += word
+        elif glued := GLUED.fullmatch(word):
+            words += [GLUED_SHORT.get(glued[1], glued[1]), glued[2] + glued[3]]
+        else:
+            words.append(word)
+    return words
+
+
+def _split(name: str, words: list[str]) -> Split:
+    """The split word nearest to the end; `metrics/...` is Ultralytics' prefix for validation."""
+    if TRAIN_EVAL.search(CAMEL.sub("_", name).lower()):
+        return "train"
+    for word in reversed(words):
+        if word in SPLITS:
+            return SPLITS[word]
+    return "val" if name.strip().lower().startswith("metrics/") else ""
+
+
+def _kind(words: list[str]) -> tuple[Kind, int]:
+    found = set(words)
+    if any(map(RATE.fullmatch, words)) or {"learning", "rate"} <= found:
+        return "lr", len(found - {"lr", "learning", "rate", "learningrate", "lr0", "pg0", "epoch"})
+    if found & OTHER:
+        return "other", 0
+    if found & REGRESSION or ({"squared", "absolute"} & found and found & (ERROR | {"mean"})):
+        return "loss", REGRESSION_RANK
+    if found & LOSS or {"cross", "entropy"} <= found:
+        return "loss", _length(found - LOSS - {"cross", "entropy"} - NEUTRAL - ADVERSARIAL)
+    if found & ERROR_RATES:
+        return "error", SCORE_RANK
+    return _score(words)
+
+
+def _score(words: list[str]) -> tuple[Kind, int]:
+    """Accuracies, error rates and other scores; failing them, what counts epochs or steps."""
+    found = set(words)
+    rates = {word: word.rstrip("0123456789") for word in words}
+    hits = {word for word, plain in rates.items() if plain in ACCURACY | ERROR}
+    if hits:
+        kind: Kind = "error" if any(rates[word] in ERROR for word in hits) else "accuracy"
+        extra = found - hits - NEUTRAL - CLASSIFYING - ADVERSARIAL - EPOCH - STEP
+        return kind, _length(extra) + TOP_K_RANK * any(map(TOP_K.fullmatch, hits))
+    for place, group in enumerate(SCORES, start=1):
+        if found & group:
+            return "accuracy", SCORE_RANK * place + _length(found - group - NEUTRAL)
+    if found & EPOCH and not found - EPOCH - COUNTING:
+        return "epoch", len(found) - 1
+    if found & STEP and not found - STEP - COUNTING:
+        return "step", len(found) - 1
+    return "other", 0
+
+
+def _length(words: set[str]) -> int:
+    return sum(not word.isdigit() for word in words)
