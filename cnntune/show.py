@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cnntune.findings import Finding, Severity
+from cnntune.plot import ASCII, UNICODE, plot
 from cnntune.runs import Epoch
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ MARKS: dict[Severity, tuple[str, str]] = {
     "fail": ("FAIL", "bold red"),
 }
 WIDE = 100  # columns from which curves get more room
+PLOT_WIDTH, PLOT_HEIGHT = 100, 14  # characters of a curve drawn large
 BEST_ROWS = 10  # trials in a result table: the rest is in the run folders
 
 
@@ -190,7 +192,10 @@ class Screen:
         return table
 
     def diagnoses(self, judged: "Sequence[JudgedRun]") -> None:
-        """A row for each run; then, for each label, what the best run under it teaches."""
+        """A row for each run; then, for each label, what the best run under it teaches.
+
+        A run alone is drawn large.
+        """
         paths = [run.path.resolve() for run in judged]
         root = Path(os.path.commonpath(paths)) if judged[1:] else None
         if root:
@@ -202,6 +207,8 @@ class Screen:
             shown = by_label.get(run.diagnosis.label)
             if shown is None or (run.best_val_acc or 0) > (shown.best_val_acc or 0):
                 by_label[run.diagnosis.label] = run
+        if len(judged) == 1:
+            self._large_curve(judged[0])
         for label, run in by_label.items():
             self.out.print()
             self.out.print(Text.assemble((label, "bold"), f": {run.path}"))
@@ -210,6 +217,14 @@ class Screen:
                 self.out.print(Text(f"-> {line}", "italic"))
             if run.command:
                 self.out.print(Text(f"   {run.command}", "cyan"), soft_wrap=True)
+
+    def _large_curve(self, run: "JudgedRun") -> None:
+        marks = UNICODE if self.blocks == BLOCKS else ASCII
+        width = min(self.out.width, PLOT_WIDTH)
+        best = run.diagnosis.best_epoch
+        self.out.print()
+        for line in plot(run.curve, best_epoch=best, width=width, height=PLOT_HEIGHT, marks=marks):
+            self.text(line)
 
     def _diagnosis_table(self, judged: "Sequence[JudgedRun]", root: Path | None) -> Table:
         """Label, how sure, best epoch of all, and both loss curves on one scale."""

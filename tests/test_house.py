@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "cnntune"
 # The table of docs/architecture.md, from the ground up. `data` and `models` are folders.
 FLOORS = (
     "errors findings problems seeds schedule recipe recipe_files space rungs runs own_code"
-    " curves prescribe diagnose logs reading torchvision_import",
+    " curves prescribe diagnose logs reading plot pictures torchvision_import",
     "data models augment build device checkpoint samplers",
     "evaluate train ledger",
     "workers lifeline importance search_findings",
@@ -26,7 +26,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.spl
 VERBS = FLOORS[5].split()
 PLAIN = (*FLOORS[0].split()[:-1], "logs.find", "judge")  # all but torchvision_import
 BESIDES = ("__init__", "__main__")  # the version, and two lines that start the command line
-HEAVY = ("torch", "torchvision", "pandas", "optuna", "sklearn")
+HEAVY = ("torch", "torchvision", "pandas", "optuna", "sklearn", "matplotlib", "numpy")
 
 
 def room_of(path: Path) -> str:

@@ -1,7 +1,10 @@
 """One training run, and what curves say (step 6)."""
 
+import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +23,9 @@ from cnntune.cli.command import (
     set_up,
 )
 from cnntune.findings import Finding
+
+if TYPE_CHECKING:
+    from cnntune.judge import JudgedRun
 
 
 def train(
@@ -88,6 +94,9 @@ def diagnose(
     fail_on: Annotated[
         str, typer.Option(metavar="LABEL,...", help="Exit 1 if a run has one of these labels.")
     ] = "",
+    png: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a picture of each run here.")
+    ] = None,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -99,6 +108,8 @@ def diagnose(
     mapping, labels = judge.parse_mapping(map_ or ()), judge.parse_labels(fail_on)
     judged, skipped = judge.judge_paths(paths, mapping)
     findings = [run.finding(labels) for run in judged]
+    if png is not None:
+        _draw(judged, png)
     document = command.document(
         findings, None, runs=[run.as_json() for run in judged], skipped=skipped
     )
@@ -109,6 +120,19 @@ def diagnose(
     for remark in judge.remarks(judged):
         command.screen.say(remark)
     command.end(document)
+
+
+def _draw(judged: "Sequence[JudgedRun]", folder: Path) -> None:
+    """One picture a run, named after its path so that no two share a name."""
+    from cnntune.pictures import save_curves
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for run in judged:
+        name = re.sub(r"[^\w.#-]+", "_", os.path.relpath(run.path)).strip("_.")
+        diagnosis = run.diagnosis
+        title = f"{run.path}\n{diagnosis.label}: {diagnosis.evidence}"
+        picture = folder / f"{name}.png"
+        save_curves(run.curve, picture, title=title, best_epoch=diagnosis.best_epoch)
 
 
 def _diverged_finding(epoch: int) -> Finding:

@@ -1,0 +1,35 @@
+"""One picture a run, for reports and issues: losses above, accuracies below (matplotlib)."""
+
+from pathlib import Path
+
+from cnntune.curves import Curve
+
+INCHES = (7.0, 5.0)  # 1050x750 pixels at the resolution below
+DOTS_PER_INCH = 150
+
+
+def save_curves(curve: Curve, path: Path, *, title: str, best_epoch: float | None) -> None:
+    """Write the curves as a PNG; panels without a single number are left out."""
+    from matplotlib.figure import Figure  # 0.3 s, and only pictures need it
+
+    panels = {
+        what: {name: curve.series(f"{name}_{what}") for name in ("train", "val")}
+        for what in ("loss", "acc")
+    }
+    shown = {what: lines for what, lines in panels.items() if any(map(len, lines.values()))}
+    figure = Figure(figsize=INCHES, dpi=DOTS_PER_INCH, layout="constrained")
+    figure.suptitle(title, fontsize=10, parse_math=False)  # a path may hold a $
+    for place, (what, lines) in enumerate(shown.items(), 1):
+        axes = figure.add_subplot(len(shown), 1, place)
+        for (name, line), style in zip(lines.items(), ("--", "-"), strict=True):
+            if len(line):
+                dots = "." if len(line) < 40 else None
+                axes.plot(line.epochs, line.values, style, marker=dots, label=name)
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color="grey", linestyle=":", label=f"best: {best_epoch:g}")
+        axes.set_ylabel({"loss": "loss", "acc": "accuracy"}[what])
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    if shown:
+        axes.set_xlabel("epoch")
+    figure.savefig(path)
