@@ -22,6 +22,7 @@ from cnntune.own_code import add_code_folder, code_folder, import_string, user_c
 from cnntune.problems import Problem, did_you_mean, problems_from, unknown
 from cnntune.recipe import Recipe
 from cnntune.seeds import derive_seed
+from cnntune.space import Value
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 GIVEN = MappingProxyType({"data": ("seed",), "model": ("num_classes", "in_shape")})
@@ -75,6 +76,17 @@ def argument_problems(values: Mapping[str, Any]) -> list[Problem]:
         except RecipeError as error:
             problems.append(Problem("train.loss", f"{error}; built in: cross-entropy"))
     return problems
+
+
+def allows(recipe_: Recipe, key: str, value: Value) -> bool:
+    """Whether the recipe would be sound with `value` at `key`."""
+    values = recipe_.as_values()
+    recipe.set_key(values, key, value)
+    try:
+        recipe.parse(values, file=recipe_.name, check_arguments=argument_problems)
+    except RecipeError:
+        return False
+    return True
 
 
 def _common_keys(section: str) -> set[str]:

@@ -2,20 +2,24 @@
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from cnntune.adapt import Change, apply, changes
+from cnntune.diagnose import Label, diagnose
 from cnntune.errors import StudyError
 from cnntune.findings import Finding
+from cnntune.importance import importance
 from cnntune.ledger import Ledger, Trial, best_of, exists, ranked
+from cnntune.reading import curve_of
 from cnntune.recipe import Recipe
 from cnntune.runs import Study
 from cnntune.search_findings import strong
 from cnntune.seeds import derive_seed
-from cnntune.space import Space, Value, narrow
+from cnntune.space import Value
 from cnntune.workers import Event, Job, in_order, run_jobs
 
 CANDIDATES = 3  # trained again over seeds; their rerun shows whether the first seed was luck
@@ -56,18 +60,36 @@ def strong_trials(trials: Sequence[Trial]) -> list[Trial]:
 
 @dataclass(frozen=True)
 class Round:
-    """One refinement: where its trials go, what they are drawn from, and what it refines."""
+    """One refinement: where its trials go, what they are drawn from, and what it refines.
 
-    study: Study
-    recipe: Recipe
-    before: Recipe
+    `changes` tell how its space came from the one before, each with its reason.
+    """
+
+    ledger: Ledger
     strong: list[Trial]
     number: int
+    changes: list[Finding]
+
+    @property
+    def study(self) -> Study:
+        """The folder of its trials."""
+        return self.ledger.study
+
+    @property
+    def recipe(self) -> Recipe:
+        """What its trials are drawn from."""
+        return self.ledger.recipe
 
     @property
     def seed(self) -> int:
         """What the refinement draws from: not the random numbers of the search once more."""
         return derive_seed(self.recipe.seed, "refine", self.number)
+
+    @property
+    def given(self) -> list[dict[str, Value]]:
+        """The values of its first trial: the best so far, as far as they are still searched."""
+        best = self.strong[0].values
+        return [{key: best[key] for key in self.recipe.space if key in best}]
 
 
 def begin(study: Study, epochs: int | None) -> Round:
@@ -76,52 +98,77 @@ def begin(study: Study, epochs: int | None) -> Round:
     Raises:
         StudyError: where there is no search, no complete trial, or the unfinished refinement trains
             for another number of epochs.
+        RecipeError: where the refinement's recipe would not be sound.
     """
     source, target = next_round(study)
     searched = Ledger.open(source)
-    before = searched.recipe
     strong = strong_trials(searched.trials())
     number = int(target.path.name.rpartition("-")[2])
-    if not exists(target):
-        longer = epochs or longer_epochs(Ledger.open(study).recipe)
-        return Round(target, plan(before, strong, longer), before, strong, number)
-    planned = Ledger.open(target).recipe
-    if epochs not in (None, planned.search.epochs):
-        raise StudyError(
-            f"{target.path}: was begun with --epochs {planned.search.epochs}; finish it first, or"
-            " remove the folder"
-        )
-    return Round(target, planned, before, strong, number)
+    if exists(target):
+        ledger = Ledger.open(target)
+        planned = ledger.recipe.search.epochs
+        if epochs not in (None, planned):
+            raise StudyError(
+                f"{target.path}: was begun with --epochs {planned}; finish it first, or"
+                " remove the folder"
+            )
+        return Round(ledger, strong, number, _stored_changes(target))
+    weights = importance(searched.trials(), searched.recipe.space)
+    shares = weights.shares if weights else {}
+    recipe, made = plan(searched.recipe, strong, epochs, shares)
+    findings = [change.finding() for change in made]
+    target.write("plan", {"changes": [finding.evidence for finding in findings]})
+    return Round(Ledger.create(target, recipe, asked=recipe), strong, number, findings)
+
+
+def _stored_changes(target: Study) -> list[Finding]:
+    stored = target.read("plan") or {"changes": []}
+    return [Finding("space", "info", evidence) for evidence in stored["changes"]]
 
 
 def longer_epochs(searched: Recipe) -> int:
-    """What a refinement trains for: the recipe's own epochs, or three times the coarse ones."""
+    """What a refinement trains for: the recipe's own epochs, or three times the coarse ones.
+
+    After a first refinement the two are the same, and stay.
+    """
+    if searched.train.epochs == searched.search.epochs:
+        return searched.search.epochs
     return max(searched.train.epochs, searched.search.epochs * LONGER)
 
 
-def plan(recipe: Recipe, strong: Sequence[Trial], epochs: int) -> Recipe:
-    """The recipe of the refinement: a narrower space, longer runs, cosine decay after a warm-up.
+def plan(
+    recipe: Recipe, strong: Sequence[Trial], asked: int | None, shares: Mapping[str, float]
+) -> tuple[Recipe, list[Change]]:
+    """The recipe of the refinement: longer runs, cosine decay after a warm-up, another space.
 
-    `recipe` is the one that the strong trials were drawn from.
+    `recipe` is the one that the strong trials were drawn from, `shares` tell how much each key
+    matters. Trials have the epochs `asked` for, else as many as recipe and curves call for.
 
     Raises:
         RecipeError: where the result is not a sound recipe.
     """
-    space = narrow(recipe.space, [trial.values for trial in strong])
+    epochs = asked or longer_epochs(recipe)
     values: dict[str, Value] = {"train.epochs": epochs, "search.epochs": epochs}
-    if recipe.train.schedule == "constant" and "train.schedule" not in space:
+    if recipe.train.schedule == "constant" and "train.schedule" not in recipe.space:
         warmup = max(recipe.train.warmup_epochs, float(math.floor(epochs * WARMUP_SHARE)))
         values |= {"train.schedule": "cosine", "train.warmup_epochs": warmup}
-    return recipe.for_run().with_values(values).model_copy(update={"space": space})
+    longer = recipe.for_run().with_values(values).model_copy(update={"space": recipe.space})
+    places = [{k: v for k, v in trial.values.items() if k in recipe.space} for trial in strong]
+    problem = problem_of(strong)
+    if problem == "still-improving" and epochs > recipe.search.epochs:
+        problem = None  # the cure is under way
+    made = changes(longer, places, problem, shares)
+    if asked:
+        made = [change for change in made if change.key not in ("search.epochs", "train.epochs")]
+    return apply(longer, made), made
 
 
-def narrowing_findings(before: Space, after: Space) -> list[Finding]:
-    """What the narrowing did to each dimension."""
-    return [
-        Finding("narrowed", "info", f"{key}: {before[key]} became {after[key]}", where=key)
-        for key in after
-        if str(before[key]) != str(after[key])
-    ]
+def problem_of(strong: Sequence[Trial]) -> Label | None:
+    """What most of the curves of the best whole runs have; None where they differ."""
+    whole = [trial for trial in strong if trial.status == "complete"][:CANDIDATES]
+    labels = [diagnose(curve_of(trial.run.rows())).label for trial in whole]
+    common = max(set(labels), key=labels.count, default=None)
+    return common if common and labels.count(common) > len(labels) / 2 else None
 
 
 @dataclass(frozen=True)

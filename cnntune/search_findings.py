@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-from cnntune.build import argument_problems
-from cnntune.errors import RecipeError
+from cnntune.build import allows
 from cnntune.findings import Finding
 from cnntune.importance import LEAST_TRIALS, Importance
 from cnntune.ledger import Trial, best_of, ranked
-from cnntune.recipe import Recipe, parse, set_key
-from cnntune.space import Range, Value, edges, narrow, toml
+from cnntune.recipe import Recipe
+from cnntune.space import Range, edges, narrow, toml
 
 TRACEBACK = "Traceback"  # begins an error of Python's, whose last line says what it was
 STRONG_SHARE = 0.2  # of the trials count as strong; with noise of a point more would not stand out
@@ -107,18 +106,8 @@ def edge_findings(recipe: Recipe, best: Trial | None) -> list[Finding]:
             measured=edge.value,
         )
         for edge in found
-        if _allows(recipe, edge.key, edge.beyond)
+        if allows(recipe, edge.key, edge.beyond)
     ]
-
-
-def _allows(recipe: Recipe, key: str, value: Value) -> bool:
-    values = recipe.as_values()
-    set_key(values, key, value)
-    try:
-        parse(values, file=recipe.name, check_arguments=argument_problems)
-    except RecipeError:
-        return False
-    return True
 
 
 def region_findings(recipe: Recipe, trials: Sequence[Trial]) -> list[Finding]:

@@ -17,9 +17,10 @@ FLOORS = (
     " curves prescribe diagnose logs reading plot pictures torchvision_import",
     "data models augment build device checkpoint samplers",
     "evaluate train ledger",
-    "workers lifeline importance search_findings",
+    "workers lifeline importance search_findings adapt",
     "trials",
     "sanity lr_sweep search refine final judge",
+    "tune",
     "show cli",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}

@@ -19,7 +19,7 @@ from cnntune import __version__
 from cnntune.cli.check import lr_sweep, sanity
 from cnntune.cli.command import Command
 from cnntune.cli.single import diagnose, train
-from cnntune.cli.studies import refine, search
+from cnntune.cli.studies import refine, search, tune
 from cnntune.errors import CnntuneError
 
 app = typer.Typer(
@@ -31,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (sanity, lr_sweep, search, refine, diagnose, train):
+for verb in (sanity, lr_sweep, search, refine, diagnose, tune, train):
     app.command()(verb)
 
 

@@ -70,6 +70,13 @@ def _seconds(text: str) -> float:
     return float(match[1]) * UNITS[match[2]]
 
 
+def parse_budget(text: str) -> tuple[int | None, float | None]:
+    """`200` as trials, `2h` as seconds."""
+    if text.isdecimal() and int(text) > 0:
+        return int(text), None
+    return None, _seconds(text)
+
+
 Timeout = Annotated[
     float | None,
     typer.Option(

@@ -20,6 +20,8 @@ from cnntune.cli.command import (
     StudyArgument,
     Timeout,
     Workers,
+    about,
+    parse_budget,
     record,
     set_up,
 )
@@ -127,25 +129,22 @@ def refine(
         for folder in (Path.cwd(), code):
             own_code.add_code_folder(folder)
         refinement = step.begin(found, epochs)
-        setup = Setup(refinement.recipe, place, refinement.study, code)
-        ledger = Ledger.create(setup.study, setup.recipe, asked=setup.recipe)
-        recipe = ledger.recipe
+        ledger, recipe, notes = refinement.ledger, refinement.recipe, refinement.changes
+        setup = Setup(recipe, place, refinement.study, code)
         record(setup)
-        notes = step.narrowing_findings(refinement.before.space, recipe.space)
         command.screen.say(
             f"refining around the best {len(refinement.strong)} trials of {found.path},"
             f" {recipe.search.epochs} epochs each"
         )
         for note in notes:
             command.screen.say(note.evidence)
-        best = [trial.values for trial in refinement.strong[:1]]
         _run_trials(
             command,
             setup,
             ledger,
             budget=budget,
             workers=processes,
-            given=best,
+            given=refinement.given,
             seed=refinement.seed,
         )
         whole_space = recipe.model_copy(update={"space": Ledger.open(found).recipe.space})
@@ -172,6 +171,71 @@ def refine(
     if candidates:
         config = setup.study.trial(candidates[0].number).path / "config.json"
         command.screen.next("train", str(config))
+    command.end(document)
+
+
+def tune(
+    recipe: RecipeArgument = None,
+    budget: Annotated[
+        str, typer.Option(metavar="TRIALS|TIME", help="200 trials in all, or 2h, or 30m.")
+    ] = "50",
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs a trial of the first round; search.epochs.")
+    ] = None,
+    workers: Workers = "auto",
+    set_: Sets = None,
+    device: Device = "auto",
+    seed: Seed = None,
+    runs: Runs = RUNS,
+    study: Name = None,
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Steps 1-7: search, read the curves, change the space, refine, until it stops paying."""
+    command = Command.begin("tune", json=json, quiet=quiet)
+    further = [f"search.epochs={epochs}"] if epochs else []
+    setup = set_up(recipe, set_, device=device, seed=seed, runs=runs, study=study, further=further)
+    trials, seconds = parse_budget(budget)
+
+    from cnntune import build, sanity
+    from cnntune import tune as step
+    from cnntune.findings import failed
+    from cnntune.workers import count
+
+    processes = count(workers, setup.device)
+    data = build.load_data(setup.recipe, setup.device)
+    command.screen.say(about(setup, data))
+    with setup.study.lock():
+        if not (setup.study.path / "study.db").exists():
+            checked = list(sanity.check(setup.recipe, data, setup.device))
+            if failed(checked):
+                command.screen.findings(checked)
+                command.screen.next("sanity", *setup.again)
+                command.end(command.document(checked, setup.study))
+        record(setup)
+        outcome = step.Outcome(setup.study)
+        limits = step.Budget(trials, seconds)
+        for phase in step.tune(
+            outcome, setup.recipe, limits, workers=processes, device=setup.device
+        ):
+            command.screen.say(phase.title)
+            for change in phase.changes:
+                command.screen.say(change.evidence)
+            _watch(command, phase.recipe, phase.events, total=phase.trials, done=0)
+        findings = [*outcome.changes, *outcome.findings]
+        document = command.document(
+            findings,
+            setup.study,
+            candidates=[candidate.as_json() for candidate in outcome.candidates],
+            winner=str(outcome.winner) if outcome.winner else None,
+        )
+        setup.study.write("tune", document)
+    if not json:
+        command.screen.title(f"{setup.study.path}: tuned")
+        command.screen.candidates(outcome.candidates)
+        command.screen.findings(findings)
+    if outcome.winner:
+        command.screen.next("train", str(outcome.winner))
     command.end(document)
 
 
