@@ -71,7 +71,7 @@ def test_overfitting_raises_what_regularises_and_searches_what_was_fixed() -> No
 
 def test_overfitting_proposes_nothing_that_the_recipe_refuses() -> None:
     found = changes(
-        recipe({"train.lr": LR}, model="linear"), [{"train.lr": 1e-2}], "overfitting", {}
+        recipe({"train.lr": LR}, model="resnet18"), [{"train.lr": 1e-2}], "overfitting", {}
     )
     keys = {change.key for change in found}
     assert "model.dropout" not in keys  # torchvision's ResNet has none
