@@ -5,11 +5,13 @@ from collections.abc import Callable
 from torch import nn
 
 from cnntune.models import from_torchvision
+from cnntune.models.block_net import block_net
 from cnntune.models.small import small_cnn, small_resnet
 
 _SMALL: dict[str, Callable[..., nn.Module]] = {
     "small-cnn": small_cnn,
     "small-resnet": small_resnet,
+    "block-net": block_net,
 }
 BUILT_IN: tuple[str, ...] = tuple(_SMALL)
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.func import functional_call
 
 from cnntune.errors import RecipeError
-from cnntune.models.small import Dropout
+from cnntune.models.layers import Dropout
 from cnntune.torchvision_import import import_torchvision
 
 Stem = Literal["auto", "imagenet", "small"]
