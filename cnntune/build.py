@@ -18,6 +18,7 @@ from cnntune import data as images
 from cnntune import models, recipe, recipe_files
 from cnntune.data import Data
 from cnntune.errors import RecipeError, UserCodeError
+from cnntune.models.auxiliary import with_auxiliary
 from cnntune.own_code import add_code_folder, code_folder, import_string, user_code
 from cnntune.problems import Problem, did_you_mean, problems_from, unknown
 from cnntune.recipe import Recipe
@@ -171,15 +172,15 @@ def _find_data(name: str) -> Callable[..., Any]:
 
 
 def _find_model(name: str) -> Callable[..., nn.Module]:
-    if ":" in name:
+    if ":" in name and not name.startswith(models.TIMM):
         return import_string(name)
     try:
         return models.builder(name)
     except KeyError:
-        near = did_you_mean(name, models.names())
+        near = did_you_mean(name, models.names(name))
         raise RecipeError(
             f"must be {', '.join(models.BUILT_IN)}, a torchvision classifier such as resnet18,"
-            f' or "module:function" (got {name!r}{near})'
+            f' timm:NAME, or "module:function" (got {name!r}{near})'
         ) from None
 
 
@@ -221,8 +222,11 @@ def build_model(recipe_: Recipe, data: Data, *, seed: int | None = None) -> nn.M
 
 
 def build_loss(recipe_: Recipe) -> Loss:
-    """The loss that is trained: `(logits float[N, C], targets int[N]) -> scalar`."""
+    """The loss that is trained: `(logits float[N, C], targets int[N]) -> scalar`.
+
+    It adds 0.3 of itself for each auxiliary head (`cnntune.models.auxiliary`).
+    """
     train = recipe_.train
     if train.loss == "cross-entropy":
-        return nn.CrossEntropyLoss(label_smoothing=train.label_smoothing)
-    return typing.cast(Loss, import_string(train.loss))
+        return with_auxiliary(nn.CrossEntropyLoss(label_smoothing=train.label_smoothing))
+    return with_auxiliary(typing.cast(Loss, import_string(train.loss)))

@@ -12,6 +12,7 @@ from cnntune.errors import RecipeError
 from cnntune.models.blocks import BLOCKS, WITH_SHORTCUT, WITHOUT_BEND, Block, Residual, Style
 from cnntune.models.layers import (
     ACTIVATIONS,
+    HEAD_STD,
     Activation,
     Dropout,
     Init,
@@ -23,7 +24,6 @@ from cnntune.models.layers import (
 )
 
 STAGES = 3  # He et al. 2015, section 4.2: 32, 16 and 8 pixels
-HEAD_STD = 0.2  # of the logits for features of size 1; sums without norms reach 4 or 5
 LEAST_WIDTH = 8  # channels; an inception block cuts them into eighths
 
 

@@ -16,6 +16,7 @@ Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 GROUPS = 8  # Wu and He 2018, table 3: any number from 2 to 64 is within a point of the best
 SMALLEST_MAP = 4  # pixels a side; below it a 3x3 convolution sees mostly its own padding
+HEAD_STD = 0.2  # of the logits for features of size 1; without norms they grow to 5
 HE_GAIN = math.sqrt(2)  # He et al. 2015: half of the variance is lost in a rectifier
 XAVIER_GAIN = 1.0  # Glorot and Bengio 2010: tanh is linear around 0; torch's gain for sigmoid too
 

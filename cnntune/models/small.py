@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cnntune.models.layers import (
     ACTIVATIONS,
+    HEAD_STD,
     Activation,
     Dropout,
     Norm,
@@ -24,8 +25,9 @@ from cnntune.models.layers import (
 Width = Annotated[int, Field(ge=1)]
 Depth = Annotated[int, Field(ge=1)]
 
-HEAD_STD = 0.7  # of the logits for features of size 1: adds at most 0.7^2 / 2 = 0.25 to log C
-HEAD_STD_NO_NORM = 0.2  # without a norm max-pooling lets features grow, 1.5 times a halving
+NORMED_HEAD_STD = (
+    0.7  # of the logits for features of size 1: adds at most 0.7^2 / 2 = 0.25 to log C
+)
 
 
 def small_cnn(
@@ -152,4 +154,4 @@ def _conv(
 
 
 def _head_std(norm: Norm) -> float:
-    return HEAD_STD_NO_NORM if norm == "none" else HEAD_STD
+    return HEAD_STD if norm == "none" else NORMED_HEAD_STD
