@@ -201,6 +201,13 @@ def load_data(recipe_: Recipe, device: torch.device) -> Data:
 
 
 def build_model(recipe_: Recipe, data: Data, *, seed: int | None = None) -> nn.Module:
+    """`build_network` for the classes and images of `data`."""
+    return build_network(recipe_, len(data.classes), data.in_shape, seed=seed)
+
+
+def build_network(
+    recipe_: Recipe, num_classes: int, in_shape: tuple[int, int, int], *, seed: int | None = None
+) -> nn.Module:
     """The recipe's model with fresh weights, on the CPU; `seed` replaces the recipe's own.
 
     The same seed gives the same weights, and the caller's random state is left as it was.
@@ -213,7 +220,7 @@ def build_model(recipe_: Recipe, data: Data, *, seed: int | None = None) -> nn.M
     arguments = _bound(builder, section.arguments, "model")
     with torch.random.fork_rng(devices=[]), user_code(f"building model {section.name}"):
         torch.manual_seed(derive_seed(recipe_.seed if seed is None else seed, "init"))
-        model = builder(num_classes=len(data.classes), in_shape=data.in_shape, **arguments)
+        model = builder(num_classes=num_classes, in_shape=in_shape, **arguments)
     if not isinstance(model, nn.Module):
         raise UserCodeError(
             f"model {section.name}: must return a torch.nn.Module (got {type(model).__name__})"

@@ -19,7 +19,7 @@ FLOORS = (
     "evaluate train",
     "workers",
     "trials",
-    "sanity lr_sweep search refine final judge",
+    "sanity lr_sweep search refine final judge inspect",
     "show cli",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
