@@ -18,6 +18,7 @@ from cnntune import data as images
 from cnntune import models, recipe, recipe_files
 from cnntune.data import Data
 from cnntune.errors import RecipeError, UserCodeError
+from cnntune.models.auxiliary import with_auxiliary
 from cnntune.own_code import add_code_folder, code_folder, import_string, user_code
 from cnntune.problems import Problem, did_you_mean, problems_from, unknown
 from cnntune.recipe import Recipe
@@ -183,15 +184,15 @@ def _find_data(name: str) -> Callable[..., Any]:
 
 
 def _find_model(name: str) -> Callable[..., nn.Module]:
-    if ":" in name:
+    if ":" in name and not name.startswith(models.TIMM):
         return import_string(name)
     try:
         return models.builder(name)
     except KeyError:
-        near = did_you_mean(name, models.names())
+        near = did_you_mean(name, models.names(name))
         raise RecipeError(
             f"must be {', '.join(models.BUILT_IN)}, a torchvision classifier such as resnet18,"
-            f' or "module:function" (got {name!r}{near})'
+            f' timm:NAME, or "module:function" (got {name!r}{near})'
         ) from None
 
 
@@ -212,6 +213,13 @@ def load_data(recipe_: Recipe, device: torch.device) -> Data:
 
 
 def build_model(recipe_: Recipe, data: Data, *, seed: int | None = None) -> nn.Module:
+    """`build_network` for the classes and images of `data`."""
+    return build_network(recipe_, len(data.classes), data.in_shape, seed=seed)
+
+
+def build_network(
+    recipe_: Recipe, num_classes: int, in_shape: tuple[int, int, int], *, seed: int | None = None
+) -> nn.Module:
     """The recipe's model with fresh weights, on the CPU; `seed` replaces the recipe's own.
 
     The same seed gives the same weights, and the caller's random state is left as it was.
@@ -224,7 +232,7 @@ def build_model(recipe_: Recipe, data: Data, *, seed: int | None = None) -> nn.M
     arguments = _bound(builder, section.arguments, "model")
     with torch.random.fork_rng(devices=[]), user_code(f"building model {section.name}"):
         torch.manual_seed(derive_seed(recipe_.seed if seed is None else seed, "init"))
-        model = builder(num_classes=len(data.classes), in_shape=data.in_shape, **arguments)
+        model = builder(num_classes=num_classes, in_shape=in_shape, **arguments)
     if not isinstance(model, nn.Module):
         raise UserCodeError(
             f"model {section.name}: must return a torch.nn.Module (got {type(model).__name__})"
@@ -233,8 +241,11 @@ def build_model(recipe_: Recipe, data: Data, *, seed: int | None = None) -> nn.M
 
 
 def build_loss(recipe_: Recipe) -> Loss:
-    """The loss that is trained: `(logits float[N, C], targets int[N]) -> scalar`."""
+    """The loss that is trained: `(logits float[N, C], targets int[N]) -> scalar`.
+
+    It adds 0.3 of itself for each auxiliary head (`cnntune.models.auxiliary`).
+    """
     train = recipe_.train
     if train.loss == "cross-entropy":
-        return nn.CrossEntropyLoss(label_smoothing=train.label_smoothing)
-    return typing.cast(Loss, import_string(train.loss))
+        return with_auxiliary(nn.CrossEntropyLoss(label_smoothing=train.label_smoothing))
+    return with_auxiliary(typing.cast(Loss, import_string(train.loss)))

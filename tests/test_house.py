@@ -19,7 +19,7 @@ FLOORS = (
     "evaluate train ledger",
     "workers lifeline importance search_findings adapt",
     "trials",
-    "sanity lr_sweep search refine final judge",
+    "sanity lr_sweep search refine final judge inspect",
     "tune",
     "show cli",
 )

@@ -1,17 +1,31 @@
-"""Models by name: two small networks of our own, and every classifier that torchvision lists."""
+"""Models by name: networks of our own, and every classifier that torchvision and timm list."""
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 
-from cnntune.models import from_torchvision
+from cnntune.models import from_timm, from_torchvision
+from cnntune.models.block_net import block_net
+from cnntune.models.cifar_resnet import cifar_network
+from cnntune.models.classics import lenet5, mobilenet_v1, se_resnet50, zfnet
+from cnntune.models.from_timm import TIMM
 from cnntune.models.small import small_cnn, small_resnet
 
-_SMALL: dict[str, Callable[..., nn.Module]] = {
+_OWN: dict[str, Callable[..., nn.Module]] = {
     "small-cnn": small_cnn,
     "small-resnet": small_resnet,
+    "block-net": block_net,
+    "lenet5": lenet5,
+    "zfnet": zfnet,
+    "plain20": partial(cifar_network, 20, False),
+    "plain56": partial(cifar_network, 56, False),
+    "resnet20": partial(cifar_network, 20, True),
+    "resnet56": partial(cifar_network, 56, True),
+    "se_resnet50": se_resnet50,
+    "mobilenet_v1": mobilenet_v1,
 }
-BUILT_IN: tuple[str, ...] = tuple(_SMALL)
+BUILT_IN: tuple[str, ...] = tuple(_OWN)
 
 
 def builder(name: str) -> Callable[..., nn.Module]:
@@ -21,15 +35,18 @@ def builder(name: str) -> Callable[..., nn.Module]:
     recipe's `[model]`.
 
     Raises:
-        KeyError: where neither we nor torchvision know `name`.
+        KeyError: where neither we nor torchvision nor timm know `name`.
         DeviceError: where torchvision is wanted and cannot be imported.
+        RecipeError: where timm is wanted and not installed.
     """
-    return _SMALL[name] if name in _SMALL else from_torchvision.builder(name)
+    if name in _OWN:
+        return _OWN[name]
+    return from_timm.builder(name) if name.startswith(TIMM) else from_torchvision.builder(name)
 
 
-def names() -> list[str]:
-    """Every name that `builder` takes; imports torchvision."""
-    return [*BUILT_IN, *from_torchvision.names()]
+def names(like: str = "") -> list[str]:
+    """Every name that `builder` takes; timm's thousand only where `like` is one of them."""
+    return from_timm.names() if like.startswith(TIMM) else [*BUILT_IN, *from_torchvision.names()]
 
 
-__all__ = ["BUILT_IN", "builder", "names", "small_cnn", "small_resnet"]
+__all__ = ["BUILT_IN", "TIMM", "builder", "names", "small_cnn", "small_resnet"]

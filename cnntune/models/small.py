@@ -6,33 +6,28 @@ layer to layer, and the last layer starts small (CS231n, weight initialisation a
 
 import math
 from collections import OrderedDict
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor, nn
 
-Norm = Literal["batch", "layer", "group", "none"]
-Activation = Literal["relu", "leaky-relu", "elu", "gelu", "silu", "tanh"]
+from cnntune.models.layers import (
+    ACTIVATIONS,
+    HEAD_STD,
+    Activation,
+    Dropout,
+    Norm,
+    halvings_of,
+    head,
+    norm_layer,
+)
+
 Width = Annotated[int, Field(ge=1)]
 Depth = Annotated[int, Field(ge=1)]
-Dropout = Annotated[float, Field(ge=0, lt=1)]
 
-SMALLEST_MAP = 4  # pixels a side; below it a 3x3 convolution sees mostly its own padding
-GROUPS = 8  # Wu and He 2018, table 3: any number from 2 to 64 is within a point of the best
-HEAD_STD = 0.7  # of the logits for features of size 1: adds at most 0.7^2 / 2 = 0.25 to log C
-HEAD_STD_NO_NORM = 0.2  # without a norm max-pooling lets features grow, 1.5 times a halving
-HE_GAIN = math.sqrt(2)  # He et al. 2015: half of the variance is lost in a rectifier
-XAVIER_GAIN = 1.0  # Glorot and Bengio 2010: tanh is linear around 0
-
-# The smooth rectifiers share the gain of the one they imitate.
-ACTIVATIONS: dict[Activation, tuple[type[nn.Module], float]] = {
-    "relu": (nn.ReLU, HE_GAIN),
-    "leaky-relu": (nn.LeakyReLU, HE_GAIN),
-    "elu": (nn.ELU, HE_GAIN),
-    "gelu": (nn.GELU, HE_GAIN),
-    "silu": (nn.SiLU, HE_GAIN),
-    "tanh": (nn.Tanh, XAVIER_GAIN),
-}
+NORMED_HEAD_STD = (
+    0.7  # of the logits for features of size 1: adds at most 0.7^2 / 2 = 0.25 to log C
+)
 
 
 def small_cnn(
@@ -49,11 +44,10 @@ def small_cnn(
 
     The convolutions are dealt evenly to the halvings that the image allows (the map stays at least
     4x4): 32 pixels and depth 6 give three groups of two. The first of a group halves the map, and
-    group g = 0, 1, ... is `width` * 2^g channels wide. Dropout stands before the last layer. `norm`
-    "layer" normalises each image over C, H and W; "group" does so in up to 8 groups of channels.
+    group g = 0, 1, ... is `width` * 2^g channels wide. Dropout stands before the last layer.
     """
     channels, height, pixels = in_shape
-    halvings = min(depth, _halvings(min(height, pixels)))
+    halvings = min(depth, halvings_of(min(height, pixels)))
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     last_group = -1
     for i in range(depth):
@@ -62,7 +56,7 @@ def small_cnn(
         halve = halvings > 0 and group > last_group
         layers[f"block{i + 1}"] = _block(channels, out, norm, activation, halve=halve)
         channels, last_group = out, group
-    layers["head"] = _head(channels, num_classes, dropout, norm)
+    layers["head"] = head(channels, num_classes, dropout, _head_std(norm))
     return nn.Sequential(layers)
 
 
@@ -83,7 +77,7 @@ def small_resnet(
     halve the map while it stays at least 4x4. Dropout and `norm` are as in `small_cnn`.
     """
     channels, height, pixels = in_shape
-    halvings = _halvings(min(height, pixels))
+    halvings = halvings_of(min(height, pixels))
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["stem"] = _block(channels, width, norm, activation)
     channels = width
@@ -95,7 +89,7 @@ def small_resnet(
             block.scale_branch(1 / math.sqrt(3 * depth))
             layers[f"stage{stage + 1}-{i + 1}"] = block
             channels = out
-    layers["head"] = _head(channels, num_classes, dropout, norm)
+    layers["head"] = head(channels, num_classes, dropout, _head_std(norm))
     return nn.Sequential(layers)
 
 
@@ -107,14 +101,14 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.conv1 = _conv(channels, out, 3, norm, activation, stride=stride)
-        self.norm1 = _norm(norm, out)
+        self.norm1 = norm_layer(norm, out)
         self.activation1 = ACTIVATIONS[activation][0]()
         self.conv2 = _conv(out, out, 3, norm, activation)
-        self.norm2 = _norm(norm, out)
+        self.norm2 = norm_layer(norm, out)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels != out:
             conv = _conv(channels, out, 1, norm, activation, stride=stride)
-            self.shortcut = nn.Sequential(OrderedDict(conv=conv, norm=_norm(norm, out)))
+            self.shortcut = nn.Sequential(OrderedDict(conv=conv, norm=norm_layer(norm, out)))
         self.activation2 = ACTIVATIONS[activation][0]()
 
     def scale_branch(self, factor: float) -> None:
@@ -136,11 +130,6 @@ class ResidualBlock(nn.Module):
         return total
 
 
-def _halvings(size: int) -> int:
-    """How often `size` can be halved before it falls below `SMALLEST_MAP`."""
-    return int(math.log2(max(size / SMALLEST_MAP, 1)))
-
-
 def _block(
     channels: int, out: int, norm: Norm, activation: Activation, *, halve: bool = False
 ) -> nn.Module:
@@ -148,7 +137,7 @@ def _block(
     layers = OrderedDict[str, nn.Module](conv=_conv(channels, out, 3, norm, activation))
     if halve:
         layers["pool"] = nn.MaxPool2d(2)
-    layers["norm"] = _norm(norm, out)
+    layers["norm"] = norm_layer(norm, out)
     layers["activation"] = ACTIVATIONS[activation][0]()
     return nn.Sequential(layers)
 
@@ -164,26 +153,5 @@ def _conv(
     return conv
 
 
-def _norm(norm: Norm, channels: int) -> nn.Module:
-    if norm == "batch":
-        return nn.BatchNorm2d(channels)
-    if norm == "layer":
-        return nn.GroupNorm(1, channels)
-    if norm == "group":
-        return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
-    return nn.Identity()
-
-
-def _head(features: int, num_classes: int, dropout: float, norm: Norm) -> nn.Module:
-    std = HEAD_STD_NO_NORM if norm == "none" else HEAD_STD
-    linear = nn.Linear(features, num_classes)
-    nn.init.normal_(linear.weight, std=std / math.sqrt(features))
-    nn.init.zeros_(linear.bias)
-    return nn.Sequential(
-        OrderedDict(
-            pool=nn.AdaptiveAvgPool2d(1),
-            flatten=nn.Flatten(),
-            dropout=nn.Dropout(dropout),
-            linear=linear,
-        )
-    )
+def _head_std(norm: Norm) -> float:
+    return HEAD_STD if norm == "none" else NORMED_HEAD_STD

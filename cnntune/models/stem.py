@@ -1,0 +1,96 @@
+"""A published network, made for 224 pixels and three channels, fitted to our images."""
+
+import itertools
+import math
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from cnntune.errors import RecipeError
+
+Stem = Literal["auto", "imagenet", "small"]
+
+SMALL_IMAGE = 64  # pixels; a stem for 224 pixels leaves 2x2 of these before the last pooling
+SMALL_KERNEL = 3  # He et al. 2015, section 4.2: the ResNets for CIFAR start with 3x3, stride 1
+LARGEST_TRIED = 300  # pixels; Inception, the neediest, was made for 299
+
+
+def is_small(stem: Stem, in_shape: tuple[int, int, int]) -> bool:
+    """Whether the first convolution is to keep the size of the map."""
+    return stem == "small" or (stem == "auto" and max(in_shape[1:]) <= SMALL_IMAGE)
+
+
+def fit(model: nn.Module, name: str, in_shape: tuple[int, int, int], stem: Stem) -> None:
+    """Let `model` take images of `in_shape`.
+
+    `stem` "small" lets the first convolution keep the size of the map (3x3, stride 1), takes out
+    the max-pooling after it, and has later ones round up. "auto" is "small" for images of up to 64
+    pixels; "imagenet" changes nothing but the number of channels.
+
+    Raises:
+        RecipeError: where images of this shape do not get through the model.
+    """
+    _fit_stem(model, in_shape[0], small=is_small(stem, in_shape))
+    check_size(model, name, in_shape, ' or stem = "auto"' if stem == "imagenet" else "")
+
+
+def _fit_stem(model: nn.Module, channels: int, *, small: bool) -> None:
+    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    pools = {name: m for name, m in model.named_modules() if isinstance(m, nn.MaxPool2d)}
+    if small and first.stride != (1, 1):
+        kernel = SMALL_KERNEL
+        replace_first_conv(model, channels, kernel=kernel, stride=1, padding=kernel // 2)
+        if pools:
+            model.set_submodule(next(iter(pools)), nn.Identity())
+    elif channels != first.in_channels:
+        replace_first_conv(
+            model, channels, kernel=first.kernel_size, stride=first.stride, padding=first.padding
+        )
+    if small:
+        for pool in pools.values():
+            pool.ceil_mode = True  # otherwise the five of a VGG leave nothing of 28 pixels
+
+
+def replace_first_conv(model: nn.Module, channels: int, **geometry: Any) -> None:
+    """Put a new first convolution in place, its weights scaled so that outputs keep their size."""
+    name, old = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
+    geometry["kernel_size"] = geometry.pop("kernel")
+    new = nn.Conv2d(channels, old.out_channels, bias=old.bias is not None, **geometry)
+    with torch.no_grad():
+        fan_in, old_fan_in = new.weight[0].numel(), old.weight[0].numel()
+        new.weight.normal_().mul_(old.weight.std() * math.sqrt(old_fan_in / fan_in))
+    new.bias = old.bias
+    model.set_submodule(name, new)
+
+
+def check_size(
+    model: nn.Module, name: str, in_shape: tuple[int, int, int], remedy: str = ""
+) -> None:
+    """Send the shape of one image through the model: no numbers, no memory, no random draw.
+
+    Raises:
+        RecipeError: where it does not get through; it names the least size that does.
+    """
+    channels, height, width = in_shape
+    if _fits(model, in_shape):
+        return
+    sides = range(1, LARGEST_TRIED)
+    side = next((side for side in sides if _fits(model, (channels, side, side))), None)
+    needs = f"at least {side}x{side} pixels" if side else "another number of pixels"
+    raise RecipeError(f"model {name}: needs images of {needs}{remedy} (got {height}x{width})")
+
+
+def _fits(model: nn.Module, shape: tuple[int, int, int]) -> bool:
+    tensors = itertools.chain(model.named_parameters(), model.named_buffers())
+    state = {name: tensor.to("meta") for name, tensor in tensors}
+    training = model.training
+    try:
+        with torch.no_grad():
+            functional_call(model.eval(), state, (torch.empty(1, *shape, device="meta"),))
+    except RuntimeError:  # "output size is too small", in a different wording for each layer
+        return False
+    finally:
+        model.train(training)
+    return True
