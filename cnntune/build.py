@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cnntune import data as images
 from cnntune import models, recipe, recipe_files
+from cnntune.augment.check import check_augment
 from cnntune.data import Data
 from cnntune.errors import RecipeError, UserCodeError
 from cnntune.own_code import add_code_folder, code_folder, import_string, user_code
@@ -188,6 +189,7 @@ def load_data(recipe_: Recipe, device: torch.device) -> Data:
 
     Raises:
         DataError: where images or labels cannot be used.
+        RecipeError: where `[augment]` asks for what these images lack.
         UserCodeError: where own data code raises.
     """
     section = recipe_.data
@@ -196,7 +198,9 @@ def load_data(recipe_: Recipe, device: torch.device) -> Data:
     with torch.random.fork_rng(devices=[]), user_code(f"building data {section.name}"):
         torch.manual_seed(derive_seed(section.seed, "data"))  # own data may draw when it is read
         source = builder(seed=section.seed, **arguments)
-        return images.load(source, section, device)
+        data = images.load(source, section, device)
+        check_augment(recipe_, data)
+        return data
 
 
 def build_model(recipe_: Recipe, data: Data, *, seed: int | None = None) -> nn.Module:

@@ -152,7 +152,8 @@ def try_rate(
     losses: list[Tensor] = []
     with seeded(seed, "lr-sweep", device=device):
         for inputs, labels in data.train.batches(order, batch):
-            loss, _ = learner.step(augment(inputs, recipe.augment, generator), labels)
+            augmented = augment(inputs, labels, recipe.augment, data.normalise, generator)
+            loss, _ = learner.step(*augmented)
             losses.append(loss)
             if len(losses) % LOOK == 0 and not math.isfinite(float(loss)):
                 break

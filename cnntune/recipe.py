@@ -58,10 +58,25 @@ class ModelSection(BuilderSection):
 
 
 class AugmentSection(Section):
-    """`[augment]`: random changes that keep the label, one draw for each image."""
+    """`[augment]`: random changes, one draw for each image; all off by default."""
 
-    flip: bool = False  # left-right; off by default, since a mirrored digit is no digit
+    flip: bool = False  # left-right; a mirrored digit is no digit
+    flip_vertical: bool = False  # top-bottom: for pictures without an up, such as from above
     crop: int = Field(0, ge=0)  # pixels of padding around the image before a random crop
+    resized_crop: float = Field(1.0, gt=0, le=1)  # smallest share of the image; 1: off
+    resized_crop_ratio: float = Field(4 / 3, ge=1)  # largest width to height, and the inverse
+    rotate: float = Field(0.0, ge=0, le=180)  # largest angle, degrees
+    translate: float = Field(0.0, ge=0, le=1)  # largest shift, share of the side
+    zoom: float = Field(0.0, ge=0, lt=1)  # 0.1: by a factor of 0.9 ... 1.1
+    shear: float = Field(0.0, ge=0, lt=90)  # largest angle, degrees
+    brightness: float = Field(0.0, ge=0)  # 0.4: by a factor of 0.6 ... 1.4; the next two too
+    contrast: float = Field(0.0, ge=0)
+    saturation: float = Field(0.0, ge=0)
+    hue: float = Field(0.0, ge=0, le=0.5)  # largest turn, share of a full one
+    cutout: int = Field(0, ge=0)  # side of the square that is cut out, pixels
+    erase: float = Field(0.0, ge=0, le=1)  # share of the images that lose a rectangle
+    mixup: float = Field(0.0, ge=0)  # alpha of Beta(alpha, alpha); Zhang et al. 2017: 0.1-0.4
+    cutmix: float = Field(0.0, ge=0)  # likewise; Yun et al. 2019: 1
 
 
 class TrainSection(Section):

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cnntune.augment import augment
+from cnntune.augment import Targets, augment, loss_of
+from cnntune.augment.check import check_augment
 from cnntune.build import Loss, build_loss, build_model
 from cnntune.data import Data
 from cnntune.errors import UserCodeError
@@ -35,8 +36,10 @@ def train(
     and dropout from (seed, epoch) alone.
 
     Raises:
+        RecipeError: where `[augment]` asks for what the images lack.
         UserCodeError: where the model has nothing to train or gives no logits `[N, classes]`.
     """
+    check_augment(recipe, data)
     model = build_model(recipe, data) if model is None else model
     learner = Learner.of(recipe, model, device)
     clean = clean_indices(len(data.train), recipe.data.seed)
@@ -89,14 +92,14 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
-    def step(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Forward, backward, clip, update.
+    def step(self, inputs: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+        """Forward, backward, clip, update. `targets` are labels, or those of mixed images.
 
         Returns the loss and the norm of the gradient before clipping, as scalars on the device.
         """
         dtype = autocast_dtype(self.settings, self.device)
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
-            loss = self.loss(self.model(inputs), labels)
+            loss = loss_of(self.loss, self.model(inputs), targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         weights = [p for p in self.model.parameters() if p.grad is not None]
@@ -124,8 +127,8 @@ def _train_epoch(learner: Learner, recipe: Recipe, data: Data, number: int) -> f
             done = (number - 1) * steps + step
             factor = rate_factor(settings.schedule, done, settings.epochs * steps, warmup_steps)
             learner.set_lr(settings.lr * factor)
-            inputs = augment(inputs, recipe.augment, generator)
-            loss, norm = learner.step(inputs, labels)
+            augmented = augment(inputs, labels, recipe.augment, data.normalise, generator)
+            loss, norm = learner.step(*augmented)
             norm_sum += norm
             look = step == steps - 1 or step % CHECK_STEPS == 0
             if look and not math.isfinite(float(loss)):
