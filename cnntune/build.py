@@ -23,6 +23,8 @@ from cnntune.own_code import add_code_folder, code_folder, import_string, user_c
 from cnntune.problems import Problem, did_you_mean, problems_from, unknown
 from cnntune.recipe import Recipe
 from cnntune.seeds import derive_seed
+from cnntune.transfer.fit import put
+from cnntune.transfer.weights import read_statistics, read_weights
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 GIVEN = MappingProxyType({"data": ("seed",), "model": ("num_classes", "in_shape")})
@@ -198,17 +200,27 @@ def load_data(recipe_: Recipe, device: torch.device) -> Data:
     with torch.random.fork_rng(devices=[]), user_code(f"building data {section.name}"):
         torch.manual_seed(derive_seed(section.seed, "data"))  # own data may draw when it is read
         source = builder(seed=section.seed, **arguments)
-        data = images.load(source, section, device)
+        data = images.load(source, section, device, _statistics(recipe_))
         check_augment(recipe_, data)
         return data
 
 
-def build_model(recipe_: Recipe, data: Data, *, seed: int | None = None) -> nn.Module:
-    """The recipe's model with fresh weights, on the CPU; `seed` replaces the recipe's own.
+def _statistics(recipe_: Recipe) -> tuple[Tensor, Tensor] | None:
+    """Mean and std that the inputs had when the weights were learned."""
+    section = recipe_.model
+    if not section.weights:
+        return None
+    return read_statistics(section.weights, section.name)
 
-    The same seed gives the same weights, and the caller's random state is left as it was.
+
+def build_model(recipe_: Recipe, data: Data, *, seed: int | None = None) -> nn.Module:
+    """The recipe's model on the CPU; `seed` replaces the recipe's own.
+
+    Its weights are fresh, but for those that `model.weights` names. The same seed gives the same
+    weights, and the caller's random state is left as it was.
 
     Raises:
+        RecipeError: where there are no such weights, or they do not fit.
         UserCodeError: where own model code raises, or gives something that is no module.
     """
     section = recipe_.model
@@ -221,6 +233,9 @@ def build_model(recipe_: Recipe, data: Data, *, seed: int | None = None) -> nn.M
         raise UserCodeError(
             f"model {section.name}: must return a torch.nn.Module (got {type(model).__name__})"
         )
+    if section.weights:
+        weights = read_weights(section.weights, section.name)
+        put(weights, model, data.classes, section.weights)
     return model
 
 

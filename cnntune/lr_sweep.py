@@ -145,7 +145,7 @@ def try_rate(
     model = build_model(recipe, data, seed=seed)
     learner = Learner.of(recipe.model_copy(update={"train": settings}), model, device)
     learner.set_lr(lr)
-    model.train()
+    learner.begin(1)
     generator = torch.Generator().manual_seed(derive_seed(seed, "lr-sweep"))
     batch = min(settings.batch_size, len(data.train))
     order = _endless_order(len(data.train), batch, iterations, generator)

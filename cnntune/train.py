@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,14 +11,17 @@ from torch import Tensor, nn
 
 from cnntune.augment import Targets, augment, loss_of
 from cnntune.augment.check import check_augment
+from cnntune.average import Average
 from cnntune.build import Loss, build_loss, build_model
 from cnntune.data import Data
 from cnntune.errors import UserCodeError
 from cnntune.evaluate import evaluate
-from cnntune.recipe import Recipe, TrainSection
-from cnntune.runs import Epoch
+from cnntune.recipe import AugmentSection, Recipe, TrainSection
+from cnntune.runs import Epoch, best_epoch
 from cnntune.schedule import rate_factor
 from cnntune.seeds import derive_seed
+from cnntune.transfer.blocks import head_of, rate_factors, train_from_head
+from cnntune.transfer.features import features_of
 
 CLEAN_IMAGES = 1000  # training images measured each epoch like validation images: 1.6 points of
 # standard error at worst, and the cost of a forward pass
@@ -35,6 +38,11 @@ def train(
     and number of threads give the same rows, bit for bit: each epoch draws its order, augmentation
     and dropout from (seed, epoch) alone.
 
+    With `train.ema`, weights are averaged: `model` holds the averages while a row is in the
+    caller's hands and when the run has ended, and the row tells of them. With `train.patience`, a
+    run ends when so many epochs were no better than the best one (`best_epoch`: validation accuracy
+    first).
+
     Raises:
         RecipeError: where `[augment]` asks for what the images lack.
         UserCodeError: where the model has nothing to train or gives no logits `[N, classes]`.
@@ -42,12 +50,18 @@ def train(
     check_augment(recipe, data)
     model = build_model(recipe, data) if model is None else model
     learner = Learner.of(recipe, model, device)
-    clean = clean_indices(len(data.train), recipe.data.seed)
     with seeded(recipe.seed, "check", device=device):
-        check_logits(learner.model, data)
-    for number in range(1, recipe.train.epochs + 1):
+        check_logits(model, data)
+    learner, data = _probe(recipe, learner, data)
+    clean = clean_indices(len(data.train), recipe.data.seed)
+    rows: list[Epoch] = []
+    while len(rows) < recipe.train.epochs and not _is_over(rows, recipe.train.patience):
         start = time.perf_counter()
+        number = len(rows) + 1
+        if rows:
+            learner.swap_average()  # back from the averages to the weights that are trained
         grad_norm = _train_epoch(learner, recipe, data, number)
+        learner.swap_average()
         scores = (math.nan,) * 4
         if math.isfinite(grad_norm):
             # Own data that augments itself draws here too.
@@ -55,10 +69,31 @@ def train(
                 on_train = evaluate(learner.model, data.train, clean)
                 on_val = evaluate(learner.model, data.val)
             scores = (on_train.loss, on_train.acc, on_val.loss, on_val.acc)
-        row = Epoch(number, learner.lr, *scores, grad_norm, time.perf_counter() - start)
-        yield row
-        if row.diverged:
-            return
+        rows.append(Epoch(number, learner.lr, *scores, grad_norm, time.perf_counter() - start))
+        yield rows[-1]
+
+
+def _is_over(rows: list[Epoch], patience: int) -> bool:
+    """Whether the run diverged, or has got no better for as many epochs as it may."""
+    if not rows:
+        return False
+    best = best_epoch(rows)
+    return best is None or 0 < patience <= len(rows) - best.epoch
+
+
+def _probe(recipe: Recipe, learner: "Learner", data: Data) -> tuple["Learner", Data]:
+    """The head alone with its inputs as data, where that is all that training would change.
+
+    What a frozen backbone says of an image without augmentation is the same in each epoch.
+    """
+    settings = recipe.train
+    frozen = settings.freeze == "backbone" and not settings.unfreeze_every
+    if frozen and recipe.augment == AugmentSection():
+        head = head_of(learner.model)
+        features = features_of(learner.model, head, data)
+        if features is not None:
+            return Learner.of(recipe, head, learner.device), features
+    return learner, data
 
 
 @dataclass(frozen=True)
@@ -70,6 +105,7 @@ class Learner:
     loss: Loss
     settings: TrainSection
     device: torch.device
+    average: Average | None = None
 
     @classmethod
     def of(cls, recipe: Recipe, model: nn.Module, device: torch.device) -> "Learner":
@@ -79,18 +115,39 @@ class Learner:
             UserCodeError: where no parameter asks for a gradient.
         """
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = build_optimizer(model, recipe.train)
-        return cls(model, optimizer, build_loss(recipe), recipe.train, device)
+        settings = recipe.train
+        factors = None
+        if recipe.model.weights:
+            factors = rate_factors(model, settings.backbone_lr, settings.layer_decay)
+        optimizer = build_optimizer(model, settings, factors)
+        average = Average(model, settings.ema) if settings.ema else None
+        return cls(model, optimizer, build_loss(recipe), settings, device, average)
 
     @property
     def lr(self) -> float:
-        """The learning rate of the last step."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        """The learning rate of the last step, in the head."""
+        group = self.optimizer.param_groups[0]
+        return float(group["lr"] / group["factor"])
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of the next steps."""
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["factor"]
+
+    def begin(self, epoch: int) -> None:
+        """Training mode, for all that is trained in this epoch (counted from 1)."""
+        every = self.settings.unfreeze_every
+        if self.settings.freeze == "none":
+            self.model.train()
+        else:
+            groups = self.optimizer.param_groups
+            trainable = {parameter for group in groups for parameter in group["params"]}
+            train_from_head(self.model, (epoch - 1) // every if every else 0, trainable)
+
+    def swap_average(self) -> None:
+        """Exchange the weights and their averages, where there are any."""
+        if self.average:
+            self.average.swap()
 
     def step(self, inputs: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         """Forward, backward, clip, update. `targets` are labels, or those of mixed images.
@@ -107,6 +164,8 @@ class Learner:
         if self.settings.grad_clip:
             nn.utils.clip_grads_with_norm_(weights, self.settings.grad_clip, norm)
         self.optimizer.step()
+        if self.average:
+            self.average.update()
         return loss.detach(), norm
 
 
@@ -121,7 +180,7 @@ def _train_epoch(learner: Learner, recipe: Recipe, data: Data, number: int) -> f
     generator = torch.Generator().manual_seed(derive_seed(recipe.seed, "epoch", number))
     order = torch.randperm(len(data.train), generator=generator)[: steps * settings.batch_size]
     norm_sum = torch.zeros((), device=learner.device)
-    learner.model.train()
+    learner.begin(number)
     with seeded(recipe.seed, "dropout", number, device=learner.device):
         for step, (inputs, labels) in enumerate(data.train.batches(order, settings.batch_size)):
             done = (number - 1) * steps + step
@@ -149,8 +208,14 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     return max(1, images // batch_size)
 
 
-def build_optimizer(model: nn.Module, settings: TrainSection) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module,
+    settings: TrainSection,
+    factors: Mapping[nn.Parameter, float] | None = None,
+) -> torch.optim.Optimizer:
     """The recipe's optimizer; norms and biases (one-dimensional) are not decayed.
+
+    `factors` are what the learning rates of parameters are multiplied by, 1 where left out.
 
     Raises:
         UserCodeError: where no parameter asks for a gradient.
@@ -158,11 +223,19 @@ def build_optimizer(model: nn.Module, settings: TrainSection) -> torch.optim.Opt
     trainable = [p for p in model.parameters() if p.requires_grad]
     if not trainable:
         raise UserCodeError("model: has no trainable parameters")
+    members: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for parameter in trainable:
+        kind = (factors[parameter] if factors else 1.0, parameter.ndim > 1)
+        members.setdefault(kind, []).append(parameter)
     groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": members[factor, decayed],
+            "lr": settings.lr * factor,
+            "factor": factor,
+            "weight_decay": settings.weight_decay if decayed else 0.0,
+        }
+        for factor, decayed in sorted(members, reverse=True)
     ]
-    groups = [group for group in groups if group["params"]]
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
     if settings.optimizer == "adam":

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "cnntune"
 FLOORS = (
     "errors findings problems seeds schedule recipe recipe_files space runs own_code"
     " curves prescribe diagnose logs torchvision_import",
-    "data models augment build device",
+    "data models augment build device average transfer views",
     "evaluate train",
     "workers",
     "trials",
