@@ -1,6 +1,7 @@
 """A network as head and backbone, and the backbone as blocks from the input to the head."""
 
 from collections.abc import Collection, Iterator
+from itertools import chain
 
 from torch import nn
 
@@ -17,16 +18,24 @@ def head_of(model: nn.Module) -> nn.Module:
     return layers[-1] if layers else model
 
 
-def blocks_of(model: nn.Module) -> list[nn.Module]:
+def blocks_of(model: nn.Module) -> list[list[nn.Module]]:
     """The parts of the backbone that have parameters, from the input to the head.
 
     They are the model's children, with plain containers and wrappers opened: the blocks of a
-    ResNet, the layers of a VGG, the encoder's layers of a ViT. Parameters of a wrapper itself, such
-    as the positions of a ViT, belong to no block.
+    ResNet, the layers of a VGG, the encoder's layers of a ViT. A norm belongs to what stands before
+    it. Parameters of a wrapper itself, such as the positions of a ViT, belong to no block.
     """
     total = sum(p.numel() for p in model.parameters())
     head = head_of(model)
-    return [block for block in _opened(model, total) if block is not head]
+    blocks: list[list[nn.Module]] = []
+    for module in _opened(model, total):
+        if module is head:
+            continue
+        if blocks and all(p.ndim < 2 for p in module.parameters()):
+            blocks[-1].append(module)
+        else:
+            blocks.append([module])
+    return blocks
 
 
 def _opened(module: nn.Module, total: int) -> Iterator[nn.Module]:
@@ -50,7 +59,8 @@ def rate_factors(
     first = backbone * layer_decay ** max(len(blocks) - 1, 0)
     factors = dict.fromkeys(model.parameters(), first)
     for distance, block in enumerate(reversed(blocks)):
-        factors |= dict.fromkeys(block.parameters(), backbone * layer_decay**distance)
+        for module in block:
+            factors |= dict.fromkeys(module.parameters(), backbone * layer_decay**distance)
     return factors | dict.fromkeys(head_of(model).parameters(), 1.0)
 
 
@@ -62,7 +72,8 @@ def train_from_head(model: nn.Module, thawed: int, trainable: Collection[nn.Para
     """
     blocks = blocks_of(model)
     whole = thawed >= len(blocks)
-    trained = [model] if whole else [head_of(model), *blocks[len(blocks) - thawed :]]
+    last = chain.from_iterable(blocks[len(blocks) - thawed :])
+    trained = [model] if whole else [head_of(model), *last]
     model.eval()
     for parameter in trainable:
         parameter.requires_grad_(False)
