@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cnntune import data as images
 from cnntune import models, recipe, recipe_files
+from cnntune.augment.check import check_augment
 from cnntune.data import Data
 from cnntune.errors import RecipeError, UserCodeError
 from cnntune.models.auxiliary import with_auxiliary
@@ -24,6 +25,8 @@ from cnntune.problems import Problem, did_you_mean, problems_from, unknown
 from cnntune.recipe import Recipe
 from cnntune.seeds import derive_seed
 from cnntune.space import Value
+from cnntune.transfer.fit import put
+from cnntune.transfer.weights import read_statistics, read_weights
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 GIVEN = MappingProxyType({"data": ("seed",), "model": ("num_classes", "in_shape")})
@@ -201,6 +204,7 @@ def load_data(recipe_: Recipe, device: torch.device) -> Data:
 
     Raises:
         DataError: where images or labels cannot be used.
+        RecipeError: where `[augment]` asks for what these images lack.
         UserCodeError: where own data code raises.
     """
     section = recipe_.data
@@ -209,12 +213,32 @@ def load_data(recipe_: Recipe, device: torch.device) -> Data:
     with torch.random.fork_rng(devices=[]), user_code(f"building data {section.name}"):
         torch.manual_seed(derive_seed(section.seed, "data"))  # own data may draw when it is read
         source = builder(seed=section.seed, **arguments)
-        return images.load(source, section, device)
+        data = images.load(source, section, device, _statistics(recipe_))
+        check_augment(recipe_, data)
+        return data
+
+
+def _statistics(recipe_: Recipe) -> tuple[Tensor, Tensor] | None:
+    """Mean and std that the inputs had when the weights were learned."""
+    section = recipe_.model
+    if not section.weights:
+        return None
+    return read_statistics(section.weights, section.name)
 
 
 def build_model(recipe_: Recipe, data: Data, *, seed: int | None = None) -> nn.Module:
-    """`build_network` for the classes and images of `data`."""
-    return build_network(recipe_, len(data.classes), data.in_shape, seed=seed)
+    """`build_network` for the classes and images of `data`, with the weights learned before.
+
+    Raises:
+        RecipeError: where there are no weights that `model.weights` names, or they do not fit.
+        UserCodeError: where own model code raises, or gives something that is no module.
+    """
+    model = build_network(recipe_, len(data.classes), data.in_shape, seed=seed)
+    section = recipe_.model
+    if section.weights:
+        weights = read_weights(section.weights, section.name)
+        put(weights, model, data.classes, section.weights)
+    return model
 
 
 def build_network(

@@ -12,9 +12,11 @@ from cnntune.build import with_defaults
 from cnntune.data import Data
 from cnntune.evaluate import evaluate
 from cnntune.findings import Finding
-from cnntune.recipe import Recipe
+from cnntune.recipe import Recipe, parse
 from cnntune.runs import FORMAT, Epoch, Run, Study, best_epoch
 from cnntune.train import train
+from cnntune.transfer.weights import save_weights
+from cnntune.views import views
 
 WEIGHTS = "best.pt"
 
@@ -43,20 +45,15 @@ def train_and_keep(
         run.log(row)
         rows.append(row)
         if best_epoch(rows) is row:
-            save_weights(model, run.path / WEIGHTS)
+            mean, std = data.normalise.mean.flatten(), data.normalise.std.flatten()
+            save_weights(model, mean, std, data.classes, run.path / WEIGHTS)
         yield row
-
-
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the weights by rename, for `torch.load(path, weights_only=True)`."""
-    draft = path.with_suffix(".draft")
-    torch.save(model.state_dict(), draft)
-    draft.replace(path)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Put the weights that `save_weights` wrote into `model`."""
-    model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+    held = torch.load(path, weights_only=True, map_location="cpu")
+    model.load_state_dict(held["weights"])
 
 
 def final_test(
@@ -65,7 +62,8 @@ def final_test(
     """Measure the weights in `best.pt` on the test part, unless the study did so before.
 
     A test part that is looked at twice has been tuned on. Each look is kept in the study's
-    `test.json`. Returns what was measured, empty where nothing was, and what there is to say.
+    `test.json`. The views of the run's `[test]` are averaged. Returns what was measured, empty
+    where nothing was, and what there is to say.
     """
     record = study.read("test") or {"format": FORMAT, "looks": []}
     if data.test is None:
@@ -82,8 +80,12 @@ def final_test(
             )
         ]
     load_weights(model, run.path / WEIGHTS)
-    score = evaluate(model, data.test)
+    settings = parse(run.config(), file=str(run.path / "config.json")).test
+    shown = views(settings, data.normalise.black)
+    score = evaluate(model, data.test, views=shown)
     measured = {"test_acc": score.acc, "test_loss": score.loss, "test_images": len(data.test)}
+    if len(shown) > 1:
+        measured["test_views"] = len(shown)
     look = {"run": run.path.name, "at": datetime.now(UTC).isoformat(timespec="seconds"), **measured}
     record["looks"].append(look)
     study.write("test", record)

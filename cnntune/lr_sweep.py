@@ -145,14 +145,15 @@ def try_rate(
     model = build_model(recipe, data, seed=seed)
     learner = Learner.of(recipe.model_copy(update={"train": settings}), model, device)
     learner.set_lr(lr)
-    model.train()
+    learner.begin(1)
     generator = torch.Generator().manual_seed(derive_seed(seed, "lr-sweep"))
     batch = min(settings.batch_size, len(data.train))
     order = _endless_order(len(data.train), batch, iterations, generator)
     losses: list[Tensor] = []
     with seeded(seed, "lr-sweep", device=device):
         for inputs, labels in data.train.batches(order, batch):
-            loss, _ = learner.step(augment(inputs, recipe.augment, generator), labels)
+            augmented = augment(inputs, labels, recipe.augment, data.normalise, generator)
+            loss, _ = learner.step(*augmented)
             losses.append(loss)
             if len(losses) % LOOK == 0 and not math.isfinite(float(loss)):
                 break

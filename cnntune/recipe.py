@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, time
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,7 +18,7 @@ from cnntune.problems import Problem, problems_from
 from cnntune.rungs import Pruner
 from cnntune.space import Choice, Dimension, Range, Sampler, Value, parse_dimension
 
-NOT_SEARCHED = ("name", "search", "space")  # the study's own name and the length of its trials
+NOT_SEARCHED = ("name", "test", "search", "space")  # what no trial depends on
 MAX_SEED = 2**63 - 1  # what torch's generators take
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # it names a folder
 
@@ -56,13 +56,29 @@ class ModelSection(BuilderSection):
     """`[model]`: which network."""
 
     name: str = "small-cnn"
+    weights: str = ""  # learned before: "imagenet", or a file such as best.pt; empty: fresh ones
 
 
 class AugmentSection(Section):
-    """`[augment]`: random changes that keep the label, one draw for each image."""
+    """`[augment]`: random changes, one draw for each image; all off by default."""
 
-    flip: bool = False  # left-right; off by default, since a mirrored digit is no digit
+    flip: bool = False  # left-right; a mirrored digit is no digit
+    flip_vertical: bool = False  # top-bottom: for pictures without an up, such as from above
     crop: int = Field(0, ge=0)  # pixels of padding around the image before a random crop
+    resized_crop: float = Field(1.0, gt=0, le=1)  # smallest share of the image; 1: off
+    resized_crop_ratio: float = Field(4 / 3, ge=1)  # largest width to height, and the inverse
+    rotate: float = Field(0.0, ge=0, le=180)  # largest angle, degrees
+    translate: float = Field(0.0, ge=0, le=1)  # largest shift, share of the side
+    zoom: float = Field(0.0, ge=0, lt=1)  # 0.1: by a factor of 0.9 ... 1.1
+    shear: float = Field(0.0, ge=0, lt=90)  # largest angle, degrees
+    brightness: float = Field(0.0, ge=0)  # 0.4: by a factor of 0.6 ... 1.4; the next two too
+    contrast: float = Field(0.0, ge=0)
+    saturation: float = Field(0.0, ge=0)
+    hue: float = Field(0.0, ge=0, le=0.5)  # largest turn, share of a full one
+    cutout: int = Field(0, ge=0)  # side of the square that is cut out, pixels
+    erase: float = Field(0.0, ge=0, le=1)  # share of the images that lose a rectangle
+    mixup: float = Field(0.0, ge=0)  # alpha of Beta(alpha, alpha); Zhang et al. 2017: 0.1-0.4
+    cutmix: float = Field(0.0, ge=0)  # likewise; Yun et al. 2019: 1
 
 
 class TrainSection(Section):
@@ -81,6 +97,20 @@ class TrainSection(Section):
     grad_clip: float = Field(0.0, ge=0)  # largest gradient norm; 0 leaves gradients alone
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on a GPU with it
     threads: int = Field(0, ge=0)  # of the CPU; 0: one for a trial or small batches, else all cores
+    patience: int = Field(0, ge=0)  # epochs without a better one before the run ends; 0: never
+    ema: float = Field(0.0, ge=0, lt=1)  # share of the averaged weights that a step keeps; 0: off
+    # The next four are for model.weights. Rates count from the head, which has train.lr.
+    freeze: Literal["none", "backbone"] = "none"  # backbone: the head alone is trained
+    unfreeze_every: int = Field(0, ge=0)  # epochs until a block more is trained; 0: never
+    backbone_lr: float = Field(0.1, gt=0, le=1)  # of train.lr; Girshick et al. 2014: a tenth
+    layer_decay: float = Field(1.0, gt=0, le=1)  # of the rate from a block to the one before
+
+
+class FinalTestSection(Section):
+    """`[test]`: how the final test looks at an image; the answers to all views are averaged."""
+
+    views: Literal["one", "flip", "five-crop", "ten-crop"] = "one"
+    scales: list[Annotated[float, Field(gt=0)]] = [1.0]  # how much larger the image is shown
 
 
 class SearchSection(Section):
@@ -100,6 +130,7 @@ class Recipe(Section):
     model: ModelSection = ModelSection()
     augment: AugmentSection = AugmentSection()
     train: TrainSection = TrainSection()
+    test: FinalTestSection = FinalTestSection()
     search: SearchSection = SearchSection()
     space: dict[str, Range | Choice] = Field(default_factory=dict)
 
@@ -128,6 +159,12 @@ class Recipe(Section):
     def for_run(self) -> "Recipe":
         """The recipe as it trains by itself, without a space."""
         return self.model_copy(update={"space": {}})
+
+    def for_data(self) -> "Recipe":
+        """What decides over the images: `[data]`, and weights that bring their normalisation."""
+        weights = self.model.weights
+        model = ModelSection(name=self.model.name, weights=weights) if weights else ModelSection()
+        return Recipe(data=self.data, model=model)
 
     def get(self, key: str) -> Any:
         """The value at a flat key such as `train.lr`; None where it is a builder's default."""
@@ -228,7 +265,20 @@ def _combination_problems(recipe: Recipe) -> list[Problem]:
         problems.append(
             Problem("train.label_smoothing", f"must be 0 with a loss of your own ({train.loss})")
         )
+    problems += _transfer_problems(recipe)
+    if not recipe.test.scales:
+        problems.append(Problem("test.scales", "must hold at least one scale, such as 1.0"))
     return problems
+
+
+def _transfer_problems(recipe: Recipe) -> list[Problem]:
+    """A random backbone that is frozen, and thawing what is not frozen."""
+    train = recipe.train
+    if train.freeze != "none" and not recipe.model.weights:
+        return [Problem("train.freeze", 'must be "none" without model.weights (got "backbone")')]
+    if train.unfreeze_every and train.freeze == "none":
+        return [Problem("train.unfreeze_every", 'must be 0 with train.freeze = "none"')]
+    return []
 
 
 def _parse_space(

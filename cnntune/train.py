@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from cnntune import checkpoint
-from cnntune.augment import augment
+from cnntune.augment import Targets, augment, loss_of
+from cnntune.augment.check import check_augment
+from cnntune.average import Average
 from cnntune.build import Loss, build_loss, build_model
 from cnntune.data import Data
 from cnntune.errors import UserCodeError
 from cnntune.evaluate import evaluate
-from cnntune.recipe import Recipe, TrainSection
-from cnntune.runs import Epoch
+from cnntune.recipe import AugmentSection, Recipe, TrainSection
+from cnntune.runs import Epoch, best_epoch
 from cnntune.schedule import rate_factor
 from cnntune.seeds import derive_seed
+from cnntune.transfer.blocks import head_of, rate_factors, train_from_head
+from cnntune.transfer.features import features_of
 
 CLEAN_IMAGES = 1000  # training images measured each epoch like validation images: 1.6 points of
 # standard error at worst, and the cost of a forward pass
@@ -42,26 +46,38 @@ def train(
     and number of threads give the same rows, bit for bit: each epoch draws its order, augmentation
     and dropout from (seed, epoch) alone.
 
+    With `train.ema`, weights are averaged: `model` holds the averages while a row is in the
+    caller's hands and when the run has ended, and the row tells of them. With `train.patience`, a
+    run ends when so many epochs were no better than the best one (`best_epoch`: validation accuracy
+    first).
+
     With a file `saved`, the state after each epoch but the last lies there before its row is
     yielded. A run that finds its state there yields the rows it holds, and goes on after them.
 
     Raises:
+        RecipeError: where `[augment]` asks for what the images lack.
         UserCodeError: where the model has nothing to train or gives no logits `[N, classes]`.
     """
+    check_augment(recipe, data)
     model = build_model(recipe, data) if model is None else model
     learner = Learner.of(recipe, model, device)
-    clean = clean_indices(len(data.train), recipe.data.seed)
     with seeded(recipe.seed, "check", device=device):
-        check_logits(learner.model, data)
+        check_logits(model, data)
+    learner, data = _probe(recipe, learner, data)
+    clean = clean_indices(len(data.train), recipe.data.seed)
     found = checkpoint.load(saved) if saved else None
     rows: list[Epoch] = []
     if found:
         state, rows = found
         learner.restore(state)
         yield from rows
-    for number in range(len(rows) + 1, recipe.train.epochs + 1):
+    while len(rows) < recipe.train.epochs and not _is_over(rows, recipe.train.patience):
         start = time.perf_counter()
+        number = len(rows) + 1
+        if rows:
+            learner.swap_average()  # back from the averages to the weights that are trained
         grad_norm = _train_epoch(learner, recipe, data, number)
+        learner.swap_average()
         scores = (math.nan,) * 4
         if math.isfinite(grad_norm):
             # Own data that augments itself draws here too.
@@ -69,13 +85,33 @@ def train(
                 on_train = evaluate(learner.model, data.train, clean)
                 on_val = evaluate(learner.model, data.val)
             scores = (on_train.loss, on_train.acc, on_val.loss, on_val.acc)
-        row = Epoch(number, learner.lr, *scores, grad_norm, time.perf_counter() - start)
-        rows.append(row)
-        if saved and number < recipe.train.epochs and not row.diverged:
+        rows.append(Epoch(number, learner.lr, *scores, grad_norm, time.perf_counter() - start))
+        if saved and number < recipe.train.epochs and not rows[-1].diverged:
             checkpoint.save(saved, learner.state(), rows)
-        yield row
-        if row.diverged:
-            return
+        yield rows[-1]
+
+
+def _is_over(rows: list[Epoch], patience: int) -> bool:
+    """Whether the run diverged, or has got no better for as many epochs as it may."""
+    if not rows:
+        return False
+    best = best_epoch(rows)
+    return best is None or 0 < patience <= len(rows) - best.epoch
+
+
+def _probe(recipe: Recipe, learner: "Learner", data: Data) -> tuple["Learner", Data]:
+    """The head alone with its inputs as data, where that is all that training would change.
+
+    What a frozen backbone says of an image without augmentation is the same in each epoch.
+    """
+    settings = recipe.train
+    frozen = settings.freeze == "backbone" and not settings.unfreeze_every
+    if frozen and recipe.augment == AugmentSection():
+        head = head_of(learner.model)
+        features = features_of(learner.model, head, data)
+        if features is not None:
+            return Learner.of(recipe, head, learner.device), features
+    return learner, data
 
 
 @dataclass(frozen=True)
@@ -87,6 +123,7 @@ class Learner:
     loss: Loss
     settings: TrainSection
     device: torch.device
+    average: Average | None = None
 
     @classmethod
     def of(cls, recipe: Recipe, model: nn.Module, device: torch.device) -> "Learner":
@@ -96,36 +133,65 @@ class Learner:
             UserCodeError: where no parameter asks for a gradient.
         """
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = build_optimizer(model, recipe.train)
-        return cls(model, optimizer, build_loss(recipe), recipe.train, device)
+        settings = recipe.train
+        factors = None
+        if recipe.model.weights:
+            factors = rate_factors(model, settings.backbone_lr, settings.layer_decay)
+        optimizer = build_optimizer(model, settings, factors)
+        average = Average(model, settings.ema) if settings.ema else None
+        return cls(model, optimizer, build_loss(recipe), settings, device, average)
 
     @property
     def lr(self) -> float:
-        """The learning rate of the last step."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        """The learning rate of the last step, in the head."""
+        group = self.optimizer.param_groups[0]
+        return float(group["lr"] / group["factor"])
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of the next steps."""
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["factor"]
 
     def state(self) -> dict[str, Any]:
         """Everything that training changes."""
-        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        state: dict[str, Any] = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        if self.average:
+            state |= {"averages": self.average.averages, "steps": self.average.steps}
+        return state
 
     def restore(self, state: dict[str, Any]) -> None:
         """Be as the learner was whose `state` this is."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.average:
+            self.average.restore(state["averages"], state["steps"])
 
-    def step(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Forward, backward, clip, update.
+    def begin(self, epoch: int) -> None:
+        """Training mode, for all that is trained in this epoch (counted from 1)."""
+        every = self.settings.unfreeze_every
+        if self.settings.freeze == "none":
+            self.model.train()
+        else:
+            groups = self.optimizer.param_groups
+            trainable = {parameter for group in groups for parameter in group["params"]}
+            train_from_head(self.model, (epoch - 1) // every if every else 0, trainable)
+
+    def swap_average(self) -> None:
+        """Exchange the weights and their averages, where there are any."""
+        if self.average:
+            self.average.swap()
+
+    def step(self, inputs: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+        """Forward, backward, clip, update. `targets` are labels, or those of mixed images.
 
         Returns the loss and the norm of the gradient before clipping, as scalars on the device.
         """
         dtype = autocast_dtype(self.settings, self.device)
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
-            loss = self.loss(self.model(inputs), labels)
+            loss = loss_of(self.loss, self.model(inputs), targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         weights = [p for p in self.model.parameters() if p.grad is not None]
@@ -133,6 +199,8 @@ class Learner:
         if self.settings.grad_clip:
             nn.utils.clip_grads_with_norm_(weights, self.settings.grad_clip, norm)
         self.optimizer.step()
+        if self.average:
+            self.average.update()
         return loss.detach(), norm
 
 
@@ -147,14 +215,14 @@ def _train_epoch(learner: Learner, recipe: Recipe, data: Data, number: int) -> f
     generator = torch.Generator().manual_seed(derive_seed(recipe.seed, "epoch", number))
     order = torch.randperm(len(data.train), generator=generator)[: steps * settings.batch_size]
     norm_sum = torch.zeros((), device=learner.device)
-    learner.model.train()
+    learner.begin(number)
     with seeded(recipe.seed, "dropout", number, device=learner.device):
         for step, (inputs, labels) in enumerate(data.train.batches(order, settings.batch_size)):
             done = (number - 1) * steps + step
             factor = rate_factor(settings.schedule, done, settings.epochs * steps, warmup_steps)
             learner.set_lr(settings.lr * factor)
-            inputs = augment(inputs, recipe.augment, generator)
-            loss, norm = learner.step(inputs, labels)
+            augmented = augment(inputs, labels, recipe.augment, data.normalise, generator)
+            loss, norm = learner.step(*augmented)
             norm_sum += norm
             look = step == steps - 1 or step % CHECK_STEPS == 0
             if look and not math.isfinite(float(loss)):
@@ -175,8 +243,14 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     return max(1, images // batch_size)
 
 
-def build_optimizer(model: nn.Module, settings: TrainSection) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module,
+    settings: TrainSection,
+    factors: Mapping[nn.Parameter, float] | None = None,
+) -> torch.optim.Optimizer:
     """The recipe's optimizer; norms and biases (one-dimensional) are not decayed.
+
+    `factors` are what the learning rates of parameters are multiplied by, 1 where left out.
 
     Raises:
         UserCodeError: where no parameter asks for a gradient.
@@ -184,11 +258,19 @@ def build_optimizer(model: nn.Module, settings: TrainSection) -> torch.optim.Opt
     trainable = [p for p in model.parameters() if p.requires_grad]
     if not trainable:
         raise UserCodeError("model: has no trainable parameters")
+    members: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for parameter in trainable:
+        kind = (factors[parameter] if factors else 1.0, parameter.ndim > 1)
+        members.setdefault(kind, []).append(parameter)
     groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": members[factor, decayed],
+            "lr": settings.lr * factor,
+            "factor": factor,
+            "weight_decay": settings.weight_decay if decayed else 0.0,
+        }
+        for factor, decayed in sorted(members, reverse=True)
     ]
-    groups = [group for group in groups if group["params"]]
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
     if settings.optimizer == "adam":

@@ -28,7 +28,7 @@ from cnntune.device import cores
 from cnntune.errors import CnntuneError, StudyError, UserCodeError
 from cnntune.lifeline import live
 from cnntune.own_code import user_code
-from cnntune.recipe import DataSection, Recipe
+from cnntune.recipe import Recipe
 from cnntune.runs import Epoch, Run, best_epoch
 from cnntune.train import train
 
@@ -274,7 +274,7 @@ def run_job(job: Job, device: torch.device) -> Iterator[Event]:
     try:
         logged = run.begin(with_defaults(job.recipe).as_values())
         torch.set_num_threads(job.recipe.train.threads)
-        data = _data(job.recipe.data.model_dump_json(), device)
+        data = _data(job.recipe.for_data().model_dump_json(), device)
         with user_code("training"):
             model = build_model(job.recipe, data)
             for row in train(job.recipe, data, device, model=model, saved=run.checkpoint):
@@ -312,9 +312,9 @@ def _in_words(error: Exception) -> str:
 
 
 @lru_cache(maxsize=1)
-def _data(section: str, device: torch.device) -> Data:
+def _data(recipe: str, device: torch.device) -> Data:
     """The images, read once for all trials that share them."""
-    return load_data(Recipe(data=DataSection.model_validate_json(section)), device)
+    return load_data(Recipe.model_validate_json(recipe), device)
 
 
 def summarise(rows: list[Epoch]) -> dict[str, Any]:

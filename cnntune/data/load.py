@@ -29,8 +29,15 @@ STATISTICS_IMAGES = 2000  # read for mean and std when streaming: 2000 * 32 * 32
 TWICE = 4  # images drawn twice to see whether a data set of the user's augments by itself
 
 
-def load(source: Any, section: Any, device: torch.device) -> Data:
+def load(
+    source: Any,
+    section: Any,
+    device: torch.device,
+    statistics: tuple[Tensor, Tensor] | None = None,
+) -> Data:
     """Place a builder's result on `device`. `section` is the recipe's `[data]`.
+
+    `statistics` are mean and std `[C]` to normalise with, in place of the training part's own.
 
     Raises:
         DataError: one line for each thing that cannot be trained on.
@@ -48,7 +55,11 @@ def load(source: Any, section: Any, device: torch.device) -> Data:
     classes = source.classes or _numbered_classes(list(labels.values()))
     _check_labels(labels, classes, section.name)
     in_shape = _in_shape(held, section.name)
-    normalise = _normalisation(held["train"], section.normalize, in_shape[0], device)
+    if not section.normalize:
+        statistics = torch.zeros(in_shape[0]), torch.ones(in_shape[0])
+    elif statistics is None:
+        statistics = _measured(held["train"], in_shape[0])
+    normalise = _normalisation(statistics, in_shape[0], device)
 
     def place(name: str) -> Part:
         part = held[name]
@@ -209,19 +220,29 @@ def _in_shape(held: dict[str, Any], name: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _normalisation(train: Any, wanted: bool, channels: int, device: torch.device) -> Normalise:
+def _measured(train: Any, channels: int) -> tuple[Tensor, Tensor]:
     """Mean and std by channel, over the training part alone (lecture: preprocess)."""
-    mean, std = torch.zeros(channels), torch.ones(channels)
-    if wanted:
-        pixels = train.pixels if isinstance(train, Images) else _some_pixels(train)
-        sums = torch.zeros(2, channels, dtype=torch.float64)
-        for chunk in pixels.split(1000):  # float64 sums, without a float copy of all images
-            unit = as_unit(chunk).double()
-            sums += torch.stack([unit.sum((0, 2, 3)), unit.square().sum((0, 2, 3))]).cpu()
-        first, second = sums / (pixels.numel() / channels)
-        variance = (second - first.square()).clamp(min=0)
-        mean = first.float()
-        std = torch.where(variance > 0, variance.sqrt(), torch.ones_like(variance)).float()
+    pixels = train.pixels if isinstance(train, Images) else _some_pixels(train)
+    sums = torch.zeros(2, channels, dtype=torch.float64)
+    for chunk in pixels.split(1000):  # float64 sums, without a float copy of all images
+        unit = as_unit(chunk).double()
+        sums += torch.stack([unit.sum((0, 2, 3)), unit.square().sum((0, 2, 3))]).cpu()
+    first, second = sums / (pixels.numel() / channels)
+    variance = (second - first.square()).clamp(min=0)
+    std = torch.where(variance > 0, variance.sqrt(), torch.ones_like(variance))
+    return first.float(), std.float()
+
+
+def _normalisation(
+    statistics: tuple[Tensor, Tensor], channels: int, device: torch.device
+) -> Normalise:
+    """With the mean of the channels where grey images meet the statistics of colour images."""
+    mean, std = (s.mean().view(1) if channels == 1 else s for s in statistics)
+    if len(mean) != channels:
+        raise DataError(
+            f"data: images with {channels} channels do not fit model.weights, which were learned"
+            f" from {len(mean)}"
+        )
     shape = (1, channels, 1, 1)
     return Normalise(mean.view(shape).to(device), std.view(shape).to(device))
 

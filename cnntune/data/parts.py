@@ -57,6 +57,15 @@ class Normalise:
         scaled = as_unit(pixels).to(memory_format=torch.channels_last)
         return (scaled - self.mean) / self.std
 
+    def undo(self, inputs: Tensor) -> Tensor:
+        """The pixels that became `inputs`, 0..1 where they were bytes."""
+        return inputs * self.std + self.mean
+
+    @property
+    def black(self) -> Tensor:
+        """What a pixel of 0 becomes, `[1, C, 1, 1]`."""
+        return -self.mean / self.std
+
 
 def as_unit(pixels: Tensor) -> Tensor:
     """Bytes as 0..1; float images stay as their owner scaled them."""

@@ -20,6 +20,7 @@ from cnntune.data.source import (
     Fraction,
     Images,
     Source,
+    choose_classes,
     split_pool,
 )
 
@@ -39,6 +40,8 @@ def shapes(
     *,
     seed: int,
     size: Count = 4000,
+    classes: list[str] | None = None,
+    per_class: Count | None = None,
     noise: Share = 0.05,
     label_noise: Share = 0.0,
     image_size: Count = 32,
@@ -47,30 +50,39 @@ def shapes(
 ) -> Source:
     """`size` drawings, all parts together, uint8 `[N, 3, image_size, image_size]`, 8 classes.
 
-    `noise` is the standard deviation of the pixel noise as a share of full range. `label_noise` is
-    the share of training labels replaced by another class; validation and test keep the truth.
+    `classes` keeps some of the shapes, such as ["star", "ring"], and `per_class` at most that many
+    training images of each. `noise` is the standard deviation of the pixel noise as a share of full
+    range. `label_noise` is the share of training labels replaced by another class; validation and
+    test keep the truth.
     The same arguments give the same images.
+
+    Raises:
+        DataError: where there is no such shape.
     """
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(size) % len(SHAPES)
     drawn = [_draw(chunk, image_size, noise, generator) for chunk in torch.split(labels, CHUNK)]
+    pool, names = choose_classes(
+        Images(torch.cat(drawn), labels), tuple(SHAPES), classes or [*SHAPES]
+    )
     source = split_pool(
-        Images(torch.cat(drawn), labels),
-        tuple(SHAPES),
+        pool,
+        names,
         seed=seed,
         val_fraction=val_fraction,
         test_fraction=test_fraction,
+        per_class=per_class,
     )
     assert isinstance(source.train, Images)
-    mislabelled = _mislabel(source.train.labels, label_noise, generator)
+    mislabelled = _mislabel(source.train.labels, len(names), label_noise, generator)
     return replace(source, train=replace(source.train, labels=mislabelled))
 
 
-def _mislabel(labels: Tensor, share: float, generator: Generator) -> Tensor:
+def _mislabel(labels: Tensor, classes: int, share: float, generator: Generator) -> Tensor:
     chosen = torch.randperm(len(labels), generator=generator)[: round(share * len(labels))]
-    shift = torch.randint(1, len(SHAPES), (len(chosen),), generator=generator)
+    shift = torch.randint(1, classes, (len(chosen),), generator=generator)
     noisy = labels.clone()
-    noisy[chosen] = (labels[chosen] + shift) % len(SHAPES)
+    noisy[chosen] = (labels[chosen] + shift) % classes
     return noisy
 
 

@@ -1,5 +1,6 @@
 """What a data builder returns: the parts of a data set, before they are placed on a device."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -84,6 +85,32 @@ def stratified_subset(labels: Tensor, size: int, *, seed: int) -> Tensor:
     return place.argsort(stable=True)[:size].sort().values
 
 
+def choose_classes(
+    pool: Images, names: tuple[str, ...], wanted: Sequence[str]
+) -> tuple[Images, tuple[str, ...]]:
+    """The images of the classes `wanted`, labelled anew from 0 in that order, and their names.
+
+    Raises:
+        DataError: where a name is none of `names` or comes twice.
+    """
+    unknown = [name for name in wanted if name not in names]
+    if unknown or len(set(wanted)) < len(wanted):
+        found = unknown[0] if unknown else "a name twice"
+        raise DataError(f"data.classes: must be among {', '.join(names)} (got {found})")
+    place = torch.full((len(names),), -1)
+    place[[names.index(name) for name in wanted]] = torch.arange(len(wanted))
+    labels = place[pool.labels]
+    return Images(pool.pixels[labels >= 0], labels[labels >= 0]), tuple(wanted)
+
+
+def few_of_each(images: Images, per_class: int, *, seed: int) -> Images:
+    """At most `per_class` images of each class, drawn by `seed`, in their old order."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(images), generator=generator)
+    kept = [order[images.labels[order] == label][:per_class] for label in images.labels.unique()]
+    return images.take(torch.cat(kept).sort().values)
+
+
 def check_fractions(val_fraction: float, test_fraction: float) -> None:
     """Raise `DataError` where the fractions leave nothing to train on."""
     if val_fraction + test_fraction >= 1:
@@ -100,16 +127,20 @@ def split_pool(
     seed: int,
     val_fraction: float,
     test_fraction: float,
+    per_class: int | None = None,
 ) -> Source:
     """Cut one pool of images into the three parts, class by class; no test part if 0.
+
+    `per_class` keeps at most that many training images of each class.
 
     Raises:
         DataError: where the fractions leave nothing to train on.
     """
     check_fractions(val_fraction, test_fraction)
     val, test, train = stratified_split(pool.labels, (val_fraction, test_fraction), seed=seed)
+    kept = pool.take(train)
     return Source(
-        train=pool.take(train),
+        train=kept if per_class is None else few_of_each(kept, per_class, seed=seed),
         val=pool.take(val),
         test=pool.take(test) if len(test) else None,
         classes=classes,

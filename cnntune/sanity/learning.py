@@ -365,7 +365,8 @@ def _train_briefly(subject: Subject, lr: float) -> tuple[float, int, float]:
     """Validation accuracy after 300 steps or 15 seconds, and how many there were of each."""
     learner = Learner.of(subject.recipe, subject.model(), subject.device)
     learner.set_lr(lr)
-    train = subject.data.train
+    train, normalise = subject.data.train, subject.data.normalise
+    settings = subject.recipe.augment
     generator = torch.Generator().manual_seed(derive_seed(subject.recipe.seed, "learns"))
     batch = min(LEARN_BATCH, len(train))
     start, step = time.monotonic(), 0
@@ -373,7 +374,7 @@ def _train_briefly(subject: Subject, lr: float) -> tuple[float, int, float]:
         while step < LEARN_STEPS and time.monotonic() - start < LEARN_SECONDS:
             order = torch.randperm(len(train), generator=generator)
             for inputs, labels in train.batches(order[: len(order) // batch * batch], batch):
-                learner.step(augment(inputs, subject.recipe.augment, generator), labels)
+                learner.step(*augment(inputs, labels, settings, normalise, generator))
                 step += 1
                 if step >= LEARN_STEPS or time.monotonic() - start > LEARN_SECONDS:
                     break

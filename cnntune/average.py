@@ -1,0 +1,39 @@
+"""An exponential moving average of a network's weights."""
+
+from collections.abc import Sequence
+from itertools import chain
+
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+
+class Average:
+    """The average of the weights, and of the running statistics of norms, over the last steps.
+
+    `decay` is the share that stays at each step: 0.99 looks back over about 100 of them. It begins
+    at 0.1 and rises as (1 + step) / (10 + step), so that the first weights are soon forgotten
+    (TensorFlow's `ExponentialMovingAverage` with `num_updates`).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        tensors = chain(model.parameters(), model.buffers())
+        self.current: list[Tensor] = [t for t in tensors if t.is_floating_point()]
+        self.averages = [tensor.detach().clone() for tensor in self.current]
+        self.decay, self.steps = decay, 0
+
+    def update(self) -> None:
+        """Take in the weights after a step."""
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        get_ema_multi_avg_fn(decay)(self.averages, self.current, 0)
+        self.steps += 1
+
+    def swap(self) -> None:
+        """Exchange the network's weights and their averages; a second time changes them back."""
+        for tensor, average in zip(self.current, self.averages, strict=True):
+            tensor.data, average.data = average.data, tensor.data
+
+    def restore(self, averages: Sequence[Tensor], steps: int) -> None:
+        """Go on from stored averages."""
+        for mine, stored in zip(self.averages, averages, strict=True):
+            mine.copy_(stored)
+        self.steps = steps
