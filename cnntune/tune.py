@@ -17,6 +17,7 @@ from cnntune.findings import Finding
 from cnntune.ledger import Ledger, best_of
 from cnntune.recipe import Recipe
 from cnntune.runs import FORMAT, Study
+from cnntune.space import Range
 from cnntune.trials import run_trials
 from cnntune.workers import Event
 
@@ -123,6 +124,18 @@ def tune(
         if len(current.ledger.trials()) == size:
             current.study.write("refine", {"format": FORMAT, "trials": size})
     yield from _over_seeds(outcome, rounds, workers=workers, device=device)
+
+
+def with_swept_rates(recipe: Recipe, study: Study) -> Recipe:
+    """The recipe with the rates of the last sweep in place of a range that holds none of them.
+
+    A search keeps to the recipe and warns; the loop has to find its way out by itself.
+    """
+    swept = search.swept_range(recipe, study.read("lr-sweep"))
+    asked = recipe.space.get("train.lr")
+    if swept is None or not isinstance(asked, Range) or search.intersect(asked, swept):
+        return recipe
+    return recipe.model_copy(update={"space": recipe.space | {"train.lr": swept}})
 
 
 def finished_rounds(study: Study) -> list[Study]:

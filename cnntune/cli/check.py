@@ -1,6 +1,6 @@
 """Steps 1 to 3: is the set-up sound, and which learning rate lowers the loss?"""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,10 +15,15 @@ from cnntune.cli.command import (
     Runs,
     Seed,
     Sets,
+    Setup,
     about,
     set_up,
     store,
 )
+
+if TYPE_CHECKING:
+    from cnntune.data import Data
+    from cnntune.lr_sweep import Sweep
 
 
 def sanity(
@@ -79,20 +84,11 @@ def lr_sweep(
 
     from cnntune import build
     from cnntune import device as devices
-    from cnntune import lr_sweep as step
 
     data = build.load_data(setup.recipe, setup.device)
     devices.use_threads(setup.recipe, data)
     command.screen.say(about(setup, data))
-    curves = []
-    for curve in step.sweep(setup.recipe, data, setup.device):
-        curves.append(curve)
-        again = f", seed {curve.repeat + 1}" if curve.repeat else ""
-        change = f"loss {curve.first:.3f} -> {curve.last:.3g} in {curve.iterations} iterations"
-        command.screen.say(f"rate {curve.lr:.2g}{again}: {change}")
-    result = step.judge(curves)
-    document = command.document(result.findings, setup.study, **result.as_json())
-    store(setup, "lr-sweep", document | {"recipe": setup.recipe.as_values()})
+    result, document = sweep(command, setup, data)
     if not json:
         iterations = max(curve.iterations for curve in result.curves)
         name = setup.recipe.name
@@ -102,3 +98,19 @@ def lr_sweep(
     if document["ok"]:
         command.screen.next("search", *setup.again, "--budget", "50")
     command.end(document)
+
+
+def sweep(command: Command, setup: Setup, data: "Data") -> "tuple[Sweep, dict[str, Any]]":
+    """Sweep the learning rates and keep the result with the study."""
+    from cnntune import lr_sweep as step
+
+    curves = []
+    for curve in step.sweep(setup.recipe, data, setup.device):
+        curves.append(curve)
+        again = f", seed {curve.repeat + 1}" if curve.repeat else ""
+        change = f"loss {curve.first:.3f} -> {curve.last:.3g} in {curve.iterations} iterations"
+        command.screen.say(f"rate {curve.lr:.2g}{again}: {change}")
+    result = step.judge(curves)
+    document = command.document(result.findings, setup.study, **result.as_json())
+    store(setup, "lr-sweep", document | {"recipe": setup.recipe.as_values()})
+    return result, document

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cnntune.cli.check import sweep
 from cnntune.cli.command import (
     RUNS,
     AsJson,
@@ -212,12 +213,13 @@ def tune(
                 command.screen.findings(checked)
                 command.screen.next("sanity", *setup.again)
                 command.end(command.document(checked, setup.study))
+        if setup.study.read("lr-sweep") is None:
+            sweep(command, setup, data)
         record(setup)
+        recipe_ = step.with_swept_rates(setup.recipe, setup.study)
         outcome = step.Outcome(setup.study)
         limits = step.Budget(trials, seconds)
-        for phase in step.tune(
-            outcome, setup.recipe, limits, workers=processes, device=setup.device
-        ):
+        for phase in step.tune(outcome, recipe_, limits, workers=processes, device=setup.device):
             command.screen.say(phase.title)
             for change in phase.changes:
                 command.screen.say(change.evidence)
