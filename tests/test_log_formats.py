@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from log_files import event_file, mlflow_database, tensor_value, wandb_file
@@ -331,7 +332,7 @@ def test_printed_dicts_of_the_hugging_face_trainer(tmp_path: Path) -> None:
 
 
 def test_mmcv_json_says_the_split_in_a_mode(tmp_path: Path) -> None:
-    lines = [{"env_info": "sys.platform: linux", "seed": 0}]
+    lines: list[dict[str, Any]] = [{"env_info": "sys.platform: linux", "seed": 0}]
     for epoch in (1, 2, 3):
         for place in (100, 200):
             train = {"mode": "train", "epoch": epoch, "iter": place, "lr": 0.1, "loss": 2.0 / epoch}
