@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "cnntune"
 
 # The table of docs/architecture.md, from the ground up. `data` and `models` are folders.
 FLOORS = (
-    "errors findings seeds schedule recipe space runs curves prescribe diagnose logs"
+    "errors findings seeds schedule recipe space runs curves prescribe verdict logs"
     " torchvision_import reading",
     "data models augment build device",
     "evaluate train",
@@ -25,7 +25,7 @@ FLOORS = (
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 VERBS = FLOORS[5].split()
 PLAIN = (
-    *("recipe", "space", "runs", "curves", "findings", "errors", "diagnose", "prescribe"),
+    *("recipe", "space", "runs", "curves", "findings", "errors", "verdict", "prescribe"),
     *("logs.find", "judge"),
 )
 BESIDES = ("__init__", "__main__")  # the version, and two lines that start the command line
