@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cnntune.build import allows
-from cnntune.diagnose import Label
 from cnntune.findings import Finding
 from cnntune.recipe import Recipe
 from cnntune.space import Choice, Dimension, Range, Value, edges, narrow
+from cnntune.verdict import Label
 
 FLAT = 0.03  # of the variance: below, which value a key has makes no difference to speak of
 DECADE = 10.0

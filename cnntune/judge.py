@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cnntune.curves import MIN_POINTS, Curve
-from cnntune.diagnose import Diagnosis, Label, diagnose
 from cnntune.errors import DataError, RecipeError
 from cnntune.findings import Finding, Severity
 from cnntune.logs.choose import ROLES
 from cnntune.logs.history import records_of
 from cnntune.reading import ReadRun, Skipped, read_paths, run_of
 from cnntune.runs import best_epoch
+from cnntune.verdict import Diagnosis, Label, diagnose
 
 # Worst first: what needs attention stands at the top of the table.
 ORDER = ("unstable", "underfitting", "overfitting", "still-improving", "too-short", "converged")

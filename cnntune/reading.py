@@ -12,7 +12,6 @@ from cnntune.logs.choose import choose
 from cnntune.logs.find import Source, sources
 from cnntune.logs.record import Record, UnreadableLogError
 from cnntune.logs.twins import Entry, twins
-from cnntune.recipe import flatten
 from cnntune.runs import COLUMNS, Epoch, Run
 
 OWN_FORMAT = "cnntune"
@@ -138,6 +137,8 @@ def _read(
 
 
 def _read_ours(folder: Path) -> ReadRun:
+    from cnntune.recipe import flatten  # loads pydantic, which logs of other tools do not need
+
     rows = Run(folder).rows()
     if not rows:
         raise UnreadableLogError("has no finished epoch")

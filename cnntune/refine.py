@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from cnntune.adapt import Change, apply, changes
-from cnntune.diagnose import Label, diagnose
 from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.importance import importance
@@ -20,6 +19,7 @@ from cnntune.runs import Study
 from cnntune.search_findings import strong
 from cnntune.seeds import derive_seed
 from cnntune.space import Value
+from cnntune.verdict import Label, diagnose
 from cnntune.workers import Event, Job, in_order, run_jobs
 
 CANDIDATES = 3  # trained again over seeds; their rerun shows whether the first seed was luck

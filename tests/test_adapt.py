@@ -6,9 +6,9 @@ import pytest
 
 from cnntune.adapt import Change, apply, changes
 from cnntune.build import argument_problems
-from cnntune.diagnose import Label
 from cnntune.recipe import Recipe, parse
 from cnntune.space import Choice, Range, Value
+from cnntune.verdict import Label
 
 LR = {"log": [1e-4, 1e-1]}
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnntune.curves import Curve, Values, noise, rolling_median, slope, tail_median
-from cnntune.diagnose import diagnose
+from cnntune.verdict import diagnose
 
 NAN = float("nan")
 

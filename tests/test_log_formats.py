@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from log_files import event_file, mlflow_database, tensor_value, wandb_file
@@ -331,24 +332,12 @@ def test_printed_dicts_of_the_hugging_face_trainer(tmp_path: Path) -> None:
 
 
 def test_mmcv_json_says_the_split_in_a_mode(tmp_path: Path) -> None:
-    lines: list[dict[str, object]] = [{"env_info": "sys.platform: linux", "seed": 0}]
+    lines: list[dict[str, Any]] = [{"env_info": "sys.platform: linux", "seed": 0}]
     for epoch in (1, 2, 3):
         for place in (100, 200):
-            train: dict[str, object] = {
-                "mode": "train",
-                "epoch": epoch,
-                "iter": place,
-                "lr": 0.1,
-                "loss": 2.0 / epoch,
-            }
+            train = {"mode": "train", "epoch": epoch, "iter": place, "lr": 0.1, "loss": 2.0 / epoch}
             lines.append(train)
-        val: dict[str, object] = {
-            "mode": "val",
-            "epoch": epoch,
-            "iter": 50,
-            "lr": 0.1,
-            "accuracy_top-1": 20.0 * epoch,
-        }
+        val = {"mode": "val", "epoch": epoch, "iter": 50, "lr": 0.1, "accuracy_top-1": 20.0 * epoch}
         lines.append(val)
     content = "".join(json.dumps(line) + "\n" for line in lines)
     run = run_in(tmp_path, "20230101_120000.log.json", content)

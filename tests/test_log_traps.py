@@ -48,6 +48,7 @@ def run_in(folder: Path, content: str | bytes, name: str = "log.csv") -> ReadRun
         ("", None),
         ("None", None),
         ("1_000", None),
+        ("1_051%", None),
         ("٣", None),
         ("12:30", None),
         ("0x10", None),

@@ -7,7 +7,9 @@ import re
 # What tools write where there is no value: Keras NA, fastai #na#, pandas <NA>, Excel #N/A.
 MISSING = frozenset({"", "-", "--", "na", "n/a", "#n/a", "#na#", "<na>", "none", "null", "nil"})
 
-NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?:nan|inf(?:inity)?)"
+# [0-9] and not \d, which stands for the digits of every script.
+NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?(?:nan|inf(?:inity)?)"
+PERCENTAGE = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)")
 WRAPPED = re.compile(rf"[\w.]*[(\[]+\s*({NUMBER})\s*(?:,[^()]*)?[)\]]+", re.IGNORECASE)
 WINDOWS_NAN = re.compile(r"-?(?:1\.#(?:qnan|snan|ind)0*|nan\((?:ind|snan)\))", re.IGNORECASE)
 WINDOWS_INF = re.compile(r"(-?)1\.#inf0*", re.IGNORECASE)
@@ -77,10 +79,7 @@ def number(text: str, *, decimal_comma: bool = False) -> float | None:
 
 def percentage(text: str) -> float | None:
     """`88.1` as 0.881, and not as the 0.8809999999999999 that a division by 100 gives."""
-    try:
-        return float(f"{text}e-2") if text[-1:].isdigit() and "e" not in text.lower() else None
-    except ValueError:
-        return None
+    return float(f"{text}e-2") if PERCENTAGE.fullmatch(text) else None
 
 
 def as_number(value: object) -> float | None:

@@ -44,8 +44,9 @@ class Candidate:
 
 def choose(record: Record, mapping: Mapping[str, str] | None = None) -> Choice:
     """The columns that are the curves of a record; `mapping` names columns for some of `ROLES`."""
+    given = {role: name for role, name in (mapping or {}).items() if name in record.columns}
     known = {name: meaning(name) for name, points in record.columns.items() if points}
-    candidates = [_candidate(name, record, known) for name in known]
+    candidates = [_candidate(name, record, known) for name in known if name not in given.values()]
     chosen: dict[str, Candidate] = {}
     for short, kinds in (("loss", frozenset[Kind]({"loss"})), ("acc", RATES)):
         found = [column for column in candidates if column.meaning.kind in kinds]
@@ -62,7 +63,6 @@ def choose(record: Record, mapping: Mapping[str, str] | None = None) -> Choice:
             chosen[kind] = column
     columns = {role: (column.name,) for role, column in chosen.items()} | _parts(candidates, chosen)
     errors = {role for role, column in chosen.items() if column.meaning.kind == "error"}
-    given = {role: name for role, name in (mapping or {}).items() if name in record.columns}
     for role, name in given.items():
         accuracy = role.replace("_err", "_acc")
         columns[accuracy] = (name,)

@@ -1,5 +1,6 @@
 """DVCLive's folder: one small table for each metric, in folders that are part of its name."""
 
+import math
 from pathlib import Path
 
 from cnntune.logs.cells import decode, number
@@ -43,6 +44,6 @@ def read_metric(text: str) -> list[Point]:
         cells = line.split("\t")
         if len(cells) == len(names):
             step, value = number(cells[names.index("step")]), number(cells[-1])
-            if step is not None and step == step and value is not None:
+            if step is not None and math.isfinite(step) and value is not None:
                 points[step] = value
     return sorted(points.items())

@@ -99,7 +99,7 @@ def records(tool: str, rows: Iterable[Row], notes: Sequence[str] = ()) -> list[R
     return [
         Record(
             tool,
-            run.columns,
+            {name: points for name, points in run.columns.items() if points},
             run.axis,
             part=str(place) if len(runs) > 1 else "",
             notes=(*run.remarks(), *(notes if place == len(runs) else ())),

@@ -26,14 +26,14 @@ VALUE = re.compile(r"\d|nan|inf", re.IGNORECASE)  # what a line with a value has
 BLANKS = re.compile(r"[ \t]{2,}")
 EPOCH = re.compile(
     r"(?<!\w)(?P<word>epochs?) ?(?:\( ?(?P<split>[a-z]+) ?\))?"
-    r"[\s:#=\[(]{0,9}(?P<epoch>\d+(?:\.\d+)?)(?![\w.])(?P<of> ?(?:/|of) ?\d+)?",
+    r"[\s:#=\[(]{0,9}(?P<epoch>[0-9]+(?:\.[0-9]+)?)(?![\w.])(?P<of> ?(?:/|of) ?\d+)?",
     re.IGNORECASE,
 )
 # timm's `Train: 0 [  50/1251 (  4%)]`: the epoch has no name
-TIMM_EPOCH = re.compile(r" ?(?P<split>train|test|val|eval)\w*: (?P<epoch>\d+) \[", re.IGNORECASE)
+TIMM_EPOCH = re.compile(r" ?(?P<split>train|test|val|eval)\w*: (?P<epoch>[0-9]+) \[", re.IGNORECASE)
 NAMED_VALUE = re.compile(
     rf"(?<=[\s:=(])(?P<value>{NUMBER})"
-    rf"(?: ?/ ?(?P<whole>\d+)(?![\w.])|(?![\w./:]|,\d|-\d)(?P<percent> ?%)?"
+    rf"(?: ?/ ?(?P<whole>[0-9]+)(?![\w.])|(?![\w./:]|,\d|-\d)(?P<percent> ?%)?"
     rf"(?: ?\( ?(?P<mean>{NUMBER}) ?%? ?\))?)",
     re.IGNORECASE,
 )
