@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cnntune import data as images
 from cnntune import models, recipe, recipe_files
+from cnntune.augment import Targets, loss_of
 from cnntune.augment.check import check_augment
 from cnntune.data import Data
 from cnntune.errors import RecipeError, UserCodeError
@@ -26,7 +27,7 @@ from cnntune.seeds import derive_seed
 from cnntune.transfer.fit import put
 from cnntune.transfer.weights import read_statistics, read_weights
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Tensor, Targets], Tensor]
 GIVEN = MappingProxyType({"data": ("seed",), "model": ("num_classes", "in_shape")})
 
 
@@ -240,8 +241,13 @@ def build_model(recipe_: Recipe, data: Data, *, seed: int | None = None) -> nn.M
 
 
 def build_loss(recipe_: Recipe) -> Loss:
-    """The loss that is trained: `(logits float[N, C], targets int[N]) -> scalar`."""
+    """The loss that is trained: `(logits float[N, C], targets) -> scalar`.
+
+    `targets` are labels, int `[N]`, or those of mixed images.
+    """
     train = recipe_.train
     if train.loss == "cross-entropy":
-        return nn.CrossEntropyLoss(label_smoothing=train.label_smoothing)
-    return typing.cast(Loss, import_string(train.loss))
+        return functools.partial(
+            loss_of, nn.CrossEntropyLoss(label_smoothing=train.label_smoothing)
+        )
+    return functools.partial(loss_of, import_string(train.loss))
