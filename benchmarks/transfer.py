@@ -3,7 +3,7 @@
 A small network learns some kinds of images, and then four others, of which it gets few. Printed is
 the accuracy on the test part, mean ± standard deviation over the seeds.
 
-    python benchmarks/transfer.py [--seeds 5] [--per-class 10 30 100]
+    python benchmarks/transfer.py [--seeds 5] [--per-class 10 30 100] [--data digits shapes]
 """
 
 import argparse
@@ -101,10 +101,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--per-class", type=int, nargs="+", default=[10, 30, 100])
+    parser.add_argument("--data", nargs="+", default=[task.data for task in TASKS])
     asked = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        for task in TASKS:
+        for task in (task for task in TASKS if task.data in asked.data):
             seeds = range(asked.seeds)
             weights = [learn_first(task, Path(folder), seed) for seed in seeds]
             for per_class, way in product(asked.per_class, WAYS):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cnntune import data as images
 from cnntune import models, recipe, recipe_files
+from cnntune.augment import Targets, loss_of
 from cnntune.augment.check import check_augment
 from cnntune.data import Data
 from cnntune.errors import RecipeError, UserCodeError
@@ -28,7 +29,7 @@ from cnntune.space import Value
 from cnntune.transfer.fit import put
 from cnntune.transfer.weights import read_statistics, read_weights
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Tensor, Targets], Tensor]
 GIVEN = MappingProxyType({"data": ("seed",), "model": ("num_classes", "in_shape")})
 
 
@@ -265,11 +266,16 @@ def build_network(
 
 
 def build_loss(recipe_: Recipe) -> Loss:
-    """The loss that is trained: `(logits float[N, C], targets int[N]) -> scalar`.
+    """The loss that is trained: `(logits float[N, C], targets) -> scalar`.
 
-    It adds 0.3 of itself for each auxiliary head (`cnntune.models.auxiliary`).
+    `targets` are labels, int `[N]`, or those of mixed images. It adds 0.3 of itself for each
+    auxiliary head (`cnntune.models.auxiliary`).
     """
     train = recipe_.train
-    if train.loss == "cross-entropy":
-        return with_auxiliary(nn.CrossEntropyLoss(label_smoothing=train.label_smoothing))
-    return with_auxiliary(typing.cast(Loss, import_string(train.loss)))
+    own = train.loss != "cross-entropy"
+    loss = (
+        import_string(train.loss)
+        if own
+        else nn.CrossEntropyLoss(label_smoothing=train.label_smoothing)
+    )
+    return with_auxiliary(functools.partial(loss_of, loss))

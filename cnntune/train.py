@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cnntune import checkpoint
-from cnntune.augment import Targets, augment, loss_of
+from cnntune.augment import Targets, augment
 from cnntune.augment.check import check_augment
 from cnntune.average import Average
 from cnntune.build import Loss, build_loss, build_model
@@ -191,7 +191,7 @@ class Learner:
         """
         dtype = autocast_dtype(self.settings, self.device)
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
-            loss = loss_of(self.loss, self.model(inputs), targets)
+            loss = self.loss(self.model(inputs), targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         weights = [p for p in self.model.parameters() if p.grad is not None]
