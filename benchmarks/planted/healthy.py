@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from planted.later_healthy import LATER_HEALTHY
 from planted.parts import (
     Case,
     Pair,
@@ -528,5 +529,6 @@ HEALTHY: tuple[Case, ...] = (
     *LOSSES,
     *DATA,
     *SETTINGS,
+    *LATER_HEALTHY,
     *TORCHVISION,
 )

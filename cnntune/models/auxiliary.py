@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Tensor, Any], Tensor]
 
 AUXILIARY_WEIGHT = 0.3  # of each auxiliary loss (Szegedy et al. 2015, section 5)
 ATTRIBUTE = "auxiliary_logits"
@@ -32,7 +32,7 @@ def carry_auxiliary(_model: nn.Module, _inputs: Any, outputs: Any) -> Tensor:
 def with_auxiliary(loss: Loss) -> Loss:
     """`loss`, plus 0.3 of it for each auxiliary head that the logits carry."""
 
-    def total(logits: Tensor, targets: Tensor) -> Tensor:
+    def total(logits: Tensor, targets: Any) -> Tensor:
         heads = getattr(logits, ATTRIBUTE, ())
         return sum(
             (AUXILIARY_WEIGHT * loss(head, targets) for head in heads), loss(logits, targets)

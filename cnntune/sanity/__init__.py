@@ -16,34 +16,46 @@ from cnntune.findings import Finding
 from cnntune.own_code import user_code
 from cnntune.problems import unknown
 from cnntune.recipe import Recipe
-from cnntune.sanity import images, learning, loss, network
+from cnntune.sanity import (
+    inputs,
+    labels,
+    learning,
+    loss,
+    modes,
+    network,
+    outputs,
+    reading,
+    settings,
+    split,
+    tiny,
+)
 from cnntune.sanity.subject import Subject
 from cnntune.train import seeded
 
 Rule = Callable[[Subject], list[Finding]]
-TrainedRule = Callable[[Subject, list[learning.Memory]], list[Finding]]
+TrainedRule = Callable[[Subject, tiny.Memory], list[Finding]]
 
 DATA_RULES: dict[str, Rule] = {
-    "inputs": images.inputs,
-    "labels": images.labels,
-    "split": images.split,
+    "inputs": inputs.inputs,
+    "labels": labels.labels,
+    "split": split.split,
 }
 FIRST_RULES: dict[str, Rule] = {
-    "outputs": loss.outputs,
+    "outputs": outputs.outputs,
     "loss": loss.loss,
     "trainable-parameters": network.trainable_parameters,
 }
 NETWORK_RULES: dict[str, Rule] = {
-    "initial-loss": loss.initial_loss,
+    "initial-loss": outputs.initial_loss,
     "activations": network.activations,
     "gradient-flow": network.gradient_flow,
-    "batch-independence": network.batch_independence,
-    "optimizer": learning.optimizer,
+    "batch-independence": modes.batch_independence,
+    "optimizer": settings.optimizer,
 }
 TRAINED_RULES: dict[str, TrainedRule] = {
-    "overfit-tiny": learning.overfit_tiny,
-    "train-eval": learning.train_eval,
-    "input-used": learning.input_used,
+    "overfit-tiny": tiny.overfit_tiny,
+    "train-eval": modes.train_eval,
+    "input-used": reading.input_used,
     "learns": learning.learns,
 }
 RULES = (*DATA_RULES, *FIRST_RULES, *NETWORK_RULES, *TRAINED_RULES)
@@ -63,7 +75,7 @@ def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]
             with seeded(recipe.seed, name, device=device):
                 found = rule(subject)
             yield from found
-        if fault := loss.first_step(subject):
+        if fault := outputs.first_step(subject):
             yield fault
             return
         for name, rule in NETWORK_RULES.items():
@@ -71,10 +83,10 @@ def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]
                 found = rule(subject)
             yield from found
         with seeded(recipe.seed, "overfit-tiny", device=device):
-            attempts = learning.memorise(subject)
+            memory = tiny.memorise(subject)
         for name, trained_rule in TRAINED_RULES.items():
             with seeded(recipe.seed, name, device=device):
-                found = trained_rule(subject, attempts)
+                found = trained_rule(subject, memory)
             yield from found
 
 

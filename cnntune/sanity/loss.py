@@ -1,25 +1,14 @@
-"""Checks of the outputs and of the loss: does training start from log C, and towards the labels?"""
+"""Checks of the loss, probed on logits made by hand: is it lowest for the right class, and 0?"""
 
 import math
-import statistics
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from cnntune.build import Loss
 from cnntune.findings import Finding, Severity
 from cnntune.sanity.subject import Subject
-from cnntune.seeds import derive_seed
-from cnntune.train import seeded
-
-INITIALISATIONS = 3  # one draw of the weights may be an outlier
-LOSS_TOLERANCE = 0.3  # nats off log C: logits of standard deviation 0.8, as random heads have
-HOT_LOGITS = 4.0  # standard deviation; healthy torchvision models at random weights reach 3.3
-COOL_LOGITS = 0.3  # standard deviation that adds 0.3^2 / 2 = 0.045 to log C
-BIAS_SHARE = 0.5  # of the logits' spread, from the head's bias alone
-SUM_TOLERANCE = 1e-3  # of 1, for a row that may be a softmax
-DROPPED = 0.02  # share of logits that are exactly 0, from which chance is no explanation
 
 PROBE_IMAGES = 64
 PROBE_CONFIDENCE = 5.0  # logit of the right class; e^5 is 99 % against ten classes
@@ -41,138 +30,6 @@ MOST = 0.5
 ODD_SCALE = 10.0  # times a cross-entropy, or a tenth of it
 MUCH_SMOOTHING = 0.5  # the right class then has no more than the others together
 HOPELESS_SMOOTHING = 0.9  # a tenth: among ten classes no more than each other one
-
-BOUNDED = {
-    "SoftmaxBackward": "softmax",
-    "SigmoidBackward": "sigmoid",
-    "TanhBackward": "tanh",
-    "ReluBackward": "ReLU",
-    "HardtanhBackward": "clamp",
-    "ClampBackward": "clamp",
-    "ThresholdBackward": "ReLU",
-    "SoftplusBackward": "softplus",
-    "ExpBackward": "exp",
-    "AbsBackward": "abs",
-    "PowBackward": "power",
-}
-PASSED_THROUGH = ("View", "Squeeze", "Unsqueeze", "Mul", "Div", "Add", "Reshape", "Alias", "Clone")
-
-
-def outputs(subject: Subject) -> list[Finding]:
-    """The network must put out one logit a class: any finite number, with no squashing after it.
-
-    Cross-entropy takes the softmax itself. A softmax, sigmoid, tanh or ReLU before it bounds the
-    logits, and the loss cannot come near 0: with a softmax it stops at log(1 + (C - 1) / e), which
-    is 1.46 for ten classes. (PyTorch documentation of `CrossEntropyLoss`; CS231n step 2.)
-    """
-    model = subject.model()
-    with seeded(subject.recipe.seed, device=subject.device):
-        logits = model(subject.inputs)
-    expected = (len(subject.inputs), subject.classes)
-    if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        advice = f"the last layer must give one number for each of the {subject.classes} classes"
-        return [Finding("outputs", "fail", f"shape {got}, expected {expected}", advice)]
-    if not torch.isfinite(logits).all():
-        share = float((~torch.isfinite(logits)).float().mean())
-        text = f"{share:.0%} of the outputs are NaN or infinite before any training"
-        return [Finding("outputs", "fail", text, "look for a division by zero, a log of 0, sqrt")]
-    if bound := _bound(logits):
-        text = f"the outputs end in a {bound}: they lie in {_span(logits)}"
-        advice = f"return the logits: remove the {bound}; the loss applies its own softmax"
-        return [Finding("outputs", "fail", text, advice)]
-    zeros = float((logits == 0).float().mean())
-    if DROPPED < zeros < 1 - DROPPED:
-        text = f"{zeros:.0%} of the logits are exactly 0 in train mode"
-        return [Finding("outputs", "warn", text, "drop features before the last layer, not logits")]
-    text = f"{subject.classes} logits an image, in {_span(logits)}"
-    return [Finding("outputs", "ok", text)]
-
-
-def first_step(subject: Subject) -> Finding | None:
-    """Why not a single training step is possible; None where one is."""
-    waits = Finding("skipped", "info", "the other checks wait until the above is mended")
-    model = subject.model()
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        return waits
-    with seeded(subject.recipe.seed, device=subject.device):
-        logits = model(subject.inputs)
-    if not isinstance(logits, Tensor) or logits.shape != (len(subject.inputs), subject.classes):
-        return waits
-    value = subject.loss()(logits, subject.labels)
-    if value.numel() != 1 or not torch.isfinite(value.detach()).all():
-        return waits
-    if not value.requires_grad:
-        text = "no parameter gets a gradient: the loss is cut off from the layers"
-        advice = "look for detach, .data, no_grad, argmax, item or numpy in model and loss"
-        return Finding("gradient-flow", "fail", text, advice, measured=0.0)
-    return None
-
-
-def _span(logits: Tensor) -> str:
-    logits = logits.detach()
-    return f"{float(logits.min()):.3g} ... {float(logits.max()):.3g}"
-
-
-def _bound(logits: Tensor) -> str | None:
-    """What squashes the outputs: the last operation of the graph, or what the numbers betray."""
-    node = logits.grad_fn
-    for _ in range(6):  # a softmax may be reshaped or scaled afterwards
-        if node is None:
-            break
-        name = node.name()
-        for prefix, bound in BOUNDED.items():
-            if name.startswith(prefix):
-                return bound
-        if not name.startswith(PASSED_THROUGH):
-            break
-        node = next((after for after, _ in node.next_functions if after is not None), None)
-    one = (logits.sum(1) - 1).abs() < SUM_TOLERANCE
-    return "softmax" if bool((logits >= 0).all()) and bool(one.all()) else None
-
-
-def initial_loss(subject: Subject) -> list[Finding]:
-    """A network that knows nothing gives each class 1/C, so its loss is log C (CS231n step 1).
-
-    Judged in train mode, as training will see it: at random weights, running statistics of batch
-    norms are no statistics, and healthy networks reach 1e9 in eval mode. Logits that are large by
-    chance, of standard deviation s, raise the loss by about s^2 / 2. That is a hot head: harmless
-    for the loss, but the first epochs are spent on cooling it.
-    """
-    losses, spreads = [], []
-    for draw in range(INITIALISATIONS):
-        model = subject.model(draw)
-        seed = derive_seed(subject.recipe.seed, "initial-loss", draw)
-        with torch.no_grad(), seeded(seed, device=subject.device):
-            logits = model(subject.inputs).float()
-        losses.append(float(F.cross_entropy(logits, subject.labels)))
-        spreads.append(float((logits - logits.mean(1, keepdim=True)).std()))
-    loss, spread = statistics.median(losses), statistics.median(spreads)
-    expected = math.log(subject.classes)
-    evidence = f"loss {loss:.4g}, log({subject.classes}) = {expected:.4g}"
-    severity: Severity = "ok"
-    advice = ""
-    if not math.isfinite(loss):
-        severity, advice = "fail", "look for an overflow in the forward pass"
-    elif abs(loss - expected) > LOSS_TOLERANCE:
-        severity = "warn" if spread > HOT_LOGITS else "info"
-        hot = spread / COOL_LOGITS
-        evidence += f"; logits have a standard deviation of {spread:.2g}, {hot:.0f}x too large"
-        advice = _head_bias(subject.model(), spread) or (
-            f"scale the last layer's initial weights by {1 / hot:.2g}"
-        )
-    return [Finding("initial-loss", severity, evidence, advice, measured=loss, expected=expected)]
-
-
-def _head_bias(model: nn.Module, spread: float) -> str:
-    """Whether the head's bias prefers a class, by more than half of the logits' spread."""
-    heads = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    if not heads or heads[-1].bias is None:
-        return ""
-    bias = heads[-1].bias.detach().float()
-    if len(bias) < 2 or float(bias.std()) < BIAS_SHARE * spread:
-        return ""
-    return f"the last layer's bias prefers class {int(bias.argmax())}: start it at 0"
 
 
 def loss(subject: Subject) -> list[Finding]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnntune.findings import Finding, Severity
 from cnntune.sanity.record import (
@@ -39,8 +38,6 @@ HUGE = 1e4  # an activation or gradient norm from which float32 soon overflows
 FLOW_RATE = 1e-3  # small: only layers that start at 0 have to move
 FLOW_STEPS = 3  # a head that starts at 0 passes gradients on after its first step
 VANISHED = 1e-6  # of the median layer's gradient (root mean square over its weights)
-MIX_IMAGES = 8
-MIX_TOLERANCE = 1e-3  # of the logits' size; batched kernels round differently by 1e-6
 
 
 def trainable_parameters(subject: Subject) -> list[Finding]:
@@ -256,37 +253,3 @@ def _judge_flow(model: nn.Module, reached: dict[str, float], used: set[str]) -> 
         text = f"vanishes: {text}, least in {smallest}"
         return [Finding("gradient-flow", "warn", text, advice, smallest, weights[smallest])]
     return [Finding("gradient-flow", "ok", text)]
-
-
-def batch_independence(subject: Subject) -> list[Finding]:
-    """In eval mode an image's logits must not depend on the images beside it.
-
-    A reshape that mixes the batch, or a softmax or mean over the wrong axis, trains and even
-    learns, and fails when images come one at a time (Karpathy's recipe: "use backprop to chart
-    dependencies"). Batch norms mix in train mode, by design, so eval mode is looked at.
-    """
-    model = subject.model().eval()
-    images = subject.inputs[:MIX_IMAGES]
-    if len(images) < 2:
-        return [Finding("batch-independence", "info", "skipped: fewer than two images")]
-    with torch.no_grad(), seeded(subject.recipe.seed, device=subject.device):
-        together, again = model(images).float(), model(images).float()
-        changes = []
-        for kept in (0, -1):  # what runs along the batch may look back only
-            others = images.roll(1, 0).flip(0).clone()
-            others[kept] = images[kept]
-            changes.append(float((together[kept] - model(others).float()[kept]).abs().max()))
-    if not torch.equal(together, again):
-        return [Finding("batch-independence", "info", "skipped: eval mode is not deterministic")]
-    change = max(changes) / (float(together.std()) + 1e-12)
-    if change <= MIX_TOLERANCE:
-        text = "an image's logits stay the same beside other images"
-        return [Finding("batch-independence", "ok", text, measured=change, expected=0.0)]
-    text = f"an image's logits change by {change:.0%} of their spread when the others change"
-    advice = "look for view, reshape, permute, mean or softmax along the batch axis (dim 0)"
-    return [Finding("batch-independence", "fail", text, advice, measured=change, expected=0.0)]
-
-
-def batch_norms(model: nn.Module) -> list[_BatchNorm]:
-    """The batch norms of a model."""
-    return [module for module in model.modules() if isinstance(module, _BatchNorm)]

@@ -1,46 +1,95 @@
-"""What the checks look at: a recipe's data and fresh copies of its network."""
+"""What the checks look at: a recipe's data, fresh copies of its network, and what these cost."""
 
+import math
+import time
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from cnntune.build import Loss, build_loss, build_model
-from cnntune.data import Data, Part
+from cnntune.data import Data
 from cnntune.recipe import Recipe
+from cnntune.sanity.pictures import Pictures, draw_images
 from cnntune.seeds import derive_seed
+from cnntune.train import seeded
 
-BATCH_IMAGES = (64, 256)  # least and most in the batch that is looked at
+BATCH_IMAGES = (8, 256)  # least and most in the batch that is looked at
 BATCH_PIXELS = 2**22  # 4,096 images of 32x32, 84 of 224x224: a second on a CPU core
+LOOK_SECONDS = 15.0  # for all passes of that batch; a small network needs one
+LOOK_PASSES = 5  # forward and backward, or three forward: what the rules do with that batch
+COST_IMAGES = 4
+WARM_SECONDS = 3.0  # a first pass that took longer is not repeated
+UPDATE_SECONDS = 1.2e-8  # of AdamW for a weight; measured on a CPU core with 129 million
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network takes, in seconds of the cores that compute it."""
+
+    image: float  # forward and backward of one image
+    update: float  # a step of the optimizer
+
+    def steps(self, seconds: float, images: int) -> int:
+        """How many training steps of so many images fit in the time."""
+        return int(seconds / (images * self.image + self.update + 1e-9))
+
+    def images(self, seconds: float) -> int:
+        """How many images pass forward alone, a third of the work, in the time."""
+        return int(seconds / (self.image / 3 + 1e-9))
 
 
 @dataclass(frozen=True)
 class Subject:
     """A set-up under examination. Nothing of the user's is changed: every check has its own model.
 
-    `inputs` is float32 `[N, C, H, W]`, a fixed draw of training images as the network sees them,
-    without augmentation; `labels` is int64 `[N]`. N is 64 to 256, or all images there are.
+    `labels` is int64 `[N]`. N is 256 where network and images are small, and 8 at least.
     """
 
     recipe: Recipe
     data: Data
     device: torch.device
-    inputs: Tensor
+    cost: Cost
+    kept_inputs: Tensor
     labels: Tensor
 
     @classmethod
     def of(cls, recipe: Recipe, data: Data, device: torch.device) -> "Subject":
-        """Draw the batch that is looked at."""
+        """Measure the network, and draw a batch that it can be looked at with in reasonable time.
+
+        Time is that of the process, so that other load on the machine changes nothing.
+        """
         height, width = data.train.image_size
+        images, _ = draw_images(data.train, COST_IMAGES, recipe.seed)
+        cost = _measure(build_model(recipe, data).to(device).train(), images, device)
         least, most = BATCH_IMAGES
-        count = max(least, min(most, BATCH_PIXELS // (height * width)))
-        inputs, labels = draw_images(data.train, count, recipe.seed)
-        return cls(recipe, data, device, inputs, labels)
+        affordable = int(LOOK_SECONDS / (LOOK_PASSES * cost.image + 1e-9))
+        count = max(least, min(most, affordable, BATCH_PIXELS // (height * width)))
+        return cls(recipe, data, device, cost, *draw_images(data.train, count, recipe.seed))
+
+    @property
+    def inputs(self) -> Tensor:
+        """Training images as the network sees them, float32 `[N, C, H, W]`, without augmentation.
+
+        A copy each time, since a network may change its input in place.
+        """
+        return self.kept_inputs.clone()
 
     @property
     def classes(self) -> int:
         """The number of classes."""
         return len(self.data.classes)
+
+    @cached_property
+    def train_pictures(self) -> Pictures:
+        """Up to 2,000 training images in small."""
+        return Pictures.of(self.data.train, self.recipe.seed)
+
+    @cached_property
+    def val_pictures(self) -> Pictures:
+        """Up to 2,000 validation images in small."""
+        return Pictures.of(self.data.val, self.recipe.seed)
 
     def model(self, draw: int = 0) -> nn.Module:
         """The network with its initial weights, in train mode; `draw` counts initialisations."""
@@ -52,10 +101,24 @@ class Subject:
         return build_loss(self.recipe)
 
 
-def draw_images(part: Part, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Up to `count` images of a part in a fixed random order, as the network sees them."""
-    generator = torch.Generator().manual_seed(derive_seed(seed, "sanity"))
-    order = torch.randperm(len(part), generator=generator)[:count]
-    batches = list(part.batches(order, 1024))
-    inputs = torch.cat([inputs for inputs, _ in batches])
-    return inputs, torch.cat([labels for _, labels in batches])
+def computing_seconds(device: torch.device) -> float:
+    """A clock that stands still while other programs have the CPU."""
+    if device.type == "cpu":
+        return time.process_time() / torch.get_num_threads()
+    torch.accelerator.synchronize(device)
+    return time.perf_counter()
+
+
+def _measure(model: nn.Module, images: Tensor, device: torch.device) -> Cost:
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    seconds = math.inf
+    for _ in range(2):  # the first pass also allocates memory and chooses algorithms
+        start = computing_seconds(device)
+        with seeded("cost", device=device):
+            logits = model(images.clone())
+        if isinstance(logits, Tensor) and logits.requires_grad:
+            logits.float().square().mean().backward()
+        seconds = min(seconds, computing_seconds(device) - start)
+        if seconds > WARM_SECONDS:
+            break
+    return Cost(seconds / len(images), UPDATE_SECONDS * weights)

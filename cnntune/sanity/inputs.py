@@ -1,0 +1,94 @@
+"""Checks of the pixels: are they finite, of a sane scale, in order, and different?"""
+
+import torch
+from torch import Tensor
+
+from cnntune.findings import Finding
+from cnntune.sanity.subject import Subject
+
+SCALE = (0.02, 20.0)  # standard deviation of network inputs; usual is 1, 0..255 bytes have 70
+OUTLIER = 40.0  # standard deviations; a picture with one bright pixel in 1,000 reaches 32
+CENTRE = 20.0  # mean of network inputs in units of 1
+INTERLEAVED = 0.05  # of correlation by which a further pixel resembles more than the next one
+SMOOTH = 0.1  # correlation of neighbours, below which pictures are noise and tell nothing
+BLANK = 0.05  # share of images of one colour
+
+
+def inputs(subject: Subject) -> list[Finding]:
+    """Pixels must be finite, differ between images, have a sane scale, and lie in [C, H, W] order.
+
+    Networks are initialised for inputs of mean 0 and standard deviation 1 (CS231n, "preprocess the
+    data"); bytes fed as 0..255 are 70 times too large. Rows, columns and channels in the wrong
+    order train too, only badly.
+    """
+    pixels = subject.inputs
+    if not torch.isfinite(pixels).all():
+        broken = int((~torch.isfinite(pixels)).flatten(1).any(1).sum())
+        text = f"{broken} of {len(pixels)} images hold NaN or infinite pixels"
+        return [Finding("inputs", "fail", text, "mend or leave out these images", measured=broken)]
+    flat = pixels.flatten(1)
+    distinct = len(torch.unique(flat, dim=0))
+    if distinct == 1 and len(flat) > 1:
+        text = "all images are the same"
+        return [Finding("inputs", "fail", text, "look at how they are read", measured=1.0)]
+    found = [*_order(pixels), *_scale(pixels), *_outliers(pixels), *_empty(pixels)]
+    text = f"mean {float(pixels.mean()):.2g}, standard deviation {float(pixels.std()):.2g}"
+    return found or [Finding("inputs", "ok", text, measured=float(pixels.std()), expected=1.0)]
+
+
+def _order(pixels: Tensor) -> list[Finding]:
+    _, channels, height, width = pixels.shape
+    if channels not in (1, 3, 4) and width in (1, 3, 4) and height > 4:
+        text = f"images are {channels}x{height}x{width}: the last axis looks like the channels"
+        return [Finding("inputs", "fail", text, "return [C, H, W]: image.permute(2, 0, 1)")]
+    if channels == 1:
+        return []
+    near, far = _correlation(pixels, 1), _correlation(pixels, channels)
+    if far > max(near, SMOOTH) + INTERLEAVED:
+        text = f"pixels resemble the {channels}rd neighbour ({far:.2f}) more than the next"
+        text += f" ({near:.2f}): channels are interleaved in the rows"
+        return [Finding("inputs", "fail", text, "permute HWC to CHW; view or reshape scrambles it")]
+    return []
+
+
+def _correlation(pixels: Tensor, lag: int) -> float:
+    """How much pixels resemble those `lag` to their right, in one channel, over all images."""
+    centred = pixels - pixels.mean((2, 3), keepdim=True)
+    here, there = centred[..., :-lag], centred[..., lag:]
+    size = here.square().mean().sqrt() * there.square().mean().sqrt()
+    return float((here * there).mean() / size.clamp(min=1e-12))
+
+
+def _scale(pixels: Tensor) -> list[Finding]:
+    mean, std = float(pixels.mean()), float(pixels.std())
+    if SCALE[0] < std < SCALE[1] and abs(mean) < CENTRE:
+        return []
+    text = f"mean {mean:.3g}, standard deviation {std:.3g}; networks expect 0 and 1"
+    advice = "set data.normalize = true, or scale the images yourself"
+    return [Finding("inputs", "fail", text, advice, measured=std, expected=1.0)]
+
+
+def _outliers(pixels: Tensor) -> list[Finding]:
+    """A few enormous pixels rule mean and standard deviation, and squeeze all others together."""
+    far = (pixels - pixels.mean()).abs() / pixels.std()
+    image = int(far.flatten(1).amax(1).argmax())
+    if float(far.max()) < OUTLIER:
+        return []
+    text = f"a pixel lies {float(far.max()):.0f} standard deviations off the mean; the others are"
+    text += " squeezed together"
+    advice = f"clip or leave out such images (number {image} of those looked at)"
+    return [Finding("inputs", "fail", text, advice, measured=float(far.max()), expected=OUTLIER)]
+
+
+def _empty(pixels: Tensor) -> list[Finding]:
+    """Channels without any contrast, and images of a single colour."""
+    found = []
+    flat_channels = (pixels.amax((0, 2, 3)) == pixels.amin((0, 2, 3))).nonzero().flatten().tolist()
+    if flat_channels:
+        text = f"channel {flat_channels[0]} has the same value in every image"
+        found.append(Finding("inputs", "warn", text, "look at how the channels are read"))
+    blank = (pixels.amax((2, 3)) == pixels.amin((2, 3))).all(1).float().mean().item()
+    if blank > BLANK and len(flat_channels) < pixels.shape[1]:
+        text = f"{blank:.0%} of the images are of one colour"
+        found.append(Finding("inputs", "warn", text, "look at these images", measured=blank))
+    return found

@@ -1,0 +1,144 @@
+"""Checks of the split: are validation images new images of the same kind, with the same classes?"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from cnntune.findings import Finding, Severity
+from cnntune.sanity.pictures import Pictures, correlations, nearest_labels
+from cnntune.sanity.subject import Subject
+
+COPIES = 0.05  # share of validation images that are training images: accuracy is off by as much
+FEW_COPIES = 0.005
+NEAR = 0.98  # correlation of two small pictures that are one picture with noise or other light
+SHIFT = 1.0  # standard deviations between the mean brightness of training and validation images
+FAR_SHIFT = 3.0
+CONTRAST = 1.5  # times the contrast of a training image
+FEW_IMAGES = 5  # from which one class alone is no chance any more
+SIGNIFICANT = 5.0  # standard errors: about one false alarm in a million
+MAPPED = 0.8  # of the training classes' accuracy, found again under other names
+
+
+def split(subject: Subject) -> list[Finding]:
+    """Validation images must be new images of the same kind, under the same class numbers.
+
+    Copies of training images make validation accuracy a training accuracy. Other light, another
+    scale, another order of classes make it worthless. Looked at without the network: by comparing
+    pictures, and by how well the nearest training picture tells the class.
+    """
+    train, val = subject.train_pictures, subject.val_pictures
+    found = [
+        *_copies(train, val, len(subject.data.train)),
+        *_shift(train, val),
+        *_classes(subject),
+    ]
+    if not found:
+        found = _mapping(train, val, subject.classes)
+    text = f"{len(subject.data.train)} training and {len(subject.data.val)} validation images,"
+    return found or [Finding("split", "ok", f"{text} none in both")]
+
+
+def _copies(train: Pictures, val: Pictures, train_count: int) -> list[Finding]:
+    """Validation pictures that are training pictures, exactly or but for noise and light."""
+    copies = float(torch.isin(val.digests, train.digests).float().mean())
+    seen = min(1.0, len(train) / train_count)
+    estimate = min(1.0, copies / seen)
+    advice = "split before copying or augmenting, and keep one source's images in one part"
+    if copies > FEW_COPIES:
+        text = f"{estimate:.1%} of the validation images are training images"
+        severity: Severity = "fail" if estimate > COPIES else "warn"
+        return [Finding("split", severity, text, advice, measured=estimate, expected=0.0)]
+    near = _near_share(val.small, train.small)
+    usual = _near_share(train.small[: len(val)], train.small, skip_self=True)
+    if near > max(COPIES, 2 * usual):
+        text = f"{near:.1%} of the validation images are near copies of training images"
+        return [Finding("split", "warn", text, advice, measured=near, expected=usual)]
+    return []
+
+
+def _near_share(images: Tensor, among: Tensor, *, skip_self: bool = False) -> float:
+    """The share of small pictures that are nearly one of the others, or its mirror image."""
+    shares = []
+    for others in (among, among.flip(3)):
+        likeness = correlations(images, others)
+        if skip_self:
+            likeness.fill_diagonal_(-math.inf)
+        shares.append(float((likeness.amax(1) > NEAR).float().mean()))
+    return max(shares)
+
+
+def _shift(train: Pictures, val: Pictures) -> list[Finding]:
+    """Brightness or contrast of validation images that no random split would give."""
+    means, stds = (train.means, val.means), (train.stds, val.stds)
+    spread = float(means[0].std()) + 1e-6
+    apart = abs(float(means[1].mean() - means[0].mean())) / spread
+    contrast = float(stds[1].mean() / stds[0].mean().clamp(min=1e-6))
+    ratio = max(contrast, 1 / max(contrast, 1e-6))
+    if apart < SHIFT and ratio < CONTRAST:
+        return []
+    text = f"validation images are {apart:.1f} standard deviations brighter or darker than"
+    text += f" training images, with {contrast:.2g} times their contrast"
+    severity: Severity = "fail" if apart > FAR_SHIFT or ratio > 2 * CONTRAST else "warn"
+    advice = "read and scale both parts in the same way, and split at random"
+    return [Finding("split", severity, text, advice, measured=apart, expected=0.0)]
+
+
+def _classes(subject: Subject) -> list[Finding]:
+    """Classes that a part lacks, or has in another proportion than chance allows."""
+    train = torch.bincount(subject.data.train.labels, minlength=subject.classes).float()
+    val = torch.bincount(subject.data.val.labels, minlength=subject.classes).float()
+    expected = val.sum() * train / train.sum()
+    present = int((val > 0).sum())
+    if present == 1 and int((train > 0).sum()) > 1 and len(subject.data.val) >= FEW_IMAGES:
+        text = f"all {len(subject.data.val)} validation images are of class"
+        text += f" {subject.data.classes[int(val.argmax())]}"
+        return [Finding("split", "fail", text, "shuffle before splitting, class by class")]
+    absent = [
+        subject.data.classes[k]
+        for k in range(subject.classes)
+        if train[k] > 0 and val[k] == 0 and expected[k] > SIGNIFICANT
+    ]
+    if absent:
+        text = f"no validation image of class {', '.join(absent[:5])}"
+        text += f" ({len(absent)} of {subject.classes} classes)"
+        advice = "shuffle before splitting, class by class"
+        severity: Severity = "fail" if len(absent) > subject.classes / 4 else "warn"
+        return [Finding("split", severity, text, advice, measured=float(len(absent)), expected=0.0)]
+    known = expected > 0
+    chi2 = float(((val - expected)[known].square() / expected[known].clamp(min=1)).sum())
+    freedom = max(1, subject.classes - 1)
+    if (chi2 - freedom) / math.sqrt(2 * freedom) > 4 * SIGNIFICANT:
+        text = "classes have other shares in validation than in training"
+        worst = int(((val - expected).abs() / expected.clamp(min=1)).argmax())
+        text += f": {int(val[worst])} images of class {subject.data.classes[worst]} instead of"
+        text += f" about {float(expected[worst]):.0f}"
+        return [Finding("split", "warn", text, "shuffle before splitting, class by class")]
+    return []
+
+
+def _mapping(train: Pictures, val: Pictures, classes: int) -> list[Finding]:
+    """The nearest training picture tells the class among training images, and not in validation."""
+    likeness = correlations(train.small, train.small).fill_diagonal_(-math.inf)
+    told = float((train.labels[likeness.argmax(1)] == train.labels).float().mean())
+    nearest = nearest_labels(val, train)
+    told_val = float((nearest == val.labels).float().mean())
+    error = math.sqrt(max(told * (1 - told), 0.01) / len(val))
+    if (told - told_val) / error < SIGNIFICANT:
+        return []
+    table = torch.zeros(classes, classes)
+    table.index_put_((nearest.cpu(), val.labels.cpu()), torch.ones(len(val)), accumulate=True)
+    from scipy.optimize import linear_sum_assignment  # comes with scikit-learn
+
+    rows, columns = linear_sum_assignment(-table.numpy())
+    renamed = float(table[rows, columns].sum()) / len(val)
+    text = f"the nearest training image tells the class of {told:.0%} of the training images, but"
+    text += f" of {told_val:.0%} of the validation images"
+    advice = "look at how validation images and labels are read and ordered"
+    pairs = [f"{a} is {b}" for a, b in zip(rows, columns, strict=True) if a != b]
+    if pairs and renamed > MAPPED * told and (renamed - told_val) / error > SIGNIFICANT:
+        text += f"; with classes renamed of {renamed:.0%} ({', '.join(pairs[:3])})"
+        advice = "number the classes of both parts from one list of names"
+    elif told_val > told / 2:
+        return []  # weaker likeness, as of another camera, is no proof
+    return [Finding("split", "fail", text, advice, measured=told_val, expected=told)]

@@ -1,0 +1,195 @@
+"""A tiny sample by heart: what cannot be done with 32 images will not be done with 50,000."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cnntune.findings import Finding, Severity
+from cnntune.sanity.loss import floor
+from cnntune.sanity.record import NoDropout
+from cnntune.sanity.subject import Subject, computing_seconds
+from cnntune.train import Learner, seeded
+
+TINY_IMAGES = (32, 16, 8, 4)  # CS231n step 2: 10-100, Karpathy: "as few as two"; what is affordable
+TINY_STEPS = 200  # for each rate; a network that learns needs 20 to 100
+TINY_PATIENCE = 600  # steps at the best rate, where half of the images are known after 200
+HALF_WAY = 0.5  # of the images known: such a network learns, if slowly
+TINY_LOSS = 0.05  # nats: every image has 95 % of the probability on its label; above the lowest
+# that a loss of the user's own can reach
+TINY_RATES = (1.0, 0.1, 10.0, 0.01, 100.0)  # times the recipe's rate, which nobody has tuned yet
+USUAL_RATE = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}  # tried too, if the recipe's is far off
+TINY_LOOK = 10  # steps between looks at the loss
+SOUND_STEPS = 20  # at least, of as many images as allow them in
+SOUND_SECONDS = 40.0
+TINY_SECONDS = 90.0  # for all rates together
+BOUND = 1.5  # for logits; ten classes need 5 to be 95 % sure
+STOPS = 0.02  # relative: losses that are equal at several rates
+SEVERAL = 3  # attempts, the best one included
+FAR_OFF = 30.0  # times: a rate a decade off is what `lr-sweep` is for
+HOPELESS = 500.0  # times: no schedule makes up for it
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Training on the tiny sample at one rate; loss (the recipe's) and accuracy in train mode."""
+
+    lr: float
+    loss: float
+    acc: float
+    steps: int
+    reached: bool  # every image is known, with a loss near the lowest that there is
+    cut: bool  # out of time before
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What became of a tiny sample of `images` images.
+
+    The best attempt is the last one; there is none where the network is too slow for that. `model`
+    is the network after the best attempt, or with its initial weights.
+    """
+
+    images: int
+    attempts: tuple[Attempt, ...]
+    model: nn.Module
+
+    @property
+    def reached(self) -> bool:
+        """Whether the sample was learnt by heart."""
+        return bool(self.attempts) and self.attempts[-1].reached
+
+
+def memorise(subject: Subject) -> Memory:
+    """Learn a few images by heart, trying rates until one does."""
+    sizes = [n for n in TINY_IMAGES if subject.cost.steps(SOUND_SECONDS, n) >= SOUND_STEPS]
+    model = subject.model()
+    if not sizes:
+        return Memory(TINY_IMAGES[-1], (), model)
+    images = min(sizes[0], len(subject.labels))
+    until = computing_seconds(subject.device) + TINY_SECONDS
+    own = subject.recipe.train.lr
+    attempts: list[Attempt] = []
+    for lr in [*[own * factor for factor in TINY_RATES], _usual_rate(subject)]:
+        candidate = subject.model()
+        attempt = _attempt(subject, candidate, lr, TINY_STEPS, images, until)
+        attempts.append(attempt)
+        if attempt == max(attempts, key=_rank):
+            model = candidate
+        if attempt.reached or attempt.cut:
+            break
+    attempts.sort(key=_rank)
+    best = attempts[-1]
+    if not best.reached and best.acc > HALF_WAY and not any(a.cut for a in attempts):
+        candidate = subject.model()
+        patient = _attempt(subject, candidate, best.lr, TINY_PATIENCE, images, until)
+        if patient.reached:
+            attempts.append(patient)
+            model = candidate
+    return Memory(images, tuple(attempts), model)
+
+
+def _usual_rate(subject: Subject) -> float:
+    return USUAL_RATE[subject.recipe.train.optimizer]
+
+
+def _rank(attempt: Attempt) -> tuple[bool, float, float]:
+    loss = attempt.loss if math.isfinite(attempt.loss) else math.inf
+    return attempt.reached, attempt.acc, -loss
+
+
+def _attempt(
+    subject: Subject, model: nn.Module, lr: float, steps: int, images: int, until: float
+) -> Attempt:
+    """Train `model` on one batch, until it knows it, or for so many steps, or out of time."""
+    plain = {"weight_decay": 0.0, "label_smoothing": 0.0, "grad_clip": 0.0}
+    plain["momentum"] = min(subject.recipe.train.momentum, 0.9)
+    settings = subject.recipe.train.model_copy(update=plain)
+    recipe = subject.recipe.model_copy(update={"train": settings})
+    learner = Learner.of(recipe, model, subject.device)
+    learner.set_lr(lr)
+    inputs, labels = subject.inputs[:images], subject.labels[:images]
+    enough = floor(subject) + TINY_LOSS
+    step = 0
+    with seeded(subject.recipe.seed, "overfit-tiny", device=subject.device), NoDropout():
+        while True:
+            step += 1
+            learner.step(inputs.clone(), labels)
+            cut = computing_seconds(subject.device) > until
+            if step % TINY_LOOK == 0 or cut:
+                loss, acc = _look(learner, inputs, labels)
+                reached = loss <= enough and acc == 1.0
+                if reached or cut or step >= steps or not math.isfinite(loss):
+                    return Attempt(lr, loss, acc, step, reached, cut and not reached)
+
+
+@torch.no_grad()
+def _look(learner: Learner, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
+    learner.model.train()
+    logits = learner.model(inputs.clone()).float()
+    loss = float(learner.loss(logits, labels))
+    return loss, float((logits.argmax(1) == labels).float().mean())
+
+
+def overfit_tiny(subject: Subject, memory: Memory) -> list[Finding]:
+    """A network that cannot learn 32 images by heart will not learn 50,000 (CS231n step 2).
+
+    Augmentation, dropout, weight decay, clipping and label smoothing are off, since each of them
+    exists to prevent just this. The recipe's rate may be wrong, so others are tried too. Large
+    networks get fewer images, and the largest none.
+    """
+    if not memory.attempts:
+        step = subject.cost.image * memory.images + subject.cost.update
+        text = f"skipped: a step with {memory.images} images takes {step:.1f} s"
+        return [Finding("overfit-tiny", "info", text)]
+    best = memory.attempts[-1]
+    if memory.reached:
+        text = f"{memory.images} images: loss {best.loss:.2g}, accuracy 100% after {best.steps}"
+        text += f" steps at rate {best.lr:.2g}"
+        found = [Finding("overfit-tiny", "ok", text, measured=best.loss, expected=0.0)]
+        return [*found, *_far_off(subject, memory)]
+    if any(attempt.cut for attempt in memory.attempts):
+        steps = sum(attempt.steps for attempt in memory.attempts)
+        text = (
+            f"skipped: loss {best.loss:.3g}, accuracy {best.acc:.0%} at best in the {steps} steps"
+        )
+        text += f" that {TINY_SECONDS:.0f} s allow"
+        return [Finding("overfit-tiny", "info", text, measured=best.loss, expected=0.0)]
+    rates = ", ".join(
+        f"{attempt.lr:.2g}" for attempt in sorted(memory.attempts, key=lambda a: a.lr)
+    )
+    text = f"{memory.images} images: loss {best.loss:.3g}, accuracy {best.acc:.0%} at best, after"
+    text += f" {TINY_STEPS} steps at each of the rates {rates}"
+    advice = "do not tune yet: mend what other rules name; else look at the labels' order, at"
+    advice += " layers that are cut off, and at what reaches the loss"
+    found = [Finding("overfit-tiny", "fail", text, advice, measured=best.loss, expected=0.0)]
+    return [*found, *_bounded(subject, memory)]
+
+
+def _bounded(subject: Subject, memory: Memory) -> list[Finding]:
+    """All images right, and a loss that stops above 0 at one rate as at another."""
+    best = memory.attempts[-1]
+    with torch.no_grad():
+        logits = memory.model(subject.inputs[: memory.images])
+    largest = float(logits.abs().max())
+    stops = [abs(attempt.loss - best.loss) < STOPS * best.loss for attempt in memory.attempts]
+    if best.acc < 1.0 or (largest > BOUND and sum(stops) < SEVERAL):
+        return []
+    text = f"accuracy is 100% with a loss of {best.loss:.3g}: logits stay within {largest:.2g}"
+    advice = "do not squash or normalise the outputs; a cosine needs a factor of 10 or more"
+    return [Finding("outputs", "fail", text, advice, measured=largest)]
+
+
+def _far_off(subject: Subject, memory: Memory) -> list[Finding]:
+    """The recipe's own rate did not do it, and one a decade or more away did."""
+    best = memory.attempts[-1]
+    own = next(a for a in memory.attempts if a.lr == subject.recipe.train.lr)
+    if own.reached or 1 / FAR_OFF < own.lr / best.lr < FAR_OFF:
+        return []
+    text = f"train.lr = {own.lr:.2g} cannot overfit {memory.images} images (loss {own.loss:.3g}),"
+    text += f" {best.lr:.2g} can"
+    advice = "run `cnntune lr-sweep`"
+    hopeless = not 1 / HOPELESS < own.lr / best.lr < HOPELESS
+    severity: Severity = "fail" if hopeless else "warn"
+    return [Finding("optimizer", severity, text, advice, measured=own.lr, expected=best.lr)]
