@@ -151,7 +151,6 @@ class Shape:
 
 def measure(curve: Curve) -> Shape | None:
     """Boil a curve down; None where no list has `MIN_POINTS` finite values."""
-    curve = once_each(curve)
     train_name, train = _longest_first(curve, ("train_loss", "train_acc"))
     val_name, val = _longest_first(curve, ("val_loss", "val_acc"))
     if len(val) < MIN_POINTS:
@@ -188,13 +187,17 @@ def _longest_first(curve: Curve, names: tuple[str, str]) -> tuple[str, Series]:
 def once_each(curve: Curve) -> Curve:
     """A log that writes every row twice says no more than once: then every other row is dropped."""
     columns = [getattr(curve, column.name) for column in fields(curve) if column.name != "epochs"]
-    rows = [
-        repr([column[place] if place < len(column) else None for column in columns])
-        for place in range(len(curve.epochs))
-    ]
-    if len(rows) < 2 * MIN_POINTS or rows[0::2] != rows[1::2]:
+    rows = len(curve.epochs)
+    if rows < 2 * MIN_POINTS or rows % 2 or not all(map(_in_pairs, columns)):
         return curve
     return Curve(curve.epochs[1::2], *(column[1::2] for column in columns))
+
+
+def _in_pairs(values: Values) -> bool:
+    """Whether values 1 and 2 are the same, 3 and 4, and so on; NaN counts as the same as NaN."""
+    return len(values) % 2 == 0 and all(
+        a == b or (a != a and b != b) for a, b in zip(values[0::2], values[1::2], strict=True)
+    )
 
 
 def while_training(val: Series, train: Series) -> Series:

@@ -22,6 +22,7 @@ from cnntune.curves import (
     fraction,
     measure,
     noise,
+    once_each,
     rolling_median,
     steps,
     tail_median,
@@ -46,7 +47,7 @@ STUCK = 0.03  # of the first train loss: below, even a steady fall is "loss bare
 STEADY = 0.25  # of the range gained in the last third; a straight line gains 0.33
 ACCURATE = 0.8  # val accuracy of a fine-tuned network that had little left to learn
 
-RISE = 0.02  # of the first train loss; keeps wiggles of a near-zero loss from counting
+NOTICEABLE = 0.02  # of the first train loss: a smaller change of val is a wiggle near zero
 RISE_NOISE = 1.5  # median steps since the best epoch
 TRAIN_FELL = 0.05  # of the train loss at the best epoch: otherwise train got stuck as well
 SAME_ACC = 0.005  # half a point below its best: val accuracy holds
@@ -95,16 +96,18 @@ class Verdict:
     also: tuple[Label, ...] = ()
 
 
-def diverged(curve: Curve) -> Verdict | None:
+def diverged(curve: Curve, planned_epochs: int | None = None) -> Verdict | None:
     """A loss that ends as NaN or infinity: the steps were too large, or the data is broken.
 
-    A NaN that recovers is no divergence, and a column without a single number was never logged.
-    But when no loss at all is a number and accuracy went nowhere, the very first steps blew up.
+    A NaN that recovers is no divergence, a single lost row at the end is none, and a column without
+    a single number was never logged. But when no loss at all is a number and accuracy went nowhere,
+    the very first steps blew up.
     """
-    name = "train_loss" if len(curve.series("train_loss")) else "val_loss"
+    name = known_loss(curve)
     numbers = curve.series(name)
     losses = logged(getattr(curve, name))
-    if len(numbers) and not math.isfinite(losses[-1]):
+    broken = len(numbers) and not math.isfinite(losses[-1])
+    if broken and (planned_epochs is not None or not row_lost(curve)):
         text = f"{name.replace('_', ' ')} is not finite after epoch {numbers.epochs[-1]:g}"
         return Verdict("unstable", "diverged", text, math.inf, "fail")
     accuracy = curve.series("val_acc").values
@@ -112,6 +115,25 @@ def diverged(curve: Curve) -> Verdict | None:
     if len(numbers) or learned or not (losses or logged(curve.train_loss)):
         return None
     return Verdict("unstable", "diverged", "no loss is a finite number", math.inf, "fail")
+
+
+def known_loss(curve: Curve) -> str:
+    """The train loss if a single number of it was logged, the val loss otherwise."""
+    return "train_loss" if len(curve.series("train_loss")) else "val_loss"
+
+
+def row_lost(curve: Curve) -> bool:
+    """Whether one last row holds NaN in every column, after a curve that has a shape.
+
+    Loggers write such a row when a run is closed. A divergence shows in two rows, or comes with the
+    accuracy of guessing. Our own trainer writes such a row for a divergence only.
+    """
+    losses = logged(getattr(curve, known_loss(curve)))
+    if len(losses) <= MIN_POINTS or not math.isfinite(losses[-2]):
+        return False
+    columns = (curve.train_loss, curve.val_loss, curve.train_acc, curve.val_acc)
+    ends = [column[-1] for column in columns if len(logged(column))]
+    return not any(end is None or math.isfinite(end) for end in ends)
 
 
 def blew_up(shape: Shape) -> Verdict | None:
@@ -170,7 +192,7 @@ def val_turned(shape: Shape) -> Verdict | None:
     Regularise, or get more data; the weights of the best epoch are the ones to keep.
     """
     since = shape.val.epochs[shape.best]
-    noticeable = RISE * shape.unit
+    noticeable = NOTICEABLE * shape.unit
     trusted = max(noticeable, RISE_NOISE * noise(shape.val.values[shape.best :]))
     if not shape.has_both or shape.rise <= trusted:
         return None
@@ -191,8 +213,12 @@ def val_turned(shape: Shape) -> Verdict | None:
 
 
 def still_improving(shape: Shape) -> Verdict | None:
-    """A val curve that still falls at the end: longer training is the cheapest improvement."""
-    wanted = IMPROVING * shape.range
+    """A val curve that still falls at the end: longer training is the cheapest improvement.
+
+    A fall that is a part of the range but next to nothing beside the first train loss is the creep
+    of a network that was fine-tuned or is nearly perfect.
+    """
+    wanted = noticeable_trend(shape)
     if shape.range <= 0 or shape.trend <= max(wanted, TREND_NOISE * noise(shape.last_third)):
         return None
     share = min(1.0, shape.trend / shape.range)
@@ -248,9 +274,9 @@ def at_rest(shape: Shape) -> Verdict:
     """
     text = f"{shape.val_name} rests at {shape.end:.3g}; its best was {min(shape.val.values):.3g}"
     alone = shape.val_name.startswith("val") and not shape.has_both
-    rise = ratio(shape.rise, RISE * shape.unit) if alone else 0.0
+    rise = ratio(shape.rise, NOTICEABLE * shape.unit) if alone else 0.0
     gap = max(ratio(shape.acc_gap or 0, ACC_GAP), ratio(shape.loss_gap or 0, LOSS_GAP))
-    trend = ratio(shape.trend, IMPROVING * shape.range)
+    trend = ratio(shape.trend, noticeable_trend(shape))
     also: list[Label] = ["still-improving"] if trend > 0.5 else []
     problem = "converged-early" if shape.second_half <= SATURATED * shape.range else "converged"
     if max(gap, rise) > 0.5:
@@ -286,9 +312,12 @@ def diagnose(
     study's best run, which tells underfitting from convergence; `settings` are flat recipe keys and
     their values, with which the advice names keys.
     """
+    curve = once_each(curve)
     shape = measure(curve)
-    verdict = judge(curve, shape, measure(reference) if reference else None)
+    other = measure(once_each(reference)) if reference else None
+    verdict = diverged(curve, planned_epochs) or judge(curve, shape, other)
     flags = flags_of(verdict, shape, planned_epochs)
+    lost = "last-row-lost" in flags and verdict.label != "unstable"
     advice = prescribe(verdict.problem, settings)
     if "stopped-early" in flags:
         advice = [f"let the run finish its {planned_epochs} epochs"]
@@ -302,7 +331,7 @@ def diagnose(
         severity=verdict.severity,
         evidence=verdict.evidence,
         advice=advice,
-        also=list(verdict.also),
+        also=[*verdict.also, "unstable"] if lost else list(verdict.also),
         best_epoch=shape.best_epoch if shape else None,
         epochs=len(curve.epochs),
         flags=flags,
@@ -311,9 +340,7 @@ def diagnose(
 
 
 def judge(curve: Curve, shape: Shape | None, reference: Shape | None) -> Verdict:
-    """The first rule that speaks."""
-    if broken := diverged(curve):
-        return broken
+    """The first rule that speaks of a curve that did not end in NaN."""
     if shape is None:
         names = ("train_loss", "val_loss", "train_acc", "val_acc")
         points = max(len(curve.series(name)) for name in names)
@@ -334,6 +361,7 @@ def flags_of(verdict: Verdict, shape: Shape | None, planned_epochs: int | None) 
         "no-validation": not shape.val_name.startswith("val"),
         "no-train-curve": len(shape.train) < MIN_POINTS,
         "val-not-finite": not all(map(math.isfinite, val_losses)),
+        "last-row-lost": row_lost(shape.curve),
         "few-points": len(values) < FEW_POINTS,
         "noisy-val": len(values) >= MANY_POINTS and noise(half) > NOISY * shape.range,
         "val-better-than-train": min(shape.loss_gap or 0.0, shape.acc_gap or 0.0) < -ACC_GAP / 2,
@@ -363,6 +391,11 @@ def accuracy_holds(shape: Shape) -> bool:
     if shape.val_name != "val loss" or not accuracy:
         return False
     return tail_median(accuracy, END) >= max(accuracy) - SAME_ACC
+
+
+def noticeable_trend(shape: Shape) -> float:
+    """What val has to gain over the last third of a run to be worth more epochs."""
+    return max(IMPROVING * shape.range, NOTICEABLE * shape.unit)
 
 
 def logged(values: Values) -> list[float]:

@@ -1,75 +1,15 @@
 """The labels of `diagnose`, each on a small curve drawn by hand, and the traps of real logs."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from drawn_curves import CONVERGED, LABELLED, NAN, OVERFITTING, decay, every, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnntune.curves import Curve, Values, noise, rolling_median, slope, tail_median
+from cnntune.curves import Curve, noise, rolling_median, slope, tail_median
 from cnntune.verdict import diagnose
-
-NAN = float("nan")
-
-
-def run(
-    train_loss: Values = (),
-    val_loss: Values = (),
-    train_acc: Values = (),
-    val_acc: Values = (),
-    lr: Values = (),
-) -> Curve:
-    """A curve with epochs counted from 1."""
-    lists = [list(values) for values in (train_loss, val_loss, train_acc, val_acc, lr)]
-    return Curve([float(epoch + 1) for epoch in range(max(map(len, lists)))], *lists)
-
-
-def every(function: Callable[[int], float], epochs: int) -> list[float]:
-    return [function(epoch) for epoch in range(epochs)]
-
-
-def decay(start: float, end: float, rate: float, epochs: int) -> list[float]:
-    """An exponential fall from `start` towards `end`."""
-    return every(lambda epoch: end + (start - end) * math.exp(-rate * epoch), epochs)
-
-
-OVERFITTING = run(
-    train_loss=[2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.09, 0.06, 0.04],
-    val_loss=[2.0, 1.5, 1.2, 1.05, 1.0, 1.04, 1.1, 1.2, 1.3, 1.42, 1.55, 1.7],
-    train_acc=[0.3, 0.5, 0.65, 0.75, 0.82, 0.88, 0.92, 0.94, 0.96, 0.97, 0.98, 0.99],
-    val_acc=[0.3, 0.48, 0.58, 0.62, 0.65, 0.65, 0.64, 0.63, 0.62, 0.61, 0.61, 0.6],
-)
-STUCK = run(
-    train_loss=[2.306, 2.304, 2.303, 2.303, 2.302, 2.303, 2.303, 2.302],
-    val_loss=[2.304, 2.303, 2.304, 2.303, 2.303, 2.304, 2.303, 2.303],
-    val_acc=[0.1, 0.11, 0.1, 0.1, 0.09, 0.1, 0.1, 0.1],
-)
-IMPROVING = run(
-    train_loss=[2.2, 2.0, 1.8, 1.62, 1.45, 1.3, 1.16, 1.03, 0.9, 0.8],
-    val_loss=[2.25, 2.05, 1.86, 1.7, 1.55, 1.41, 1.28, 1.16, 1.06, 0.97],
-    train_acc=[0.2, 0.28, 0.35, 0.41, 0.47, 0.52, 0.57, 0.62, 0.67, 0.71],
-    val_acc=[0.18, 0.26, 0.33, 0.39, 0.44, 0.49, 0.54, 0.58, 0.62, 0.65],
-)
-CONVERGED = run(
-    train_loss=decay(2.3, 0.2, 0.6, 30),
-    val_loss=decay(2.3, 0.3, 0.6, 30),
-    train_acc=every(lambda epoch: 0.95 - 0.85 * math.exp(-0.6 * epoch), 30),
-    val_acc=every(lambda epoch: 0.92 - 0.82 * math.exp(-0.6 * epoch), 30),
-)
-EXPLODED = run(
-    train_loss=[2.3, 1.9, 1.7, 1.6, 2.9, 4.8, 6.5, 7.0],
-    val_loss=[2.2, 1.9, 1.7, 1.7, 3.1, 4.9, 6.6, 7.2],
-    val_acc=[0.2, 0.3, 0.38, 0.4, 0.2, 0.12, 0.1, 0.1],
-)
-LABELLED = {
-    "overfitting": OVERFITTING,
-    "underfitting": STUCK,
-    "still-improving": IMPROVING,
-    "converged": CONVERGED,
-    "unstable": EXPLODED,
-}
 
 
 @pytest.mark.parametrize("label", LABELLED)
@@ -88,59 +28,6 @@ def test_the_evidence_names_the_numbers_that_decided() -> None:
     assert found.best_epoch == 5
     assert "val loss rose from 1.04 (epoch 6) to 1.55" in found.evidence
     assert "train loss fell from 0.35 to 0.04" in found.evidence
-
-
-# Invariances
-
-
-def scaled(curve: Curve) -> Curve:
-    def ten(values: Values) -> Values:
-        return [None if value is None else 10 * value for value in values]
-
-    return replace(curve, train_loss=ten(curve.train_loss), val_loss=ten(curve.val_loss))
-
-
-def doubled(curve: Curve) -> Curve:
-    def twice(values: Values) -> Values:
-        return [value for value in values for _ in range(2)]
-
-    names = ("train_loss", "val_loss", "train_acc", "val_acc", "lr")
-    epochs = [1.0 + place for place in range(2 * len(curve.epochs))]
-    return Curve(epochs, *(twice(getattr(curve, name)) for name in names))
-
-
-def without_accuracy(curve: Curve) -> Curve:
-    return replace(curve, train_acc=[], val_acc=[])
-
-
-@pytest.mark.parametrize("change", [scaled, doubled, without_accuracy])
-@pytest.mark.parametrize("label", LABELLED)
-def test_the_label_outlives(label: str, change: Callable[[Curve], Curve]) -> None:
-    assert diagnose(change(LABELLED[label])).label == label
-
-
-@pytest.mark.parametrize("label", LABELLED)
-def test_a_row_of_nan_at_the_end_makes_any_run_unstable(label: str) -> None:
-    curve = LABELLED[label]
-    names = ("train_loss", "val_loss", "train_acc", "val_acc")
-    ended = replace(
-        curve,
-        epochs=[*curve.epochs, 99.0],
-        **{name: [*getattr(curve, name), NAN] for name in names if getattr(curve, name)},
-    )
-    found = diagnose(ended)
-    assert (found.label, found.severity) == ("unstable", "fail")
-    assert f"after epoch {len(curve.epochs)}" in found.evidence
-
-
-def test_a_log_that_holds_every_row_twice_is_as_short_as_it_was() -> None:
-    short = run([2.2, 1.7, 1.3, 1.0], [2.1, 1.7, 1.4, 1.15])
-    once, twice = diagnose(short), diagnose(doubled(short))
-    assert (twice.label, twice.confidence, twice.evidence) == (
-        once.label,
-        once.confidence,
-        once.evidence,
-    )
 
 
 # Unstable
@@ -395,75 +282,6 @@ def test_gaps_in_a_column_drop_the_cell_and_not_the_row() -> None:
     holes = list(OVERFITTING.val_loss)
     holes[1] = holes[7] = None
     assert diagnose(replace(OVERFITTING, val_loss=holes, val_acc=sparse)).label == "overfitting"
-
-
-# Advice
-
-
-def test_advice_names_the_key_its_value_and_the_next_one() -> None:
-    known = {"train.weight_decay": 1e-4, "augment.crop": 4, "model.dropout": 0.0, "model.width": 32}
-    advice = diagnose(OVERFITTING, settings=known).advice
-    assert advice == [
-        "raise train.weight_decay from 0.0001 towards 0.001",
-        "set model.dropout to 0.2 (now 0)",
-        "collect more training images",
-        "lower model.width from 32 towards 16",
-        "keep the weights of epoch 5",
-    ]
-
-
-def test_advice_for_divergence_lowers_the_rate_first() -> None:
-    known = {"train.lr": 0.5, "train.warmup_epochs": 0.0, "train.grad_clip": 1.0}
-    advice = diagnose(EXPLODED, settings=known).advice
-    assert advice[:2] == [
-        "lower train.lr from 0.5 towards 0.05",
-        "set train.warmup_epochs to 1 (now 0)",
-    ]
-    assert not any("grad_clip" in line for line in advice)
-
-
-def test_advice_without_settings_is_general() -> None:
-    advice = diagnose(OVERFITTING).advice
-    assert advice[0] == "augment the training images: random crops, flips, colour"
-    assert not any("." in line for line in advice)
-
-
-def test_values_of_the_wrong_type_in_an_edited_config_count_as_unknown() -> None:
-    odd = {"train.weight_decay": "small", "augment.crop": [4], "model.width": None}
-    assert diagnose(OVERFITTING, settings=odd).advice == diagnose(OVERFITTING).advice
-
-
-def test_a_run_that_still_improves_gets_more_epochs_or_those_it_was_promised() -> None:
-    assert diagnose(IMPROVING, settings={"train.epochs": 10}).advice == [
-        "raise train.epochs from 10 towards 20"
-    ]
-    found = diagnose(IMPROVING, planned_epochs=30, settings={"train.epochs": 30})
-    assert found.advice == ["let the run finish its 30 epochs"]
-    assert "stopped-early" in found.flags
-    assert "stopped-early" not in diagnose(IMPROVING, planned_epochs=10).flags
-
-
-def test_a_run_at_rest_for_its_second_half_was_too_long() -> None:
-    known = {"train.schedule": "constant", "train.epochs": 30}
-    found = diagnose(CONVERGED, settings=known)
-    assert found.advice == [
-        "set train.schedule to cosine (now constant)",
-        "lower train.epochs from 30 towards 15",
-    ]
-    assert "saturated-early" in found.flags
-
-
-def test_a_schedule_that_ran_out_is_flagged() -> None:
-    rates = every(lambda epoch: 0.05 * (1 - epoch / 10) ** 2, 10)
-    assert "schedule-ended" in diagnose(replace(IMPROVING, lr=rates)).flags
-    assert "schedule-ended" not in diagnose(replace(IMPROVING, lr=[0.05] * 10)).flags
-
-
-def test_advice_fits_the_terminal() -> None:
-    for curve in LABELLED.values():
-        for line in diagnose(curve).advice:
-            assert len(line) <= 96
-            assert line[0].islower()
 
 
 # Arithmetic
