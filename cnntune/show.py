@@ -24,6 +24,7 @@ from cnntune.runs import Epoch
 
 if TYPE_CHECKING:
     from cnntune.importance import Importance
+    from cnntune.inspect import Inspection
     from cnntune.judge import JudgedRun
     from cnntune.ledger import Trial
     from cnntune.refine import Candidate
@@ -170,6 +171,38 @@ class Screen:
                 f" on {summary['test_images']} images"
             )
 
+    def layers(self, found: "Inspection") -> None:
+        """The layer table and its totals."""
+        table = Table(box=None, pad_edge=False)
+        table.add_column("layer", overflow="fold")
+        table.add_column("type", overflow="fold")
+        for heading in ("output", "params", "mult-adds", "sees", "std", "grad"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for layer in found.layers:
+            table.add_row(
+                layer.name,
+                layer.type,
+                "x".join(map(str, layer.output)),
+                engineering(layer.parameters),
+                engineering(layer.multiply_adds),
+                "" if layer.receptive_field is None else str(layer.receptive_field),
+                "" if layer.activation_std is None else f"{layer.activation_std:.2g}",
+                "" if layer.gradient_std is None else f"{layer.gradient_std:.1g}",
+            )
+        self.out.print(table)
+        sees = f", sees {found.receptive_field} px" if found.receptive_field else ""
+        self.text(
+            f"{found.parameters:,} parameters ({found.head_share:.0%} in the head),"
+            f" {found.multiply_adds:,} multiply-adds an image{sees}"
+        )
+        if found.memory is not None:
+            measured = found.memory.measured
+            seen = f" ({engineering(measured)}B measured)" if measured else ""
+            self.text(
+                f"a training step: {brief(found.step_seconds)},"
+                f" about {engineering(found.memory.total)}B of memory{seen}"
+            )
+
     def trial_table(self, rows: Sequence[Mapping[str, Any]]) -> Table:
         """`rows` hold `name`, `status`, `val_acc`, `val_loss`, `accs` and `values`."""
         table = Table(box=None, pad_edge=False)
@@ -266,6 +299,20 @@ def short_name(key: str, keys: Sequence[str]) -> str:
 def number(value: Any) -> str:
     """A value of a trial in few characters."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def engineering(count: int) -> str:
+    """`138M`: three digits and the thousands as a letter; nothing for 0."""
+    value, units = float(count), iter(("", "k", "M", "G", "T"))
+    unit = next(units)
+    while value >= 999.5:
+        value, unit = value / 1000, next(units)
+    return f"{value:.3g}{unit}" if count else ""
+
+
+def brief(seconds: float) -> str:
+    """`3.2 ms`, or as `duration` where it takes seconds."""
+    return f"{1000 * seconds:.3g} ms" if seconds < 1 else duration(seconds)
 
 
 def duration(seconds: float) -> str:

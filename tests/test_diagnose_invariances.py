@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from drawn_curves import CONVERGED, IMPROVING, LABELLED, NAN, run
@@ -16,7 +17,8 @@ LOSSES = COLUMNS[:2]
 
 
 def each(curve: Curve, change: Callable[[Values], Values], names: tuple[str, ...]) -> Curve:
-    return replace(curve, **{name: change(getattr(curve, name)) for name in names})
+    changed: dict[str, Any] = {name: change(getattr(curve, name)) for name in names}
+    return replace(curve, **changed)
 
 
 def times(factor: float) -> Callable[[Curve], Curve]:

@@ -16,6 +16,7 @@ import typer
 from typer.exceptions import TyperException
 
 from cnntune import __version__
+from cnntune.cli.build import init, inspect
 from cnntune.cli.check import lr_sweep, sanity
 from cnntune.cli.command import Command
 from cnntune.cli.single import diagnose, train
@@ -25,13 +26,14 @@ from cnntune.errors import CnntuneError
 app = typer.Typer(
     name="cnntune",
     help="Find out why a CNN does not train, and tune one that does (CS231n, training CNNs).",
-    epilog="A usual session: sanity, lr-sweep, search --budget 50, refine, diagnose runs/, train.",
+    epilog="A usual session: sanity, lr-sweep, search --budget 50, refine, diagnose runs/, train;"
+    " or tune, which does all of it.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (sanity, lr_sweep, search, refine, diagnose, tune, train):
+for verb in (init, inspect, sanity, lr_sweep, search, refine, diagnose, tune, train):
     app.command()(verb)
 
 

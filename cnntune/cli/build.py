@@ -1,0 +1,191 @@
+"""Before training: a recipe for one's own images, and what a network is made of."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cnntune.cli.command import (
+    RUNS,
+    AsJson,
+    Command,
+    Device,
+    Name,
+    Quiet,
+    RecipeArgument,
+    Runs,
+    Seed,
+    Sets,
+    Setup,
+    about,
+    set_up,
+)
+from cnntune.errors import RecipeError
+from cnntune.findings import Finding
+
+if TYPE_CHECKING:
+    from cnntune.inspect import Inspection
+
+
+def inspect(
+    recipe: RecipeArgument = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A model by itself, without data: vgg16."),
+    ] = None,
+    input_: Annotated[
+        str, typer.Option("--input", metavar="CxHxW", help="With --model: the size of an image.")
+    ] = "3x224x224",
+    classes: Annotated[int, typer.Option(min=2, help="With --model: the classes.")] = 1000,
+    augment: Annotated[
+        Path | None,
+        typer.Option(metavar="PNG", help="Write a batch as the network sees it, augmented."),
+    ] = None,
+    set_: Sets = None,
+    device: Device = "auto",
+    seed: Seed = None,
+    runs: Runs = RUNS,
+    study: Name = None,
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """A network's layers, parameters, multiply-adds, receptive field, and how it starts."""
+    command = Command.begin("inspect", json=json, quiet=quiet)
+    if model is not None:
+        if recipe is not None or augment is not None:
+            raise RecipeError("--model: takes no RECIPE and no --augment: it has no data")
+        found, findings, again = _model_alone(model, _shape(input_), classes, set_, device)
+    else:
+        setup = set_up(recipe, set_, device=device, seed=seed, runs=runs, study=study)
+        found, findings = _with_data(command, setup, augment)
+        again = ("sanity", *setup.again)
+    document = command.document(findings, None, **found.as_json())
+    if not json:
+        command.screen.layers(found)
+        command.screen.findings(findings)
+    if again:
+        command.screen.next(*again)
+    command.end(document)
+
+
+def _with_data(
+    command: Command, setup: Setup, picture: Path | None
+) -> "tuple[Inspection, list[Finding]]":
+    from cnntune import build
+    from cnntune import inspect as step
+    from cnntune.augment.check import label_findings
+    from cnntune.augment.picture import save_picture
+    from cnntune.models import BUILT_IN
+    from cnntune.transfer.advice import transfer_finding
+
+    data = build.load_data(setup.recipe, setup.device)
+    command.screen.say(about(setup, data))
+    found = step.inspect_recipe(setup.recipe, data, setup.device)
+    findings = [*found.findings, *label_findings(setup.recipe, data)]
+    name = setup.recipe.model.name
+    if name not in BUILT_IN and ":" not in name:  # torchvision's have learned weights
+        findings.append(transfer_finding(data))
+    if picture is not None:
+        save_picture(setup.recipe, data, picture)
+        command.screen.say(f"{picture}: a batch before and after augmentation")
+    return found, findings
+
+
+def _model_alone(
+    name: str,
+    in_shape: tuple[int, int, int],
+    classes: int,
+    sets: Sequence[str] | None,
+    device: str,
+) -> "tuple[Inspection, list[Finding], tuple[str, ...]]":
+    from cnntune import build, inspect, recipe_files
+    from cnntune import device as devices
+    from cnntune import recipe as recipes
+
+    values: dict[str, Any] = {"model": {"name": name}}
+    for text in sets or ():
+        recipes.set_key(values, *recipe_files.parse_override(text))
+    recipe = recipes.parse(values, file="--model", check_arguments=build.argument_problems)
+    found = inspect.inspect_model(recipe, in_shape, classes, devices.resolve(device))
+    return found, found.findings, ()
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    match = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})x([1-9]\d{0,3})", text)
+    if match is None:
+        raise RecipeError(f"--input: must be channels x height x width: 3x224x224 (got {text!r})")
+    return int(match[1]), int(match[2]), int(match[3])
+
+
+RECIPE = """\
+# {count} images of {classes} classes in {folder}
+name = "{name}"
+seed = 0
+
+[data]
+name = "folder"
+path = "{folder}"
+image_size = {size}     # every image is resized and cropped to this square
+val_fraction = 0.2  # drawn once, class by class; repeats over seeds share it
+test_fraction = 0.1 # looked at once, by `cnntune train`
+
+[model]
+name = "small-resnet"
+
+[augment]
+flip = true         # turn it off where left and right mean something
+crop = {crop}
+
+[train]
+optimizer = "sgd"
+lr = 5e-2           # `cnntune lr-sweep` finds the rate
+weight_decay = 1e-4
+batch_size = {batch}
+epochs = 20
+schedule = "cosine"
+warmup_epochs = 1
+
+[search]
+epochs = 3
+
+[space]
+train.lr = {{ log = [1e-3, 3e-1] }}
+train.weight_decay = {{ log = [1e-6, 1e-2] }}
+"""
+
+
+def init(
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Where the images are: one folder a class.")
+    ] = Path(),
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a commented cnntune.toml for the images of a folder."""
+    command = Command.begin("init", json=json, quiet=quiet)
+    target = Path("cnntune.toml")
+    if target.exists():
+        raise RecipeError(f"{target}: exists already; remove it, or edit it")
+
+    from cnntune.data.survey import survey
+
+    found = survey(folder)
+    target.write_text(
+        RECIPE.format(
+            count=found.images,
+            classes=found.classes,
+            folder=folder.as_posix(),
+            name=re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._") or "images",
+            size=found.size,
+            crop=max(1, found.size // 8),
+            batch=min(128, max(8, found.images // 20)),
+        ),
+        encoding="utf-8",
+    )
+    command.screen.title(
+        f"{target}: {found.images} images, {found.classes} classes, {found.size} px"
+    )
+    command.screen.next("sanity")
+    command.end(command.document([], None, recipe=str(target)))
