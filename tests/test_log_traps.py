@@ -140,6 +140,7 @@ def test_zeros_that_a_crash_left_are_left_out(tmp_path: Path) -> None:
     content = b"epoch,val_loss\n1,1.2\n2,1.0\n" + bytes(100) + b"3,0.9\n4,0.8\n5,0.7\n"
     run = run_in(tmp_path, content)
     assert run.curve.epochs == [1, 2, 4, 5]  # the zeros may have eaten a digit of what follows them
+    assert run.curve.val_loss == [1.2, 1.0, 0.8, 0.7]
 
 
 def test_a_repeated_header_goes_on_with_the_run_that_was_resumed(tmp_path: Path) -> None:
@@ -324,9 +325,11 @@ def test_a_walk_leaves_links_hidden_folders_and_other_files_alone(tmp_path: Path
     for name in ("run/log.csv", ".git/log.csv", "elsewhere/log.csv"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(TABLE)
-    (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / "linked.csv").symlink_to(tmp_path / "run" / "log.csv")
-    (tmp_path / "logs" / "folder").symlink_to(tmp_path / "elsewhere")
+    outside = tmp_path.with_name(f"{tmp_path.name}-outside")
+    outside.mkdir()
+    (outside / "log.csv").write_text(TABLE)
+    (tmp_path / "linked.csv").symlink_to(outside / "log.csv")
+    (tmp_path / "folder").symlink_to(outside)
     (tmp_path / "notes.txt").write_text("the loss of a train is an error\n")
     (tmp_path / "data.csv").write_text("id,label\n1,cat\n2,dog\n")
     (tmp_path / "package.json").write_text('{"name": "x", "version": "1.0"}')

@@ -72,9 +72,7 @@ def read(text: str) -> list[Record]:
         lines.pop()
     place, points = _Place(), 0
     for line in lines:
-        if not line.strip():
-            place.split = ""
-        elif len(line) <= LINE_LENGTH:
+        if len(line) <= LINE_LENGTH:
             points += _read_line(line, place)
         if points > MAX_POINTS:
             notes.append(f"only the first {MAX_POINTS} values were read")
