@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Literal
 
 from cnntune.logs.cells import number, without_time
-from cnntune.logs.names import CURVES, meaning
+from cnntune.logs.names import CURVES, MODES, meaning, with_mode
 from cnntune.logs.record import Record
 from cnntune.logs.rows import HEADER, Row, records
 
@@ -102,7 +102,8 @@ def read_rows(lines: Sequence[str], separator: str, left_out: Counter[str]) -> I
             yield HEADER
         if values:
             lengths = [*lengths[1 - LENGTHS :], len(cells[-1])]
-            yield values
+            modes = (cell for name, cell in zip(names, cells, strict=True) if name.lower() in MODES)
+            yield with_mode(values, next(modes, ""))
 
 
 def tool_of(names: Sequence[str]) -> tuple[str, Literal["train", "val", ""], bool]:
