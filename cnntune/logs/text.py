@@ -78,7 +78,7 @@ def read(text: str) -> list[Record]:
         lines.pop()
     place, points = _Place(), 0
     for line in lines:
-        if len(line) <= LINE_LENGTH:
+        if 0 < len(line) <= LINE_LENGTH:
             points += _read_line(line, place)
         if points > MAX_POINTS:
             notes.append(f"only the first {MAX_POINTS} values were read")
