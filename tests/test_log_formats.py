@@ -238,7 +238,7 @@ def test_mlflow_database_stores_nan_as_zero_with_a_flag(tmp_path: Path) -> None:
     ]
     metrics += [("a" * 32, "val_loss", 0.0, 2, True)]
     metrics += [("a" * 32, "val_loss", 1.7976931348623157e308, 3, False)]
-    metrics += [("b" * 32, "val_loss", 9.0, 0, False)]
+    metrics += [("b" * 32, "val_loss", 9.0, step, False) for step in range(4)]
     mlflow_database(tmp_path / "mlflow.db", metrics, deleted=["b" * 32])
     (run,) = read(tmp_path / "mlflow.db")
     assert run.path.name == f"mlflow.db#{'a' * 32}-name"
@@ -271,12 +271,12 @@ def test_mlflow_folder(tmp_path: Path) -> None:
 
 def test_mmengine_counts_validations_in_epochs_and_training_in_iterations(tmp_path: Path) -> None:
     lines = [
-        {"lr": 0.1, "data_time": 0.01, "loss": 2.0, "epoch": 1, "iter": 50, "step": 50},
-        {"lr": 0.1, "data_time": 0.01, "loss": 1.0, "epoch": 1, "iter": 100, "step": 100},
+        {"lr": 0.1, "data_time": 0.01, "loss": 2.0, "epoch": 1, "step": 50},
+        {"lr": 0.1, "data_time": 0.01, "loss": 1.0, "epoch": 1, "step": 100},
         {"accuracy/top1": 50.0, "data_time": 0.1, "time": 0.1, "step": 1},
-        {"lr": 0.1, "data_time": 0.01, "loss": 1.0, "epoch": 2, "iter": 200, "step": 200},
+        {"lr": 0.1, "data_time": 0.01, "loss": 1.0, "epoch": 2, "step": 200},
         {"accuracy/top1": 60.0, "data_time": 0.1, "time": 0.1, "step": 2},
-        {"lr": 0.1, "data_time": 0.01, "loss": 0.5, "epoch": 3, "iter": 300, "step": 300},
+        {"lr": 0.1, "data_time": 0.01, "loss": 0.5, "epoch": 3, "step": 300},
         {"accuracy/top1": 70.0, "data_time": 0.1, "time": 0.1, "step": 3},
     ]
     content = "".join(json.dumps(line) + "\n" for line in lines)
@@ -377,6 +377,16 @@ def test_wandb_offline_run(tmp_path: Path, name: str) -> None:
     assert run.curve.epochs == [0, 1, 2]
     assert run.curve.train_loss == [1.0, 0.5, 0.25]
     assert run.curve.val_loss == [1.5, 0.75, INF]
+
+
+def test_a_wandb_block_may_end_anywhere(tmp_path: Path) -> None:
+    for length in range(
+        32_640, 32_700
+    ):  # the first record ends before, in and after a chunk header
+        rows = [{"epoch": e, "x" * (length if e == 0 else 1): 1.0, "loss": 2.0} for e in range(4)]
+        run = run_in(tmp_path, "run.wandb", wandb_file(rows))
+        assert run.curve.train_loss == [2.0] * 4
+        assert run.notes == ()
 
 
 def test_dvclive_has_a_table_a_metric(tmp_path: Path) -> None:
@@ -485,7 +495,10 @@ TEXT_LOGS = {
     ),
     "columns of bars": "epoch {e:3d} | train loss {t} | val loss {v} | val acc {p}% | 5.00s\n",
     "equals": "[INFO] Epoch {e}: train_loss={t}, train_acc=0.5, val_loss={v}, val_acc={a}\n",
-    "words": "Epoch [{e}/30], Train Loss: {t}, Validation Loss: {v}, Validation Accuracy: {p}%\n",
+    "words": (
+        "Epoch [{e}/30], Train Loss: {t}, Validation Loss: {v}, Validation Accuracy: {p}%\n"
+        "Best epoch: 1, Validation Loss: 0.125\n"
+    ),
     "timm": (
         "Train: {e} [   0/1251 (  0%)]  Loss: 9.9 ({t})  Time: 3.5s,  292.10/s  LR: 1.000e-06\n"
         "Test: [  78/78]  Time: 0.9 (0.3)  Loss:  9.0 ({v})  Acc@1: 1.0 ({p})  Acc@5: 2.0 (2.0)\n"

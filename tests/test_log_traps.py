@@ -11,7 +11,7 @@ from log_files import crc32c, event_file
 from cnntune.errors import DataError
 from cnntune.logs.cells import number, percentage
 from cnntune.logs.tensorboard import crc32c as masked_crc
-from cnntune.reading import ReadRun, Skipped, read_paths
+from cnntune.reading import ReadRun, read_paths
 
 NAN = math.nan
 
@@ -140,6 +140,7 @@ def test_zeros_that_a_crash_left_are_left_out(tmp_path: Path) -> None:
     content = b"epoch,val_loss\n1,1.2\n2,1.0\n" + bytes(100) + b"3,0.9\n4,0.8\n5,0.7\n"
     run = run_in(tmp_path, content)
     assert run.curve.epochs == [1, 2, 4, 5]  # the zeros may have eaten a digit of what follows them
+    assert run.curve.val_loss == [1.2, 1.0, 0.8, 0.7]
 
 
 def test_a_repeated_header_goes_on_with_the_run_that_was_resumed(tmp_path: Path) -> None:
@@ -316,17 +317,64 @@ def test_a_metric_belongs_to_the_split_that_it_was_logged_with(tmp_path: Path) -
     assert run.columns["train_acc"] == "accuracy"
 
 
-def skipped_in(folder: Path) -> list[Skipped]:
-    return read_paths([folder])[1]
+def test_a_column_may_name_the_split_of_a_row(tmp_path: Path) -> None:
+    rows = "".join(f"{e},train,{2.0 / e}\n{e},val,{3.0 / e}\n" for e in (1, 2, 4))
+    table = run_in(tmp_path, f"epoch,phase,loss\n{rows}")
+    lines = [{"epoch": e, "type": t, "loss": v / e} for e in (1, 2, 4) for t, v in PHASES.items()]
+    objects = run_in(tmp_path, "".join(json.dumps(line) + "\n" for line in lines))
+    for run in (table, objects):
+        assert run.curve.epochs == [1, 2, 4]
+        assert run.curve.train_loss == [2.0, 1.0, 0.5]
+        assert run.curve.val_loss == [3.0, 1.5, 0.75]
+
+
+PHASES = {"train": 2.0, "val": 3.0}
+
+
+def test_train_steps_and_validation_epochs_are_put_on_one_scale(tmp_path: Path) -> None:
+    scalars = [("train/loss", step, 400.0 / step) for step in (100, 200, 300, 400)]
+    scalars += [("val/loss", epoch, 5.0 - epoch) for epoch in (1, 2, 3, 4)]
+    run = run_in(tmp_path, event_file(scalars), "events.out.tfevents.1")
+    assert run.curve.epochs == [1, 2, 3, 4]
+    assert run.curve.train_loss == pytest.approx([4.0, 2.0, 4 / 3, 1.0])
+    assert any("counts steps" in note for note in run.notes)
+
+
+def test_a_history_that_was_printed_is_read(tmp_path: Path) -> None:
+    content = "{'loss': [1.0, np.float32(0.5), nan], 'val_loss': [1.5, 0.75, None], 'name': 'x'}"
+    run = run_in(tmp_path, content, "history.txt")
+    assert run.curve.train_loss[:2] == [1.0, 0.5]
+    assert math.isnan(run.curve.train_loss[2] or 0)
+    assert run.curve.val_loss == [1.5, 0.75, None]
+
+
+def test_a_text_log_may_count_iterations_alone(tmp_path: Path) -> None:
+    lines = ["max_epochs: 100", "lr: 0.5, loss: 9.0"]
+    for step in (50, 100, 150, 200):
+        lines.append(f"mmseg - INFO - Iter [{step}/200]\tlr: 1.0e-02, loss: {100 / step}")
+        lines.append(f"mmseg - INFO - Iter(val) [25]\tmIoU: {step / 400}")
+    run = run_in(tmp_path, "\n".join(lines) + "\n", "20230101.log")
+    assert run.curve.epochs == [50, 100, 150, 200]
+    assert run.curve.train_loss == [2.0, 1.0, 100 / 150, 0.5]
+    assert run.curve.val_acc == [0.125, 0.25, 0.375, 0.5]
+
+
+def test_a_setting_is_no_epoch(tmp_path: Path) -> None:
+    lines = [f"Epoch {e} loss: {2.0 / e}\nwith epochs: 100 val loss: {3.0 / e}" for e in (1, 2, 4)]
+    run = run_in(tmp_path, "\n".join(lines) + "\n", "train.log")
+    assert run.curve.epochs == [1, 2, 4]
+    assert run.curve.val_loss == [3.0, 1.5, 0.75]
 
 
 def test_a_walk_leaves_links_hidden_folders_and_other_files_alone(tmp_path: Path) -> None:
     for name in ("run/log.csv", ".git/log.csv", "elsewhere/log.csv"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(TABLE)
-    (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / "linked.csv").symlink_to(tmp_path / "run" / "log.csv")
-    (tmp_path / "logs" / "folder").symlink_to(tmp_path / "elsewhere")
+    outside = tmp_path.with_name(f"{tmp_path.name}-outside")
+    outside.mkdir()
+    (outside / "log.csv").write_text(TABLE)
+    (tmp_path / "linked.csv").symlink_to(outside / "log.csv")
+    (tmp_path / "folder").symlink_to(outside)
     (tmp_path / "notes.txt").write_text("the loss of a train is an error\n")
     (tmp_path / "data.csv").write_text("id,label\n1,cat\n2,dog\n")
     (tmp_path / "package.json").write_text('{"name": "x", "version": "1.0"}')

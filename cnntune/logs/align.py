@@ -17,6 +17,7 @@ LARGEST_FRACTION = 1.001
 WORD_ERRORS = frozenset({"wer", "cer"})  # insertions can take these above 1
 USUAL_PERCENTAGE = 1.5  # the median of such an error that is in percent is above this
 
+MANY_STEPS = 3  # an epoch at least: a train curve that goes on for so much longer counts steps
 LONE_EVALUATION = 0.1  # of the usual distance: no training lies between two evaluations so close
 
 Points = Sequence[Point]
@@ -45,6 +46,7 @@ def align(record: Record, choice: Choice) -> Aligned:
     }
     series = {role: points for role, points in series.items() if points}
     held_out = [series[role] for role in ("val_loss", "val_acc") if role in series]
+    series |= _counted_alike(record, series, held_out, notes)
     grid = _grid(series, held_out, notes)
     validated = any(len(points) >= MIN_POINTS for points in held_out)
     values = {
@@ -60,6 +62,24 @@ def align(record: Record, choice: Choice) -> Aligned:
     epochs = _epochs(record, choice, grid, notes)
     columns = {role: " + ".join(choice.columns[role]) for role in series}
     return Aligned(Curve(epochs, **values), columns, tuple(dict.fromkeys(notes)))
+
+
+def _counted_alike(
+    record: Record, series: dict[str, list[Point]], held_out: Sequence[Points], notes: list[str]
+) -> dict[str, list[Point]]:
+    """Train curves that count steps, on the scale of a validation that counts its epochs."""
+    epochs = [x for x, _ in max(held_out, key=len, default=())]
+    one_each = all(b - a == 1 for a, b in pairwise(epochs)) and len(epochs) >= MIN_POINTS
+    if record.axis != "step" or not one_each or epochs[0] not in (0, 1):
+        return {}
+    spread = {}
+    for role in ("train_loss", "train_acc", "lr"):
+        points = series.get(role, [])
+        if len(points) >= MIN_POINTS and points[-1][0] >= MANY_STEPS * (epochs[-1] + 1):
+            scale = epochs[-1] / points[-1][0]
+            spread[role] = [(step * scale, value) for step, value in points]
+            notes.append(f"{role} counts steps and the validation epochs: both end together")
+    return spread
 
 
 def _series(record: Record, choice: Choice, role: str, notes: list[str]) -> list[Point]:

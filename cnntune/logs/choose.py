@@ -109,8 +109,9 @@ def _beside(name: str, record: Record, known: Mapping[str, Meaning]) -> Split:
     steps = [step for step, _ in record.columns[name]]
     others: dict[Split, list[list[float]]] = {"train": [], "val": []}
     for other, its in known.items():
-        if its.split and its.kind in CURVES:
-            split: Split = "train" if its.split == "train" else "val"
+        bare_loss = its.kind == "loss" and not its.split
+        if other != name and its.kind in CURVES and (its.split or bare_loss):
+            split: Split = "train" if its.split == "train" or bare_loss else "val"
             others[split].append([step for step, _ in record.columns[other]])
     train, val = (steps in others[split] for split in ("train", "val"))
     if train == val:

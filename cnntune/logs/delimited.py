@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Literal
 
 from cnntune.logs.cells import number, without_time
-from cnntune.logs.names import CURVES, meaning
+from cnntune.logs.names import CURVES, MODES, meaning, with_mode
 from cnntune.logs.record import Record
 from cnntune.logs.rows import HEADER, Row, records
 
@@ -40,7 +40,9 @@ def read(text: str) -> list[Record]:
     start, separator = found
     left_out: Counter[str] = Counter()
     rows = list(read_rows(lines[start:], separator, left_out))
-    notes = [key if key == TORN_LINE else f"{count} {key}" for key, count in left_out.items()]
+    notes = [
+        key if key == TORN_LINE else f"{count} {key}" for key, count in left_out.items() if count
+    ]
     names = [name for name in _columns(lines[start:], separator) if name]
     if _is_wandb_export(names):
         return _runs_of_export(rows, names, notes)
@@ -70,13 +72,17 @@ def read_rows(lines: Sequence[str], separator: str, left_out: Counter[str]) -> I
     blanks = "" in names[1:]  # a logger's table that is aligned with additional tabs
     if blanks:
         names = [name for name in names if name]
+    header, mode_at = lines[0].strip(), _mode_at(names)
     last = max((at for at, line in enumerate(lines) if line.strip()), default=0)
     unfinished = last if last == len(lines) - 1 else -1
     decimal_comma = separator != ","
     lengths: list[int] = []
     for at, line in enumerate(lines[1:], start=1):
-        if "\0" in line:
-            left_out[ZEROS] += 1
+        shown = line.strip()
+        if not shown or shown == header or "\0" in line:
+            left_out[ZEROS] += "\0" in line
+            if shown == header:
+                yield HEADER
             continue
         cells = _split(line, separator)
         if blanks:
@@ -98,11 +104,16 @@ def read_rows(lines: Sequence[str], separator: str, left_out: Counter[str]) -> I
             continue
         if not values and _names(line, separator):
             names = _unique([cell for cell in cells if cell] if blanks else cells)
-            lengths = []
+            header, mode_at, lengths = shown, _mode_at(names), []
             yield HEADER
-        if values:
+        elif values:
             lengths = [*lengths[1 - LENGTHS :], len(cells[-1])]
-            yield values
+            yield values if mode_at is None else with_mode(values, cells[mode_at])
+
+
+def _mode_at(names: Sequence[str]) -> int | None:
+    """The column that tells which split a row is from, if there is one."""
+    return next((at for at, name in enumerate(names) if name.lower() in MODES), None)
 
 
 def tool_of(names: Sequence[str]) -> tuple[str, Literal["train", "val", ""], bool]:

@@ -1,6 +1,7 @@
 """JSON documents: a Hugging Face `trainer_state.json`, a Keras history, lists of records, nests."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,15 +14,41 @@ from cnntune.logs.rows import records
 DEPTH = 8  # levels of nesting that are looked into
 LONGER = 2  # times as many values: one list is logged a step, the other an epoch
 HUGGING_FACE = "log_history"
+# What a Python dict that was printed writes in another way than JSON does.
+PYTHON = (
+    (re.compile(r"'"), '"'),
+    (re.compile(r"(?:np\.|numpy\.)?(?:float|int)\d+\(([^()]*)\)"), r"\1"),
+    (re.compile(r"\bnan\b"), "NaN"),
+    (re.compile(r"\binf\b"), "Infinity"),
+    (re.compile(r"\bNone\b"), "null"),
+    (re.compile(r"\bTrue\b"), "true"),
+    (re.compile(r"\bFalse\b"), "false"),
+)
 
 
 def read(text: str) -> list[Record]:
     """The runs of a JSON document; an empty list where it holds no curve, or is no JSON."""
     try:
-        document = json.loads(text)
+        document = loads(text)
     except (ValueError, RecursionError):
         return []
     return read_value(document)
+
+
+def loads(text: str) -> Any:
+    """The value of a JSON document, or of a Python dict as `print` writes it.
+
+    Raises:
+        ValueError, RecursionError: where it is neither.
+    """
+    try:
+        return json.loads(text)
+    except ValueError:
+        if not text.lstrip().startswith(("{'", "[{'")):
+            raise
+    for pattern, replacement in PYTHON:
+        text = pattern.sub(replacement, text)
+    return json.loads(text)
 
 
 def is_broken(text: str) -> bool:

@@ -1,28 +1,16 @@
 """JSON lines: a JSON object a row, alone on its line or behind what a logger puts there."""
 
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cnntune.logs.json_documents import flatten
-from cnntune.logs.names import SPLITS, has_curves
+from cnntune.logs.json_documents import flatten, loads
+from cnntune.logs.names import MODES, has_curves, with_mode
 from cnntune.logs.record import Record
 from cnntune.logs.rows import Row, records
 
 MIN_LINES = 2  # one object is a summary or a setting
 TORN_LINE = "the last line was torn and is left out"
-MODES = ("mode", "phase", "split", "stage")  # keys whose text says which split a row is from
-# What a Python dict that was printed writes in another way than JSON does.
-PYTHON = (
-    (re.compile(r"'"), '"'),
-    (re.compile(r"\bnan\b"), "NaN"),
-    (re.compile(r"\binf\b"), "Infinity"),
-    (re.compile(r"\bNone\b"), "null"),
-    (re.compile(r"\bTrue\b"), "true"),
-    (re.compile(r"\bFalse\b"), "false"),
-)
 
 
 def read(text: str) -> list[Record]:
@@ -35,7 +23,7 @@ def read(text: str) -> list[Record]:
     torn = bool(objects) and lines[-1] == objects[-1][0] and objects[-1][1] is None
     notes = [TORN_LINE] if torn else []
     keys = {name for row in rows for name in row}
-    if {"data_time", "step"} <= keys and "mode" not in keys:
+    if {"data_time", "step"} <= keys:
         found_runs = records("mmengine", list(_mmengine(rows)), notes)
         return [replace(run, bare="val", percent=True) for run in found_runs]
     tool = "detectron2" if {"total_loss", "iteration"} <= keys else "jsonl"
@@ -43,32 +31,18 @@ def read(text: str) -> list[Record]:
 
 
 def _object(line: str) -> Mapping[str, Any] | None:
-    """The JSON object, or the printed Python dict of numbers, that begins in a line."""
-    text = line[line.index("{") :].strip()
-    for spelled in (text, *_as_json(text)):
-        try:
-            found = json.loads(spelled)
-        except (ValueError, RecursionError):
-            continue
-        return found if isinstance(found, Mapping) else None
-    return None
+    """The JSON object, or the printed Python dict, that begins in a line."""
+    try:
+        found = loads(line[line.index("{") :].strip())
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, Mapping) else None
 
 
-def _as_json(text: str) -> Iterator[str]:
-    if text.startswith("{'"):
-        for pattern, replacement in PYTHON:
-            text = pattern.sub(replacement, text)
-        yield text
-
-
-def _row(entry: Mapping[str, Any]) -> dict[str, float]:
+def _row(entry: Mapping[str, Any]) -> Row:
     """The numbers of an object; a key such as `mode` tells which split its metrics are from."""
-    row = flatten(entry)
-    mode = next((str(entry[key]).lower() for key in MODES if key in entry), "")
-    if mode not in SPLITS:
-        return row
-    curves = {name for name in row if has_curves([name])}
-    return {f"{mode}/{name}" if name in curves else name: value for name, value in row.items()}
+    mode = next((str(entry[key]) for key in entry if key in MODES), "")
+    return with_mode(flatten(entry), mode)
 
 
 def _mmengine(rows: Sequence[Row]) -> Iterator[Row]:

@@ -5,7 +5,7 @@ validation loss. Names that need the other columns to be understood are left to 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -14,6 +14,7 @@ Kind = Literal["loss", "accuracy", "error", "lr", "epoch", "step", "other"]
 Split = Literal["train", "val", "test", ""]
 
 CURVES = frozenset({"loss", "accuracy", "error"})  # the kinds that are drawn as a curve
+MODES = frozenset({"mode", "phase", "split", "stage", "subset", "type"})  # may name a row's split
 
 
 def _words(text: str) -> frozenset[str]:
@@ -22,9 +23,9 @@ def _words(text: str) -> frozenset[str]:
 
 TRAIN = _words("train training trn tr")
 VAL = _words(
-    "val vals valid validation validate validating vld eval evaluation dev holdout heldout"
+    "val vals valid validation validate validating vld vl eval evaluation dev holdout heldout"
 )
-TEST = _words("test testing tst")
+TEST = _words("test testing tst te")
 SPLITS: dict[str, Split] = {
     **dict.fromkeys(TRAIN, "train"),
     **dict.fromkeys(VAL, "val"),
@@ -123,6 +124,14 @@ def has_curves(names: Iterable[str]) -> bool:
     return any(meaning(name).kind in CURVES for name in names)
 
 
+def with_mode(row: Mapping[str, float], mode: str) -> Mapping[str, float]:
+    """A row whose curves stand under the split that a column such as `phase` gives for it."""
+    if mode.lower() not in SPLITS:
+        return row
+    curves = {name for name in row if has_curves([name])}
+    return {f"{mode}/{name}" if name in curves else name: value for name, value in row.items()}
+
+
 def words_of(name: str) -> list[str]:
     """The words of a name in lower case: `val/acc@1`, `ValAcc1` and `val_acc_1` are val, acc1."""
     for pattern, plain in RESPELLED:
@@ -131,6 +140,8 @@ def words_of(name: str) -> list[str]:
     for word in WORD.findall(CAMEL.sub(" ", name).lower()):
         if word.isdigit() and words and words[-1] in TAKES_DIGIT:
             words[-1] += word
+        elif words and words[-1] in GLUED_SHORT and word.rstrip("0123456789") in LOSS | ACCURACY:
+            words[-1:] = [GLUED_SHORT[words[-1]], word]  # t_loss and v_loss
         elif glued := GLUED.fullmatch(word):
             words += [GLUED_SHORT.get(glued[1], glued[1]), glued[2] + glued[3]]
         else:

@@ -26,8 +26,12 @@ VALUE = re.compile(r"\d|nan|inf", re.IGNORECASE)  # what a line with a value has
 BLANKS = re.compile(r"[ \t]{2,}")
 EPOCH = re.compile(
     r"(?<!\w)(?P<word>epochs?) ?(?:\( ?(?P<split>[a-z]+) ?\))?"
-    r"[\s:#=\[(]{0,9}(?P<epoch>[0-9]+(?:\.[0-9]+)?)(?![\w.])(?P<of> ?(?:/|of) ?\d+)?",
+    r"[\s:#=\[(_-]{0,9}(?P<epoch>[0-9]+(?:\.[0-9]+)?)(?![\w.])(?P<of> ?(?:/|of) ?\d+)?",
     re.IGNORECASE,
+)
+# mmcv's `Iter [50/20000]`, where no epoch is named; at `Iter(val) [50]` stands another count
+ITERATION = re.compile(
+    r"(?<!\w)(?:iter(?:ation)?|step) ?[:#=\[(]{0,3} ?(?P<step>[0-9]+)(?![\w.])", re.IGNORECASE
 )
 # timm's `Train: 0 [  50/1251 (  4%)]`: the epoch has no name
 TIMM_EPOCH = re.compile(r" ?(?P<split>train|test|val|eval)\w*: (?P<epoch>[0-9]+) \[", re.IGNORECASE)
@@ -50,6 +54,7 @@ PERCENTAGES = re.compile(
     r"(?:acc|prec)@1|top-?1", re.IGNORECASE
 )  # so in every example that has them
 
+COUNTS = {"epoch", "step"}
 TORN_LINE = "the last line may be torn and is left out"
 
 
@@ -58,6 +63,7 @@ class _Place:
     """Where the reader is in the log: in which epoch, and in which split's part of it."""
 
     epoch: float | None = None
+    step: float | None = None
     split: str = ""
     rows: list[dict[str, float]] = field(default_factory=list)
     running: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -72,18 +78,16 @@ def read(text: str) -> list[Record]:
         lines.pop()
     place, points = _Place(), 0
     for line in lines:
-        if not line.strip():
-            place.split = ""
-        elif len(line) <= LINE_LENGTH:
+        if 0 < len(line) <= LINE_LENGTH:
             points += _read_line(line, place)
         if points > MAX_POINTS:
             notes.append(f"only the first {MAX_POINTS} values were read")
             break
-    rows = [row for row in place.rows if len(row) > ("epoch" in row)]
+    rows = [row for row in place.rows if set(row) - COUNTS]
     names = {name for row in rows for name in row}
     if not has_curves(names):
         return []
-    counted = [row for row in rows if "epoch" in row]
+    counted = [row for row in rows if "epoch" in row] or [row for row in rows if "step" in row]
     rows = counted or sorted(_one_row_each(rows), key=lambda row: row["epoch"])
     percent = any(map(PERCENTAGES.search, names))
     return [replace(run, percent=percent) for run in records("text", rows, notes)]
@@ -100,11 +104,13 @@ def _read_line(line: str, place: _Place) -> int:
     elif len(line) < HEADING_LENGTH:
         place.split = _free_split(line) or place.split
     row = {} if place.epoch is None else {"epoch": place.epoch}
+    if place.epoch is None and place.step is not None:
+        row = {"step": place.step}
     for name, value, running in values:
-        earlier = place.running.get(name)
-        if running and earlier is not None and earlier.get("epoch") == place.epoch:
-            earlier.pop(name, None)
-        if running:
+        if running and place.epoch is not None:
+            earlier = place.running.get(name, {})
+            if earlier.get("epoch") == place.epoch:
+                earlier.pop(name, None)
             place.running[name] = row
         row[name] = value
     if values:
@@ -127,6 +133,8 @@ def _take_up_epoch(line: str, place: _Place) -> bool:
     if found:
         place.epoch = float(found["epoch"])
         place.split = (found["split"] or "").lower()
+    elif place.epoch is None and (step := ITERATION.search(line)):
+        place.step, place.split = float(step["step"]), ""
     return True
 
 
