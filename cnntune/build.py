@@ -291,8 +291,10 @@ def _is_library(filename: str) -> bool:
     return filename.startswith(LIBRARIES) or "site-packages" in filename
 
 
-def load_data(recipe_: Recipe, device: torch.device) -> Data:
+def load_data(recipe_: Recipe, device: torch.device, *, checked: bool = True) -> Data:
     """The images of a recipe, cut into parts, on `device` where they fit.
+
+    Unless `checked`, labels may be out of range and validation may be empty: `sanity` judges them.
 
     Raises:
         DataError: where images or labels cannot be used.
@@ -304,7 +306,7 @@ def load_data(recipe_: Recipe, device: torch.device) -> Data:
     with torch.random.fork_rng(devices=[]), user_code(f"building data {section.name}"):
         torch.manual_seed(derive_seed(section.seed, "data"))  # own data may draw when it is read
         source = builder(seed=section.seed, **arguments)
-        return images.load(source, section, device)
+        return images.load(source, section, device, checked=checked)
 
 
 def build_model(recipe_: Recipe, data: Data, *, seed: int | None = None) -> nn.Module:
