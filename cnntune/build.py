@@ -200,8 +200,10 @@ def _find_model(name: str) -> Callable[..., nn.Module]:
         ) from None
 
 
-def load_data(recipe_: Recipe, device: torch.device) -> Data:
+def load_data(recipe_: Recipe, device: torch.device, *, checked: bool = True) -> Data:
     """The images of a recipe, cut into parts, on `device` where they fit.
+
+    Unless `checked`, labels may be out of range and validation may be empty: `sanity` judges them.
 
     Raises:
         DataError: where images or labels cannot be used.
@@ -214,7 +216,7 @@ def load_data(recipe_: Recipe, device: torch.device) -> Data:
     with torch.random.fork_rng(devices=[]), user_code(f"building data {section.name}"):
         torch.manual_seed(derive_seed(section.seed, "data"))  # own data may draw when it is read
         source = builder(seed=section.seed, **arguments)
-        data = images.load(source, section, device, _statistics(recipe_))
+        data = images.load(source, section, device, _statistics(recipe_), checked=checked)
         check_augment(recipe_, data)
         return data
 

@@ -330,7 +330,7 @@ LATER_HEALTHY = (
             "data.name=planted.healthy:imbalanced",
         ),
     ),
-    Case("set-clip-with-adam", ("train.optimizer=adam", "train.lr=1e-3", "train.grad_clip=1e-5")),
+    Case("set-clip-with-adam", ("train.optimizer=adam", "train.lr=1e-3", "train.grad_clip=1e-3")),
     Case("set-batches-of-four", (f"data.name={import_name(sound_patterns)}", "train.batch_size=8")),
     Case("set-warmup", ("train.warmup_epochs=2.0", "train.schedule=cosine", "train.lr=0.2")),
 )

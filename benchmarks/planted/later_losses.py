@@ -58,9 +58,3 @@ def no_reduction(logits: Tensor, targets: Tensor) -> Tensor:
 def noisy_targets(logits: Tensor, targets: Tensor) -> Tensor:
     """Targets put in a random order before they are compared."""
     return F.cross_entropy(logits, targets[torch.randperm(len(targets))])
-
-
-def square_root(logits: Tensor, targets: Tensor) -> Tensor:
-    """The square root of one minus the right probability: NaN gradients once it is 1."""
-    right = F.softmax(logits, dim=1).gather(1, targets[:, None])
-    return (1 - right).clamp(min=0).sqrt().mean()

@@ -53,7 +53,7 @@ def sanity(
             command.screen.text(lesson)
         command.end(command.document([], None, rule=explain, lesson=lesson))
     setup = set_up(recipe, set_, device=device, seed=seed, runs=runs, study=study)
-    data = build.load_data(setup.recipe, setup.device)
+    data = build.load_data(setup.recipe, setup.device, checked=False)
     devices.use_threads(setup.recipe, data)
     command.screen.say(about(setup, data))
     with command.screen.err.status("checking"):

@@ -40,6 +40,7 @@ DATA_RULES: dict[str, Rule] = {
     "labels": labels.labels,
     "split": split.split,
 }
+UNUSABLE_RULES: dict[str, Rule] = {"inputs": inputs.inputs, "labels": labels.labels}
 FIRST_RULES: dict[str, Rule] = {
     "outputs": outputs.outputs,
     "loss": loss.loss,
@@ -71,10 +72,14 @@ def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]
     """
     with user_code("sanity"):
         subject = Subject.of(recipe, data, device)
-        for name, rule in (DATA_RULES | FIRST_RULES).items():
+        usable = labels.usable(data)
+        for name, rule in (DATA_RULES | FIRST_RULES if usable else UNUSABLE_RULES).items():
             with seeded(recipe.seed, name, device=device):
                 found = rule(subject)
             yield from found
+        if not usable:
+            yield outputs.WAITS
+            return
         if fault := outputs.first_step(subject):
             yield fault
             return

@@ -1,15 +1,24 @@
 """Checks of the labels: classes without images, one class alone, one picture with two labels."""
 
+import math
+
 import torch
 
+from cnntune.data import Data
 from cnntune.findings import Finding, Severity
+from cnntune.sanity.pictures import Pictures, correlations
 from cnntune.sanity.subject import Subject
 
+MOSTLY_WRONG = 0.5  # of the training labels; sets from the web have a third
+SIGNIFICANT = 5.0  # standard errors: about one false alarm in a million
+ENOUGH_IMAGES = 40  # validation images, to judge likeness by
 IMBALANCE = 10.0  # largest class over smallest (ecosystem practice: warn the reader of accuracy)
 
 
 def labels(subject: Subject) -> list[Finding]:
     """Every class must have training images, and one picture must have one label."""
+    if outside := _outside(subject):
+        return outside
     counts = torch.bincount(subject.data.train.labels, minlength=subject.classes)
     present = int((counts > 0).sum())
     names = subject.data.classes
@@ -28,7 +37,7 @@ def labels(subject: Subject) -> list[Finding]:
         return [
             Finding("labels", severity, text, advice, measured=float(len(missing)), expected=0.0)
         ]
-    found = _contradictions(subject)
+    found = _contradictions(subject) or _noise(subject)
     ratio = float(counts.max() / counts.min())
     if ratio > IMBALANCE:
         majority = float(counts.max() / counts.sum())
@@ -37,6 +46,29 @@ def labels(subject: Subject) -> list[Finding]:
         found.append(Finding("labels", "info", text, "read accuracies against that floor"))
     text = f"{len(names)} classes, {int(counts.min())} to {int(counts.max())} training images each"
     return found or [Finding("labels", "ok", text)]
+
+
+def usable(data: Data) -> bool:
+    """Whether a loss can be computed: two classes at least, and no label outside them."""
+    parts = [data.train, data.val, *([data.test] if data.test else [])]
+    inside = all(bool(((p.labels >= 0) & (p.labels < len(data.classes))).all()) for p in parts)
+    return inside and len(data.classes) > 1
+
+
+def _outside(subject: Subject) -> list[Finding]:
+    """Labels that are no class."""
+    found = []
+    named = {"training": subject.data.train, "validation": subject.data.val}
+    named |= {"test": subject.data.test} if subject.data.test else {}
+    for name, part in named.items():
+        wrong = part.labels[(part.labels < 0) | (part.labels >= subject.classes)]
+        if not len(wrong):
+            continue
+        text = f"{len(wrong)} of {len(part)} {name} labels lie outside 0 ... {subject.classes - 1}:"
+        text += f" {', '.join(str(label) for label in wrong.unique().tolist()[:5])}"
+        advice = "count classes from 0 without gaps, and leave out images without a label"
+        found.append(Finding("labels", "fail", text, advice, measured=len(wrong), expected=0))
+    return found
 
 
 def _contradictions(subject: Subject) -> list[Finding]:
@@ -50,3 +82,29 @@ def _contradictions(subject: Subject) -> list[Finding]:
         return []
     text = f"{several:.1%} of the training images occur again with another label"
     return [Finding("labels", "warn", text, "decide on one label a picture", measured=several)]
+
+
+def _noise(subject: Subject) -> list[Finding]:
+    """Like pictures share a label among validation images, and do not among training images.
+
+    With a share c of right labels, two like pictures agree about c^2 as often.
+    """
+    if len(subject.data.val) < ENOUGH_IMAGES:
+        return []
+    train, val = _agreement(subject.train_pictures), _agreement(subject.val_pictures)
+    if val == 0:
+        return []
+    error = math.sqrt(max(val * (1 - val), 0.01) / len(subject.val_pictures))
+    right = math.sqrt(train / val)
+    if right > 1 - MOSTLY_WRONG or (val - train) / error < SIGNIFICANT:
+        return []
+    text = f"the most similar picture has the same label for {val:.0%} of the validation images,"
+    text += f" and for {train:.0%} of the training images: about {1 - right:.0%} of their labels"
+    text += " are wrong"
+    advice = "look at how training labels are read, joined or shuffled"
+    return [Finding("labels", "warn", text, advice, measured=1 - right, expected=0.0)]
+
+
+def _agreement(pictures: Pictures) -> float:
+    likeness = correlations(pictures.small, pictures.small).fill_diagonal_(-math.inf)
+    return float((pictures.labels[likeness.argmax(1)] == pictures.labels).float().mean())

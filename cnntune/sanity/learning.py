@@ -32,15 +32,15 @@ def learns(subject: Subject, memory: Memory) -> list[Finding]:
     Shuffled labels can be learnt by heart, and never carry over (Zhang et al. 2017). Whether the
     nearest training image tells the class shows, without the network, if there is a signal.
     """
+    if len(subject.data.val) < ENOUGH_IMAGES:
+        text = f"skipped: {len(subject.data.val)} validation images are too few to tell skill from"
+        return [Finding("learns", "info", text + " chance")]
     counts = torch.bincount(subject.data.val.labels)
     chance = float(counts.max() / counts.sum())
     if chance == 1.0:
         return [Finding("learns", "info", "skipped: all validation images are of one class")]
     affordable = min(LEARN_IMAGES, subject.cost.images(LEARN_SECONDS))
     images = min(len(subject.data.val), affordable)
-    if len(subject.data.val) < ENOUGH_IMAGES:
-        text = f"skipped: {images} validation images are too few to tell skill from chance"
-        return [Finding("learns", "info", text)]
     planned = min(LEARN_STEPS, subject.cost.steps(LEARN_SECONDS, LEARN_BATCH))
     told = f"the nearest training image is right for {_nearest_accuracy(subject):.1%}"
     if planned < LEARN_LEAST or images < ENOUGH_IMAGES:

@@ -12,22 +12,14 @@ from cnntune.sanity.subject import Subject
 
 PROBE_IMAGES = 64
 PROBE_CONFIDENCE = 5.0  # logit of the right class; e^5 is 99 % against ten classes
-SCALES = (
-    0.5,
-    1.0,
-    1.5,
-    2.0,
-    3.0,
-    5.0,
-    10.0,
-    30.0,
-    100.0,
-)  # logits at which the least loss is searched
+SCALES = (0.1, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)  # where the least is searched
 SAME = 1e-6  # relative: two losses that differ less are equal
 CLOSE = 0.05  # relative: a loss this near to a known one is that one
 IGNORED = 0.05  # of the images; a mean over the batch ignores none
 MOST = 0.5
-ODD_SCALE = 10.0  # times a cross-entropy, or a tenth of it
+ODD_SCALE = 10.0  # times a cross-entropy
+LEAST_ERROR = 0.3  # over the classes: a squared error over all logits starts at 1 / C
+STUCK = 0.7  # of the loss on equal logits; label smoothing of 0.3 leaves half
 MUCH_SMOOTHING = 0.5  # the right class then has no more than the others together
 HOPELESS_SMOOTHING = 0.9  # a tenth: among ten classes no more than each other one
 
@@ -40,7 +32,7 @@ def loss(subject: Subject) -> list[Finding]:
     many apart. A cross-entropy of C equal logits is log C (CS231n step 1).
     """
     probe = _Probe.of(subject)
-    rules = (_broken, _blind, _misled, _summed, _floored, _scaled)
+    rules = (_broken, _remembers, _blind, _misled, _summed, _floored, _stuck, _scaled)
     found = next((finding for rule in rules if (finding := rule(probe))), None)
     if found is None:
         text = f"{probe.equal:.4g} on equal logits, {probe.lowest:.2g} at best"
@@ -66,8 +58,10 @@ class _Probe:
         self.logits = torch.randn(images, classes, generator=generator).to(device)
         self.expected = math.log(classes)
         self.equal = self.value(torch.zeros_like(self.logits), self.targets)
-        rights = [self.value(self.right(scale), self.targets) for scale in SCALES]
-        self.lowest = min(rights)
+        rights = [self.right(scale) for scale in SCALES]
+        # One-hot targets of a squared error are 0 and s, the lecture's logits s and -s.
+        rights += [right.clamp(min=0) for right in rights]
+        self.lowest = min(self.value(right, self.targets) for right in rights)
 
     @classmethod
     def of(cls, subject: Subject) -> "_Probe":
@@ -77,7 +71,8 @@ class _Probe:
     def value(self, logits: Tensor, targets: Tensor) -> float:
         """The loss as a number; NaN where it is no scalar."""
         result = self.function(logits, targets)
-        return float(result.detach()) if result.numel() == 1 else math.nan
+        scalar = isinstance(result, Tensor) and result.numel() == 1
+        return float(result.detach()) if scalar else math.nan
 
     def right(self, scale: float, shift: int = 0) -> Tensor:
         """Logits that are sure of the class `shift` after the right one, and against the others."""
@@ -89,6 +84,9 @@ def _broken(probe: _Probe) -> Finding | None:
     """No finite scalar, or none that gradients flow through."""
     logits = probe.logits.clone().requires_grad_()
     result = probe.function(logits, probe.targets)
+    if not isinstance(result, Tensor):
+        text = f"gives a {type(result).__name__}, must give a tensor that gradients flow through"
+        return Finding("loss", "fail", text, "return the tensor itself, without .item() or float()")
     if result.numel() != 1:
         text = f"gives {tuple(result.shape)}, must give one number"
         return Finding("loss", "fail", text, "average over the images")
@@ -101,12 +99,33 @@ def _broken(probe: _Probe) -> Finding | None:
     if gradient is None or float(gradient.abs().max()) == 0:
         text = f"is constant: {float(result.detach()):.4g} with a gradient of 0"
         return Finding("loss", "fail", text, "it must depend on the logits")
+    if not _finite_gradient(probe):
+        text = "its gradient is NaN or infinite on logits that are right and sure"
+        return Finding("loss", "fail", text, "look for a log or root of what becomes exactly 0")
     ignored = float((gradient.abs().amax(1) == 0).float().mean())
     if ignored > IGNORED:
         text = f"ignores {ignored:.0%} of the images: their logits get no gradient"
         severity: Severity = "fail" if ignored > MOST else "warn"
         return Finding("loss", severity, text, "average over all images", measured=ignored)
     return None
+
+
+def _finite_gradient(probe: _Probe) -> bool:
+    logits = probe.right(SCALES[-1]).requires_grad_()
+    result = probe.function(logits, probe.targets)
+    (gradient,) = torch.autograd.grad(result, logits, allow_unused=True)
+    return gradient is None or bool(torch.isfinite(gradient).all())
+
+
+def _remembers(probe: _Probe) -> Finding | None:
+    """The same logits cost something else the second time."""
+    first = probe.value(probe.logits, probe.targets)
+    second = probe.value(probe.logits, probe.targets)
+    if abs(first - second) <= SAME * abs(first):
+        return None
+    text = f"gives {first:.4g} and then {second:.4g} for the same logits and targets"
+    advice = "look for a total kept from batch to batch, and for random numbers"
+    return Finding("loss", "fail", text, advice, measured=second, expected=first)
 
 
 def _blind(probe: _Probe) -> Finding | None:
@@ -177,10 +196,21 @@ def _floored(probe: _Probe) -> Finding | None:
     return None
 
 
+def _stuck(probe: _Probe) -> Finding | None:
+    """Right logits of any size hardly cost less than equal ones."""
+    if probe.lowest < STUCK * probe.equal:
+        return None
+    text = f"is {probe.equal:.4g} on equal logits, and stops at {probe.lowest:.4g} on right ones of"
+    text += f" sizes {SCALES[0]:g} to {SCALES[-1]:g}"
+    advice = "look for a temperature, or a penalty that outweighs what the logits say"
+    return Finding("loss", "warn", text, advice, measured=probe.lowest, expected=0.0)
+
+
 def _scaled(probe: _Probe) -> Finding | None:
     """Far larger or smaller than a cross-entropy, which makes the usual rates wrong ones."""
     factor = probe.equal / probe.expected
-    if 1 / ODD_SCALE < abs(factor) < ODD_SCALE:
+    small = LEAST_ERROR / probe.classes
+    if probe.equal > small and factor < ODD_SCALE:
         return None
     text = f"is {factor:.3g} times a cross-entropy: {probe.equal:.4g} on equal logits"
     advice = "the learning rate has to make up for it: scale the loss, or run `cnntune lr-sweep`"

@@ -71,6 +71,8 @@ def _unregistered(subject: Subject, model: nn.Module) -> int:
     known = {id(parameter) for parameter in model.parameters()}
     with seeded(subject.recipe.seed, device=subject.device):
         logits = model(subject.inputs[:2])
+    if not isinstance(logits, Tensor):
+        return 0  # `outputs` says so
     leaves: dict[int, Tensor] = {}
     stack, seen = [logits.grad_fn], set()
     while stack:

@@ -38,6 +38,9 @@ BOUNDED = {
 PASSED_THROUGH = ("View", "Squeeze", "Unsqueeze", "Mul", "Div", "Add", "Reshape", "Alias", "Clone")
 
 
+WAITS = Finding("skipped", "info", "the other checks wait until the above is mended")
+
+
 def outputs(subject: Subject) -> list[Finding]:
     """The network must put out one logit a class: any finite number, with no squashing after it.
 
@@ -45,10 +48,10 @@ def outputs(subject: Subject) -> list[Finding]:
     logits, and the loss cannot come near 0: with a softmax it stops at log(1 + (C - 1) / e), which
     is 1.46 for ten classes. (PyTorch documentation of `CrossEntropyLoss`; CS231n step 2.)
     """
-    model = subject.model()
+    model, images = subject.model(), subject.inputs
     with seeded(subject.recipe.seed, device=subject.device):
-        logits = model(subject.inputs)
-    expected = (len(subject.inputs), subject.classes)
+        logits = model(images)
+    expected = (len(images), subject.classes)
     if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         advice = f"the last layer must give one number for each of the {subject.classes} classes"
@@ -61,6 +64,10 @@ def outputs(subject: Subject) -> list[Finding]:
         text = f"the outputs end in a {bound}: they lie in {_span(logits)}"
         advice = f"return the logits: remove the {bound}; the loss applies its own softmax"
         return [Finding("outputs", "fail", text, advice)]
+    if not torch.equal(images, subject.kept_inputs):
+        text = "the forward pass changes the images that it is given"
+        advice = "write x = x * 0.5, not x.mul_(0.5) or x *= 0.5"
+        return [Finding("outputs", "warn", text, advice)]
     zeros = float((logits == 0).float().mean())
     if DROPPED < zeros < 1 - DROPPED:
         text = f"{zeros:.0%} of the logits are exactly 0 in train mode"
@@ -71,22 +78,34 @@ def outputs(subject: Subject) -> list[Finding]:
 
 def first_step(subject: Subject) -> Finding | None:
     """Why not a single training step is possible; None where one is."""
-    waits = Finding("skipped", "info", "the other checks wait until the above is mended")
     model = subject.model()
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        return waits
+        return WAITS
     few = subject.inputs[:FEW]
     with seeded(subject.recipe.seed, device=subject.device):
-        logits = model(few)
+        logits = model(few.clone())
     if not isinstance(logits, Tensor) or logits.shape != (len(few), subject.classes):
-        return waits
+        return WAITS
     value = subject.loss()(logits, subject.labels[:FEW])
-    if value.numel() != 1 or not torch.isfinite(value.detach()).all():
-        return waits
+    if not isinstance(value, Tensor) or value.numel() != 1 or not torch.isfinite(value.detach()):
+        return WAITS
     if not value.requires_grad:
         text = "no parameter gets a gradient: the loss is cut off from the layers"
         advice = "look for detach, .data, no_grad, argmax, item or numpy in model and loss"
         return Finding("gradient-flow", "fail", text, advice, measured=0.0)
+    return _backward(subject, model, value, few)
+
+
+def _backward(subject: Subject, model: nn.Module, value: Tensor, images: Tensor) -> Finding | None:
+    """Two steps backward; autograd objects to graphs that were changed or are used again."""
+    try:
+        value.backward()
+        with seeded(subject.recipe.seed, device=subject.device):
+            subject.loss()(model(images.clone()), subject.labels[:FEW]).backward()
+    except RuntimeError as error:
+        text = f"backward raises: {(str(error).splitlines() or [''])[0]}"
+        advice = "look for operations in place (+=, relu_) and for tensors kept from step to step"
+        return Finding("gradient-flow", "fail", text, advice)
     return None
 
 

@@ -65,7 +65,7 @@ def _entropy(labels: Tensor, classes: int) -> float:
 def _unread(model: nn.Module, inputs: Tensor) -> list[Finding]:
     """Channels and pixels whose change changes nothing, by the gradient of the logits."""
     images = inputs.clone().requires_grad_()
-    logits = model(images)
+    logits = model(images.clone())  # a leaf must not be changed in place
     if not logits.requires_grad:
         return []
     weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))

@@ -3,7 +3,6 @@
 import math
 
 import torch
-from torch import Tensor
 
 from cnntune.findings import Finding, Severity
 from cnntune.sanity.pictures import Pictures, correlations, nearest_labels
@@ -12,6 +11,9 @@ from cnntune.sanity.subject import Subject
 COPIES = 0.05  # share of validation images that are training images: accuracy is off by as much
 FEW_COPIES = 0.005
 NEAR = 0.98  # correlation of two small pictures that are one picture with noise or other light
+CLOSEST = 0.05  # of the training images, by their likeness to the nearest other one
+CLOSER = 0.3  # share of validation images as close; by chance 0.05, with 40 images 0.15
+ENOUGH_IMAGES = 40  # validation images, to tell likeness from chance
 SHIFT = 1.0  # standard deviations between the mean brightness of training and validation images
 FAR_SHIFT = 3.0
 CONTRAST = 1.5  # times the contrast of a training image
@@ -27,6 +29,10 @@ def split(subject: Subject) -> list[Finding]:
     scale, another order of classes make it worthless. Looked at without the network: by comparing
     pictures, and by how well the nearest training picture tells the class.
     """
+    if not len(subject.data.val):
+        text = f"0 validation images beside {len(subject.data.train)} training images"
+        advice = "set data.val_fraction, or look at what fills the validation part"
+        return [Finding("split", "fail", text, advice, measured=0.0)]
     train, val = subject.train_pictures, subject.val_pictures
     found = [
         *_copies(train, val, len(subject.data.train)),
@@ -45,27 +51,26 @@ def _copies(train: Pictures, val: Pictures, train_count: int) -> list[Finding]:
     seen = min(1.0, len(train) / train_count)
     estimate = min(1.0, copies / seen)
     advice = "split before copying or augmenting, and keep one source's images in one part"
-    if copies > FEW_COPIES:
+    twins = 1 - len(torch.unique(train.digests)) / len(train)
+    if copies > max(FEW_COPIES, COPIES if twins > copies / 2 else 0.0):
         text = f"{estimate:.1%} of the validation images are training images"
         severity: Severity = "fail" if estimate > COPIES else "warn"
         return [Finding("split", severity, text, advice, measured=estimate, expected=0.0)]
-    near = _near_share(val.small, train.small)
-    usual = _near_share(train.small[: len(val)], train.small, skip_self=True)
-    if near > max(COPIES, 2 * usual):
-        text = f"{near:.1%} of the validation images are near copies of training images"
-        return [Finding("split", "warn", text, advice, measured=near, expected=usual)]
+    for mirrored in (False, True):
+        others = train.small.flip(3) if mirrored else train.small
+        usual = correlations(train.small, others).fill_diagonal_(-math.inf).amax(1)
+        likeness = correlations(val.small, others).amax(1)
+        near, expected = (float((best > NEAR).float().mean()) for best in (likeness, usual))
+        if near > max(COPIES, 2 * expected):
+            text = f"{near:.1%} of the validation images are near copies of training images"
+            text += " mirrored" if mirrored else ""
+            return [Finding("split", "warn", text, advice, measured=near, expected=expected)]
+        closer = float((likeness > usual.quantile(1 - CLOSEST)).float().mean())
+        if not mirrored and closer > CLOSER and len(val) >= ENOUGH_IMAGES:
+            text = f"{closer:.0%} of the validation images are nearer to a training image than"
+            text += f" {1 - CLOSEST:.0%} of the training images are to each other"
+            return [Finding("split", "warn", text, advice, measured=closer, expected=CLOSEST)]
     return []
-
-
-def _near_share(images: Tensor, among: Tensor, *, skip_self: bool = False) -> float:
-    """The share of small pictures that are nearly one of the others, or its mirror image."""
-    shares = []
-    for others in (among, among.flip(3)):
-        likeness = correlations(images, others)
-        if skip_self:
-            likeness.fill_diagonal_(-math.inf)
-        shares.append(float((likeness.amax(1) > NEAR).float().mean()))
-    return max(shares)
 
 
 def _shift(train: Pictures, val: Pictures) -> list[Finding]:

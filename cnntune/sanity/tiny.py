@@ -26,6 +26,8 @@ SOUND_SECONDS = 40.0
 TINY_SECONDS = 90.0  # for all rates together
 BOUND = 1.5  # for logits; ten classes need 5 to be 95 % sure
 STOPS = 0.02  # relative: losses that are equal at several rates
+LINEAR = 1e-3  # of the logits' distance; float32 leaves 1e-6
+MANY_CLASSES = 4  # the logits of 32 images are not sorted by chance
 SEVERAL = 3  # attempts, the best one included
 FAR_OFF = 30.0  # times: a rate a decade off is what `lr-sweep` is for
 HOPELESS = 500.0  # times: no schedule makes up for it
@@ -148,7 +150,7 @@ def overfit_tiny(subject: Subject, memory: Memory) -> list[Finding]:
         text = f"{memory.images} images: loss {best.loss:.2g}, accuracy 100% after {best.steps}"
         text += f" steps at rate {best.lr:.2g}"
         found = [Finding("overfit-tiny", "ok", text, measured=best.loss, expected=0.0)]
-        return [*found, *_far_off(subject, memory)]
+        return [*found, *_far_off(subject, memory), *_straight(subject, memory)]
     if any(attempt.cut for attempt in memory.attempts):
         steps = sum(attempt.steps for attempt in memory.attempts)
         text = (
@@ -164,14 +166,27 @@ def overfit_tiny(subject: Subject, memory: Memory) -> list[Finding]:
     advice = "do not tune yet: mend what other rules name; else look at the labels' order, at"
     advice += " layers that are cut off, and at what reaches the loss"
     found = [Finding("overfit-tiny", "fail", text, advice, measured=best.loss, expected=0.0)]
-    return [*found, *_bounded(subject, memory)]
+    return [*found, *_causes(subject, memory), *_straight(subject, memory)]
 
 
-def _bounded(subject: Subject, memory: Memory) -> list[Finding]:
+def _causes(subject: Subject, memory: Memory) -> list[Finding]:
+    """What the logits look like after all attempts, where that tells why they failed."""
+    with torch.no_grad():
+        logits = memory.model(subject.inputs[: memory.images]).float()
+    steps = logits.diff(dim=1)
+    if not steps.any():
+        text = "every class gets the same logit in every image"
+        advice = "look for a mean, sum or expand over the classes after the last layer"
+        return [Finding("outputs", "fail", text, advice)]
+    if subject.classes >= MANY_CLASSES and ((steps <= 0).all() or (steps >= 0).all()):
+        text = "the logits of every image are sorted by size: which class is which is lost"
+        return [Finding("outputs", "fail", text, "look for sort or topk after the last layer")]
+    return _bounded(memory, logits)
+
+
+def _bounded(memory: Memory, logits: Tensor) -> list[Finding]:
     """All images right, and a loss that stops above 0 at one rate as at another."""
     best = memory.attempts[-1]
-    with torch.no_grad():
-        logits = memory.model(subject.inputs[: memory.images])
     largest = float(logits.abs().max())
     stops = [abs(attempt.loss - best.loss) < STOPS * best.loss for attempt in memory.attempts]
     if best.acc < 1.0 or (largest > BOUND and sum(stops) < SEVERAL):
@@ -193,3 +208,24 @@ def _far_off(subject: Subject, memory: Memory) -> list[Finding]:
     hopeless = not 1 / HOPELESS < own.lr / best.lr < HOPELESS
     severity: Severity = "fail" if hopeless else "warn"
     return [Finding("optimizer", severity, text, advice, measured=own.lr, expected=best.lr)]
+
+
+def _straight(subject: Subject, memory: Memory) -> list[Finding]:
+    """Several layers that together are one linear map: the logits of a mean are the mean logits.
+
+    Looked at after training, since residual branches may start at 0.
+    """
+    layers = sum(parameter.ndim > 1 for parameter in memory.model.parameters())
+    if layers < 2 or len(subject.labels) < 2:
+        return []
+    model = memory.model.eval()
+    first, second = subject.inputs[:1], subject.inputs[1:2]
+    with torch.no_grad(), seeded(subject.recipe.seed, device=subject.device):
+        ends = [model(images.clone()).float() for images in (first, second)]
+        middle = model((first + second) / 2).float()
+    apart = float((ends[0] - ends[1]).abs().max())
+    if apart == 0 or float((middle - (ends[0] + ends[1]) / 2).abs().max()) > LINEAR * apart:
+        return []
+    text = f"nothing bends between the {layers} layers: together they are one linear map"
+    advice = "put a ReLU between layers, and keep its result: x = F.relu(x)"
+    return [Finding("activations", "warn", text, advice)]
