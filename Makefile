@@ -37,6 +37,7 @@ test: check  ## lint, types and every test, the slow ones too
 	$(BIN)/python -m pytest -m ''
 
 bench: setup  ## what sanity finds, and what following lr-sweep costs (two hours on two cores)
+	$(BIN)/python benchmarks/diagnose_speed.py
 	$(BIN)/python benchmarks/planted_bugs.py --workers 2
 	$(BIN)/python benchmarks/lr_regret.py --workers 2
 
