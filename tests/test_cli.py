@@ -289,7 +289,7 @@ PROBLEMS: dict[str, tuple[list[str], list[list[str]]]] = {
     "study outside": (["search", "--study", "../up"], [["--study", "'../up'"]]),
     "missing path": (["diagnose", "nowhere"], [["nowhere", "no such file"]]),
     "two missing paths": (["diagnose", "here", "there"], [["here"], ["there"]]),
-    "folder without runs": (["diagnose", "empty"], [["empty", "metrics.csv"]]),
+    "folder without runs": (["diagnose", "empty"], [["empty", "no training log"]]),
     "no workers": (["search", "--workers", "0"], [["--workers", "auto", "'0'"]]),
     "wrong workers": (["search", "--workers", "many"], [["--workers", "auto", "'many'"]]),
     "set without a value": (["sanity", "--set", "train.lr"], [["--set", "'train.lr'"]]),

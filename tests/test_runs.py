@@ -54,12 +54,27 @@ def test_rows_come_back_as_they_were_logged(tmp_path: Path) -> None:
     assert run.rows() == [FIRST, SECOND]
 
 
-def test_a_run_that_begins_again_has_no_rows_of_the_first_attempt(tmp_path: Path) -> None:
+def test_an_interrupted_run_is_taken_up_and_one_of_another_recipe_makes_way(tmp_path: Path) -> None:
+    run = Run(tmp_path / "trial-0001")
+    assert run.begin({"name": "a"}) == 0
+    run.log(FIRST)
+    assert run.begin({"name": "a"}) == 1
+    assert run.rows() == [FIRST]
+    run.checkpoint.write_bytes(b"of a")
+    assert run.begin({"name": "b"}) == 0
+    assert run.rows() == []
+    assert not run.checkpoint.exists()
+
+
+def test_a_torn_line_makes_way_for_the_row_that_comes_next(tmp_path: Path) -> None:
     run = Run(tmp_path / "trial-0001")
     run.begin({"name": "a"})
     run.log(FIRST)
-    run.begin({"name": "a"})
-    assert run.rows() == []
+    with run.metrics.open("a") as file:
+        file.write("2,0.05,1.")
+    assert run.begin({"name": "a"}) == 1
+    run.log(SECOND)
+    assert run.rows() == [FIRST, SECOND]
 
 
 @pytest.mark.parametrize("kept", range(1, 30))
