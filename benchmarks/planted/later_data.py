@@ -154,3 +154,48 @@ def swapped_halves(*, seed: int) -> Pair:
     images, labels, val_images, val_labels = cut(*digits(seed))
     half = len(labels) // 2
     return pair((images, labels.roll(half)), (val_images, val_labels))
+
+
+def noise_for_images(*, seed: int) -> Pair:
+    """Pixels that a wrong decoder made: noise, whatever the class."""
+    images, labels = digits(seed)
+    images = torch.rand(images.shape, generator=torch.Generator().manual_seed(seed))
+    images, labels, val_images, val_labels = cut(images, labels)
+    return pair((images, labels), (val_images, val_labels))
+
+
+def val_of_another_set(*, seed: int) -> Pair:
+    """Validation images of another data set with as many classes."""
+    images, labels, _, _ = cut(*patterns(seed))
+    _, _, val_images, val_labels = cut(*patterns(seed + 1))
+    return pair((images, labels), (val_images, val_labels))
+
+
+def names_for_labels(*, seed: int) -> Pair:
+    """Class names where numbers belong."""
+    images, labels, val_images, val_labels = cut(*digits(seed))
+
+    def change(image: Tensor, label: int) -> tuple[Tensor, str]:
+        return image, f"digit {label}"
+
+    return _Changed(images, labels, change), _Changed(val_images, val_labels, change)
+
+
+def train_darkened(*, seed: int) -> Pair:
+    """Training images divided by ten, validation images not."""
+    images, labels, val_images, val_labels = cut(*patterns(seed))
+    return pair((images / 10, labels), (val_images, val_labels))
+
+
+def every_label_zero(*, seed: int) -> Pair:
+    """All labels 0, in both parts: a column that was never filled."""
+    images, labels, val_images, val_labels = cut(*digits(seed))
+    return pair((images, torch.zeros_like(labels)), (val_images, torch.zeros_like(val_labels)))
+
+
+def label_of_255(*, seed: int) -> Pair:
+    """255 for "ignore" among the labels: 256 classes are counted."""
+    images, labels, val_images, val_labels = cut(*digits(seed))
+    labels = labels.clone()
+    labels[::40] = 255
+    return pair((images, labels), (val_images, val_labels))

@@ -1,11 +1,14 @@
 """Sound set-ups, written after the rules were: unusual, legal, and none may be warned about."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
+from torch.utils.checkpoint import checkpoint
+from torch.utils.data import Dataset, TensorDataset
 
 from planted.parts import (
     Case,
@@ -207,6 +210,86 @@ def sixteen_default_layers(*, num_classes: int, in_shape: Shape) -> nn.Module:
     return net
 
 
+def straight_through(*, num_classes: int, in_shape: Shape) -> nn.Module:
+    """Features of one bit, the gradient passed straight through (Bengio et al. 2013)."""
+
+    class Net(Small):
+        def features(self, x: Tensor) -> Tensor:
+            features = torch.tanh(super().features(x) - 0.5)
+            return features + (features.sign() - features).detach()
+
+    return Net(num_classes, in_shape)
+
+
+def small_weights_with_norms(*, num_classes: int, in_shape: Shape) -> nn.Module:
+    """Convolutions that start at a thousandth: batch norms put it right."""
+    net = Small(num_classes, in_shape)
+    for conv in (net.conv1, net.conv2):
+        nn.init.normal_(conv.weight, std=1e-3)
+    return net
+
+
+def with_coordinates(*, num_classes: int, in_shape: Shape) -> nn.Module:
+    """Two channels more, with the place of each pixel (CoordConv, Liu et al. 2018)."""
+
+    class Net(Small):
+        def forward(self, x: Tensor) -> Tensor:
+            rows, columns = (torch.linspace(-1, 1, n, device=x.device) for n in x.shape[2:])
+            places = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+            return super().forward(torch.cat([x, places.expand(len(x), -1, -1, -1)], dim=1))
+
+    return Net(num_classes, (in_shape[0] + 2, *in_shape[1:]))
+
+
+def recomputed(*, num_classes: int, in_shape: Shape) -> nn.Module:
+    """Maps computed again in the backward pass, to save memory."""
+
+    class Net(Small):
+        def maps(self, x: Tensor) -> Tensor:
+            maps: Tensor = checkpoint(super().maps, x, use_reentrant=False)
+            return maps
+
+    return Net(num_classes, in_shape)
+
+
+def blurred(*, num_classes: int, in_shape: Shape) -> nn.Module:
+    """A fixed blur before the stride, squared ReLUs, two branches side by side."""
+
+    class Net(nn.Module):
+        blur: Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("blur", torch.ones(16, 1, 3, 3) / 9)
+            self.left = nn.Conv2d(in_shape[0], 8, 3, padding=1)
+            self.right = nn.Conv2d(in_shape[0], 8, 1)
+            self.head = nn.Linear(64, num_classes)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.relu(torch.cat([self.left(x), self.right(x)], dim=1)).square()
+            x = F.conv2d(x, self.blur, stride=2, padding=1, groups=16)
+            logits: Tensor = self.head(F.adaptive_avg_pool2d(x, 2).flatten(1))
+            return logits
+
+    return Net()
+
+
+def attention_pooling(*, num_classes: int, in_shape: Shape) -> nn.Module:
+    """Pixels weighed by a softmax over places."""
+
+    class Net(Small):
+        def __init__(self) -> None:
+            super().__init__(num_classes, in_shape)
+            self.score = nn.Conv2d(32, 4, 1)
+
+        def maps(self, x: Tensor) -> Tensor:
+            x = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
+            weights = self.score(x).flatten(2).softmax(2)  # [N, 4, places]
+            return (weights @ x.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, (2, 2))
+
+    return Net()
+
+
 def hinge(logits: Tensor, targets: Tensor) -> Tensor:
     """The multiclass SVM loss of the lecture."""
     return F.multi_margin_loss(logits, targets)
@@ -287,6 +370,35 @@ def nine_to_one(*, seed: int) -> Pair:
     return pair((train_x, train_y), (val_x, val_y))
 
 
+class _Flipping(Dataset[Any]):
+    """Images that are mirrored at random on access."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.targets = images, labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, float]:
+        image = self.images[index]
+        mirrored = bool(torch.rand(()) < 0.5)
+        return image.flip(2) if mirrored else image, float(self.targets[index])
+
+
+def augments_itself(*, seed: int) -> Pair:
+    """Training images that their owner augments on access; labels as whole floats."""
+    train_x, train_y, val_x, val_y = cut(*patterns(seed))
+    return _Flipping(train_x, train_y), TensorDataset(val_x, val_y)
+
+
+def brighter_cameras(*, seed: int) -> Pair:
+    """Light that differs from image to image by a factor of four."""
+    images, labels = patterns(seed, 900)
+    light = torch.rand(900, 1, 1, 1, generator=torch.Generator().manual_seed(seed))
+    train_x, train_y, val_x, val_y = cut(images * (0.25 + 0.75 * light), labels)
+    return pair((train_x, train_y), (val_x, val_y))
+
+
 NETWORKS = (
     frozen_norms,
     head_without_bias,
@@ -300,6 +412,12 @@ NETWORKS = (
     gru_over_rows,
     fixed_scale_and_dropout_block,
     sixteen_default_layers,
+    straight_through,
+    small_weights_with_norms,
+    with_coordinates,
+    recomputed,
+    blurred,
+    attention_pooling,
 )
 RATES = {"gru-over-rows": "5e-3", "tiny-layer-scale": "3e-3"}  # with AdamW; else SGD's own
 LOSSES = (hinge, squared_error, log_softmax_twice, with_logit_penalty, smoothed_divergence)
@@ -311,6 +429,8 @@ DATA = (
     a_third_mislabelled,
     few_of_each,
     nine_to_one,
+    augments_itself,
+    brighter_cameras,
 )
 
 
@@ -332,5 +452,9 @@ LATER_HEALTHY = (
     ),
     Case("set-clip-with-adam", ("train.optimizer=adam", "train.lr=1e-3", "train.grad_clip=1e-3")),
     Case("set-batches-of-four", (f"data.name={import_name(sound_patterns)}", "train.batch_size=8")),
+    Case("set-bfloat16", ("train.precision=bfloat16",)),
+    Case("set-lr-5e-3", ("train.lr=5e-3",)),
+    Case("set-lr-0.3", ("train.lr=0.3",)),
+    Case("set-label-smoothing-0.3", ("train.label_smoothing=0.3",)),
     Case("set-warmup", ("train.warmup_epochs=2.0", "train.schedule=cosine", "train.lr=0.2")),
 )

@@ -58,3 +58,26 @@ def no_reduction(logits: Tensor, targets: Tensor) -> Tensor:
 def noisy_targets(logits: Tensor, targets: Tensor) -> Tensor:
     """Targets put in a random order before they are compared."""
     return F.cross_entropy(logits, targets[torch.randperm(len(targets))])
+
+
+def nll_of_probabilities(logits: Tensor, targets: Tensor) -> Tensor:
+    """The nll_loss of probabilities, without their log."""
+    return F.nll_loss(F.softmax(logits, dim=1), targets)
+
+
+def targets_less_one(logits: Tensor, targets: Tensor) -> Tensor:
+    """Targets that are counted from 0, less one."""
+    return F.cross_entropy(logits, targets - 1)
+
+
+def own_prediction_weighted(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of the images that are right already; the others are masked."""
+    right = (logits.argmax(1) == targets).float()
+    return (right * F.cross_entropy(logits, targets, reduction="none")).mean()
+
+
+def distance_to_uniform(logits: Tensor, targets: Tensor) -> Tensor:
+    """A divergence from the uniform distribution; targets only scale it."""
+    uniform = torch.full_like(logits, 1 / logits.shape[1])
+    divergence = F.kl_div(F.log_softmax(logits, dim=1), uniform, reduction="none").sum(1)
+    return (divergence * (1 + targets)).mean()

@@ -300,3 +300,142 @@ def orphaned_after_copy(*, num_classes: int, in_shape: Shape) -> nn.Module:
             return F.relu(F.linear(self.maps(x).flatten(1), self.scaled))
 
     return Net()
+
+
+def reversed_gradient(*, num_classes: int, in_shape: Shape) -> nn.Module:
+    """An operation of one's own whose backward has the wrong sign."""
+
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(_: Any, x: Tensor) -> Tensor:
+            return 2 * x
+
+        @staticmethod
+        def backward(_: Any, gradient: Tensor) -> Tensor:
+            return -2 * gradient
+
+    class Net(Small):
+        def maps(self, x: Tensor) -> Tensor:
+            maps: Tensor = Doubled.apply(super().maps(x))
+            return maps
+
+    return Net(num_classes, in_shape)
+
+
+def gradient_hooked_away(*, num_classes: int, in_shape: Shape) -> nn.Module:
+    """A hook, left from an experiment, that sets a gradient to zero."""
+
+    class Net(Small):
+        def maps(self, x: Tensor) -> Tensor:
+            maps = super().maps(x)
+            if maps.requires_grad:
+                maps.register_hook(torch.zeros_like)
+            return maps
+
+    return Net(num_classes, in_shape)
+
+
+def detached_branch(*, num_classes: int, in_shape: Shape) -> nn.Module:
+    """A residual branch that is added without its gradient."""
+
+    class Net(Small):
+        def __init__(self) -> None:
+            super().__init__(num_classes, in_shape)
+            self.branch = nn.Linear(64, 64)
+
+        def features(self, x: Tensor) -> Tensor:
+            features = super().features(x)
+            return features + F.relu(self.branch(features)).detach()
+
+    return Net()
+
+
+def priors_alone(*, num_classes: int, in_shape: Shape) -> nn.Module:
+    """The head's bias in place of its result."""
+
+    class Net(Small):
+        def forward(self, x: Tensor) -> Tensor:
+            features = self.features(x)
+            return self.head.bias.expand(len(features), -1)
+
+    return Net(num_classes, in_shape)
+
+
+def tied_classes(*, num_classes: int, in_shape: Shape) -> nn.Module:
+    """Half of the logits, repeated for the other half of the classes."""
+
+    class Net(Small):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x)[:, : num_classes // 2].repeat(1, 2)
+
+    return Net(num_classes, in_shape)
+
+
+def shuffled_batch(*, num_classes: int, in_shape: Shape) -> nn.Module:
+    """Features shuffled within the batch and not put back."""
+
+    class Net(Small):
+        def features(self, x: Tensor) -> Tensor:
+            features = super().features(x)
+            return features[torch.randperm(len(features))]
+
+    return Net(num_classes, in_shape)
+
+
+def summed_along_the_batch(*, num_classes: int, in_shape: Shape) -> nn.Module:
+    """A cumsum over axis 0: each image gets what came before it."""
+
+    class Net(Small):
+        def features(self, x: Tensor) -> Tensor:
+            return super().features(x).cumsum(0)
+
+    return Net(num_classes, in_shape)
+
+
+def positive_weights(*, num_classes: int, in_shape: Shape) -> nn.Module:
+    """Weights from torch.rand: all positive, six layers deep."""
+    net = mlp(num_classes, in_shape, hidden=6)
+    for module in net.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.uniform_(module.weight)
+    return net
+
+
+def nothing_left(*, num_classes: int, in_shape: Shape) -> nn.Module:
+    """Pooled once too often for images of this size."""
+    return nn.Sequential(
+        *[
+            nn.Sequential(nn.Conv2d(c, 16, 3), nn.ReLU(), nn.MaxPool2d(2))
+            for c in (in_shape[0], 16)
+        ],
+        nn.Conv2d(16, 16, 3),
+        nn.Flatten(),
+        nn.Linear(16, num_classes),
+    )
+
+
+def frozen_copy_each_call(*, num_classes: int, in_shape: Shape) -> nn.Module:
+    """A layer that is built anew in every forward pass."""
+
+    class Net(Small):
+        def features(self, x: Tensor) -> Tensor:
+            return F.relu(nn.Linear(64, 64, device=x.device)(super().features(x)))
+
+    return Net(num_classes, in_shape)
+
+
+def sees_one_row(*, num_classes: int, in_shape: Shape) -> nn.Module:
+    """Reads x[:, 0] where x[:, :, 0] or a loop was meant: one row of pixels."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(
+                nn.Linear(in_shape[2], 64), nn.ReLU(), nn.Linear(64, num_classes)
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.net(x[:, 0, in_shape[1] // 2])
+            return logits
+
+    return Net()

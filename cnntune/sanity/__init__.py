@@ -6,17 +6,20 @@ the graph ends, what a layer puts out.
 """
 
 import inspect
+import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
 from cnntune.data import Data
-from cnntune.errors import RecipeError
+from cnntune.errors import CnntuneError, RecipeError, UserCodeError
 from cnntune.findings import Finding
 from cnntune.own_code import user_code
 from cnntune.problems import unknown
 from cnntune.recipe import Recipe
 from cnntune.sanity import (
+    gradients,
     inputs,
     labels,
     learning,
@@ -49,7 +52,7 @@ FIRST_RULES: dict[str, Rule] = {
 NETWORK_RULES: dict[str, Rule] = {
     "initial-loss": outputs.initial_loss,
     "activations": network.activations,
-    "gradient-flow": network.gradient_flow,
+    "gradient-flow": gradients.gradient_flow,
     "batch-independence": modes.batch_independence,
     "optimizer": settings.optimizer,
 }
@@ -70,7 +73,7 @@ def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]
     Raises:
         UserCodeError: where own model or loss code raises.
     """
-    with user_code("sanity"):
+    with _forward_pass(), user_code("sanity"):
         subject = Subject.of(recipe, data, device)
         usable = labels.usable(data)
         for name, rule in (DATA_RULES | FIRST_RULES if usable else UNUSABLE_RULES).items():
@@ -93,6 +96,22 @@ def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]
             with seeded(recipe.seed, name, device=device):
                 found = trained_rule(subject, memory)
             yield from found
+
+
+@contextmanager
+def _forward_pass() -> Iterator[None]:
+    """A network put together from torch's layers raises without a line of the user's."""
+    try:
+        yield
+    except CnntuneError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if not any(frame.name == "_call_impl" for frame in frames):  # of nn.Module
+            raise
+        summary = (str(error).splitlines() or [""])[0]
+        text = f"the network's forward pass raises {type(error).__name__}: {summary}"
+        raise UserCodeError(text) from error
 
 
 def explain(rule: str) -> str:

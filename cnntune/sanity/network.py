@@ -1,7 +1,6 @@
 """Checks of the network: what is trained, what the layers pass on, what mixes images or modes."""
 
 import math
-import statistics
 from collections.abc import Iterator
 
 import torch
@@ -17,7 +16,7 @@ from cnntune.sanity.record import (
     recording,
 )
 from cnntune.sanity.subject import Subject
-from cnntune.train import Learner, seeded
+from cnntune.train import seeded
 
 DEAD = 0.5  # of a layer's units (SageMaker Debugger's DeadReLU)
 NEARLY_ALL = 0.9
@@ -34,10 +33,6 @@ SHRINK_SQUASHED = 0.75  # a layer of tanh or sigmoid, which shrink by themselves
 GROW = 2.0  # a layer; CS231n's 0.05 with ReLU gives 2.3
 TOTAL = 8.0  # times, from the first layer to the last, before shrinking or growing is a problem
 HUGE = 1e4  # an activation or gradient norm from which float32 soon overflows
-
-FLOW_RATE = 1e-3  # small: only layers that start at 0 have to move
-FLOW_STEPS = 3  # a head that starts at 0 passes gradients on after its first step
-VANISHED = 1e-6  # of the median layer's gradient (root mean square over its weights)
 
 
 def trainable_parameters(subject: Subject) -> list[Finding]:
@@ -189,69 +184,3 @@ def _scale_faults(outputs: list[Output]) -> Iterator[Finding]:
         where = next(o.where for o in hidden if o.rms > hidden[0].rms * GROW)
         severity = "fail" if total > EXTREME else "warn"
         yield Finding("activations", severity, f"explode {text}", advice, where, factor, 1.0)
-
-
-def gradient_flow(subject: Subject) -> list[Finding]:
-    """The gradient of the loss must reach every layer, and neither vanish nor explode on its way.
-
-    Looked at over a few steps, since layers that start at 0 (heads, the last gain of a residual
-    branch) stop the gradient in the first one by design (Goyal et al. 2017).
-    """
-    model = subject.model()
-    settings = subject.recipe.train.model_copy(update={"weight_decay": 0.0})
-    recipe = subject.recipe.model_copy(update={"train": settings})
-    learner = Learner.of(recipe, model, subject.device)
-    learner.set_lr(FLOW_RATE)
-    reached: dict[str, float] = {}
-    largest = 0.0
-    with seeded(subject.recipe.seed, device=subject.device), recording(model) as recorder:
-        for _ in range(FLOW_STEPS):
-            loss = subject.loss()(model(subject.inputs), subject.labels)
-            model.zero_grad(set_to_none=True)
-            loss.backward()
-            norms = _gradients(model)
-            largest = max([largest, *(n for n in norms.values() if not math.isnan(n))])
-            for name, norm in norms.items():
-                reached[name] = max(reached.get(name, 0.0), norm)
-            if not all(map(math.isfinite, norms.values())):
-                text = "gradients are NaN or infinite before any training"
-                return [Finding("gradient-flow", "fail", text, "look at `activations` first")]
-            learner.optimizer.step()
-    used = {output.where for output in recorder.outputs}
-    return _judge_flow(model, reached, used)
-
-
-def _gradients(model: nn.Module) -> dict[str, float]:
-    """Root mean square of each trainable weight's gradient; 0 where there is none."""
-    return {
-        name: 0.0 if p.grad is None else float(p.grad.float().square().mean().sqrt())
-        for name, p in model.named_parameters()
-        if p.requires_grad
-    }
-
-
-def _judge_flow(model: nn.Module, reached: dict[str, float], used: set[str]) -> list[Finding]:
-    weights = {n: g for n, g in reached.items() if n.endswith("weight") or "." not in n} or reached
-    without = [name for name, norm in weights.items() if norm == 0]
-    top = max(reached.values())
-    if without:
-        layer = without[0].rpartition(".")[0]
-        in_use = [name for name in without if name.rpartition(".")[0] in used]
-        count = sum(p.numel() for n, p in model.named_parameters() if n in without)
-        text = f"{len(without)} of {len(weights)} layers get no gradient, from {without[0]} on"
-        if not in_use:
-            text = f"{count:,} weights are never used, from {layer} on"
-            return [Finding("gradient-flow", "warn", text, "remove or connect them", where=layer)]
-        advice = "look for detach, .data or no_grad after that layer, or units that are all dead"
-        return [Finding("gradient-flow", "fail", text, advice, where=in_use[0], measured=0.0)]
-    smallest = min(weights, key=lambda name: weights[name])
-    text = f"root mean square {weights[smallest]:.2g} ... {top:.2g}"
-    if top > HUGE:
-        name = max(reached, key=lambda key: reached[key])
-        advice = "clip gradients, lower the scale of the initial weights, or normalise"
-        return [Finding("gradient-flow", "warn", f"explodes: {text}", advice, name, top)]
-    if weights[smallest] < VANISHED * statistics.median(weights.values()):
-        advice = "use ReLU with Kaiming initialisation, norms or residual connections"
-        text = f"vanishes: {text}, least in {smallest}"
-        return [Finding("gradient-flow", "warn", text, advice, smallest, weights[smallest])]
-    return [Finding("gradient-flow", "ok", text)]

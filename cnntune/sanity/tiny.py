@@ -21,7 +21,7 @@ TINY_LOSS = 0.05  # nats: every image has 95 % of the probability on its label; 
 TINY_RATES = (1.0, 0.1, 10.0, 0.01, 100.0)  # times the recipe's rate, which nobody has tuned yet
 USUAL_RATE = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}  # tried too, if the recipe's is far off
 TINY_LOOK = 10  # steps between looks at the loss
-SOUND_STEPS = 20  # at least, of as many images as allow them in
+SOUND_STEPS = 30  # at least, of as many images as allow them in
 SOUND_SECONDS = 40.0
 TINY_SECONDS = 90.0  # for all rates together
 BOUND = 1.5  # for logits; ten classes need 5 to be 95 % sure
@@ -173,11 +173,12 @@ def _causes(subject: Subject, memory: Memory) -> list[Finding]:
     """What the logits look like after all attempts, where that tells why they failed."""
     with torch.no_grad():
         logits = memory.model(subject.inputs[: memory.images]).float()
+    distinct = len(torch.unique(logits, dim=1).T)
+    if distinct < subject.classes:
+        text = f"{subject.classes} classes get {distinct} different logits in every image"
+        advice = "look for a mean, expand or repeat over the classes after the last layer"
+        return [Finding("outputs", "fail", text, advice, measured=distinct)]
     steps = logits.diff(dim=1)
-    if not steps.any():
-        text = "every class gets the same logit in every image"
-        advice = "look for a mean, sum or expand over the classes after the last layer"
-        return [Finding("outputs", "fail", text, advice)]
     if subject.classes >= MANY_CLASSES and ((steps <= 0).all() or (steps >= 0).all()):
         text = "the logits of every image are sorted by size: which class is which is lost"
         return [Finding("outputs", "fail", text, "look for sort or topk after the last layer")]

@@ -1,0 +1,130 @@
+"""Checks of gradients: they reach every layer, keep their size, and are those of the loss."""
+
+import math
+import statistics
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from cnntune.findings import Finding
+from cnntune.sanity.record import NoDropout, recording
+from cnntune.sanity.subject import Subject
+from cnntune.train import Learner, seeded
+
+HUGE = 1e4  # a gradient norm from which float32 soon overflows
+FLOW_RATE = 1e-3  # small: only layers that start at 0 have to move
+FLOW_STEPS = 3  # a head that starts at 0 passes gradients on after its first step
+VANISHED = 1e-6  # of the median layer's gradient (root mean square over its weights)
+CHECK_IMAGES = 4
+CHECK_CHANGES = (1e-3, 1e-4)  # of the loss, for a numerical slope; float32 keeps 1e-7
+AGAINST = -0.5  # numerical slope over gradient; 1 where it is right, -1 where it points uphill
+
+
+def gradient_flow(subject: Subject) -> list[Finding]:
+    """The gradient of the loss must reach every layer, and neither vanish nor explode on its way.
+
+    Looked at over a few steps, since layers that start at 0 (heads, the last gain of a residual
+    branch) stop the gradient in the first one by design (Goyal et al. 2017).
+    """
+    model = subject.model()
+    settings = subject.recipe.train.model_copy(update={"weight_decay": 0.0})
+    recipe = subject.recipe.model_copy(update={"train": settings})
+    learner = Learner.of(recipe, model, subject.device)
+    learner.set_lr(FLOW_RATE)
+    reached: dict[str, float] = {}
+    largest = 0.0
+    with seeded(subject.recipe.seed, device=subject.device), recording(model) as recorder:
+        for _ in range(FLOW_STEPS):
+            loss = subject.loss()(model(subject.inputs), subject.labels)
+            model.zero_grad(set_to_none=True)
+            loss.backward()
+            norms = _gradients(model)
+            largest = max([largest, *(n for n in norms.values() if not math.isnan(n))])
+            for name, norm in norms.items():
+                reached[name] = max(reached.get(name, 0.0), norm)
+            if not all(map(math.isfinite, norms.values())):
+                text = "gradients are NaN or infinite before any training"
+                return [Finding("gradient-flow", "fail", text, "look at `activations` first")]
+            learner.optimizer.step()
+    used = {output.where for output in recorder.outputs}
+    found = _judge_flow(model, reached, used)
+    return _checked(subject) or found if found[0].severity == "ok" else found
+
+
+def _gradients(model: nn.Module) -> dict[str, float]:
+    """Root mean square of each trainable weight's gradient; 0 where there is none."""
+    return {
+        name: 0.0 if p.grad is None else float(p.grad.float().square().mean().sqrt())
+        for name, p in model.named_parameters()
+        if p.requires_grad
+    }
+
+
+def _judge_flow(model: nn.Module, reached: dict[str, float], used: set[str]) -> list[Finding]:
+    weights = {n: g for n, g in reached.items() if n.endswith("weight") or "." not in n} or reached
+    without = [name for name, norm in weights.items() if norm == 0]
+    top = max(reached.values())
+    if without:
+        layer = without[0].rpartition(".")[0]
+        in_use = [name for name in without if name.rpartition(".")[0] in used]
+        count = sum(p.numel() for n, p in model.named_parameters() if n in without)
+        text = f"{len(without)} of {len(weights)} layers get no gradient, from {without[0]} on"
+        if not in_use:
+            text = f"{count:,} weights are never used, from {layer} on"
+            return [Finding("gradient-flow", "warn", text, "remove or connect them", where=layer)]
+        advice = "look for detach, .data or no_grad after that layer, or units that are all dead"
+        return [Finding("gradient-flow", "fail", text, advice, where=in_use[0], measured=0.0)]
+    smallest = min(weights, key=lambda name: weights[name])
+    text = f"root mean square {weights[smallest]:.2g} ... {top:.2g}"
+    if top > HUGE:
+        name = max(reached, key=lambda key: reached[key])
+        advice = "clip gradients, lower the scale of the initial weights, or normalise"
+        return [Finding("gradient-flow", "warn", f"explodes: {text}", advice, name, top)]
+    if weights[smallest] < VANISHED * statistics.median(weights.values()):
+        advice = "use ReLU with Kaiming initialisation, norms or residual connections"
+        text = f"vanishes: {text}, least in {smallest}"
+        return [Finding("gradient-flow", "warn", text, advice, smallest, weights[smallest])]
+    return [Finding("gradient-flow", "ok", text)]
+
+
+def _checked(subject: Subject) -> list[Finding]:
+    """The gradient check of CS231n: a step along a layer's gradient must raise the loss.
+
+    The first, a middle and the last layer tell; anything between them and the loss may be wrong.
+    """
+    model, labels = subject.model(), subject.labels[:CHECK_IMAGES]
+    images = subject.inputs[:CHECK_IMAGES]
+
+    def cost() -> Tensor:
+        with seeded(subject.recipe.seed, device=subject.device), NoDropout():
+            return subject.loss()(model(images.clone()), labels)
+
+    before = cost()
+    before.backward()
+    layers = [(n, p) for n, p in model.named_parameters() if p.ndim > 1 and p.grad is not None]
+    for name, weight in [layers[k] for k in sorted({0, len(layers) // 2, len(layers) - 1})]:
+        changes = [change * abs(float(before.detach())) for change in CHECK_CHANGES]
+        slopes = (_slope(cost, weight, change) for change in changes)
+        if all(slope < AGAINST for slope in slopes):
+            text = "a step along the gradient lowers the loss: it points the wrong way"
+            advice = "look at the backward of an autograd.Function, and at hooks"
+            return [Finding("gradient-flow", "warn", text, advice, name)]
+    return []
+
+
+@torch.no_grad()
+def _slope(cost: Callable[[], Tensor], weight: nn.Parameter, change: float) -> float:
+    """How much a small step changes the loss, as a share of what the gradient says."""
+    gradient = cast(Tensor, weight.grad)
+    squared = float(gradient.square().sum())
+    if squared == 0 or change == 0 or not math.isfinite(squared):
+        return 1.0
+    start = weight.clone()
+    weight.add_(gradient, alpha=change / squared)
+    above = float(cost())
+    weight.copy_(start).sub_(gradient, alpha=change / squared)
+    below = float(cost())
+    weight.copy_(start)
+    return (above - below) / (2 * change)
