@@ -207,6 +207,30 @@ def while_training(val: Series, train: Series) -> Series:
     return val
 
 
+def known_loss(curve: Curve) -> str:
+    """The train loss if a single number of it was logged, the val loss otherwise."""
+    return "train_loss" if len(curve.series("train_loss")) else "val_loss"
+
+
+def row_lost(curve: Curve) -> bool:
+    """Whether one last row holds NaN in every column, after a curve that has a shape.
+
+    Loggers write such a row when a run is closed. A divergence shows in two rows, or comes with the
+    accuracy of guessing. Our own trainer writes such a row for a divergence only.
+    """
+    losses = logged(getattr(curve, known_loss(curve)))
+    if len(losses) <= MIN_POINTS or not math.isfinite(losses[-2]):
+        return False
+    columns = (curve.train_loss, curve.val_loss, curve.train_acc, curve.val_acc)
+    ends = [column[-1] for column in columns if len(logged(column))]
+    return not any(end is None or math.isfinite(end) for end in ends)
+
+
+def logged(values: Values) -> list[float]:
+    """The values that were logged, NaN and infinity among them."""
+    return [value for value in values if value is not None]
+
+
 def finite_series(epochs: Sequence[float], values: Values) -> Series:
     """The values that are numbers, with their epochs; missing, NaN and infinite ones dropped."""
     kept = [

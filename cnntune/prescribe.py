@@ -17,6 +17,7 @@ MILD_DECAY = 1e-4  # CS231n's "small weight decay": it holds nothing back
 MILD_DROPOUT = 0.05  # of activations
 LABEL_SMOOTHING = 0.1  # Szegedy et al. 2016, and the default of most recipes since
 CROP_PADDING = 4  # pixels; He et al. 2016 for 32x32 images
+DIGITS_SIDE = 8  # pixels
 GRAD_CLIP = 1.0  # gradient norm; Pascanu et al. 2013 suggest about the average norm
 EPOCHS_FACTOR = 2.0  # a run that still improves: the tuning playbook doubles before it judges
 
@@ -130,11 +131,10 @@ CURES: dict[str, tuple[Cure | str, ...]] = {
 def prescribe(problem: str, settings: Settings | None) -> list[str]:
     """One line a cure for a key of `CURES`; `settings` maps flat recipe keys to values.
 
-    Cures that the recipe already uses are left out.
+    Cures that the recipe already uses, or would refuse, are left out.
     """
     lines = [
-        cure if isinstance(cure, str) else _line(cure, (settings or {}).get(cure.key))
-        for cure in CURES[problem]
+        cure if isinstance(cure, str) else _line(cure, settings or {}) for cure in CURES[problem]
     ]
     return [line for line in lines if line]
 
@@ -143,19 +143,47 @@ def first_change(problem: str, settings: Settings | None) -> tuple[str, Any] | N
     """The first cure that names a key of the recipe, as the key and its new value."""
     for cure in CURES[problem]:
         present = None if isinstance(cure, str) else (settings or {}).get(cure.key)
-        if isinstance(cure, str) or not isinstance(present, cure.kind):
+        if isinstance(cure, str) or settings is None or not isinstance(present, cure.kind):
             continue
-        wanted = cure.change(present)
-        if wanted is not None and wanted != present:
+        wanted = _wanted(cure, settings)
+        if wanted is not None:
             return cure.key, wanted if isinstance(wanted, str | int) else float(f"{wanted:.3g}")
     return None
 
 
-def _line(cure: Cure, present: Any) -> str:
+def _wanted(cure: Cure, settings: Settings) -> Any:
+    """The value to try, None where the cure is used up or the recipe would refuse it."""
+    present = settings[cure.key]
+    wanted = cure.change(present)
+    if cure is MORE_AUGMENTATION and wanted is not None:
+        wanted = _crop_padding(settings)
+    return None if wanted == present or _refused({**settings, cure.key: wanted}) else wanted
+
+
+def _crop_padding(settings: Settings) -> int:
+    """4 pixels, but at most an eighth of the images' side, as 4 is of He et al.'s."""
+    side = DIGITS_SIDE if settings.get("data.name") == "digits" else settings.get("data.image_size")
+    return CROP_PADDING if not isinstance(side, int) else max(1, min(CROP_PADDING, side // 8))
+
+
+def _refused(settings: Settings) -> bool:
+    """Whether keys that are sound alone are senseless together: `recipe` refuses these."""
+    warm_up, epochs = settings.get("train.warmup_epochs"), settings.get("train.epochs")
+    if isinstance(warm_up, int | float) and warm_up > 0:
+        if settings.get("train.schedule") == "one-cycle":
+            return True
+        if isinstance(epochs, int) and warm_up >= epochs:
+            return True
+    own_loss = settings.get("train.loss", "cross-entropy") != "cross-entropy"
+    return own_loss and bool(settings.get("train.label_smoothing"))
+
+
+def _line(cure: Cure, settings: Settings) -> str:
+    present = settings.get(cure.key)
     if not isinstance(present, cure.kind):
         return cure.general
-    wanted = cure.change(present)
-    if wanted is None or wanted == present:
+    wanted = _wanted(cure, settings)
+    if wanted is None:
         return ""
     if isinstance(present, str) or present == 0:
         return f"set {cure.key} to {_text(wanted)} (now {_text(present)})"

@@ -18,23 +18,24 @@ from cnntune.curves import (
     SMOOTH_POINTS,
     Curve,
     Shape,
-    Values,
     fraction,
+    known_loss,
+    logged,
     measure,
     noise,
     once_each,
     rolling_median,
+    row_lost,
     steps,
     tail_median,
 )
 from cnntune.findings import Severity
+from cnntune.flags import ACC_GAP, FEW_POINTS, LOSS_GAP, chance_level, flags_of
 from cnntune.prescribe import Settings, first_change, prescribe
 
 Label = Literal[
     "overfitting", "underfitting", "still-improving", "converged", "unstable", "too-short"
 ]
-
-FEW_POINTS = 5  # below: confidence at most one half
 
 GAVE_BACK = 0.5  # of the fall of the train loss, lost again by the end
 BLOW_UP = 0.1  # of the first train loss: a smaller rise is noise
@@ -48,18 +49,14 @@ STEADY = 0.25  # of the range gained in the last third; a straight line gains 0.
 ACCURATE = 0.8  # val accuracy of a fine-tuned network that had little left to learn
 
 NOTICEABLE = 0.02  # of the first train loss: a smaller change of val is a wiggle near zero
-RISE_NOISE = 1.5  # median steps since the best epoch
+RISE_NOISE = 2  # median steps since the best epoch
 TRAIN_FELL = 0.05  # of the train loss at the best epoch: otherwise train got stuck as well
 SAME_ACC = 0.005  # half a point below its best: val accuracy holds
-LOSS_GAP = 0.25  # of the first train loss, between val and train at the end
-ACC_GAP = 0.1  # between train and val at the end; AutoTrainer (ICSE 2021) uses 0.07 and 0.10
 
 IMPROVING = 0.05  # of the val range gained over the last third
 TREND_NOISE = 1.5  # median steps of the last third
 WEAKER = 0.1  # of the first train loss, above the reference at the end on train and on val
 SATURATED = 0.02  # of the val range gained over the last half
-LR_ENDED = 0.05  # of the peak rate: the schedule has run out
-NOISY = 0.25  # of the val range, by the median step over the last half
 
 
 @dataclass(frozen=True)
@@ -68,8 +65,8 @@ class Diagnosis:
 
     `confidence` is in 0..1; `also` holds labels that a careful reader would accept too;
     `best_epoch` is that of the lowest val loss (highest val accuracy where no val loss was logged);
-    `flags` are secondary signs, see `flags_of`; `change` is the recipe key to change first and its
-    new value, where the settings are known.
+    `flags` are secondary signs, see `flags.flags_of`; `change` is the recipe key to change first
+    and its new value, where the settings are known.
     """
 
     label: Label
@@ -115,25 +112,6 @@ def diverged(curve: Curve, planned_epochs: int | None = None) -> Verdict | None:
     if len(numbers) or learned or not (losses or logged(curve.train_loss)):
         return None
     return Verdict("unstable", "diverged", "no loss is a finite number", math.inf, "fail")
-
-
-def known_loss(curve: Curve) -> str:
-    """The train loss if a single number of it was logged, the val loss otherwise."""
-    return "train_loss" if len(curve.series("train_loss")) else "val_loss"
-
-
-def row_lost(curve: Curve) -> bool:
-    """Whether one last row holds NaN in every column, after a curve that has a shape.
-
-    Loggers write such a row when a run is closed. A divergence shows in two rows, or comes with the
-    accuracy of guessing. Our own trainer writes such a row for a divergence only.
-    """
-    losses = logged(getattr(curve, known_loss(curve)))
-    if len(losses) <= MIN_POINTS or not math.isfinite(losses[-2]):
-        return False
-    columns = (curve.train_loss, curve.val_loss, curve.train_acc, curve.val_acc)
-    ends = [column[-1] for column in columns if len(logged(column))]
-    return not any(end is None or math.isfinite(end) for end in ends)
 
 
 def blew_up(shape: Shape) -> Verdict | None:
@@ -182,6 +160,8 @@ def hardly_learned(shape: Shape) -> Verdict | None:
         return None
     first, last, fall = shape.train.values[0], shape.train_end, shape.train_fall
     text = f"{shape.train_name} went from {first:.4g} to {last:.4g}, a change of {-fall:+.1%}"
+    if classes := chance_level(shape):
+        text += f"; ln {classes} = {math.log(classes):.4g} is guessing among {classes} classes"
     margin = ratio(SLOW, max(fall, STUCK))
     return Verdict("underfitting", "stuck", text, margin, "warn", ("converged",))
 
@@ -316,15 +296,20 @@ def diagnose(
     shape = measure(curve)
     other = measure(once_each(reference)) if reference else None
     verdict = diverged(curve, planned_epochs) or judge(curve, shape, other)
-    flags = flags_of(verdict, shape, planned_epochs)
+    flags = flags_of(verdict.label, verdict.problem, shape, planned_epochs)
     lost = "last-row-lost" in flags and verdict.label != "unstable"
     advice = prescribe(verdict.problem, settings)
     if "stopped-early" in flags:
         advice = [f"let the run finish its {planned_epochs} epochs"]
-    if "best-at-start" in flags:
+    if verdict.label == "overfitting" and "gap-from-start" in flags:
+        advice.insert(0, "check that train and val images are of one kind: val began far behind")
+    elif "best-at-start" in flags:
         advice.insert(0, "check that train and val images are of one kind: val only got worse")
     if verdict.label == "overfitting" and shape and shape.best_epoch < shape.val.epochs[-1]:
-        advice.append(f"keep the weights of epoch {shape.best_epoch:g}")
+        last = shape.val.epochs[-1]
+        advice.append(f"keep the weights of the best epoch, {shape.best_epoch:g} of {last:g}")
+    if verdict.label == "still-improving" and "schedule-ended" in flags:
+        advice.append("stretch the schedule over the longer run: the learning rate has run out")
     return Diagnosis(
         label=verdict.label,
         confidence=confidence(verdict, shape),
@@ -350,32 +335,6 @@ def judge(curve: Curve, shape: Shape | None, reference: Shape | None) -> Verdict
     return found or too_weak(shape, reference) or at_rest(shape)
 
 
-def flags_of(verdict: Verdict, shape: Shape | None, planned_epochs: int | None) -> list[str]:
-    """Secondary signs that never decide: what else the reader of the curves would remark on."""
-    if shape is None:
-        return []
-    values, half = shape.val.values, shape.val.values[len(shape.val) // 2 :]
-    val_losses = logged(shape.curve.val_loss)
-    rates = shape.curve.series("lr").values
-    signs = {
-        "no-validation": not shape.val_name.startswith("val"),
-        "no-train-curve": len(shape.train) < MIN_POINTS,
-        "val-not-finite": not all(map(math.isfinite, val_losses)),
-        "last-row-lost": row_lost(shape.curve),
-        "few-points": len(values) < FEW_POINTS,
-        "noisy-val": len(values) >= MANY_POINTS and noise(half) > NOISY * shape.range,
-        "val-better-than-train": min(shape.loss_gap or 0.0, shape.acc_gap or 0.0) < -ACC_GAP / 2,
-        "best-at-start": verdict.label == "overfitting" and shape.best == 0,
-        "over-confident": verdict.problem == "over-confident",
-        "schedule-ended": bool(rates) and rates[-1] <= LR_ENDED * max(rates),
-        "stopped-early": verdict.label in ("still-improving", "too-short")
-        and planned_epochs is not None
-        and len(shape.curve.epochs) < planned_epochs,
-        "saturated-early": verdict.problem == "converged-early",
-    }
-    return [name for name, shown in signs.items() if shown]
-
-
 def confidence(verdict: Verdict, shape: Shape | None) -> float:
     """From 0.5 for a hair over the threshold to 0.95 far from it, and less for few points."""
     value = 0.95 - 0.45 / max(1.0, verdict.margin)
@@ -396,11 +355,6 @@ def accuracy_holds(shape: Shape) -> bool:
 def noticeable_trend(shape: Shape) -> float:
     """What val has to gain over the last third of a run to be worth more epochs."""
     return max(IMPROVING * shape.range, NOTICEABLE * shape.unit)
-
-
-def logged(values: Values) -> list[float]:
-    """The values that were logged, NaN and infinity among them."""
-    return [value for value in values if value is not None]
 
 
 def ratio(measured: float, threshold: float) -> float:

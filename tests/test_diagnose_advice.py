@@ -1,9 +1,15 @@
 """What `diagnose` tells to change: keys and values where they are known, the cure otherwise."""
 
 from dataclasses import replace
+from typing import Any
 
+import pytest
 from drawn_curves import CONVERGED, EXPLODED, IMPROVING, LABELLED, OVERFITTING, every
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from cnntune.errors import RecipeError
+from cnntune.recipe import Recipe, flatten
 from cnntune.verdict import diagnose
 
 
@@ -15,7 +21,7 @@ def test_advice_names_the_key_its_value_and_the_next_one() -> None:
         "set model.dropout to 0.2 (now 0)",
         "collect more training images",
         "lower model.width from 32 towards 16",
-        "keep the weights of epoch 5",
+        "keep the weights of the best epoch, 5 of 12",
     ]
 
 
@@ -71,3 +77,65 @@ def test_advice_fits_the_terminal() -> None:
         for line in diagnose(curve).advice:
             assert len(line) <= 96
             assert line[0].islower()
+
+
+OVER_CONFIDENT = replace(OVERFITTING, val_acc=[0.3, 0.5, *[0.65] * 10])
+
+
+def test_no_labels_are_smoothed_for_a_loss_of_ones_own() -> None:
+    plain = {"train.loss": "cross-entropy", "train.label_smoothing": 0.0}
+    assert diagnose(OVER_CONFIDENT, settings=plain).change == ("train.label_smoothing", 0.1)
+    found = diagnose(OVER_CONFIDENT, settings={**plain, "train.loss": "own_code:focal"})
+    assert found.change is None
+    assert not any("label_smoothing" in line for line in found.advice)
+
+
+def test_no_warm_up_is_added_to_one_cycle_nor_to_a_single_epoch() -> None:
+    known = {"train.warmup_epochs": 0.0, "train.epochs": 8, "train.schedule": "cosine"}
+    assert diagnose(EXPLODED, settings=known).change == ("train.warmup_epochs", 1)
+    for other in ({"train.schedule": "one-cycle"}, {"train.epochs": 1}):
+        assert diagnose(EXPLODED, settings={**known, **other}).change is None
+
+
+def test_epochs_are_not_halved_below_the_warm_up() -> None:
+    known = {"train.epochs": 30, "train.warmup_epochs": 15.0, "train.schedule": "cosine"}
+    assert diagnose(CONVERGED, settings=known).change is None
+    assert diagnose(CONVERGED, settings={**known, "train.warmup_epochs": 5.0}).change == (
+        "train.epochs",
+        15,
+    )
+
+
+@pytest.mark.parametrize(
+    ("known", "pixels"),
+    [
+        ({"data.name": "digits"}, 1),  # 8x8
+        ({"data.name": "folder", "data.image_size": 16}, 2),
+        ({"data.name": "folder", "data.image_size": 224}, 4),
+        ({"data.name": "cifar10"}, 4),
+    ],
+)
+def test_a_crop_is_at_most_an_eighth_of_the_image(known: dict[str, Any], pixels: int) -> None:
+    found = diagnose(OVERFITTING, settings={**known, "augment.crop": 0})
+    assert found.change == ("augment.crop", pixels)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(sorted(LABELLED)),
+    st.sampled_from(["constant", "cosine", "step", "one-cycle"]),
+    st.integers(1, 6),
+    st.floats(0, 5),
+    st.sampled_from(["cross-entropy", "own_code:focal"]),
+)
+def test_no_recipe_refuses_the_first_change(
+    label: str, schedule: str, epochs: int, warm_up: float, loss: str
+) -> None:
+    values = {"schedule": schedule, "epochs": epochs, "warmup_epochs": warm_up, "loss": loss}
+    try:
+        recipe = Recipe().with_values({f"train.{key}": value for key, value in values.items()})
+    except RecipeError:
+        return  # no such run
+    change = diagnose(LABELLED[label], settings=flatten(recipe.as_values())).change
+    if change is not None:
+        recipe.with_values(dict([change]))  # raises RecipeError

@@ -144,6 +144,24 @@ def test_three_lucky_epochs_are_no_trend() -> None:
     assert diagnose(run([value - 0.02 for value in val], val)).label == "converged"
 
 
+def test_the_creep_of_a_nearly_perfect_network_is_no_improvement() -> None:
+    # val gained 0.005 over the last third: 8 % of its range, and 1 % of where the train loss began
+    train = [0.43, 0.1, 0.07, 0.055, 0.05, 0.044, 0.033, 0.032, 0.03, 0.029, 0.028, 0.027]
+    val = [0.096, 0.071, 0.053, 0.042, 0.039, 0.0375, 0.036, 0.035, 0.0335, 0.032, 0.031, 0.03]
+    assert diagnose(run(train, val)).label == "converged"
+    steeper = [value - 0.005 * max(0, epoch - 7) for epoch, value in enumerate(val)]
+    assert diagnose(run(train, steeper)).label == "still-improving"
+
+
+def test_a_plateau_before_layers_are_unfrozen_is_not_the_end() -> None:
+    frozen, thawed = decay(2.3, 1.4, 0.8, 15), decay(1.35, 0.4, 0.8, 15)
+    train = [*frozen, *thawed]
+    assert diagnose(run(train, [value + 0.05 for value in train])).label == "converged"
+    early = [*frozen, *decay(1.35, 0.4, 0.1, 10)]
+    found = diagnose(run(early, [value + 0.05 for value in early]))
+    assert found.label == "still-improving"
+
+
 # Overfitting
 
 
@@ -159,6 +177,12 @@ def test_val_below_train_is_augmentation_and_not_overfitting() -> None:
     found = diagnose(run(train, val))
     assert found.label == "converged"
     assert "val-better-than-train" in found.flags
+
+
+def test_losses_on_two_scales_are_no_gap() -> None:
+    # as in distillation, where train has a second term: the val loss cannot be held against it
+    train, val = decay(13.0, 8.0, 0.3, 20), decay(1.6, 1.0, 0.5, 20)
+    assert diagnose(run(train, val)).label == "converged"
 
 
 def test_val_that_rises_with_train_is_not_overfitting() -> None:
