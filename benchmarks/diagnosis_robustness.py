@@ -93,8 +93,8 @@ def memorised(draw: Draw) -> Curve:
 def stuck(draw: Draw) -> Curve:
     level = [draw.chance] * draw.epochs
     small = draw.noise / 2
-    losses = [[value * (1 + draw.random.gauss(0, small)) for value in level] for _ in range(2)]
-    return curve(*losses)
+    train, val = ([value * (1 + draw.random.gauss(0, small)) for value in level] for _ in range(2))
+    return curve(train, val)
 
 
 def diverging(draw: Draw) -> Curve:

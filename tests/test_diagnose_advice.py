@@ -131,7 +131,8 @@ def test_a_crop_is_at_most_an_eighth_of_the_image(known: dict[str, Any], pixels:
 def test_no_recipe_refuses_the_first_change(
     label: str, schedule: str, epochs: int, warm_up: float, loss: str
 ) -> None:
-    values = {"schedule": schedule, "epochs": epochs, "warmup_epochs": warm_up, "loss": loss}
+    values: dict[str, Any] = {"schedule": schedule, "epochs": epochs}
+    values |= {"warmup_epochs": warm_up, "loss": loss}
     try:
         recipe = Recipe().with_values({f"train.{key}": value for key, value in values.items()})
     except RecipeError:

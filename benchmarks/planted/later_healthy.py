@@ -285,7 +285,8 @@ def attention_pooling(*, num_classes: int, in_shape: Shape) -> nn.Module:
         def maps(self, x: Tensor) -> Tensor:
             x = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
             weights = self.score(x).flatten(2).softmax(2)  # [N, 4, places]
-            return (weights @ x.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, (2, 2))
+            looked: Tensor = (weights @ x.flatten(2).transpose(1, 2)).transpose(1, 2)
+            return torch.unflatten(looked, 2, (2, 2))
 
     return Net()
 
