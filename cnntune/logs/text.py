@@ -71,7 +71,7 @@ class _Place:
 
 def read(text: str) -> list[Record]:
     """The runs in a text log; an empty list where no line of it holds a curve."""
-    lines = ESCAPES.sub("", text).split("\n")
+    lines = ESCAPES.sub(" ", text).split("\n")
     notes = []
     if lines[-1].rstrip()[-1:] in tuple("0123456789.+-eE"):
         notes.append(TORN_LINE)
