@@ -2,45 +2,20 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from own_set_up import CPU, HEALTHY, LOSS, MODEL, OwnSetUp
 
 from cnntune.build import load_data, load_recipe
 from cnntune.errors import UserCodeError
 from cnntune.findings import Finding, failed
 from cnntune.sanity import check
 
-CPU = torch.device("cpu")
 LOG_10 = 2.302585  # digits have ten classes
 
-# Own code, as a user would write it; one layer, so that a check takes a blink.
-BEGIN = """
-import torch
-from torch import nn
-from torch.nn import functional as F
-
-
-def linear(in_shape, num_classes):
-    channels, height, width = in_shape
-    return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, num_classes))
-
-
-class Changed(nn.Module):
-    def __init__(self, layers, change):
-        super().__init__()
-        self.layers, self.change = layers, change
-
-    def forward(self, x):
-        return self.change(self.layers, x)
-
-
-"""
-MODEL = "def build(*, num_classes, in_shape):\n    "
-HEALTHY = MODEL + "return linear(in_shape, num_classes)\n"
 PROBABILITIES = MODEL + "return nn.Sequential(linear(in_shape, num_classes), nn.Softmax(1))\n"
 FROZEN = MODEL + "return linear(in_shape, num_classes).requires_grad_(False)\n"
 DETACHED = MODEL + (
@@ -59,7 +34,6 @@ NAN_WEIGHT = MODEL + (
 )
 FIVE_LOGITS = MODEL + "return linear(in_shape, 5)\n"
 
-LOSS = "\n\ndef loss(logits, targets):\n    "
 SUMMED = LOSS + 'return F.cross_entropy(logits, targets, reduction="sum")\n'
 NEGATED = LOSS + "return -F.cross_entropy(logits, targets)\n"
 CONSTANT = LOSS + "return 2.3026 + 0 * logits.sum()\n"
@@ -79,18 +53,8 @@ def findings_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Callable[..., Findings]:
     """Check 300 digits with own code for the model and perhaps the loss."""
-    monkeypatch.setattr(sys, "path", [*sys.path])  # the recipe's folder joins it
-    module = "own_" + re.sub(r"\W", "_", request.node.name)
-
-    def findings(model: str = HEALTHY, loss: str = "") -> Findings:
-        (tmp_path / f"{module}.py").write_text(BEGIN + model + loss)
-        lines = ["[data]", 'name = "digits"', "size = 300", "[model]", f'name = "{module}:build"']
-        lines += ["[train]", f'loss = "{module}:loss"'] if loss else []
-        (tmp_path / "own.toml").write_text("\n".join(lines))
-        recipe = load_recipe(str(tmp_path / "own.toml"))
-        return {finding.rule: finding for finding in check(recipe, load_data(recipe, CPU), CPU)}
-
-    return findings
+    own = OwnSetUp(tmp_path, re.sub(r"\W", "_", request.node.name), monkeypatch)
+    return lambda model=HEALTHY, loss="": {f.rule: f for f in own.findings(model, loss)}
 
 
 def failing(findings: Findings) -> set[str]:

@@ -44,7 +44,9 @@ def labels(subject: Subject) -> list[Finding]:
         text = f"the largest class has {ratio:.0f} times the images of the smallest: always"
         text += f" answering {names[int(counts.argmax())]} is right {majority:.0%} of the time"
         found.append(Finding("labels", "info", text, "read accuracies against that floor"))
-    text = f"{len(names)} classes, {int(counts.min())} to {int(counts.max())} training images each"
+    least, most = int(counts.min()), int(counts.max())
+    each = f"{least} to {most}" if least < most else f"{most}"
+    text = f"{len(names)} classes, {each} training images each"
     return found or [Finding("labels", "ok", text)]
 
 

@@ -16,9 +16,11 @@ from cnntune.seeds import derive_seed
 from cnntune.train import Learner, seeded
 
 LEARN_STEPS = 300
+LEARN_ENOUGH = 100  # steps after which chance level means that there is nothing to learn
 LEARN_LEAST = 20  # steps below which there is nothing to see
 LEARN_SECONDS = 15.0
-LEARN_WALL = 60.0  # seconds; for images that are slow to read
+PATIENT_SECONDS = 60.0  # where that was not enough to beat chance
+LEARN_WALL = 300.0  # seconds; for images that are slow to read
 LEARN_BATCH = 64
 LEARN_IMAGES = 2000  # of validation: 1.1 points of standard error at worst
 SETTLE_PASSES = 3  # after training, running statistics are nearly there
@@ -41,26 +43,41 @@ def learns(subject: Subject, memory: Memory) -> list[Finding]:
         return [Finding("learns", "info", "skipped: all validation images are of one class")]
     affordable = min(LEARN_IMAGES, subject.cost.images(LEARN_SECONDS))
     images = min(len(subject.data.val), affordable)
+    told = _nearest_accuracy(subject)
+    signal = (told - chance) / _error(chance, len(subject.val_pictures)) > ABOVE_CHANCE
+    compared = f"the largest class has {chance:.1%}; the nearest training image is right for"
+    compared += f" {told:.1%}"
     planned = min(LEARN_STEPS, subject.cost.steps(LEARN_SECONDS, LEARN_BATCH))
-    told = f"the nearest training image is right for {_nearest_accuracy(subject):.1%}"
     if planned < LEARN_LEAST or images < ENOUGH_IMAGES:
-        text = f"skipped: training takes too long here; {told}"
-        return [Finding("learns", "info", text)]
+        severity: Severity = "ok" if signal else "info"
+        text = f"skipped: training takes too long here; {compared}"
+        return [Finding("learns", severity, text, measured=told, expected=chance)]
     lr = memory.attempts[-1].lr if memory.attempts else subject.recipe.train.lr
     acc, steps = _train_briefly(subject, lr, planned, images)
-    error = math.sqrt(chance * (1 - chance) / images)
-    text = f"validation accuracy {acc:.1%} after {steps} steps; the largest class has {chance:.1%}"
-    if (acc - chance) / error > ABOVE_CHANCE:
+    above = (acc - chance) / _error(chance, images) > ABOVE_CHANCE
+    if steps < LEARN_STEPS and not above and not signal:
+        planned = min(LEARN_STEPS, subject.cost.steps(PATIENT_SECONDS, LEARN_BATCH))
+        acc, steps = _train_briefly(subject, lr, planned, images)
+        above = (acc - chance) / _error(chance, images) > ABOVE_CHANCE
+    text = f"validation accuracy {acc:.1%} after {steps} steps; "
+    if above:
+        text += f"the largest class has {chance:.1%}"
         return [Finding("learns", "ok", text, measured=acc, expected=chance)]
-    enough = steps == LEARN_STEPS
-    text += f"; {told}"
-    if (_nearest_accuracy(subject) - chance) / error > ABOVE_CHANCE:
+    enough = steps >= LEARN_ENOUGH
+    if signal:
         advice = "there is a signal that the network does not find: look at what it is fed"
-        severity: Severity = "warn" if memory.reached and enough else "info"
-        return [Finding("learns", severity, text, advice, measured=acc, expected=chance)]
-    severity = "fail" if enough else "info"
-    advice = "do labels belong to their images? look for shuffling, sorting or an index mixed up"
-    return [Finding("learns", severity, text, advice, measured=acc, expected=chance)]
+        severity = "warn" if memory.reached and enough else "info"
+    else:
+        advice = (
+            "do labels belong to their images? look for shuffling, sorting or an index mixed up"
+        )
+        severity = "fail" if enough else "info"
+    return [Finding("learns", severity, text + compared, advice, measured=acc, expected=chance)]
+
+
+def _error(chance: float, images: int) -> float:
+    """The standard error of an accuracy at chance level."""
+    return math.sqrt(chance * (1 - chance) / images)
 
 
 def _train_briefly(subject: Subject, lr: float, planned: int, images: int) -> tuple[float, int]:

@@ -20,7 +20,8 @@ BATCH_IMAGES = (8, 256)  # least and most in the batch that is looked at
 BATCH_PIXELS = 2**22  # 4,096 images of 32x32, 84 of 224x224: a second on a CPU core
 LOOK_SECONDS = 15.0  # for all passes of that batch; a small network needs one
 LOOK_PASSES = 5  # forward and backward, or three forward: what the rules do with that batch
-COST_IMAGES = 4
+COST_IMAGES = (4, 16)  # the second, where the first are quick: small batches take longer each
+QUICK_SECONDS = 0.2
 WARM_SECONDS = 3.0  # a first pass that took longer is not repeated
 UPDATE_SECONDS = 6e-9  # of AdamW for a weight; measured on a CPU core with 50 million
 
@@ -62,8 +63,12 @@ class Subject:
         Time is that of the process, so that other load on the machine changes nothing.
         """
         height, width = data.train.image_size
-        images, _ = draw_images(data.train, COST_IMAGES, recipe.seed)
-        cost = _measure(build_model(recipe, data).to(device).train(), images, device)
+        model = build_model(recipe, data).to(device).train()
+        for few in COST_IMAGES:
+            images, _ = draw_images(data.train, few, recipe.seed)
+            cost = _measure(model, images, device)
+            if cost.image * len(images) > QUICK_SECONDS:
+                break
         least, most = BATCH_IMAGES
         affordable = int(LOOK_SECONDS / (LOOK_PASSES * cost.image + 1e-9))
         count = max(least, min(most, affordable, BATCH_PIXELS // (height * width)))

@@ -1,0 +1,147 @@
+"""Causes that `sanity` names: each fault as a user would write it, and what is said about it."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from own_set_up import HEALTHY, LOSS, MODEL, OwnSetUp
+
+from cnntune.errors import UserCodeError
+from cnntune.findings import failed
+
+TWO_LINEAR_LAYERS = MODEL + (
+    "net = linear(in_shape, 32)\n"
+    "    return Changed(nn.Sequential(net, nn.Linear(32, num_classes)),\n"
+    "                   lambda layers, x: layers(x))\n"
+)
+IN_PLACE_INPUT = MODEL + (
+    "return Changed(linear(in_shape, num_classes), lambda layers, x: layers(x.mul_(0.5)))\n"
+)
+CHANGED_FOR_BACKWARD = MODEL + (
+    "return Changed(nn.Sequential(linear(in_shape, num_classes), nn.Softplus()),\n"
+    "               lambda layers, x: torch.tanh(layers(x)).add_(1))\n"
+)
+TIED_CLASSES = MODEL + (
+    "return Changed(linear(in_shape, 5), lambda layers, x: layers(x).repeat(1, 2))\n"
+)
+UPHILL = MODEL + (
+    "class Flip(torch.autograd.Function):\n"
+    "        @staticmethod\n"
+    "        def forward(ctx, x):\n"
+    "            return x.clone()\n"
+    "        @staticmethod\n"
+    "        def backward(ctx, gradient):\n"
+    "            return -gradient\n"
+    "    return Changed(linear(in_shape, num_classes), lambda layers, x: Flip.apply(layers(x)))\n"
+)
+SUMS_ALONG_THE_BATCH = MODEL + (
+    "return Changed(linear(in_shape, num_classes), lambda layers, x: layers(x).cumsum(0))\n"
+)
+PAIR = MODEL + "return Changed(linear(in_shape, num_classes), lambda layers, x: (layers(x), x))\n"
+NUMBER = LOSS + "return F.cross_entropy(logits, targets).item()\n"
+TEMPERATURE = LOSS + "return F.cross_entropy(logits / 1000, targets)\n"
+RUNNING_TOTAL = (
+    "\n\nTOTAL = []\n"
+    + LOSS
+    + ("TOTAL.append(F.cross_entropy(logits, targets))\n    return torch.stack(TOTAL).sum()\n")
+)
+
+# What is written, the rule that names it, how badly, and a word that the rule has to say.
+CAUSES: dict[str, tuple[str, str, str, str, str]] = {
+    "two layers and no bend": (TWO_LINEAR_LAYERS, "", "activations", "warn", "one linear map"),
+    "images changed in place": (IN_PLACE_INPUT, "", "outputs", "warn", "changes the images"),
+    "changed for backward": (CHANGED_FOR_BACKWARD, "", "gradient-flow", "fail", "inplace"),
+    "tied classes": (TIED_CLASSES, "", "outputs", "fail", "10 classes get 5"),
+    "uphill": (UPHILL, "", "gradient-flow", "warn", "wrong way"),
+    "sums along the batch": (SUMS_ALONG_THE_BATCH, "", "batch-independence", "fail", "the others"),
+    "a pair": (PAIR, "", "outputs", "fail", "tuple"),
+    "a number for a loss": (HEALTHY, NUMBER, "loss", "fail", "float"),
+    "a temperature": (HEALTHY, TEMPERATURE, "loss", "warn", "temperature"),
+    "a running total": (HEALTHY, RUNNING_TOTAL, "loss", "fail", "batch to batch"),
+}
+
+
+@pytest.fixture
+def own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> OwnSetUp:
+    return OwnSetUp(tmp_path, re.sub(r"\W", "_", request.node.name), monkeypatch)
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_a_cause_is_named(own: OwnSetUp, cause: str) -> None:
+    model, loss, rule, severity, word = CAUSES[cause]
+    said = [f for f in own.findings(model, loss) if f.rule == rule and f.severity == severity]
+    assert any(word in finding.evidence + finding.advice for finding in said), said
+
+
+def test_layers_of_torch_that_do_not_fit_are_the_users_error(own: OwnSetUp) -> None:
+    # No line of the user's is on the way to the exception: the stack is torch's alone.
+    model = MODEL + "return nn.Sequential(nn.Flatten(), nn.Linear(7, num_classes))\n"
+    with pytest.raises(UserCodeError, match=r"forward pass raises RuntimeError.*64"):
+        own.findings(model)
+
+
+RAISING = {
+    "import": ("raise KeyError('here')\n", "", ""),
+    "build": (MODEL + "raise KeyError('here')\n", "", ""),
+    "forward in train mode": (
+        MODEL
+        + "class Net(nn.Module):\n"
+        + "        def __init__(self):\n"
+        + "            super().__init__()\n"
+        + "            self.net = linear(in_shape, num_classes)\n"
+        + "        def forward(self, x):\n"
+        + "            if self.training:\n"
+        + "                raise KeyError('here')\n"
+        + "            return self.net(x)\n"
+        + "    return Net()\n",
+        "",
+        "",
+    ),
+    "loss": (HEALTHY, LOSS + "raise KeyError('here')\n", ""),
+    "data set": (
+        HEALTHY,
+        "",
+        "\n\nclass Own(Dataset):\n"
+        "    def __len__(self):\n        return 50\n"
+        "    def __getitem__(self, index):\n"
+        "        if index == 40:\n            raise KeyError('here')\n"
+        "        return torch.rand(1, 8, 8), index % 10\n"
+        "\n\ndef data(*, seed):\n    return Own(), Own()\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("place", RAISING)
+def test_an_exception_of_the_users_is_their_lines_and_no_others(own: OwnSetUp, place: str) -> None:
+    with pytest.raises(UserCodeError) as caught:
+        own.findings(*RAISING[place])
+    assert "KeyError: 'here'" in caught.value.lines[0]
+    assert len(caught.value.lines) > 1
+    assert all("own_" in line for line in caught.value.lines[1:])
+
+
+def test_an_exception_in_a_reading_process_is_the_users_line(own: OwnSetUp) -> None:
+    # Images that change on access are read by worker processes, and the third reading raises.
+    data = (
+        "\n\nimport os\n\nMAIN = os.getpid()\n\n\nclass Own(Dataset):\n"
+        "    labels = [index % 10 for index in range(50)]\n"
+        "    def __len__(self):\n        return 50\n"
+        "    def __getitem__(self, index):\n"
+        "        if os.getpid() != MAIN:\n            raise KeyError('here')\n"
+        "        return torch.rand(1, 8, 8), index % 10\n"
+        "\n\ndef data(*, seed):\n    return Own(), Own()\n"
+    )
+    with pytest.raises(UserCodeError) as caught:
+        own.findings(data=data)
+    assert "here" in caught.value.lines[0]
+    assert all("own_" in line for line in caught.value.lines[1:])
+
+
+def test_the_users_random_state_is_left_alone(own: OwnSetUp) -> None:
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    assert not failed(own.findings())
+    assert torch.equal(torch.get_rng_state(), state)

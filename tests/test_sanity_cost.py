@@ -1,0 +1,83 @@
+"""Large networks are looked at with less, and what is left out is said."""
+
+import gc
+import re
+import time
+import weakref
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from own_set_up import CPU, HEALTHY, LOSS, OwnSetUp
+from torch import nn
+
+from cnntune.sanity import TRAINED_RULES
+from cnntune.sanity.outputs import initial_loss
+from cnntune.sanity.subject import Cost, Subject, computing_seconds
+from cnntune.sanity.tiny import memorise
+
+SLOW = Cost(image=10.0, update=1.0)  # seconds: a step with four images takes 41
+
+
+@pytest.fixture
+def own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> OwnSetUp:
+    return OwnSetUp(tmp_path, re.sub(r"\W", "_", request.node.name), monkeypatch)
+
+
+def test_steps_and_images_follow_from_what_they_cost() -> None:
+    cost = Cost(image=0.3, update=1.0)
+    assert cost.steps(21.0, images=10) == 5  # of 10 * 0.3 s + 1 s each
+    assert cost.images(20.05) == 200  # forward alone is a third
+
+
+def test_a_network_that_is_too_slow_is_not_trained_and_not_blamed(own: OwnSetUp) -> None:
+    subject = replace(own.subject(), cost=SLOW)
+    memory = memorise(subject)
+    assert not memory.attempts
+    said = [f for name in TRAINED_RULES for f in TRAINED_RULES[name](subject, memory)]
+    assert {f.severity for f in said} <= {"ok", "info"}
+    texts = {f.rule: f.evidence for f in said}
+    assert texts["overfit-tiny"] == "skipped: a step with 4 images takes 41.0 s"
+    assert texts["learns"].startswith("skipped: training takes too long here")
+
+
+def test_a_small_network_is_looked_at_in_full(own: OwnSetUp) -> None:
+    subject = own.subject()
+    assert (
+        len(subject.labels) == 180
+    )  # all there are: two fifths of 300 are for validation and test
+    assert memorise(subject).images == 32
+
+
+def test_an_initial_loss_of_few_images_says_so(own: OwnSetUp) -> None:
+    subject = own.subject()
+    few = replace(subject, kept_inputs=subject.inputs[:8], labels=subject.labels[:8])
+    assert "(3 times 8 images)" in initial_loss(few)[0].evidence
+    assert "images" not in initial_loss(subject)[0].evidence
+
+
+def test_of_many_attempts_one_network_is_kept(
+    own: OwnSetUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = own.subject(HEALTHY, LOSS + "return 0 * F.cross_entropy(logits, targets)\n")
+    alive: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+    build = Subject.model
+
+    def watched(self: Subject, draw: int = 0) -> nn.Module:
+        model = build(self, draw)
+        alive.add(model)
+        return model
+
+    monkeypatch.setattr(Subject, "model", watched)
+    memory = memorise(subject)
+    assert len(memory.attempts) > 4
+    gc.collect()
+    assert list(alive) == [memory.model]
+
+
+def test_time_that_other_programs_take_is_not_counted() -> None:
+    start = computing_seconds(CPU)
+    time.sleep(0.3)
+    assert computing_seconds(CPU) - start < 0.1

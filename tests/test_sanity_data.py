@@ -1,0 +1,114 @@
+"""Labels and splits that cannot be trained on, or only badly, are findings and no refusals."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from own_set_up import CPU, DATA, HEALTHY, OwnSetUp
+
+from cnntune.build import load_data, load_recipe
+from cnntune.errors import DataError
+from cnntune.findings import Finding
+from cnntune.sanity.pictures import Pictures
+from cnntune.sanity.split import split
+
+BOTH = "    return TensorDataset(x, y), TensorDataset(val_x, val_y)\n"
+MINUS_ONE = DATA + "    y[::50] = -1\n" + BOTH
+ONE_CLASS = DATA + "    y, val_y = torch.zeros_like(y), torch.zeros_like(val_y)\n" + BOTH
+NO_VALIDATION = DATA + "    return TensorDataset(x, y), TensorDataset(val_x[:0], val_y[:0])\n"
+NAMED = DATA + (
+    "    train, val = TensorDataset(x, y), TensorDataset(val_x, val_y)\n"
+    "    train.classes = list('abcdefgh')\n    return train, val\n"
+)
+NO_EIGHTS = DATA + "    return TensorDataset(x[y != 8], y[y != 8]), TensorDataset(val_x, val_y)\n"
+MOSTLY_WRONG = (
+    DATA
+    + (
+        "    wrong = torch.arange(len(y)) % 4 > 0\n"
+        "    generator = torch.Generator().manual_seed(1)\n"
+        "    y[wrong] = torch.randint(10, y[wrong].shape, generator=generator)\n"
+    )
+    + BOTH
+)
+A_THIRD_WRONG = MOSTLY_WRONG.replace("% 4 > 0", "% 3 == 0")
+FRAMES = (
+    "\n\ndef data(*, seed):\n"
+    "    x = F.interpolate(torch.rand(300, 1, 4, 4), size=16, mode='bicubic')\n"
+    "    y = torch.arange(300) % 3\n"
+    "    frames = x[:100].roll(1, dims=3)\n"
+    "    return TensorDataset(x, y), TensorDataset(frames, y[:100])\n"
+)
+
+
+@pytest.fixture
+def own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> OwnSetUp:
+    return OwnSetUp(tmp_path, re.sub(r"\W", "_", request.node.name), monkeypatch)
+
+
+def fails(findings: list[Finding], rule: str) -> str:
+    """The evidence of a rule's failures."""
+    return " ".join(f.evidence for f in findings if f.rule == rule and f.severity == "fail")
+
+
+def test_labels_of_minus_one_are_counted_and_the_rest_waits(own: OwnSetUp) -> None:
+    findings = own.findings(data=MINUS_ONE)
+    assert "8 of 400 training labels lie outside 0 ... 9: -1" in fails(findings, "labels")
+    assert [f.rule for f in findings] == ["inputs", "labels", "skipped"]
+
+
+def test_training_refuses_labels_that_sanity_judges(own: OwnSetUp) -> None:
+    recipe = load_recipe(str(own.write(data=MINUS_ONE)))
+    with pytest.raises(DataError, match=r"train labels must be 0 ... 9 \(got -1 ... 9\)"):
+        load_data(recipe, CPU)
+
+
+def test_more_classes_than_names_are_named(own: OwnSetUp) -> None:
+    assert "0 ... 7: 8, 9" in fails(own.findings(data=NAMED), "labels")
+
+
+def test_a_single_class_fails(own: OwnSetUp) -> None:
+    assert "all training images are of class 0" in fails(own.findings(data=ONE_CLASS), "labels")
+
+
+def test_a_class_without_training_images_is_named(own: OwnSetUp) -> None:
+    assert "1 of 10 classes have no training image: 8" in fails(
+        own.findings(data=NO_EIGHTS), "labels"
+    )
+
+
+def test_without_validation_images_all_but_the_split_is_judged(own: OwnSetUp) -> None:
+    findings = own.findings(data=NO_VALIDATION)
+    assert "0 validation images beside 400" in fails(findings, "split")
+    by_rule = {finding.rule: finding.severity for finding in findings}
+    assert by_rule["overfit-tiny"] == "ok"
+    assert by_rule["learns"] == "info"
+
+
+def test_most_labels_wrong_is_seen_by_likeness(own: OwnSetUp) -> None:
+    said = [f for f in own.findings(data=MOSTLY_WRONG) if f.rule == "labels"]
+    assert said[0].severity == "warn"
+    # Three in four are redrawn from ten classes: 0.75 * 0.9 of all are wrong.
+    assert said[0].measured == pytest.approx(0.675, abs=0.1)
+
+
+def test_a_third_of_the_labels_wrong_is_life(own: OwnSetUp) -> None:
+    said = [f for f in own.findings(data=A_THIRD_WRONG) if f.rule == "labels"]
+    assert said[0].severity == "ok"
+
+
+def test_frames_of_one_film_on_both_sides_are_noticed(own: OwnSetUp) -> None:
+    said = split(own.subject(data=FRAMES))[0]
+    assert said.severity == "warn"
+    assert "nearer to a training image" in said.evidence
+
+
+def test_pictures_are_alike_bit_for_bit_or_by_shape(own: OwnSetUp) -> None:
+    copies = "    x[1], x[2] = x[0], 0.5 * x[0]\n    return TensorDataset(x[:40], y[:40]), "
+    subject = own.subject(HEALTHY, data=DATA + copies + "TensorDataset(val_x, val_y)\n")
+    pictures = Pictures.of(subject.data.train, seed=0)
+    assert len(torch.unique(pictures.digests)) == 39  # one of the forty is a copy
+    likeness = pictures.small.flatten(1) @ pictures.small.flatten(1).T
+    assert int((likeness > 0.9999).sum()) == 40 + 6  # each with itself, and three with two others
