@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from cnntune import models
 from cnntune.errors import RecipeError
+from cnntune.models.auxiliary import with_auxiliary
 from cnntune.models.layers import ACTIVATIONS, Activation, Norm
 from cnntune.models.small import small_cnn, small_resnet
 from cnntune.torchvision_import import import_torchvision
@@ -348,7 +349,7 @@ def test_a_classifier_of_each_family_starts_sane_or_says_why_not(shape: Shape) -
             continue
         logits = model(images)
         loss = cross_entropy(logits, every_class)
-        torch.autograd.backward(loss)
+        torch.autograd.backward(with_auxiliary(cross_entropy)(logits, every_class))
         print(f"{name} {shape}: {parameters(model):,} parameters, loss {loss.item():.3f}")
         gradients = [parameter.grad for parameter in model.parameters()]
         finite = all(gradient is not None and gradient.isfinite().all() for gradient in gradients)

@@ -72,5 +72,5 @@ def build(
         )
     except (TypeError, ValueError, AssertionError) as error:
         raise RecipeError(f"model {name}: {error}") from error
-    check_size(model, name, in_shape)
+    check_size(model, name, in_shape, " or, where it takes one, another img_size")
     return model
