@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from statistics import median
 
 from cnntune.curves import (
     MANY_POINTS,
@@ -10,7 +11,6 @@ from cnntune.curves import (
     Shape,
     logged,
     noise,
-    rolling_median,
     row_lost,
 )
 
@@ -79,17 +79,18 @@ def gap_from_start(shape: Shape) -> bool:
 
 
 def has_spike(values: Sequence[float]) -> bool:
-    """Whether a value stands far above those before and after it; the first and last are none."""
+    """Whether a value stands far above the three before and after it; the ends are none."""
     if len(values) < MANY_POINTS:
         return False
-    before = rolling_median(values, MIN_POINTS)
-    after = rolling_median(values[::-1], MIN_POINTS)[::-1]
-    inner = [
-        value - max(low, high)
-        for low, value, high in zip(before[1:-2], values[2:-1], after[3:], strict=True)
-    ]
     height = max(values[0], values[-1]) - min(values)
-    return max(inner) > max(SPIKE * height, SPIKE_NOISE * noise(values)) > 0
+    least = max(SPIKE * height, SPIKE_NOISE * noise(values))
+    for at in range(2, len(values) - 1):
+        before, after = values[max(0, at - 3) : at], values[at + 1 : at + 4]
+        if values[at] - min(before) <= least:
+            continue  # spares most values the medians
+        if values[at] - max(median(before), median(after)) > least:
+            return True
+    return False
 
 
 def has_step(rates: Sequence[float]) -> bool:

@@ -41,6 +41,12 @@ def test_a_spike_that_recovers_is_remarked_on() -> None:
     assert (found.label, "transient-spike" in found.flags) == ("converged", True)
 
 
+def test_a_bump_of_a_quarter_of_the_range_is_no_spike() -> None:
+    bumped = list(CONVERGED.train_loss)
+    bumped[12] += 0.5
+    assert "transient-spike" not in flags(replace(CONVERGED, train_loss=bumped))
+
+
 def test_a_first_epoch_far_above_the_second_is_no_spike() -> None:
     assert "transient-spike" not in flags(run([40.0, *decay(2.3, 0.2, 0.5, 20)]))
 
@@ -49,6 +55,9 @@ def test_a_gap_from_the_first_epoch_on_is_not_memorising() -> None:
     shifted = run(decay(2.0, 0.3, 0.5, 20), decay(3.0, 1.5, 0.5, 20))
     assert "gap-from-start" in flags(shifted)
     assert "gap-from-start" not in flags(run(decay(2.0, 0.05, 0.5, 20), decay(2.0, 0.9, 1.0, 20)))
+    # a tenth of the train loss ahead at first; and far ahead at first, but caught up with
+    assert "gap-from-start" not in flags(run(decay(2.0, 0.05, 0.5, 20), decay(2.2, 0.9, 1.0, 20)))
+    assert "gap-from-start" not in flags(run(decay(2.0, 0.3, 0.5, 20), decay(3.0, 0.4, 0.5, 20)))
 
 
 def test_a_rate_that_drops_at_once_is_a_step() -> None:
@@ -74,7 +83,10 @@ def test_loss_only_overfitting_is_told_apart_from_overfitting() -> None:
 def test_what_was_not_logged_is_named() -> None:
     assert "no-validation" in flags(run(CONVERGED.train_loss))
     assert "no-train-curve" in flags(run((), CONVERGED.val_loss))
-    assert "val-not-finite" in flags(run(CONVERGED.train_loss, [float("nan")] * 30))
+    one_nan = [*CONVERGED.val_loss[:20], float("nan"), *CONVERGED.val_loss[21:]]
+    for val in (one_nan, [float("nan")] * 30):
+        assert "val-not-finite" in flags(run(CONVERGED.train_loss, val))
+    assert "val-not-finite" not in flags(CONVERGED)
 
 
 def test_a_rate_that_has_run_out_asks_for_a_longer_schedule() -> None:
