@@ -7,6 +7,7 @@ Exit codes: 0 fine; 1 a finding of severity `fail`; 2 could not run; 3 a bug in 
 """
 
 import errno
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -56,7 +57,12 @@ def options(
 def main() -> NoReturn:
     """Run the command line; a problem is one line, a bug is a traceback."""
     try:
-        sys.exit(app(standalone_mode=False))
+        code = app(standalone_mode=False)
+        sys.stdout.flush()  # here, for at exit a reader that went away would be a traceback
+        sys.exit(code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere
+        sys.exit(1)
     except CnntuneError as error:
         _could_not_run(error.lines)
     except TyperException as error:  # a wrong option or argument
