@@ -19,6 +19,8 @@ def test_init_writes_a_recipe_for_the_images_that_inspect_takes(tmp_path: Path) 
     images(tmp_path / "pets")
     written = call("init", "pets", "--json", cwd=tmp_path)
     assert written.code == 0, written.err
+    (advice,) = written.document["findings"]
+    assert "10 training images a class, which is little" in advice["evidence"]
     text = (tmp_path / "cnntune.toml").read_text()
     assert text.startswith("# 20 images of 2 classes in pets\n")
     assert "image_size = 64 " in text  # 70 pixels fill 64, not 96

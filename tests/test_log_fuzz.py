@@ -230,6 +230,7 @@ def test_a_reader_takes_any_bytes_and_invents_nothing(reader: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @pytest.mark.parametrize("reader", READERS)
 def test_a_reader_takes_twenty_thousand_files(reader: str) -> None:
     fuzz(reader, MANY)
@@ -286,6 +287,7 @@ def test_a_damaged_database_is_read_or_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 def test_twenty_thousand_damaged_databases_are_read_or_refused(tmp_path: Path) -> None:
     fuzz_databases(tmp_path, MANY)
 

@@ -132,7 +132,7 @@ val_fraction = 0.2  # drawn once, class by class; repeats over seeds share it
 test_fraction = 0.1 # looked at once, by `cnntune train`
 
 [model]
-name = "small-resnet"
+name = "resnet18"   # any torchvision classifier; its stem is adapted to small images
 
 [augment]
 flip = true         # turn it off where left and right mean something
@@ -170,6 +170,7 @@ def init(
         raise RecipeError(f"{target}: exists already; remove it, or edit it")
 
     from cnntune.data.survey import survey
+    from cnntune.transfer.advice import PHOTOGRAPH, advise
 
     found = survey(folder)
     target.write_text(
@@ -184,8 +185,12 @@ def init(
         ),
         encoding="utf-8",
     )
-    command.screen.title(
-        f"{target}: {found.images} images, {found.classes} classes, {found.size} px"
-    )
+    per_class = found.images / found.classes
+    findings = [advise(per_class, similar=found.size >= PHOTOGRAPH)]
+    if not json:
+        command.screen.title(
+            f"{target}: {found.images} images, {found.classes} classes, {found.size} px"
+        )
+        command.screen.findings(findings)
     command.screen.next("sanity")
-    command.end(command.document([], None, recipe=str(target)))
+    command.end(command.document(findings, None, recipe=str(target)))

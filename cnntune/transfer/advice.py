@@ -3,9 +3,8 @@
 from cnntune.data.parts import Data
 from cnntune.findings import Finding
 
-LITTLE = (
-    50  # training images a class: benchmarks/transfer.py, where fine-tuning overtakes the probe
-)
+LITTLE = 50  # training images a class; there fine-tuning overtakes the probe, says
+# benchmarks/transfer.py
 PHOTOGRAPH = 64  # pixels of the shorter side; below, an image has little of what ImageNet shows
 
 PROBE = "train.freeze=backbone"
