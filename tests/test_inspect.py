@@ -165,6 +165,12 @@ def test_strides_and_dilation_widen_what_comes_after() -> None:
     assert fields(stack, (1, 64, 64)) == [(7, 2), (11, 4), (27, 4), (31, 8)]
 
 
+def test_a_transposed_convolution_makes_the_stride_finer() -> None:
+    stack = nn.Sequential(nn.Conv2d(1, 1, 3, 2, 1), nn.ConvTranspose2d(1, 1, 4, 2, 1))
+    # Each output pixel lies under two inputs a side, whose fields of 3 are 2 pixels apart.
+    assert fields(stack, (1, 16, 16)) == [(3, 2), (5, 1)]
+
+
 @pytest.mark.parametrize(
     ("name", "row", "field"),
     [

@@ -126,6 +126,17 @@ def test_cifar_networks_have_their_published_size(name: str, published: float, e
     assert round(count / 1e6, 2) == published
 
 
+@pytest.mark.parametrize("name", ["plain20", "resnet20"])
+def test_cifar_networks_have_maps_of_32_16_and_8_pixels(name: str) -> None:
+    # He et al. 2015, section 4.2: 1 + 2n, 2n and 2n layers, here in n = 3 pairs a stage
+    body = on_meta(name, 10, (3, 32, 32))[:-1]
+    sides, x = [], torch.empty(1, 3, 32, 32, device="meta")
+    for layer in body:
+        x = layer(x)
+        sides.append((x.shape[1], x.shape[2]))
+    assert sides == [(16, 32)] * 4 + [(32, 16)] * 3 + [(64, 8)] * 3
+
+
 def test_resnet20_by_hand() -> None:
     convolutions = 3 * 16 * 9 + 6 * 16 * 16 * 9
     convolutions += 16 * 32 * 9 + 5 * 32 * 32 * 9 + 32 * 64 * 9 + 5 * 64 * 64 * 9
