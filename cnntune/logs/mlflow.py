@@ -45,7 +45,7 @@ def read_database(path: Path) -> list[Record]:
             rows = connection.execute(QUERY).fetchmany(MAX_POINTS)
         finally:
             connection.close()
-    except (sqlite3.Error, OverflowError) as error:
+    except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
         raise UnreadableLogError(f"cannot be read as a database: {error}") from None
     runs: dict[str, tuple[str, Columns]] = {}
     for run, name, key, value, step, is_nan in rows:
