@@ -166,6 +166,7 @@ def numbers_in(data: bytes) -> set[float]:
             spelled = {match[0].replace(",", "."), match[0].partition(",")[0]} - {"", "+", "-"}
             found |= {float(word) for word in spelled}
             found |= {float(f"{word}e-2") for word in spelled if "e" not in word.lower()}
+            found |= {float(word) / 100 for word in spelled if "e" in word.lower()}
     return found | {-value for value in found}
 
 
