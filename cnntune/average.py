@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from itertools import chain
 
+import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class Average:
@@ -21,10 +21,11 @@ class Average:
         self.averages = [tensor.detach().clone() for tensor in self.current]
         self.decay, self.steps = decay, 0
 
+    @torch.no_grad()
     def update(self) -> None:
         """Take in the weights after a step."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        get_ema_multi_avg_fn(decay)(self.averages, self.current, 0)
+        torch._foreach_lerp_(self.averages, self.current, 1 - decay)
         self.steps += 1
 
     def swap(self) -> None:

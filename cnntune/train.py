@@ -19,6 +19,7 @@ from cnntune.build import Loss, build_loss, build_model
 from cnntune.data import Data
 from cnntune.errors import UserCodeError
 from cnntune.evaluate import evaluate
+from cnntune.optimizers import SGD, Adam, AdamW, Optimizer
 from cnntune.recipe import AugmentSection, Recipe, TrainSection
 from cnntune.runs import Epoch, best_epoch
 from cnntune.schedule import rate_factor
@@ -119,7 +120,7 @@ class Learner:
     """A network together with what changes it."""
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     loss: Loss
     settings: TrainSection
     device: torch.device
@@ -192,7 +193,7 @@ class Learner:
         dtype = autocast_dtype(self.settings, self.device)
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
             loss = self.loss(self.model(inputs), targets)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss.backward()
         weights = [p for p in self.model.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
@@ -247,7 +248,7 @@ def build_optimizer(
     model: nn.Module,
     settings: TrainSection,
     factors: Mapping[nn.Parameter, float] | None = None,
-) -> torch.optim.Optimizer:
+) -> Optimizer:
     """The recipe's optimizer; norms and biases (one-dimensional) are not decayed.
 
     `factors` are what the learning rates of parameters are multiplied by, 1 where left out.
@@ -272,10 +273,10 @@ def build_optimizer(
         for factor, decayed in sorted(members, reverse=True)
     ]
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
+        return SGD(groups, settings.momentum)
     if settings.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=settings.lr)
-    return torch.optim.AdamW(groups, lr=settings.lr)
+        return Adam(groups)
+    return AdamW(groups)
 
 
 def clean_indices(images: int, seed: int) -> Tensor:

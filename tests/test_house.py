@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "cnntune"
 FLOORS = (
     "errors findings problems seeds schedule recipe recipe_files space rungs runs own_code"
     " curves flags prescribe verdict logs reading plot pictures torchvision_import",
-    "data models augment build device checkpoint samplers average transfer views",
+    "data models augment build device checkpoint samplers average optimizers transfer views",
     "evaluate train ledger",
     "workers lifeline importance search_findings adapt",
     "trials",

@@ -1,6 +1,12 @@
 """Real handwritten digits that come inside scikit-learn: small, quick, and never downloaded."""
 
+import gzip
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
 import torch
+from torch import Tensor
 
 from cnntune.data.source import (
     TEST_FRACTION,
@@ -14,6 +20,7 @@ from cnntune.data.source import (
     stratified_subset,
 )
 
+SIDE = 8  # pixels
 BRIGHTEST = 16  # scikit-learn counts the dark pixels of a 4x4 block, so 0 ... 16
 
 
@@ -35,13 +42,9 @@ def digits(
     Raises:
         DataError: where `size` is more than there are, or a class does not exist.
     """
-    from sklearn.datasets import load_digits  # a second to import, and only wanted here
-
-    bunch = load_digits()
-    scaled = torch.from_numpy(bunch.images) * 255 / BRIGHTEST
-    pool = Images(
-        scaled.round().to(torch.uint8).unsqueeze(1), torch.from_numpy(bunch.target).long()
-    )
+    table = _table()
+    scaled = table[:, :-1].reshape(-1, 1, SIDE, SIDE).float() * 255 / BRIGHTEST
+    pool = Images(scaled.round().to(torch.uint8), table[:, -1].long())
     names = tuple(str(digit) for digit in range(10))
     if classes is not None:
         pool, names = choose_classes(pool, names, classes)
@@ -55,3 +58,16 @@ def digits(
         test_fraction=test_fraction,
         per_class=per_class,
     )
+
+
+def _table() -> Tensor:
+    """A row a digit, uint8 `[1797, 65]`: 64 pixels and the label.
+
+    The file is read from scikit-learn's folder: to import scikit-learn takes a second.
+    """
+    spec = find_spec("sklearn")
+    assert spec is not None  # it is a dependency
+    assert spec.origin is not None
+    file = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    with gzip.open(file, "rt") as lines:
+        return torch.from_numpy(np.loadtxt(lines, dtype=np.uint8, delimiter=","))
