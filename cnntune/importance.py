@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import optuna
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
 from cnntune.ledger import Trial
@@ -59,5 +58,8 @@ def importance(trials: Sequence[Trial], space: Space) -> Importance | None:
         for trial in [*judged, *diverged]
         if trial.number in accs
     )
+    # The forest behind fANOVA takes a second to import, and few searches get here.
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
     shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=SEED))
     return Importance(dict(shares), epochs, len(accs))

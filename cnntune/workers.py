@@ -8,13 +8,12 @@ import errno
 import os
 import shutil
 import signal
-import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from multiprocessing import connection, get_context
+from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -26,7 +25,7 @@ from cnntune.build import build_model, load_data, with_defaults
 from cnntune.data import Data
 from cnntune.device import cores
 from cnntune.errors import CnntuneError, StudyError, UserCodeError
-from cnntune.lifeline import live
+from cnntune.lifeline import start
 from cnntune.own_code import user_code
 from cnntune.recipe import Recipe
 from cnntune.runs import Epoch, Run, best_epoch
@@ -150,7 +149,7 @@ def _give(job: Job, pool: list[_Worker], device: torch.device) -> None:
     free = [worker for worker in pool if worker.job is None]
     free.sort(key=lambda worker: (worker.held != job.folder, worker.held is not None))
     if not free:
-        free = [_start(device)]
+        free = [_Worker(*start(__name__, str(device)))]
         pool.append(free[0])
     free[0].job = job
     with suppress(OSError):  # it died between jobs; reading its pipe will tell
@@ -186,38 +185,6 @@ def _killed(worker: _Worker, job: Job) -> Event:
     summary = failure(error)
     Run(job.folder).finish(summary)
     return Event(job, summary=summary)
-
-
-def _start(device: torch.device) -> _Worker:
-    """Start a worker with a fresh interpreter: a forked one may not use a GPU."""
-    context = get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=live, args=(__name__, theirs, str(device)))
-    with _inherited(threads="1"):
-        process.start()
-    theirs.close()
-    return _Worker(process, ours)
-
-
-@contextmanager
-def _inherited(*, threads: str) -> Iterator[None]:
-    """What a worker takes from us at its start: no SIGINT, and the threads that torch loads with.
-
-    Ctrl-C reaches every process of the terminal, and it is the coordinator's to handle.
-    """
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = threads
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
-        if main:
-            signal.signal(signal.SIGINT, handler)
 
 
 def serve(pipe: Connection, device: str) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cnntune import lifeline
 from cnntune.cli.check import sweep
 from cnntune.cli.command import (
     RUNS,
@@ -62,6 +63,7 @@ def search(
 ) -> None:
     """Step 4: a coarse random search. The same command resumes it, a larger budget extends it."""
     command = Command.begin("search", json=json, quiet=quiet)
+    lifeline.prepare()
     asked = {"epochs": epochs, "sampler": sampler, "pruner": pruner}
     further = [f"search.{key}={value}" for key, value in asked.items() if value is not None]
     setup = set_up(recipe, set_, device=device, seed=seed, runs=runs, study=study, further=further)
@@ -115,6 +117,7 @@ def refine(
 ) -> None:
     """Step 5: narrow the space around the best, train longer, repeat the best over seeds."""
     command = Command.begin("refine", json=json, quiet=quiet)
+    lifeline.prepare()
     found = find_study(study, runs)
 
     from cnntune import device as devices
@@ -194,6 +197,7 @@ def tune(
 ) -> None:
     """Steps 1-7: search, read the curves, change the space, refine, until it stops paying."""
     command = Command.begin("tune", json=json, quiet=quiet)
+    lifeline.prepare()
     further = [f"search.epochs={epochs}"] if epochs else []
     setup = set_up(recipe, set_, device=device, seed=seed, runs=runs, study=study, further=further)
     trials, seconds = parse_budget(budget)

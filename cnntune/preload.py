@@ -1,0 +1,27 @@
+"""Imported by the server that workers are forked from, and by nobody else: all that they need.
+
+Imports take seconds, during which the server does not notice that its coordinator was killed. So
+somebody watches meanwhile; a server must not have a second thread when it forks.
+"""
+
+import os
+import threading
+
+LOOK_SECONDS = 0.1
+
+_coordinator = os.getppid()
+_done = threading.Event()
+
+
+def _watch() -> None:
+    while not _done.wait(LOOK_SECONDS):
+        if os.getppid() != _coordinator:
+            os._exit(1)
+
+
+_watcher = threading.Thread(target=_watch)
+_watcher.start()
+import cnntune.workers  # noqa: E402, F401
+
+_done.set()
+_watcher.join()
