@@ -5,6 +5,7 @@ import os
 import torch
 
 from cnntune.data import Data
+from cnntune.data.parts import ResidentPart
 from cnntune.errors import DeviceError
 from cnntune.recipe import Recipe
 
@@ -48,6 +49,14 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def processes(device: torch.device, data: Data) -> int:
+    """How many runs compute best at the same time: one on a GPU, else one on each core.
+
+    Images that are streamed have processes of their own, so there it is one too.
+    """
+    return cores() if device.type == "cpu" and isinstance(data.train, ResidentPart) else 1
 
 
 def use_threads(recipe: Recipe, data: Data) -> None:

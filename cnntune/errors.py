@@ -18,6 +18,9 @@ class CnntuneError(Exception):
         self.lines = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(self.lines))
 
+    def __reduce__(self) -> tuple[type["CnntuneError"], tuple[list[str]]]:
+        return type(self), (self.lines,)  # as it is sent from a worker
+
 
 class RecipeError(CnntuneError):
     """A recipe, a `--set` or an option that cannot be used."""

@@ -18,6 +18,7 @@ from cnntune.build import build_model
 from cnntune.data import Data
 from cnntune.findings import Finding
 from cnntune.own_code import user_code
+from cnntune.parallel import spread
 from cnntune.recipe import Recipe
 from cnntune.seeds import derive_seed
 from cnntune.train import Learner, check_logits, seeded
@@ -76,24 +77,34 @@ class RateCurve:
         return [statistics.fmean(self.losses[end - size : end]) for end in ends][::-1]
 
 
-def sweep(recipe: Recipe, data: Data, device: torch.device) -> Iterator[RateCurve]:
+def sweep(
+    recipe: Recipe, data: Data, device: torch.device, *, processes: int = 1
+) -> Iterator[RateCurve]:
     """Try the grid, then what `next_tries` asks for, and yield each curve as it is measured.
+
+    On several processes the curves are the same, and come in the same order.
 
     Raises:
         UserCodeError: where own model or loss code raises.
+        DeviceError: where a process dies.
     """
     check_logits(build_model(recipe, data).to(device), data)
-    for iterations in (ITERATIONS, PATIENCE):
-        curves: list[RateCurve] = []
-        todo = [(lr, 0) for lr in GRID]
-        while todo:
-            for lr, repeat in todo:
-                with user_code(f"training at rate {lr:g}"):
-                    curves.append(try_rate(recipe, data, device, lr, repeat, iterations))
-                yield curves[-1]
-            todo = next_tries(curves)
-        if is_clear(curves):
-            return
+
+    def tried(what: tuple[float, int, int]) -> RateCurve:
+        with user_code(f"training at rate {what[0]:g}"):
+            return try_rate(recipe, data, device, *what)
+
+    with spread(tried, processes=processes) as tried_all:
+        for iterations in (ITERATIONS, PATIENCE):
+            curves: list[RateCurve] = []
+            todo = [(lr, 0) for lr in GRID]
+            while todo:
+                for curve in tried_all([(*rate, iterations) for rate in todo]):
+                    curves.append(curve)
+                    yield curve
+                todo = next_tries(curves)
+            if is_clear(curves):
+                return
 
 
 def is_clear(curves: Sequence[RateCurve]) -> bool:

@@ -15,9 +15,9 @@ PACKAGE = Path(__file__).parents[1] / "cnntune"
 FLOORS = (
     "errors findings problems seeds schedule recipe recipe_files space rungs runs own_code"
     " curves flags prescribe verdict logs reading plot pictures torchvision_import",
-    "data models augment build device checkpoint samplers average optimizers transfer views",
+    "data models augment build device checkpoint samplers average optimizers parallel transfer views",
     "evaluate train ledger",
-    "workers lifeline importance search_findings adapt",
+    "workers lifeline preload importance search_findings adapt",
     "trials",
     "sanity lr_sweep search refine final judge inspect",
     "tune",

@@ -102,10 +102,12 @@ def lr_sweep(
 
 def sweep(command: Command, setup: Setup, data: "Data") -> "tuple[Sweep, dict[str, Any]]":
     """Sweep the learning rates and keep the result with the study."""
+    from cnntune import device as devices
     from cnntune import lr_sweep as step
 
+    processes = devices.processes(setup.device, data)
     curves = []
-    for curve in step.sweep(setup.recipe, data, setup.device):
+    for curve in step.sweep(setup.recipe, data, setup.device, processes=processes):
         curves.append(curve)
         again = f", seed {curve.repeat + 1}" if curve.repeat else ""
         change = f"loss {curve.first:.3f} -> {curve.last:.3g} in {curve.iterations} iterations"
