@@ -1,16 +1,15 @@
-"""Which device computes, and how many CPU threads it may use."""
+"""Which device computes, how many cores there are, and the random numbers of torch."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from cnntune.data import Data
 from cnntune.data.parts import ResidentPart
 from cnntune.errors import DeviceError
-from cnntune.recipe import Recipe
-
-SMALL_BATCH_PIXELS = 2**15  # 32 images of 32x32: below, two threads gain at most a fifth when the
-# machine is idle, and lose tenfold when it is not, since they wait for each other
+from cnntune.seeds import derive_seed
 
 
 def resolve(name: str) -> torch.device:
@@ -59,12 +58,9 @@ def processes(device: torch.device, data: Data) -> int:
     return cores() if device.type == "cpu" and isinstance(data.train, ResidentPart) else 1
 
 
-def use_threads(recipe: Recipe, data: Data) -> None:
-    """Compute with the recipe's CPU threads; 0 means one for small batches, else all cores.
-
-    The rule looks at the batch alone: a measurement could choose otherwise in the next run, and
-    another number of threads adds floats in another order.
-    """
-    height, width = data.train.image_size
-    small = recipe.train.batch_size * height * width < SMALL_BATCH_PIXELS
-    torch.set_num_threads(recipe.train.threads or (1 if small else cores()))
+@contextmanager
+def seeded(*parts: int | str, device: torch.device) -> Iterator[None]:
+    """Seed torch's own generators for a while, as dropout draws from them, and put them back."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(derive_seed(*parts))
+        yield

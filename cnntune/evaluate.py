@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cnntune.arithmetic import autocast
 from cnntune.data import Part
 from cnntune.views import View
 
@@ -30,6 +31,7 @@ def evaluate(
     indices: Tensor | None = None,
     *,
     views: Sequence[View] = (),
+    precision: str = "float32",
 ) -> Score:
     """Score `model` in eval mode, without augmentation, on a part or on the images at `indices`.
 
@@ -42,7 +44,8 @@ def evaluate(
     loss_sum: Tensor | float = 0.0
     right: Tensor | float = 0.0
     for inputs, labels in part.batches(order, eval_batch(part)):
-        logits = _averaged(model, inputs, views) if views else model(inputs).float()
+        with autocast(precision, inputs.device):
+            logits = _averaged(model, inputs, views) if views else model(inputs).float()
         loss_sum = loss_sum + F.cross_entropy(logits, labels, reduction="sum")
         right = right + (logits.argmax(1) == labels).sum()
     model.train(was_training)

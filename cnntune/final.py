@@ -80,9 +80,9 @@ def final_test(
             )
         ]
     load_weights(model, run.path / WEIGHTS)
-    settings = parse(run.config(), file=str(run.path / "config.json")).test
-    shown = views(settings, data.normalise.black)
-    score = evaluate(model, data.test, views=shown)
+    recipe = parse(run.config(), file=str(run.path / "config.json"))
+    shown = views(recipe.test, data.normalise.black)
+    score = evaluate(model, data.test, views=shown, precision=recipe.train.precision)
     measured = {"test_acc": score.acc, "test_loss": score.loss, "test_images": len(data.test)}
     if len(shown) > 1:
         measured["test_views"] = len(shown)

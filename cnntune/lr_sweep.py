@@ -13,15 +13,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from cnntune.arithmetic import settle
 from cnntune.augment import augment
 from cnntune.build import build_model
 from cnntune.data import Data
+from cnntune.device import seeded
 from cnntune.findings import Finding
 from cnntune.own_code import user_code
 from cnntune.parallel import spread
 from cnntune.recipe import Recipe
 from cnntune.seeds import derive_seed
-from cnntune.train import Learner, check_logits, seeded
+from cnntune.train import Learner, check_logits
 
 GRID = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # CS231n step 3: "1e-1, 1e-2, 1e-3, 1e-4, 1e-5"
 ITERATIONS = 100  # CS231n step 3: "within about 100 iterations"
@@ -88,6 +90,7 @@ def sweep(
         UserCodeError: where own model or loss code raises.
         DeviceError: where a process dies.
     """
+    recipe = settle(recipe, data, device)
     check_logits(build_model(recipe, data).to(device), data)
 
     def tried(what: tuple[float, int, int]) -> RateCurve:

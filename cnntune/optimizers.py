@@ -27,11 +27,12 @@ class Optimizer(ABC):
 
     def __init__(self, groups: Sequence[Group]) -> None:
         self.param_groups = list(groups)
+        self.parameters: list[nn.Parameter] = [p for group in groups for p in group["params"]]
         self._memories: dict[nn.Parameter, Memory] = {}
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
-        for parameter in self._parameters():
+        for parameter in self.parameters:
             parameter.grad = None
 
     @torch.no_grad()
@@ -59,21 +60,18 @@ class Optimizer(ABC):
         """Rates and memories, in the order of the parameters."""
         return {
             "lr": [group["lr"] for group in self.param_groups],
-            "memories": [self._memories.get(p, {}) for p in self._parameters()],
+            "memories": [self._memories.get(p, {}) for p in self.parameters],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Be as the optimizer was whose `state` this is; tensors move to their parameter."""
         for group, lr in zip(self.param_groups, state["lr"], strict=True):
             group["lr"] = lr
-        for parameter, memory in zip(self._parameters(), state["memories"], strict=True):
+        for parameter, memory in zip(self.parameters, state["memories"], strict=True):
             self._memories[parameter] = {
                 key: value.to(parameter.device) if isinstance(value, Tensor) else value
                 for key, value in memory.items()
             }
-
-    def _parameters(self) -> list[nn.Parameter]:
-        return [parameter for group in self.param_groups for parameter in group["params"]]
 
 
 class SGD(Optimizer):

@@ -95,7 +95,8 @@ class TrainSection(Section):
     schedule: Literal["constant", "cosine", "step", "one-cycle"] = "constant"
     warmup_epochs: float = Field(0.0, ge=0)
     grad_clip: float = Field(0.0, ge=0)  # largest gradient norm; 0 leaves gradients alone
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on a GPU with it
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: `arithmetic.settle` decides
+    deterministic: bool = False  # float32, and no algorithm that may round differently next time
     threads: int = Field(0, ge=0)  # of the CPU; 0: one for a trial or small batches, else all cores
     patience: int = Field(0, ge=0)  # epochs without a better one before the run ends; 0: never
     ema: float = Field(0.0, ge=0, lt=1)  # share of the averaged weights that a step keeps; 0: off

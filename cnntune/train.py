@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from cnntune import checkpoint
+from cnntune.arithmetic import autocast, settle
 from cnntune.augment import Targets, augment
 from cnntune.augment.check import check_augment
 from cnntune.average import Average
 from cnntune.build import Loss, build_loss, build_model
 from cnntune.data import Data
+from cnntune.device import seeded
 from cnntune.errors import UserCodeError
 from cnntune.evaluate import evaluate
 from cnntune.optimizers import SGD, Adam, AdamW, Optimizer
@@ -60,6 +61,7 @@ def train(
         UserCodeError: where the model has nothing to train or gives no logits `[N, classes]`.
     """
     check_augment(recipe, data)
+    recipe = settle(recipe, data, device)
     model = build_model(recipe, data) if model is None else model
     learner = Learner.of(recipe, model, device)
     with seeded(recipe.seed, "check", device=device):
@@ -83,8 +85,9 @@ def train(
         if math.isfinite(grad_norm):
             # Own data that augments itself draws here too.
             with seeded(recipe.seed, "evaluate", number, device=device):
-                on_train = evaluate(learner.model, data.train, clean)
-                on_val = evaluate(learner.model, data.val)
+                precision = recipe.train.precision
+                on_train = evaluate(learner.model, data.train, clean, precision=precision)
+                on_val = evaluate(learner.model, data.val, precision=precision)
             scores = (on_train.loss, on_train.acc, on_val.loss, on_val.acc)
         rows.append(Epoch(number, learner.lr, *scores, grad_norm, time.perf_counter() - start))
         if saved and number < recipe.train.epochs and not rows[-1].diverged:
@@ -190,12 +193,11 @@ class Learner:
 
         Returns the loss and the norm of the gradient before clipping, as scalars on the device.
         """
-        dtype = autocast_dtype(self.settings, self.device)
-        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+        with autocast(self.settings.precision, self.device):
             loss = self.loss(self.model(inputs), targets)
         self.optimizer.zero_grad()
         loss.backward()
-        weights = [p for p in self.model.parameters() if p.grad is not None]
+        weights = [p for p in self.optimizer.parameters if p.grad is not None]
         norm = nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
         if self.settings.grad_clip:
             nn.utils.clip_grads_with_norm_(weights, self.settings.grad_clip, norm)
@@ -229,14 +231,6 @@ def _train_epoch(learner: Learner, recipe: Recipe, data: Data, number: int) -> f
             if look and not math.isfinite(float(loss)):
                 return math.nan
     return float(norm_sum) / steps
-
-
-@contextmanager
-def seeded(*parts: int | str, device: torch.device) -> Iterator[None]:
-    """Seed torch's own generators for a while, as dropout draws from them, and put them back."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(derive_seed(*parts))
-        yield
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
@@ -283,14 +277,6 @@ def clean_indices(images: int, seed: int) -> Tensor:
     """The fixed training images that every epoch is measured on, int64 `[at most 1000]`."""
     generator = torch.Generator().manual_seed(derive_seed(seed, "clean"))
     return torch.randperm(images, generator=generator)[:CLEAN_IMAGES]
-
-
-def autocast_dtype(settings: TrainSection, device: torch.device) -> torch.dtype | None:
-    """What mixed precision computes in; None computes everything in float32."""
-    if settings.precision == "bfloat16":
-        return torch.bfloat16
-    gpu = settings.precision == "auto" and device.type == "cuda"
-    return torch.bfloat16 if gpu and torch.cuda.is_bf16_supported() else None
 
 
 @torch.no_grad()

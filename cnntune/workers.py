@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from cnntune.arithmetic import settle, use
 from cnntune.build import build_model, load_data, with_defaults
 from cnntune.data import Data
 from cnntune.device import cores
@@ -239,12 +240,13 @@ def run_job(job: Job, device: torch.device) -> Iterator[Event]:
     run = Run(job.folder)
     rows: list[Epoch] = []
     try:
-        logged = run.begin(with_defaults(job.recipe).as_values())
-        torch.set_num_threads(job.recipe.train.threads)
         data = _data(job.recipe.for_data().model_dump_json(), device)
+        recipe = _settled(job, run, data, device)
+        use(recipe)
+        logged = run.begin(with_defaults(recipe).as_values())
         with user_code("training"):
-            model = build_model(job.recipe, data)
-            for row in train(job.recipe, data, device, model=model, saved=run.checkpoint):
+            model = build_model(recipe, data)
+            for row in train(recipe, data, device, model=model, saved=run.checkpoint):
                 if row.epoch > logged:
                     run.log(row)
                 rows.append(row)
@@ -256,9 +258,21 @@ def run_job(job: Job, device: torch.device) -> Iterator[Event]:
     except Exception as error:
         _raise_if_disk_full(error, job.folder)
         summary = failure(_in_words(error))
+        if not run.config():
+            run.begin(job.recipe.as_values())
     summary["seconds"] = sum(row.seconds for row in rows)
     run.finish(summary)
     yield Event(job, summary=summary)
+
+
+def _settled(job: Job, run: Run, data: Data, device: torch.device) -> Recipe:
+    """The job's recipe in the precision that its run began with, perhaps on another machine."""
+    begun = run.config().get("train", {}).get("precision")
+    recipe = job.recipe
+    if begun and recipe.train.precision == "auto":
+        recipe = recipe.with_values({"train.precision": begun})
+    with user_code("the first batch"):
+        return settle(recipe, data, device)
 
 
 def _raise_if_disk_full(error: Exception, folder: Path) -> None:

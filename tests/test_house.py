@@ -15,7 +15,8 @@ PACKAGE = Path(__file__).parents[1] / "cnntune"
 FLOORS = (
     "errors findings problems seeds schedule recipe recipe_files space rungs runs own_code"
     " curves flags prescribe verdict logs reading plot pictures torchvision_import",
-    "data models augment build device checkpoint samplers average optimizers parallel transfer views",
+    "data models augment build device arithmetic checkpoint samplers average optimizers transfer"
+    " views parallel",
     "evaluate train ledger",
     "workers lifeline preload importance search_findings adapt",
     "trials",

@@ -9,6 +9,7 @@ from cnntune.cli.command import (
     AsJson,
     Command,
     Device,
+    Exact,
     Name,
     Quiet,
     RecipeArgument,
@@ -43,8 +44,7 @@ def sanity(
     """Steps 1 and 2: is the initial loss log C, can a tiny sample be overfitted? And what else."""
     command = Command.begin("sanity", json=json, quiet=quiet)
 
-    from cnntune import build
-    from cnntune import device as devices
+    from cnntune import arithmetic, build
     from cnntune import sanity as step
 
     if explain is not None:
@@ -54,7 +54,7 @@ def sanity(
         command.end(command.document([], None, rule=explain, lesson=lesson))
     setup = set_up(recipe, set_, device=device, seed=seed, runs=runs, study=study)
     data = build.load_data(setup.recipe, setup.device, checked=False)
-    devices.use_threads(setup.recipe, data)
+    arithmetic.use(arithmetic.with_threads(setup.recipe, data))
     command.screen.say(about(setup, data))
     with command.screen.err.status("checking"):
         findings = list(step.check(setup.recipe, data, setup.device))
@@ -73,6 +73,7 @@ def lr_sweep(
     set_: Sets = None,
     device: Device = "auto",
     seed: Seed = None,
+    deterministic: Exact = False,
     runs: Runs = RUNS,
     study: Name = None,
     json: AsJson = False,
@@ -80,13 +81,13 @@ def lr_sweep(
 ) -> None:
     """Step 3: the learning rate that lowers the loss within 100 iterations."""
     command = Command.begin("lr-sweep", json=json, quiet=quiet)
-    setup = set_up(recipe, set_, device=device, seed=seed, runs=runs, study=study)
+    setup = set_up(
+        recipe, set_, device=device, seed=seed, runs=runs, study=study, exact=deterministic
+    )
 
     from cnntune import build
-    from cnntune import device as devices
 
     data = build.load_data(setup.recipe, setup.device)
-    devices.use_threads(setup.recipe, data)
     command.screen.say(about(setup, data))
     result, document = sweep(command, setup, data)
     if not json:
@@ -102,12 +103,18 @@ def lr_sweep(
 
 def sweep(command: Command, setup: Setup, data: "Data") -> "tuple[Sweep, dict[str, Any]]":
     """Sweep the learning rates and keep the result with the study."""
+    from cnntune import arithmetic, own_code
     from cnntune import device as devices
     from cnntune import lr_sweep as step
 
     processes = devices.processes(setup.device, data)
+    recipe = setup.recipe.with_values({"train.threads": 1}) if processes > 1 else setup.recipe
+    with own_code.user_code("the first batch"):
+        recipe = arithmetic.settle(recipe, data, setup.device)
+    arithmetic.use(recipe)
+    command.screen.say(f"computing in {arithmetic.in_words(recipe)}, {processes} rates at a time")
     curves = []
-    for curve in step.sweep(setup.recipe, data, setup.device, processes=processes):
+    for curve in step.sweep(recipe, data, setup.device, processes=processes):
         curves.append(curve)
         again = f", seed {curve.repeat + 1}" if curve.repeat else ""
         change = f"loss {curve.first:.3f} -> {curve.last:.3g} in {curve.iterations} iterations"

@@ -46,6 +46,10 @@ Seed = Annotated[
     int | None,
     typer.Option(min=0, help="The recipe's seed: weights, batches, draws.", show_default=False),
 ]
+Exact = Annotated[
+    bool,
+    typer.Option("--deterministic", help="float32, and the same bits in each run, on a GPU too."),
+]
 Runs = Annotated[Path, typer.Option(metavar="DIR", help="Where studies are kept.")]
 Name = Annotated[
     str | None,
@@ -144,6 +148,7 @@ def set_up(
     seed: int | None,
     runs: Path,
     study: str | None,
+    exact: bool = False,
     further: Sequence[str] = (),
 ) -> Setup:
     """Read the recipe with its overrides, find the device, name the study."""
@@ -151,6 +156,7 @@ def set_up(
     from cnntune import device as devices
 
     overrides = [*(sets or []), *further, *([f"seed={seed}"] if seed is not None else [])]
+    overrides += ["train.deterministic=true"] if exact else []
     loaded = build.load_recipe(source, overrides)
     found = recipe_files.find(source)
     code = own_code.code_folder(found)

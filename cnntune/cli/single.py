@@ -13,6 +13,7 @@ from cnntune.cli.command import (
     AsJson,
     Command,
     Device,
+    Exact,
     Name,
     Quiet,
     RecipeArgument,
@@ -39,6 +40,7 @@ def train(
     set_: Sets = None,
     device: Device = "auto",
     seed: Seed = None,
+    deterministic: Exact = False,
     runs: Runs = RUNS,
     study: Name = None,
     json: AsJson = False,
@@ -46,16 +48,19 @@ def train(
 ) -> None:
     """One run from a recipe or a trial's config.json; keeps the best weights; final test, once."""
     command = Command.begin("train", json=json, quiet=quiet)
-    setup = set_up(recipe, set_, device=device, seed=seed, runs=runs, study=study)
+    setup = set_up(
+        recipe, set_, device=device, seed=seed, runs=runs, study=study, exact=deterministic
+    )
 
-    from cnntune import build, final, own_code
-    from cnntune import device as devices
+    from cnntune import arithmetic, build, final, own_code
     from cnntune.workers import summarise
 
     config = setup.recipe.for_run()
     data = build.load_data(config, setup.device)
-    devices.use_threads(config, data)
-    command.screen.say(about(setup, data))
+    with own_code.user_code("the first batch"):
+        config = arithmetic.settle(config, data, setup.device)
+    arithmetic.use(config)
+    command.screen.say(f"{about(setup, data)}, {arithmetic.in_words(config)}")
     rows = []
     findings: list[Finding] = []
     with own_code.user_code("training"):

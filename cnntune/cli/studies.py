@@ -12,6 +12,7 @@ from cnntune.cli.command import (
     AsJson,
     Command,
     Device,
+    Exact,
     Name,
     Quiet,
     RecipeArgument,
@@ -56,6 +57,7 @@ def search(
     set_: Sets = None,
     device: Device = "auto",
     seed: Seed = None,
+    deterministic: Exact = False,
     runs: Runs = RUNS,
     study: Name = None,
     json: AsJson = False,
@@ -66,7 +68,16 @@ def search(
     lifeline.prepare()
     asked = {"epochs": epochs, "sampler": sampler, "pruner": pruner}
     further = [f"search.{key}={value}" for key, value in asked.items() if value is not None]
-    setup = set_up(recipe, set_, device=device, seed=seed, runs=runs, study=study, further=further)
+    setup = set_up(
+        recipe,
+        set_,
+        device=device,
+        seed=seed,
+        runs=runs,
+        study=study,
+        exact=deterministic,
+        further=further,
+    )
 
     from cnntune import search as step
     from cnntune.search_findings import importance_findings
@@ -190,6 +201,7 @@ def tune(
     set_: Sets = None,
     device: Device = "auto",
     seed: Seed = None,
+    deterministic: Exact = False,
     runs: Runs = RUNS,
     study: Name = None,
     json: AsJson = False,
@@ -199,7 +211,16 @@ def tune(
     command = Command.begin("tune", json=json, quiet=quiet)
     lifeline.prepare()
     further = [f"search.epochs={epochs}"] if epochs else []
-    setup = set_up(recipe, set_, device=device, seed=seed, runs=runs, study=study, further=further)
+    setup = set_up(
+        recipe,
+        set_,
+        device=device,
+        seed=seed,
+        runs=runs,
+        study=study,
+        exact=deterministic,
+        further=further,
+    )
     trials, seconds = parse_budget(budget)
 
     from cnntune import build, sanity
@@ -308,9 +329,18 @@ def _repeat(
 
 
 def _watch(command: Command, recipe: "Recipe", events: Any, *, total: int, done: int) -> None:
+    from cnntune.arithmetic import in_words
+    from cnntune.recipe import parse
+    from cnntune.runs import Run
+
+    told = False
     with TrialWatch(command.screen, total, done) as watch:
         for event in events:
             name = event.job.folder.name
+            if event.epoch is not None and not told:
+                config = parse(Run(event.job.folder).config(), file="config.json")
+                command.screen.say(f"computing in {in_words(config)} a worker")
+                told = True
             if event.summary is not None:
                 watch.ended(name, event.summary)
             elif event.epoch is not None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cnntune.build import build_loss, build_network
 from cnntune.data import Data
+from cnntune.device import seeded
 from cnntune.findings import Finding
 from cnntune.inspect import cost
 from cnntune.inspect.cost import Memory
@@ -16,7 +17,7 @@ from cnntune.inspect.layers import Layer, layer_table
 from cnntune.inspect.statistics import faults, with_statistics
 from cnntune.recipe import Recipe
 from cnntune.seeds import derive_seed
-from cnntune.train import Learner, seeded
+from cnntune.train import Learner
 
 STATISTICS_IMAGES = (2, 64)  # least and most for the standard deviations
 STATISTICS_WORK = 2e10  # multiply-adds of their forward pass: a second on a CPU core

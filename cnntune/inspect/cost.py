@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from cnntune.arithmetic import gains_by_bfloat16
 from cnntune.inspect.layers import state_on
 from cnntune.recipe import TrainSection
-from cnntune.train import Learner, autocast_dtype
+from cnntune.train import Learner
 
 TIMED_STEPS = 3
 SECONDS = 2.0  # of a first step, beyond which its own time will do
@@ -57,7 +58,8 @@ def estimate_memory(
         kept = _kept_for_backward(model, (settings.batch_size, *in_shape))
     except (RuntimeError, TypeError, NotImplementedError):
         return None
-    if autocast_dtype(settings, device) is torch.bfloat16:
+    lower = settings.precision == "auto" and gains_by_bfloat16(device, in_shape)
+    if lower or settings.precision == "bfloat16":
         kept //= 2
     return Memory(weights, gradients, copies * gradients, kept)
 

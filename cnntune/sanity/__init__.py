@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 
 from cnntune.data import Data
+from cnntune.device import seeded
 from cnntune.errors import CnntuneError, RecipeError, UserCodeError
 from cnntune.findings import Finding
 from cnntune.own_code import user_code
@@ -33,7 +34,6 @@ from cnntune.sanity import (
     tiny,
 )
 from cnntune.sanity.subject import Subject
-from cnntune.train import seeded
 
 Rule = Callable[[Subject], list[Finding]]
 TrainedRule = Callable[[Subject, tiny.Memory], list[Finding]]

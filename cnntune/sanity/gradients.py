@@ -8,10 +8,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from cnntune.device import seeded
 from cnntune.findings import Finding
 from cnntune.sanity.record import NoDropout, recording
 from cnntune.sanity.subject import Subject
-from cnntune.train import Learner, seeded
+from cnntune.train import Learner
 
 HUGE = 1e4  # a gradient norm from which float32 soon overflows
 FLOW_RATE = 1e-3  # small: only layers that start at 0 have to move

@@ -6,6 +6,7 @@ import time
 import torch
 
 from cnntune.augment import augment
+from cnntune.device import seeded
 from cnntune.evaluate import evaluate
 from cnntune.findings import Finding, Severity
 from cnntune.sanity.modes import batch_norms, settle
@@ -13,7 +14,7 @@ from cnntune.sanity.pictures import nearest_labels
 from cnntune.sanity.subject import Subject
 from cnntune.sanity.tiny import Memory
 from cnntune.seeds import derive_seed
-from cnntune.train import Learner, seeded
+from cnntune.train import Learner
 
 LEARN_STEPS = 300
 LEARN_ENOUGH = 100  # steps after which chance level means that there is nothing to learn

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cnntune.device import seeded
 from cnntune.findings import Finding
 from cnntune.sanity.subject import Subject
 from cnntune.sanity.tiny import Memory
-from cnntune.train import seeded
 
 MIX_IMAGES = 4
 MIX_TOLERANCE = 1e-3  # of the logits' size; batched kernels round differently by 1e-6

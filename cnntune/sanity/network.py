@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from cnntune.device import seeded
 from cnntune.findings import Finding, Severity
 from cnntune.sanity.record import (
     NORM_OPS,
@@ -16,7 +17,6 @@ from cnntune.sanity.record import (
     recording,
 )
 from cnntune.sanity.subject import Subject
-from cnntune.train import seeded
 
 DEAD = 0.5  # of a layer's units (SageMaker Debugger's DeadReLU)
 NEARLY_ALL = 0.9

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cnntune.device import seeded
 from cnntune.findings import Finding, Severity
 from cnntune.sanity.subject import Subject
 from cnntune.seeds import derive_seed
-from cnntune.train import seeded
 
 FEW = 8  # images, to see whether a step is possible at all
 INITIALISATIONS = 3  # one draw of the weights may be an outlier

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from cnntune.build import Loss, build_loss, build_model
 from cnntune.data import Data
+from cnntune.device import seeded
 from cnntune.recipe import Recipe
 from cnntune.sanity.pictures import Pictures, draw_images
 from cnntune.seeds import derive_seed
-from cnntune.train import seeded
 
 BATCH_IMAGES = (8, 256)  # least and most in the batch that is looked at
 BATCH_PIXELS = 2**22  # 4,096 images of 32x32, 84 of 224x224: a second on a CPU core

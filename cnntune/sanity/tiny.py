@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cnntune.device import seeded
 from cnntune.findings import Finding, Severity
 from cnntune.sanity.loss import floor
 from cnntune.sanity.record import NoDropout
 from cnntune.sanity.subject import Subject, computing_seconds
-from cnntune.train import Learner, seeded
+from cnntune.train import Learner
 
 TINY_IMAGES = (32, 16, 8, 4)  # CS231n step 2: 10-100, Karpathy: "as few as two"; what is affordable
 TINY_STEPS = 200  # for each rate; a network that learns needs 20 to 100
