@@ -42,7 +42,7 @@ def settle(recipe: Recipe, data: Data, device: torch.device) -> Recipe:
         return recipe
     lower = not recipe.train.deterministic and gains_by_bfloat16(device, data.in_shape)
     same = lower and _same_loss(recipe, data, device)
-    return recipe.with_values({"train.precision": "bfloat16" if same else "float32"})
+    return _trained(recipe, precision="bfloat16" if same else "float32")
 
 
 def with_threads(recipe: Recipe, data: Data) -> Recipe:
@@ -51,7 +51,11 @@ def with_threads(recipe: Recipe, data: Data) -> Recipe:
         return recipe
     height, width = data.train.image_size
     small = recipe.train.batch_size * height * width < SMALL_BATCH_PIXELS
-    return recipe.with_values({"train.threads": 1 if small else cores()})
+    return _trained(recipe, threads=1 if small else cores())
+
+
+def _trained(recipe: Recipe, **values: Any) -> Recipe:
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update=values)})
 
 
 def use(recipe: Recipe) -> None:
