@@ -15,6 +15,7 @@ from torch import nn
 
 from cnntune.build import build_loss, build_model
 from cnntune.data import Data
+from cnntune.data.parts import ResidentPart
 from cnntune.device import cores
 from cnntune.recipe import Recipe
 from cnntune.seeds import derive_seed
@@ -56,6 +57,14 @@ def with_threads(recipe: Recipe, data: Data) -> Recipe:
 
 def _trained(recipe: Recipe, **values: Any) -> Recipe:
     return recipe.model_copy(update={"train": recipe.train.model_copy(update=values)})
+
+
+def processes(device: torch.device, data: Data) -> int:
+    """How many runs compute best at the same time: one on a GPU, else one on each core.
+
+    Images that are streamed have processes of their own, so there it is one too.
+    """
+    return cores() if device.type == "cpu" and isinstance(data.train, ResidentPart) else 1
 
 
 def use(recipe: Recipe) -> None:

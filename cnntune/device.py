@@ -6,8 +6,6 @@ from contextlib import contextmanager
 
 import torch
 
-from cnntune.data import Data
-from cnntune.data.parts import ResidentPart
 from cnntune.errors import DeviceError
 from cnntune.seeds import derive_seed
 
@@ -48,14 +46,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def processes(device: torch.device, data: Data) -> int:
-    """How many runs compute best at the same time: one on a GPU, else one on each core.
-
-    Images that are streamed have processes of their own, so there it is one too.
-    """
-    return cores() if device.type == "cpu" and isinstance(data.train, ResidentPart) else 1
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """One training run that keeps its best weights, and the final test, once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from cnntune.transfer.weights import save_weights
 from cnntune.views import views
 
 WEIGHTS = "best.pt"
+MUCH_WAITING = 0.2  # of the time; less is not worth the trouble of storing images anew
 
 
 def new_run(study: Study) -> Run:
@@ -48,6 +49,23 @@ def train_and_keep(
             mean, std = data.normalise.mean.flatten(), data.normalise.std.flatten()
             save_weights(model, mean, std, data.classes, run.path / WEIGHTS)
         yield row
+
+
+def waiting_findings(rows: Sequence[Epoch], waited_seconds: float) -> list[Finding]:
+    """Whether reading images held the training up; they are streamed where they do not fit."""
+    seconds = sum(row.seconds for row in rows)
+    if not waited_seconds or waited_seconds < MUCH_WAITING * seconds:
+        return []
+    share = min(1.0, waited_seconds / seconds)
+    return [
+        Finding(
+            "waiting",
+            "warn",
+            f"training stood still for {share:.0%} of the time until images were read",
+            "store the images in their final size, or train where there are more CPU cores",
+            measured=share,
+        )
+    ]
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

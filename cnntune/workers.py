@@ -241,6 +241,7 @@ def run_job(job: Job, device: torch.device) -> Iterator[Event]:
     rows: list[Epoch] = []
     try:
         data = _data(job.recipe.for_data().model_dump_json(), device)
+        waited = data.waited_seconds
         recipe = _settled(job, run, data, device)
         use(recipe)
         logged = run.begin(with_defaults(recipe).as_values())
@@ -254,6 +255,7 @@ def run_job(job: Job, device: torch.device) -> Iterator[Event]:
         summary = summarise(rows) | {
             "parameters": sum(p.numel() for p in model.parameters()),
             "val_images": len(data.val),
+            "waited_seconds": data.waited_seconds - waited,
         }
     except Exception as error:
         _raise_if_disk_full(error, job.folder)

@@ -35,7 +35,7 @@ ADDED: dict[str, set[str]] = {
 OURS: dict[str, set[str]] = {
     "refine": {"candidates", "tie"},
     "train": {"run", "status", "epochs", "best_epoch", "train_loss", "train_acc"}
-    | {"val_loss", "val_acc", "test_loss", "test_acc", "test_images"},
+    | {"val_loss", "val_acc", "test_loss", "test_acc", "test_images", "waited_seconds"},
 }
 CURVE = {"lr", "verdict", "loss_first", "loss_last", "losses"}
 VERDICTS = {"decreasing", "slow", "flat", "unstable", "diverged"}

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from cnntune.build import build_model, load_data, load_recipe
 from cnntune.data import Data
-from cnntune.data.parts import ResidentPart, StreamedPart
+from cnntune.data.parts import ResidentPart
+from cnntune.data.stream import StreamedPart
 from cnntune.errors import DataError, UserCodeError
 from cnntune.own_code import add_code_folder, user_code
 from cnntune.recipe import Recipe, parse
@@ -189,10 +190,55 @@ def test_own_data_that_augments_itself_is_read_anew_in_each_epoch(own: Load) -> 
     data = own(SELF_AUGMENTING)
     assert isinstance(data.train, StreamedPart)
     assert isinstance(data.val, ResidentPart)
+    torch.manual_seed(1)
     first, _ = everything(data.train)
+    torch.manual_seed(2)  # as the next epoch does
     second, labels = everything(data.train)
     assert not torch.equal(first, second)
     assert labels.tolist() == [0, 1] * 5
+
+
+def test_an_epoch_reads_the_same_whatever_the_number_of_processes(
+    own: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs = []
+    for workers in (1, 2):
+        monkeypatch.setattr("cnntune.data.stream.LOADER_WORKERS", workers)
+        data = own(SELF_AUGMENTING)
+        torch.manual_seed(1)
+        epochs.append(everything(data.train)[0])
+        assert torch.rand(1) == torch.rand(1, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(*epochs)
+
+
+def test_an_epoch_that_was_left_in_the_middle_disturbs_none_after_it(own: Load) -> None:
+    data = own(SELF_AUGMENTING)
+    torch.manual_seed(1)
+    whole, _ = everything(data.train)
+    next(iter(data.train.batches(torch.arange(10), 2)))
+    assert torch.equal(everything(data.train)[0], whole)
+
+
+SLOW = """
+import time
+class Slow:
+    def __len__(self):
+        return 8
+    def __getitem__(self, i):
+        time.sleep(0.05)
+        return torch.rand(1, 8, 8), i % 2
+
+def build(*, seed):
+    return Slow(), TensorDataset(torch.rand(6, 1, 8, 8), labels(6, 2))
+"""
+
+
+def test_waiting_for_images_is_counted(own: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnntune.data.stream.LOADER_WORKERS", 1)
+    data = own(SLOW)
+    assert data.waited_seconds == 0
+    everything(data.train)
+    assert data.waited_seconds >= 8 * 0.05  # one process reads eight images, and nobody computes
 
 
 def test_own_data_that_stays_as_it_is_is_read_once(own: Load) -> None:

@@ -84,7 +84,7 @@ def test_no_room_imports_itself_over_others() -> None:
 
 @pytest.mark.parametrize("room", ["data", "models"])
 def test_data_and_models_know_nothing_of_recipes_and_runs(room: str) -> None:
-    assert IMPORTED[room] <= {"errors", "findings", "seeds", "torchvision_import"}
+    assert IMPORTED[room] <= {"device", "errors", "findings", "seeds", "torchvision_import"}
 
 
 def test_nothing_draws_but_show_and_nothing_prints_but_the_command_line() -> None:

@@ -211,7 +211,7 @@ def test_probabilities_are_averaged_and_not_logits() -> None:
             return torch.where(left[:, None], torch.tensor([0.0, 4.0]), torch.tensor([1.0, 0.0]))
 
     class Part:
-        labels, image_size = torch.tensor([1]), (1, 2)
+        labels, image_size, waited_seconds = torch.tensor([1]), (1, 2), 0.0
 
         def __len__(self) -> int:
             return 1

@@ -62,22 +62,21 @@ def train(
     arithmetic.use(config)
     command.screen.say(f"{about(setup, data)}, {arithmetic.in_words(config)}")
     rows = []
-    findings: list[Finding] = []
     with own_code.user_code("training"):
         model = build.build_model(config, data)
         run = final.new_run(setup.study)
         for row in final.train_and_keep(config, data, setup.device, model, run):
             rows.append(row)
             command.screen.epoch(row, config.train.epochs)
-        summary = summarise(rows)
+        summary = summarise(rows) | {"waited_seconds": data.waited_seconds}
+        findings = final.waiting_findings(rows, data.waited_seconds)
         if summary["status"] == "diverged":
-            findings = [_diverged_finding(rows[-1].epoch)]
+            findings.append(_diverged_finding(rows[-1].epoch))
         elif not no_test:
             with setup.study.lock():
-                measured, findings = final.final_test(
-                    model, data, setup.study, run, again=test_again
-                )
+                measured, found = final.final_test(model, data, setup.study, run, again=test_again)
             summary |= measured
+            findings += found
     run.finish(summary)
     document = command.document(findings, setup.study, run=str(run.path), **summary)
     if not json:

@@ -12,17 +12,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cnntune.data.folder import FolderImages
-from cnntune.data.parts import (
-    LOADER_WORKERS,
-    Data,
-    Normalise,
-    Part,
-    ResidentPart,
-    StreamedPart,
-    as_unit,
-    sample_at,
-)
+from cnntune.data.parts import Data, Normalise, Part, ResidentPart, as_unit
 from cnntune.data.source import Images, Source
+from cnntune.data.stream import LOADER_WORKERS, StreamedPart, sample_at
 from cnntune.errors import DataError
 
 RESIDENT_SHARE = 0.25  # of the free memory, for one copy of the images; workers hold one each

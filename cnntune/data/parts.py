@@ -1,22 +1,17 @@
 """The parts of a data set as the training loop sees them: labels at hand, images in batches.
 
-What fits lives as one tensor on the device, and a batch is one gather. What does not fit streams
-through `DataLoader` workers. Both give the network the same numbers.
+What fits lives as one tensor on the device, and a batch is one gather. What does not fit is
+streamed (`stream`). Both give the network the same numbers.
 """
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from cnntune.data.source import Images
-from cnntune.errors import CnntuneError, DataError
-
-LOADER_WORKERS = min(4, os.cpu_count() or 1)  # processes that decode while the device trains
 
 
 class Part(Protocol):
@@ -32,6 +27,11 @@ class Part(Protocol):
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width in pixels."""
+        ...
+
+    @property
+    def waited_seconds(self) -> float:
+        """How long `batches` kept its callers waiting for images that were not read yet."""
         ...
 
     def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -89,90 +89,16 @@ class ResidentPart:
         height, width = self.images.pixels.shape[-2:]
         return height, width
 
+    @property
+    def waited_seconds(self) -> float:
+        """Nothing: all images are there."""
+        return 0.0
+
     def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs and labels in `order`, on the device."""
         for indices in order.to(self.images.labels.device).split(batch_size):
             chosen = self.images.take(indices)
             yield self.normalise(chosen.pixels), chosen.labels
-
-
-@dataclass(frozen=True)
-class StreamedPart:
-    """Images read batch by batch in worker processes."""
-
-    dataset: Dataset[Any]
-    labels: Tensor
-    normalise: Normalise
-    device: torch.device
-    image_size: tuple[int, int]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs and labels in `order`, on the device, read ahead by worker processes."""
-        loader = DataLoader(
-            _Caught(self.dataset),
-            batch_sampler=[indices.tolist() for indices in order.split(batch_size)],
-            num_workers=LOADER_WORKERS,
-            pin_memory=self.device.type == "cuda",
-            collate_fn=_collate,
-        )
-        for batch in loader:
-            if isinstance(batch, CnntuneError):
-                raise batch
-            pixels, labels = (tensor.to(self.device, non_blocking=True) for tensor in batch)
-            yield self.normalise(pixels), labels
-
-
-class _Caught(Dataset[Any]):
-    """Hands our errors over as values: a `DataLoader` would wrap them in a traceback."""
-
-    def __init__(self, dataset: Dataset[Any]) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, index: int) -> Any:
-        try:
-            return sample_at(self.dataset, index)
-        except CnntuneError as error:
-            return error
-
-
-def _collate(samples: Sequence[Any]) -> Any:
-    for sample in samples:
-        if isinstance(sample, CnntuneError):
-            return sample
-    shapes = sorted({tuple(pixels.shape) for pixels, _ in samples})
-    if len(shapes) > 1:
-        return DataError(f"data: all images must have one shape (got {shapes[0]}, {shapes[1]})")
-    pixels = torch.stack([pixels for pixels, _ in samples])
-    return pixels, torch.tensor([label for _, label in samples])
-
-
-def sample_at(dataset: Any, index: int) -> tuple[Tensor, int]:
-    """One image and its label, checked.
-
-    Raises:
-        DataError: where the sample is not (image `[C, H, W]`, label).
-    """
-    sample = dataset[index]
-    if not isinstance(sample, tuple | list) or len(sample) != 2:
-        raise DataError(f"image {index}: must be (image, label) (got {type(sample).__name__})")
-    pixels, label = sample
-    if not isinstance(pixels, Tensor) or pixels.ndim != 3:
-        shape = list(pixels.shape) if isinstance(pixels, Tensor) else type(pixels).__name__
-        raise DataError(f"image {index}: must be a tensor [C, H, W] (got {shape})")
-    if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
-        raise DataError(f"image {index}: must be uint8 or float (got {pixels.dtype})")
-    try:
-        number = int(label)
-        if number != label:
-            raise ValueError
-    except (TypeError, ValueError, RuntimeError):
-        raise DataError(
-            f"image {index}: the label must be a whole number (got {label!r})"
-        ) from None
-    return pixels, number
 
 
 @dataclass(frozen=True)
@@ -185,3 +111,8 @@ class Data:
     classes: tuple[str, ...]
     in_shape: tuple[int, int, int]
     normalise: Normalise
+
+    @property
+    def waited_seconds(self) -> float:
+        """How long training and validation have waited for images."""
+        return self.train.waited_seconds + self.val.waited_seconds

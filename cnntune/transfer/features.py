@@ -19,6 +19,7 @@ class FeaturePart:
     features: Tensor
     labels: Tensor
     image_size: tuple[int, int] = (1, 1)
+    waited_seconds: float = 0.0
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -1,0 +1,158 @@
+"""Images that do not fit in memory: read in processes that run ahead of the device."""
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from cnntune.data.parts import Normalise
+from cnntune.device import cores
+from cnntune.errors import CnntuneError, DataError
+from cnntune.seeds import derive_seed
+
+LOADER_WORKERS = min(4, cores())  # processes that decode while the device trains
+
+
+@dataclass
+class Waiting:
+    """A count that goes on while the part itself stays as it is."""
+
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class StreamedPart:
+    """Images read batch by batch in worker processes, which live as long as the part.
+
+    A data set that draws random numbers draws them for each image from the seed that torch has when
+    `batches` is called, however many processes there are. Nothing is drawn from torch here.
+    """
+
+    dataset: Dataset[Any]
+    labels: Tensor
+    normalise: Normalise
+    device: torch.device
+    image_size: tuple[int, int]
+    waiting: Waiting = field(default_factory=Waiting)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def waited_seconds(self) -> float:
+        """How long `batches` kept its callers waiting for images that were not read yet."""
+        return self.waiting.seconds
+
+    def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and labels in `order`, on the device, read ahead by worker processes."""
+        self._plan.batches = _seeded(order, batch_size)
+        loaded = iter(self._loader)
+        while True:
+            start = time.perf_counter()
+            batch = next(loaded, None)
+            self.waiting.seconds += time.perf_counter() - start
+            if batch is None:
+                return
+            if isinstance(batch, CnntuneError):
+                raise batch
+            pixels, labels = (tensor.to(self.device, non_blocking=True) for tensor in batch)
+            yield self.normalise(pixels), labels
+
+    @cached_property
+    def _plan(self) -> "_Plan":
+        return _Plan()
+
+    @cached_property
+    def _loader(self) -> DataLoader[Any]:
+        return DataLoader(
+            _Caught(self.dataset),
+            batch_sampler=self._plan,
+            num_workers=LOADER_WORKERS,
+            persistent_workers=True,
+            pin_memory=self.device.type == "cuda",
+            collate_fn=_collate,
+            generator=torch.Generator(),  # or it would draw from torch's own
+        )
+
+
+Seeded = tuple[int, int]  # the index of an image, and the seed that it is read with
+
+
+class _Plan(Sampler[list[Seeded]]):
+    """The batches of the next pass."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Seeded]] = []
+
+    def __iter__(self) -> Iterator[list[Seeded]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def _seeded(order: Tensor, batch_size: int) -> list[list[Seeded]]:
+    seed = torch.initial_seed()
+    seeded = [(index, derive_seed(seed, place)) for place, index in enumerate(order.tolist())]
+    return [seeded[at : at + batch_size] for at in range(0, len(seeded), batch_size)]
+
+
+class _Caught(Dataset[Any]):
+    """Hands our errors over as values: a `DataLoader` would wrap them in a traceback."""
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, index_and_seed: Seeded) -> Any:
+        index, seed = index_and_seed
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            return sample_at(self.dataset, index)
+        except CnntuneError as error:
+            return error
+
+
+def _collate(samples: Sequence[Any]) -> Any:
+    for sample in samples:
+        if isinstance(sample, CnntuneError):
+            return sample
+    shapes = sorted({tuple(pixels.shape) for pixels, _ in samples})
+    if len(shapes) > 1:
+        return DataError(f"data: all images must have one shape (got {shapes[0]}, {shapes[1]})")
+    pixels = torch.stack([pixels for pixels, _ in samples])
+    return pixels, torch.tensor([label for _, label in samples])
+
+
+def sample_at(dataset: Any, index: int) -> tuple[Tensor, int]:
+    """One image and its label, checked.
+
+    Raises:
+        DataError: where the sample is not (image `[C, H, W]`, label).
+    """
+    sample = dataset[index]
+    if not isinstance(sample, tuple | list) or len(sample) != 2:
+        raise DataError(f"image {index}: must be (image, label) (got {type(sample).__name__})")
+    pixels, label = sample
+    if not isinstance(pixels, Tensor) or pixels.ndim != 3:
+        shape = list(pixels.shape) if isinstance(pixels, Tensor) else type(pixels).__name__
+        raise DataError(f"image {index}: must be a tensor [C, H, W] (got {shape})")
+    if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
+        raise DataError(f"image {index}: must be uint8 or float (got {pixels.dtype})")
+    try:
+        number = int(label)
+        if number != label:
+            raise ValueError
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(
+            f"image {index}: the label must be a whole number (got {label!r})"
+        ) from None
+    return pixels, number
