@@ -1,0 +1,82 @@
+"""`cnntune lr-sweep` beside other libraries' finders: time, and regret of the rate they suggest.
+
+    python benchmarks/lr_finders.py [--seeds 3] [--venv .bench-venv] [--write]
+
+A finder raises the rate in one run and reads the curve; lr-sweep tries each rate. Regret is the
+validation accuracy after 10 epochs at the best rate of a half-decade grid, minus that at the rate
+suggested, in points, for `small-cnn` with SGD on digits; the mean and the worst over the seeds.
+"""
+
+import argparse
+import json
+from functools import cache
+from pathlib import Path
+from statistics import fmean, median
+
+from contenders import CPU, PEERS, ours, peers_python, write_images
+from measure import Cost, report, run, scratch, table
+
+from cnntune.build import load_data, load_recipe
+from cnntune.data import Data
+from cnntune.recipe import Recipe
+from cnntune.train import train
+
+EPOCHS = 10
+GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--seeds", type=int, default=3)
+    arguments.add_argument("--venv", type=Path, default=Path(".bench-venv"))
+    arguments.add_argument("--write", action="store_true")
+    asked = arguments.parse_args()
+    python = str(peers_python(asked.venv).absolute())
+    with scratch() as name:
+        folder = Path(name)
+        path = write_images(folder, "digits")
+        recipe = load_recipe(str(path.with_suffix(".toml")))
+        data = load_data(recipe, CPU)
+        found: dict[str, list[tuple[float, Cost]]] = {}
+        for seed in range(asked.seeds):
+            recipe_words = [str(path.with_suffix(".toml")), "--seed", str(seed), "--json"]
+            cost = run(ours("lr-sweep", *recipe_words), cwd=folder)
+            found.setdefault("cnntune lr-sweep", []).append((json.loads(cost.output)["lr"], cost))
+            for library in ("lightning", "fastai"):
+                words = [python, str(PEERS / "find_lr.py"), library, str(path), str(seed)]
+                cost = run(words, cwd=folder)
+                for rule, lr in json.loads(cost.output.splitlines()[-1]).items():
+                    found.setdefault(rule, []).append((lr, cost))
+
+        @cache
+        def accuracy(lr: float) -> float:
+            return fmean(best(recipe, data, lr, seed) for seed in range(asked.seeds))
+
+        highest = max(accuracy(lr) for lr in GRID)
+        rows = []
+        for rule, answers in found.items():
+            regrets = [100 * (highest - accuracy(lr)) for lr, _ in answers]
+            costs = [cost for _, cost in answers]
+            rows.append(
+                [
+                    rule,
+                    ", ".join(f"{lr:.2g}" for lr, _ in answers),
+                    f"{fmean(regrets):.1f}",
+                    f"{max(regrets):.1f}",
+                    f"{median(cost.wall for cost in costs):.1f}",
+                    f"{median(cost.cpu for cost in costs):.1f}",
+                ]
+            )
+    header = ("finder", "rates", "mean regret", "worst regret", "wall s", "CPU s")
+    report("lr_finders", table(header, rows), write=asked.write)
+
+
+def best(recipe: Recipe, data: Data, lr: float, seed: int) -> float:
+    """The accuracy of the best epoch; 0 where the run diverged."""
+    values = {"train.lr": lr, "train.epochs": EPOCHS, "train.threads": 1, "seed": seed}
+    rows = list(train(recipe.with_values(values), data, CPU))
+    return 0.0 if rows[-1].diverged else max(row.val_acc for row in rows)
+
+
+if __name__ == "__main__":
+    main()
