@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUNS := runs
+SPEED := training_speed sweep_peers search_peers lr_finders input_pipeline startup fused_trials scale gpu
 
 .PHONY: help setup demo check lint test bench clean
 
@@ -36,10 +37,11 @@ lint: setup  ## mend what the linter can mend
 test: check  ## lint, types and every test, the slow ones too
 	$(BIN)/python -m pytest -m ''
 
-bench: setup  ## what sanity finds, and what following lr-sweep costs (two hours on two cores)
+bench: setup  ## every benchmark: verdicts and speed (three hours on two cores)
 	$(BIN)/python benchmarks/diagnose_speed.py
 	$(BIN)/python benchmarks/planted_bugs.py --workers 2
 	$(BIN)/python benchmarks/lr_regret.py --workers 2
+	for name in $(SPEED); do $(BIN)/python benchmarks/$$name.py --write || exit 1; done
 
 clean:  ## remove what was built; runs/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist

@@ -7,6 +7,7 @@ beside a training step of `small-cnn` in the precision that is chosen here, with
 """
 
 import argparse
+import gc
 import resource
 import time
 from collections.abc import Callable
@@ -41,7 +42,7 @@ def main() -> None:
     streamed = load_data(recipe.with_values({"data.stream": True}), CPU)
     contenders: dict[str, Callable[[], None]] = {
         OURS: lambda: batches(recipe, data),
-        "cnntune, streamed": lambda: batches(recipe, streamed),
+        "cnntune, streamed": lambda: batches_of_workers(recipe, streamed),
         "torchvision, no workers": lambda: loader(data, 0),
         "torchvision, two workers": lambda: loader(data, 2),
         "a training step": lambda: steps(recipe, data),
@@ -77,6 +78,13 @@ def batches(recipe: Recipe, data: Data) -> None:
     order = torch.randperm(len(data.train), generator=generator)
     for inputs, labels in data.train.batches(order, BATCH):
         augment(inputs, labels, recipe.augment, data.normalise, generator)
+
+
+def batches_of_workers(recipe: Recipe, data: Data) -> None:
+    """The workers end with the pass, since a process is billed for its children when they end."""
+    batches(recipe, data)
+    vars(data.train).pop("_loader", None)
+    gc.collect()
 
 
 def loader(data: Data, workers: int) -> None:
