@@ -199,7 +199,7 @@ class Study:
 
     def write_text(self, name: str, text: str) -> None:
         """Keep a text, such as a table of the trials."""
-        _write_by_rename(self.path / name, text)
+        write_by_rename(self.path / name, text)
 
     def record(self, recipe_toml: str, *, device: str, code: Path | None = None) -> None:
         """Write what was asked into `study.json` and `recipe.toml`; earlier commands are kept."""
@@ -253,7 +253,7 @@ def find_runs(path: Path) -> list[Run]:
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write strict JSON by rename; NaN and infinity become null."""
-    _write_by_rename(path, json.dumps(finite(document), indent=2, allow_nan=False) + "\n")
+    write_by_rename(path, json.dumps(finite(document), indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -284,7 +284,7 @@ def finite(value: Any) -> Any:
     return value
 
 
-def _write_by_rename(path: Path, text: str) -> None:
+def write_by_rename(path: Path, text: str) -> None:
     """The file appears whole or not at all, also after a power cut."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with draft.open("w", encoding="utf-8") as file:

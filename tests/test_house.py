@@ -20,7 +20,7 @@ FLOORS = (
     "workers lifeline importance search_findings adapt",
     "trials",
     "sanity lr_sweep search refine final judge inspect",
-    "tune",
+    "tune report",
     "show cli",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}

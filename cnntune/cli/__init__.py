@@ -20,6 +20,7 @@ from cnntune import __version__
 from cnntune.cli.build import init, inspect
 from cnntune.cli.check import lr_sweep, sanity
 from cnntune.cli.command import Command
+from cnntune.cli.report import report
 from cnntune.cli.single import diagnose, train
 from cnntune.cli.studies import refine, search, tune
 from cnntune.errors import CnntuneError
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (init, inspect, sanity, lr_sweep, search, refine, diagnose, tune, train):
+for verb in (init, inspect, sanity, lr_sweep, search, refine, diagnose, report, tune, train):
     app.command()(verb)
 
 

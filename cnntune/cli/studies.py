@@ -241,17 +241,20 @@ def tune(
     command.end(document)
 
 
-def find_study(name: str | None, runs: Path) -> Study:
-    """The study that STUDY means: a folder, a name in `runs`, or the last one searched."""
+def find_study(name: str | None, runs: Path, holding: str = "study.db") -> Study:
+    """The study that STUDY means: a folder, a name in `runs`, or the last one searched.
+
+    Only folders with a file `holding` count: every study has a `study.json`.
+    """
     if name is None:
-        searched = sorted(runs.glob("*/study.db"), key=lambda path: path.stat().st_mtime)
+        searched = sorted(runs.glob(f"*/{holding}"), key=lambda path: path.stat().st_mtime)
         if not searched:
             raise StudyError(f"{runs}: holds no search; run `cnntune search` first")
         return Study(searched[-1].parent)
     for folder in (Path(name), runs / name):
-        if (folder / "study.db").is_file():
+        if (folder / holding).is_file():
             return Study(folder)
-    there = sorted(path.parent.name for path in runs.glob("*/study.db"))
+    there = sorted(path.parent.name for path in runs.glob(f"*/{holding}"))
     raise StudyError(
         f"{name}: no study of that name in {runs}; there are: {', '.join(there) or 'none'}"
     )
