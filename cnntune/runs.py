@@ -219,16 +219,26 @@ class Study:
         Raises:
             StudyError: where another process holds it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / LOCK).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+        with locked(self.path) as ours:
+            if not ours:
                 raise StudyError(
                     f"{self.path}: another cnntune is at work on this study; wait for it, or use"
                     " --study NAME for a study of your own"
-                ) from None
+                )
             yield
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Hold the folder's lock, or find that another process does; the kernel frees it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
 
 
 def home(config: Path) -> Path | None:

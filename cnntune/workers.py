@@ -287,18 +287,22 @@ def run_job(job: Job, device: torch.device) -> Iterator[Event]:
             "val_images": len(data.val),
         }
     except Exception as error:
-        _raise_if_disk_full(error, job.folder)
+        raise_if_disk_full(error, job.folder)
         summary = failure(_in_words(error))
     summary["seconds"] = sum(row.seconds for row in rows)
     run.finish(summary)
     yield Event(job, summary=summary)
 
 
-def _raise_if_disk_full(error: Exception, folder: Path) -> None:
-    """Torch reports a full disk as a RuntimeError without a number, so the disk itself is asked."""
+def raise_if_disk_full(error: Exception, folder: Path) -> None:
+    """Torch reports a full disk as a RuntimeError without a number, so the disk itself is asked.
+
+    Raises:
+        OSError: where the disk is full, with its number and the folder.
+    """
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if full or shutil.disk_usage(folder).free < DISK_FULL_BYTES:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
 
 
 def _in_words(error: Exception) -> str:

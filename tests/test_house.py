@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "cnntune"
 # The table of docs/architecture.md, from the ground up. `data` and `models` are folders.
 FLOORS = (
     "errors findings problems seeds schedule recipe recipe_files space rungs runs own_code"
-    " curves flags prescribe verdict logs reading plot pictures torchvision_import",
+    " curves flags prescribe verdict logs reading plot pictures event_files torchvision_import",
     "data models augment build device checkpoint samplers average transfer views",
     "evaluate train ledger",
     "workers lifeline importance search_findings adapt",

@@ -3,14 +3,19 @@
 Heavy libraries are imported inside the commands that need them, so that `--help` and `diagnose`
 start at once.
 
-Exit codes: 0 fine; 1 a finding of severity `fail`; 2 could not run; 3 a bug in cnntune; 130 Ctrl-C.
+Exit codes: 0 fine; 1 a finding of severity `fail`; 2 could not run; 3 a bug in cnntune; 130 Ctrl-C
+or SIGTERM.
 """
 
 import errno
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
+from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
@@ -24,6 +29,9 @@ from cnntune.cli.report import report
 from cnntune.cli.single import diagnose, train
 from cnntune.cli.studies import refine, search, tune
 from cnntune.errors import CnntuneError
+
+STOPPED = 130  # the exit code after Ctrl-C, by convention 128 and the number of SIGINT
+GOING_ON = ("search", "refine", "tune", "train")  # the commands that go on where they were
 
 app = typer.Typer(
     name="cnntune",
@@ -57,8 +65,12 @@ def options(
 
 def main() -> NoReturn:
     """Run the command line; a problem is one line, a bug is a traceback."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)
     try:
         code = app(standalone_mode=False)
+        if code == STOPPED:
+            _say_stopped()
         sys.stdout.flush()  # here, for at exit a reader that went away would be a traceback
         sys.exit(code)
     except BrokenPipeError:
@@ -76,6 +88,17 @@ def main() -> NoReturn:
         traceback.print_exc()
         print("this is a bug in cnntune", file=sys.stderr)
         sys.exit(3)
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """SIGTERM, which batch systems send before they kill, ends a command as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def _say_stopped() -> None:
+    goes_on = any(word in GOING_ON for word in sys.argv[1:2])
+    with suppress(OSError):  # the terminal may be what went away
+        print(f"stopped{'; the same command goes on' if goes_on else ''}", file=sys.stderr)
 
 
 def _could_not_run(lines: Sequence[str]) -> NoReturn:

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,7 @@ from cnntune.findings import Finding
 
 if TYPE_CHECKING:
     from cnntune.judge import JudgedRun
+    from cnntune.runs import Epoch
 
 
 def train(
@@ -36,6 +38,9 @@ def train(
     no_test: Annotated[
         bool, typer.Option("--no-test", help="Leave the test part alone: this run is not the last.")
     ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write event files into the run's folder too.")
+    ] = False,
     set_: Sets = None,
     device: Device = "auto",
     seed: Seed = None,
@@ -44,26 +49,36 @@ def train(
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """One run from a recipe or a trial's config.json; keeps the best weights; final test, once."""
+    """One run from a recipe or a trial's config.json; keeps the best weights; final test, once.
+
+    The same command goes on with a run that was interrupted.
+    """
     command = Command.begin("train", json=json, quiet=quiet)
     setup = set_up(recipe, set_, device=device, seed=seed, runs=runs, study=study)
 
-    from cnntune import build, final, own_code
+    from cnntune import build, event_files, final, own_code
     from cnntune import device as devices
     from cnntune.workers import summarise
+
+    if tensorboard:
+        event_files.check_tensorboard()
 
     config = setup.recipe.for_run()
     data = build.load_data(config, setup.device)
     devices.use_threads(config, data)
     command.screen.say(about(setup, data))
-    rows = []
+    rows: list[Epoch] = []
     findings: list[Finding] = []
-    with own_code.user_code("training"):
+    with own_code.user_code("training"), final.run_of(setup.study, config) as run:
+        if done := len(run.rows()):
+            command.screen.say(f"{run.path} was interrupted after epoch {done}; it goes on")
         model = build.build_model(config, data)
-        run = final.new_run(setup.study)
-        for row in final.train_and_keep(config, data, setup.device, model, run):
-            rows.append(row)
-            command.screen.epoch(row, config.train.epochs)
+        with event_files.event_file(run) if tensorboard else nullcontext() as write:
+            for row in final.train_and_keep(config, data, setup.device, model, run):
+                rows.append(row)
+                command.screen.epoch(row, config.train.epochs)
+                if write:
+                    write(row)
         summary = summarise(rows)
         if summary["status"] == "diverged":
             findings = [_diverged_finding(rows[-1].epoch)]
@@ -73,7 +88,7 @@ def train(
                     model, data, setup.study, run, again=test_again
                 )
             summary |= measured
-    run.finish(summary)
+        run.finish(summary)
     document = command.document(findings, setup.study, run=str(run.path), **summary)
     if not json:
         command.screen.summary(run.path, summary)

@@ -27,7 +27,7 @@ from cnntune.search_findings import (
 )
 from cnntune.space import Space
 
-JUDGED = 3  # trials, as many as `refine` trains again over seeds, and as many single runs
+JUDGED = 3  # single runs, beside the trials that `refine` trains again over seeds
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,8 @@ def read(study: Study) -> Story:
             chapters.append(_chapter(part, chapters[0].recipe.space if chapters else None))
     singles = _single_runs(study)
     winner = _winner(chapters)
-    best = refine.candidates_of(winner.trials)[:JUDGED] if winner else []
-    judged = _judge([*(trial.run for trial in best), *(one.run for one in singles[-JUDGED:])])
+    best = [winner.study.trial(one.number) for one in winner.candidates] if winner else []
+    judged = _judge([*best, *(one.run for one in singles[-JUDGED:])])
     return Story(
         study,
         toml.read_text(encoding="utf-8", errors="replace") if toml.is_file() else "",
