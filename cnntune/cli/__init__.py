@@ -83,8 +83,8 @@ def main() -> NoReturn:
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":  # torch's, and torch may not be loaded
             _could_not_run(["out of memory: lower train.batch_size or use a smaller model"])
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            _could_not_run([f"{error.filename or 'disk'}: no space left; the same command goes on"])
+        if full := _full_disk(error):
+            _could_not_run([f"{full}: no space left; free some, and the same command goes on"])
         traceback.print_exc()
         print("this is a bug in cnntune", file=sys.stderr)
         sys.exit(3)
@@ -99,6 +99,20 @@ def _say_stopped() -> None:
     goes_on = any(word in GOING_ON for word in sys.argv[1:2])
     with suppress(OSError):  # the terminal may be what went away
         print(f"stopped{'; the same command goes on' if goes_on else ''}", file=sys.stderr)
+
+
+def _full_disk(error: BaseException | None) -> str | None:
+    """What found no space, where that is what caused an error; SQLite's comes inside of others."""
+    import sqlite3
+
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return str(error.filename or "disk")
+        code = getattr(error, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_FULL:
+            return "study.db"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _could_not_run(lines: Sequence[str]) -> NoReturn:
