@@ -24,7 +24,7 @@ import torch
 
 from cnntune.build import build_model, load_data, with_defaults
 from cnntune.data import Data
-from cnntune.device import cores
+from cnntune.device import next_place
 from cnntune.errors import CnntuneError, StudyError, UserCodeError
 from cnntune.lifeline import live
 from cnntune.own_code import user_code
@@ -74,21 +74,9 @@ class Event:
 class _Worker:
     process: BaseProcess
     pipe: Connection
+    device: torch.device
     job: Job | None = None
     held: Path | None = None  # the folder of the paused run that it could go on with at once
-
-
-def count(wanted: str, device: torch.device) -> int:
-    """How many workers `--workers` means; `auto` is one a core on the CPU, one on a GPU.
-
-    Raises:
-        StudyError: where it is no positive number.
-    """
-    if wanted == "auto":
-        return cores() if device.type == "cpu" else 1
-    if wanted.isdecimal() and int(wanted) > 0:
-        return int(wanted)
-    raise StudyError(f"--workers: must be auto or a number >= 1 (got {wanted!r})")
 
 
 def run_jobs(
@@ -150,7 +138,7 @@ def _give(job: Job, pool: list[_Worker], device: torch.device) -> None:
     free = [worker for worker in pool if worker.job is None]
     free.sort(key=lambda worker: (worker.held != job.folder, worker.held is not None))
     if not free:
-        free = [_start(device)]
+        free = [_start(next_place(device, [worker.device for worker in pool]))]
         pool.append(free[0])
     free[0].job = job
     with suppress(OSError):  # it died between jobs; reading its pipe will tell
@@ -196,7 +184,7 @@ def _start(device: torch.device) -> _Worker:
     with _inherited(threads="1"):
         process.start()
     theirs.close()
-    return _Worker(process, ours)
+    return _Worker(process, ours, device)
 
 
 @contextmanager
@@ -222,7 +210,10 @@ def _inherited(*, threads: str) -> Iterator[None]:
 
 def serve(pipe: Connection, device: str) -> None:
     """A worker's life: train what comes through the pipe until the pipe closes."""
-    trainer = Trainer(torch.device(device))
+    place = torch.device(device)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)  # or the first GPU would hold a context of each worker
+    trainer = Trainer(place)
     while True:
         try:
             job: Job = pipe.recv()

@@ -17,7 +17,7 @@ FLOORS = (
     " curves flags prescribe verdict logs reading plot pictures event_files torchvision_import",
     "data models augment build device checkpoint samplers average transfer views",
     "evaluate train ledger",
-    "workers lifeline importance search_findings adapt",
+    "workers lifeline capacity importance search_findings adapt",
     "trials",
     "sanity lr_sweep search refine final judge inspect",
     "tune report",
