@@ -1,6 +1,8 @@
 """One training run that keeps its best weights, and the final test, once."""
 
+import json
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,17 +15,42 @@ from cnntune.data import Data
 from cnntune.evaluate import evaluate
 from cnntune.findings import Finding
 from cnntune.recipe import Recipe, parse
-from cnntune.runs import FORMAT, Epoch, Run, Study, best_epoch
+from cnntune.runs import FORMAT, Epoch, Run, Study, best_epoch, locked
 from cnntune.train import train
 from cnntune.transfer.weights import save_weights
 from cnntune.views import views
+from cnntune.workers import raise_if_disk_full
 
 WEIGHTS = "best.pt"
 MUCH_WAITING = 0.2  # of the time; less is not worth the trouble of storing images anew
 
 
-def new_run(study: Study) -> Run:
-    """A fresh folder, `train-0001` and so on."""
+@contextmanager
+def run_of(study: Study, recipe: Recipe) -> Iterator[Run]:
+    """The folder to train `recipe` in, `train-0001` and so on, which nobody else takes meanwhile.
+
+    That is the folder of a run of the very same recipe that was interrupted, or a fresh one.
+    """
+    with ExitStack() as held:
+        for run in _unfinished(study, recipe):
+            if held.enter_context(locked(run.path)):
+                yield run
+                return
+        run = _new_run(study)
+        held.enter_context(locked(run.path))
+        yield run
+
+
+def _unfinished(study: Study, recipe: Recipe) -> Iterator[Run]:
+    """Runs of the same recipe without an end, the last one first; some may be at work."""
+    asked = as_config(recipe)
+    for path in sorted(study.path.glob("train-*"), reverse=True):
+        run = Run(path)
+        if run.summary() is None and run.config() == asked:
+            yield run
+
+
+def _new_run(study: Study) -> Run:
     study.path.mkdir(parents=True, exist_ok=True)
     number = 1
     while True:
@@ -36,19 +63,36 @@ def new_run(study: Study) -> Run:
             return run
 
 
+def as_config(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as it stands in a run's `config.json`."""
+    values: dict[str, Any] = json.loads(json.dumps(with_defaults(recipe).as_values()))
+    return values
+
+
 def train_and_keep(
     recipe: Recipe, data: Data, device: torch.device, model: nn.Module, run: Run
 ) -> Iterator[Epoch]:
-    """Train `model` into the folder of `run`; the weights of the best epoch lie in `best.pt`."""
-    run.begin(with_defaults(recipe).as_values())
+    """Train `model` into the folder of `run`; the weights of the best epoch lie in `best.pt`.
+
+    A run that was interrupted goes on after its last epoch; the rows before are yielded too.
+
+    Raises:
+        OSError: where the disk is full.
+    """
+    logged = run.begin(as_config(recipe))
     rows: list[Epoch] = []
-    for row in train(recipe, data, device, model=model):
-        run.log(row)
-        rows.append(row)
-        if best_epoch(rows) is row:
-            mean, std = data.normalise.mean.flatten(), data.normalise.std.flatten()
-            save_weights(model, mean, std, data.classes, run.path / WEIGHTS)
-        yield row
+    try:
+        for row in train(recipe, data, device, model=model, saved=run.checkpoint):
+            rows.append(row)
+            if row.epoch > logged:  # first the weights: what is logged was kept
+                if best_epoch(rows) is row:
+                    mean, std = data.normalise.mean.flatten(), data.normalise.std.flatten()
+                    save_weights(model, mean, std, data.classes, run.path / WEIGHTS)
+                run.log(row)
+            yield row
+    except Exception as error:
+        raise_if_disk_full(error, run.path)
+        raise
 
 
 def waiting_findings(rows: Sequence[Epoch], waited_seconds: float) -> list[Finding]:
@@ -86,8 +130,10 @@ def final_test(
     record = study.read("test") or {"format": FORMAT, "looks": []}
     if data.test is None:
         return {}, [Finding("test", "info", "the data set has no test part")]
-    if record["looks"] and not again:
-        last = record["looks"][-1]
+    last = record["looks"][-1] if record["looks"] else None
+    if last and last["run"] == run.path.name:  # interrupted after the look
+        return {key: last[key] for key in last if key.startswith("test_")}, []
+    if last and not again:
         return {}, [
             Finding(
                 "test",

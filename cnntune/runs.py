@@ -199,7 +199,7 @@ class Study:
 
     def write_text(self, name: str, text: str) -> None:
         """Keep a text, such as a table of the trials."""
-        _write_by_rename(self.path / name, text)
+        write_by_rename(self.path / name, text)
 
     def record(self, recipe_toml: str, *, device: str, code: Path | None = None) -> None:
         """Write what was asked into `study.json` and `recipe.toml`; earlier commands are kept."""
@@ -219,16 +219,26 @@ class Study:
         Raises:
             StudyError: where another process holds it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / LOCK).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+        with locked(self.path) as ours:
+            if not ours:
                 raise StudyError(
                     f"{self.path}: another cnntune is at work on this study; wait for it, or use"
                     " --study NAME for a study of your own"
-                ) from None
+                )
             yield
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Hold the folder's lock, or find that another process does; the kernel frees it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
 
 
 def home(config: Path) -> Path | None:
@@ -253,7 +263,7 @@ def find_runs(path: Path) -> list[Run]:
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write strict JSON by rename; NaN and infinity become null."""
-    _write_by_rename(path, json.dumps(finite(document), indent=2, allow_nan=False) + "\n")
+    write_by_rename(path, json.dumps(finite(document), indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -284,7 +294,7 @@ def finite(value: Any) -> Any:
     return value
 
 
-def _write_by_rename(path: Path, text: str) -> None:
+def write_by_rename(path: Path, text: str) -> None:
     """The file appears whole or not at all, also after a power cut."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with draft.open("w", encoding="utf-8") as file:

@@ -21,15 +21,14 @@ from cnntune.space import Dimension, Range, toml
 LR_RANGE = {"sgd": (1e-4, 1e-1), "adam": (1e-5, 1e-2), "adamw": (1e-5, 1e-2)}  # the sweep's grid
 # without its end on the side where the optimizer's usual rates (0.1 and 0.001) do not lie
 WEIGHT_DECAY_RANGE = (1e-6, 1e-2)  # CS231n step 4 draws the strength of regularisation in decades
-SWEPT_KEYS = (
-    "data",
-    "model",
-    "augment",
+OWN_RATES = (  # keys each value of which has learning rates of its own
     "train.optimizer",
     "train.momentum",
-    "train.batch_size",
-    "train.loss",
+    "train.freeze",
+    "train.backbone_lr",
+    "train.layer_decay",
 )
+SWEPT_KEYS = ("data", "model", "augment", "train.batch_size", "train.loss", *OWN_RATES)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +90,7 @@ def prepare(recipe: Recipe, study: Study) -> tuple[Recipe, list[Finding]]:
         findings.append(Finding("space", "info", f"the recipe has no [space]; searching {listed}"))
     swept = swept_range(recipe, study.read("lr-sweep"))
     current = space.get("train.lr")
-    varied = {"train.optimizer", "train.momentum"} & space.keys()  # each has rates of its own
+    varied = set(OWN_RATES) & space.keys()
     if swept is not None and isinstance(current, Range) and not varied:
         narrowed = intersect(current, swept) if recipe.space else swept
         findings.append(_sweep_finding(current, swept, narrowed))

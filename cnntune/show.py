@@ -7,6 +7,7 @@ print block characters gets plain ones.
 import math
 import os
 import shlex
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,12 +43,21 @@ PLOT_WIDTH, PLOT_HEIGHT = 100, 14  # characters of a curve drawn large
 BEST_ROWS = 10  # trials in a result table: the rest is in the run folders
 
 
+class Progress(Console):
+    """The console of progress and hints: once nobody reads them, work goes on without."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich where the reader of stderr went away."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 class Screen:
     """Two consoles: what was asked for goes to `out`, what happens meanwhile to `err`."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.out = Console(highlight=False)
-        self.err = Console(stderr=True, highlight=False, quiet=quiet)
+        self.err = Progress(stderr=True, highlight=False, quiet=quiet)
         encoding = (self.out.encoding or "").lower()
         self.blocks = BLOCKS if encoding.startswith("utf") else PLAIN_BLOCKS
 

@@ -18,7 +18,7 @@ from cnntune.average import Average
 from cnntune.build import Loss, build_loss, build_model
 from cnntune.data import Data
 from cnntune.device import seeded
-from cnntune.errors import UserCodeError
+from cnntune.errors import StudyError, UserCodeError
 from cnntune.evaluate import evaluate
 from cnntune.optimizers import SGD, Adam, AdamW, Optimizer
 from cnntune.recipe import AugmentSection, Recipe, TrainSection
@@ -58,6 +58,7 @@ def train(
 
     Raises:
         RecipeError: where `[augment]` asks for what the images lack.
+        StudyError: where the state in `saved` is of another model.
         UserCodeError: where the model has nothing to train or gives no logits `[N, classes]`.
     """
     check_augment(recipe, data)
@@ -72,7 +73,13 @@ def train(
     rows: list[Epoch] = []
     if found:
         state, rows = found
-        learner.restore(state)
+        try:
+            learner.restore(state)
+        except (RuntimeError, ValueError, KeyError):
+            raise StudyError(
+                f"{saved}: does not fit the model, whose code has changed since; remove the file,"
+                " and the run begins again"
+            ) from None
         yield from rows
     while len(rows) < recipe.train.epochs and not _is_over(rows, recipe.train.patience):
         start = time.perf_counter()

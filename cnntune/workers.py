@@ -24,7 +24,7 @@ import torch
 from cnntune.arithmetic import settle, use
 from cnntune.build import build_model, load_data, with_defaults
 from cnntune.data import Data
-from cnntune.device import cores
+from cnntune.device import next_place
 from cnntune.errors import CnntuneError, StudyError, UserCodeError
 from cnntune.lifeline import start
 from cnntune.own_code import user_code
@@ -74,21 +74,9 @@ class Event:
 class _Worker:
     process: BaseProcess
     pipe: Connection
+    device: torch.device
     job: Job | None = None
     held: Path | None = None  # the folder of the paused run that it could go on with at once
-
-
-def count(wanted: str, device: torch.device) -> int:
-    """How many workers `--workers` means; `auto` is one a core on the CPU, one on a GPU.
-
-    Raises:
-        StudyError: where it is no positive number.
-    """
-    if wanted == "auto":
-        return cores() if device.type == "cpu" else 1
-    if wanted.isdecimal() and int(wanted) > 0:
-        return int(wanted)
-    raise StudyError(f"--workers: must be auto or a number >= 1 (got {wanted!r})")
 
 
 def run_jobs(
@@ -150,7 +138,8 @@ def _give(job: Job, pool: list[_Worker], device: torch.device) -> None:
     free = [worker for worker in pool if worker.job is None]
     free.sort(key=lambda worker: (worker.held != job.folder, worker.held is not None))
     if not free:
-        free = [_Worker(*start(__name__, str(device)))]
+        place = next_place(device, [worker.device for worker in pool])
+        free = [_Worker(*start(__name__, str(place)), place)]
         pool.append(free[0])
     free[0].job = job
     with suppress(OSError):  # it died between jobs; reading its pipe will tell
@@ -190,7 +179,10 @@ def _killed(worker: _Worker, job: Job) -> Event:
 
 def serve(pipe: Connection, device: str) -> None:
     """A worker's life: train what comes through the pipe until the pipe closes."""
-    trainer = Trainer(torch.device(device))
+    place = torch.device(device)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)  # or the first GPU would hold a context of each worker
+    trainer = Trainer(place)
     while True:
         try:
             job: Job = pipe.recv()
@@ -258,7 +250,7 @@ def run_job(job: Job, device: torch.device) -> Iterator[Event]:
             "waited_seconds": data.waited_seconds - waited,
         }
     except Exception as error:
-        _raise_if_disk_full(error, job.folder)
+        raise_if_disk_full(error, job.folder)
         summary = failure(_in_words(error))
         if not run.config():
             run.begin(job.recipe.as_values())
@@ -277,11 +269,15 @@ def _settled(job: Job, run: Run, data: Data, device: torch.device) -> Recipe:
         return settle(recipe, data, device)
 
 
-def _raise_if_disk_full(error: Exception, folder: Path) -> None:
-    """Torch reports a full disk as a RuntimeError without a number, so the disk itself is asked."""
+def raise_if_disk_full(error: Exception, folder: Path) -> None:
+    """Torch reports a full disk as a RuntimeError without a number, so the disk itself is asked.
+
+    Raises:
+        OSError: where the disk is full, with its number and the folder.
+    """
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if full or shutil.disk_usage(folder).free < DISK_FULL_BYTES:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
 
 
 def _in_words(error: Exception) -> str:

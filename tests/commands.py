@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -61,6 +62,7 @@ def call(*words: str, cwd: Path) -> Outcome:
     """
     out, err = io.StringIO(), io.StringIO()
     threads = torch.get_num_threads()
+    terminated = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["cnntune", *words])
         patch.setattr(sys, "path", [*sys.path])
@@ -74,6 +76,7 @@ def call(*words: str, cwd: Path) -> Outcome:
         ):
             cli.main()
     torch.set_num_threads(threads)
+    signal.signal(signal.SIGTERM, terminated)
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None) or "").startswith(str(cwd.resolve())):
             del sys.modules[name]

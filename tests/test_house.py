@@ -14,14 +14,15 @@ PACKAGE = Path(__file__).parents[1] / "cnntune"
 # The table of docs/architecture.md, from the ground up. `data` and `models` are folders.
 FLOORS = (
     "errors findings problems seeds schedule recipe recipe_files space rungs runs own_code"
-    " curves flags prescribe verdict logs reading plot pictures torchvision_import",
+    " curves flags prescribe verdict logs reading plot pictures event_files"
+    " torchvision_import",
     "data models augment build device arithmetic checkpoint samplers average optimizers transfer"
     " views parallel",
     "evaluate train ledger",
-    "workers lifeline preload importance search_findings adapt",
+    "workers lifeline preload capacity importance search_findings adapt",
     "trials",
     "sanity lr_sweep search refine final judge inspect",
-    "tune",
+    "tune report",
     "show cli",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}

@@ -17,7 +17,7 @@ from cnntune.build import build_model, load_data
 from cnntune.data import Data
 from cnntune.errors import RecipeError
 from cnntune.evaluate import evaluate
-from cnntune.final import final_test, new_run, train_and_keep
+from cnntune.final import final_test, train_and_keep
 from cnntune.recipe import FinalTestSection, Recipe, parse
 from cnntune.runs import Epoch, Study, best_epoch
 from cnntune.train import train
@@ -228,7 +228,7 @@ def test_probabilities_are_averaged_and_not_logits() -> None:
 
 def finished_run(tmp_path: Path, recipe: Recipe, data: Data) -> dict[str, float]:
     study = Study(tmp_path / "runs")
-    done = new_run(study)
+    done = study.run("train-0001")
     model = build_model(recipe, data)
     for _ in train_and_keep(recipe, data, CPU, model, done):
         pass

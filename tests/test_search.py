@@ -288,7 +288,13 @@ def test_rates_that_lie_outside_the_recipe_warn_and_change_nothing(
 
 @pytest.mark.parametrize(
     "other",
-    [{"model.norm": "none"}, {"train.optimizer": "adam"}, {"train.batch_size": 8}],
+    [
+        {"model.norm": "none"},
+        {"train.optimizer": "adam"},
+        {"train.batch_size": 8},
+        {"train.backbone_lr": 1.0},
+        {"train.layer_decay": 0.75},
+    ],
     ids=str,
 )
 def test_a_sweep_of_another_set_up_is_left_alone(
@@ -296,6 +302,15 @@ def test_a_sweep_of_another_set_up_is_left_alone(
 ) -> None:
     swept(Study(tmp_path), recipe.with_values(other), 0.01, 0.03)
     assert prepare(recipe, Study(tmp_path)) == (recipe, [])
+
+
+@pytest.mark.parametrize("key", ["train.momentum", "train.backbone_lr", "train.layer_decay"])
+def test_where_a_key_is_searched_that_has_rates_of_its_own_a_sweep_is_left_alone(
+    recipe: Recipe, tmp_path: Path, key: str
+) -> None:
+    searched = recipe.model_copy(update={"space": {**recipe.space, key: Range(0.1, 0.9)}})
+    swept(Study(tmp_path), searched, 0.01, 0.03)
+    assert prepare(searched, Study(tmp_path)) == (searched, [])
 
 
 def test_a_sweep_that_found_no_rate_and_a_choice_of_rates_are_left_alone(

@@ -110,3 +110,45 @@ def test_the_loop_lowers_a_range_of_rates_that_is_too_high(tmp_path: Path) -> No
     outcome = tuned(tmp_path, text, "--budget", "16")
     assert outcome.code == 0, outcome.err
     assert winners_recipe(tmp_path, outcome)["train"]["lr"] < 0.1
+
+
+# A fifth of the training labels is wrong: learning them by heart costs accuracy.
+MEMORISED = """
+name = "small"
+[data]
+name = "shapes"
+size = 1000
+classes = ["circle", "square", "star", "ring"]
+val_fraction = 0.5
+test_fraction = 0.05
+label_noise = 0.2
+[model]
+name = "small-cnn"
+width = 16
+depth = 3
+dropout = 0.0
+[train]
+optimizer = "adamw"
+batch_size = 32
+weight_decay = 0.0
+epochs = 20
+[search]
+epochs = 20
+[space]
+train.lr = { log = [2e-3, 2e-2] }
+"""
+
+
+@pytest.mark.slow
+def test_the_loop_regularises_a_network_that_learns_by_heart(tmp_path: Path) -> None:
+    outcome = tuned(tmp_path, MEMORISED, "--budget", "12")
+    assert "train.label_smoothing: 0.0 became 0 ... 0.2: the best curves overfit" in said(outcome)
+    winner = winners_recipe(tmp_path, outcome)
+    assert winner["model"]["dropout"] > 0
+    assert winner["train"]["label_smoothing"] > 0
+    assert winner["train"]["weight_decay"] > 0
+    unregularised = [
+        json.loads(path.read_text())["val_acc"]
+        for path in (tmp_path / "runs/small").glob("trial-*/summary.json")
+    ]
+    assert outcome.document["candidates"][0]["mean"] > max(unregularised)

@@ -3,14 +3,19 @@
 Heavy libraries are imported inside the commands that need them, so that `--help` and `diagnose`
 start at once.
 
-Exit codes: 0 fine; 1 a finding of severity `fail`; 2 could not run; 3 a bug in cnntune; 130 Ctrl-C.
+Exit codes: 0 fine; 1 a finding of severity `fail`; 2 could not run; 3 a bug in cnntune; 130 Ctrl-C
+or SIGTERM.
 """
 
 import errno
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
+from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
@@ -20,9 +25,13 @@ from cnntune import __version__
 from cnntune.cli.build import init, inspect
 from cnntune.cli.check import lr_sweep, sanity
 from cnntune.cli.command import Command
+from cnntune.cli.report import report
 from cnntune.cli.single import diagnose, train
 from cnntune.cli.studies import refine, search, tune
 from cnntune.errors import CnntuneError
+
+STOPPED = 130  # the exit code after Ctrl-C, by convention 128 and the number of SIGINT
+GOING_ON = ("search", "refine", "tune", "train")  # the commands that go on where they were
 
 app = typer.Typer(
     name="cnntune",
@@ -34,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (init, inspect, sanity, lr_sweep, search, refine, diagnose, tune, train):
+for verb in (init, inspect, sanity, lr_sweep, search, refine, diagnose, report, tune, train):
     app.command()(verb)
 
 
@@ -56,8 +65,12 @@ def options(
 
 def main() -> NoReturn:
     """Run the command line; a problem is one line, a bug is a traceback."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)
     try:
         code = app(standalone_mode=False)
+        if code == STOPPED:
+            _say_stopped()
         sys.stdout.flush()  # here, for at exit a reader that went away would be a traceback
         sys.exit(code)
     except BrokenPipeError:
@@ -70,11 +83,36 @@ def main() -> NoReturn:
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":  # torch's, and torch may not be loaded
             _could_not_run(["out of memory: lower train.batch_size or use a smaller model"])
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            _could_not_run([f"{error.filename or 'disk'}: no space left; the same command goes on"])
+        if full := _full_disk(error):
+            _could_not_run([f"{full}: no space left; free some, and the same command goes on"])
         traceback.print_exc()
         print("this is a bug in cnntune", file=sys.stderr)
         sys.exit(3)
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """SIGTERM, which batch systems send before they kill, ends a command as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def _say_stopped() -> None:
+    goes_on = any(word in GOING_ON for word in sys.argv[1:2])
+    with suppress(OSError):  # the terminal may be what went away
+        print(f"stopped{'; the same command goes on' if goes_on else ''}", file=sys.stderr)
+
+
+def _full_disk(error: BaseException | None) -> str | None:
+    """What found no space, where that is what caused an error; SQLite's comes inside of others."""
+    import sqlite3
+
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return str(error.filename or "disk")
+        code = getattr(error, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_FULL:
+            return "study.db"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _could_not_run(lines: Sequence[str]) -> NoReturn:

@@ -60,7 +60,8 @@ Name = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no hints.")]
 Workers = Annotated[
-    str, typer.Option(metavar="N|auto", help="Trial processes; auto: one a CPU core, one on a GPU.")
+    str,
+    typer.Option(metavar="N|auto", help="Trial processes; auto: as many as cores or GPUs hold."),
 ]
 RUNS = Path("runs")
 UNITS = {"s": 1, "m": 60, "h": 3600, "": 1}  # seconds

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,7 @@ from cnntune.findings import Finding
 
 if TYPE_CHECKING:
     from cnntune.judge import JudgedRun
+    from cnntune.runs import Epoch
 
 
 def train(
@@ -37,6 +39,9 @@ def train(
     no_test: Annotated[
         bool, typer.Option("--no-test", help="Leave the test part alone: this run is not the last.")
     ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write event files into the run's folder too.")
+    ] = False,
     set_: Sets = None,
     device: Device = "auto",
     seed: Seed = None,
@@ -46,14 +51,20 @@ def train(
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """One run from a recipe or a trial's config.json; keeps the best weights; final test, once."""
+    """One run from a recipe or a trial's config.json; keeps the best weights; final test, once.
+
+    The same command goes on with a run that was interrupted.
+    """
     command = Command.begin("train", json=json, quiet=quiet)
     setup = set_up(
         recipe, set_, device=device, seed=seed, runs=runs, study=study, exact=deterministic
     )
 
-    from cnntune import arithmetic, build, final, own_code
+    from cnntune import arithmetic, build, event_files, final, own_code
     from cnntune.workers import summarise
+
+    if tensorboard:
+        event_files.check_tensorboard()
 
     config = setup.recipe.for_run()
     data = build.load_data(config, setup.device)
@@ -61,13 +72,17 @@ def train(
         config = arithmetic.settle(config, data, setup.device)
     arithmetic.use(config)
     command.screen.say(f"{about(setup, data)}, {arithmetic.in_words(config)}")
-    rows = []
-    with own_code.user_code("training"):
+    rows: list[Epoch] = []
+    with own_code.user_code("training"), final.run_of(setup.study, config) as run:
+        if done := len(run.rows()):
+            command.screen.say(f"{run.path} was interrupted after epoch {done}; it goes on")
         model = build.build_model(config, data)
-        run = final.new_run(setup.study)
-        for row in final.train_and_keep(config, data, setup.device, model, run):
-            rows.append(row)
-            command.screen.epoch(row, config.train.epochs)
+        with event_files.event_file(run) if tensorboard else nullcontext() as write:
+            for row in final.train_and_keep(config, data, setup.device, model, run):
+                rows.append(row)
+                command.screen.epoch(row, config.train.epochs)
+                if write:
+                    write(row)
         summary = summarise(rows) | {"waited_seconds": data.waited_seconds}
         findings = final.waiting_findings(rows, data.waited_seconds)
         if summary["status"] == "diverged":
@@ -77,7 +92,7 @@ def train(
                 measured, found = final.final_test(model, data, setup.study, run, again=test_again)
             summary |= measured
             findings += found
-    run.finish(summary)
+        run.finish(summary)
     document = command.document(findings, setup.study, run=str(run.path), **summary)
     if not json:
         command.screen.summary(run.path, summary)

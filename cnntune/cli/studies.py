@@ -35,6 +35,8 @@ from cnntune.show import TrialWatch
 from cnntune.space import Sampler
 
 if TYPE_CHECKING:
+    import torch
+
     from cnntune.ledger import Ledger
     from cnntune.recipe import Recipe
 
@@ -80,13 +82,14 @@ def search(
     )
 
     from cnntune import search as step
+    from cnntune.capacity import parse_workers
     from cnntune.search_findings import importance_findings
-    from cnntune.workers import count
 
-    processes = count(workers, setup.device)
+    asked_workers = parse_workers(workers)
     with setup.study.lock():
         ledger, notes = step.begin(setup.study, setup.recipe)
         record(setup)
+        processes = asked_workers or _fitting_workers(command, ledger.recipe, setup.device)
         command.screen.say(f"searching {_space_line(ledger.recipe)}")
         for note in notes:
             command.screen.say(note.evidence)
@@ -134,11 +137,11 @@ def refine(
     from cnntune import device as devices
     from cnntune import own_code, search
     from cnntune import refine as step
+    from cnntune.capacity import parse_workers
     from cnntune.ledger import Ledger
-    from cnntune.workers import count
 
     place = devices.resolve(device)
-    processes = count(workers, place)
+    asked_workers = parse_workers(workers)
     with found.lock():
         code = Path((found.read("study") or {}).get("code", "."))
         for folder in (Path.cwd(), code):
@@ -147,6 +150,7 @@ def refine(
         ledger, recipe, notes = refinement.ledger, refinement.recipe, refinement.changes
         setup = Setup(recipe, place, refinement.study, code)
         record(setup)
+        processes = asked_workers or _fitting_workers(command, recipe, place)
         command.screen.say(
             f"refining around the best {len(refinement.strong)} trials of {found.path},"
             f" {recipe.search.epochs} epochs each"
@@ -225,10 +229,10 @@ def tune(
 
     from cnntune import build, sanity
     from cnntune import tune as step
+    from cnntune.capacity import parse_workers
     from cnntune.findings import failed
-    from cnntune.workers import count
 
-    processes = count(workers, setup.device)
+    asked_workers = parse_workers(workers)
     data = build.load_data(setup.recipe, setup.device)
     command.screen.say(about(setup, data))
     with setup.study.lock():
@@ -242,6 +246,7 @@ def tune(
             sweep(command, setup, data)
         record(setup)
         recipe_ = step.with_swept_rates(setup.recipe, setup.study)
+        processes = asked_workers or _fitting_workers(command, recipe_, setup.device)
         outcome = step.Outcome(setup.study)
         limits = step.Budget(trials, seconds)
         for phase in step.tune(outcome, recipe_, limits, workers=processes, device=setup.device):
@@ -266,17 +271,29 @@ def tune(
     command.end(document)
 
 
-def find_study(name: str | None, runs: Path) -> Study:
-    """The study that STUDY means: a folder, a name in `runs`, or the last one searched."""
+def _fitting_workers(command: Command, recipe: "Recipe", device: "torch.device") -> int:
+    """As many workers as the machine has room for, with the reason as a line of progress."""
+    from cnntune.capacity import fitting_workers
+
+    workers, reason = fitting_workers(recipe, device)
+    command.screen.say(reason)
+    return workers
+
+
+def find_study(name: str | None, runs: Path, holding: str = "study.db") -> Study:
+    """The study that STUDY means: a folder, a name in `runs`, or the last one searched.
+
+    Only folders with a file `holding` count: every study has a `study.json`.
+    """
     if name is None:
-        searched = sorted(runs.glob("*/study.db"), key=lambda path: path.stat().st_mtime)
+        searched = sorted(runs.glob(f"*/{holding}"), key=lambda path: path.stat().st_mtime)
         if not searched:
             raise StudyError(f"{runs}: holds no search; run `cnntune search` first")
         return Study(searched[-1].parent)
     for folder in (Path(name), runs / name):
-        if (folder / "study.db").is_file():
+        if (folder / holding).is_file():
             return Study(folder)
-    there = sorted(path.parent.name for path in runs.glob("*/study.db"))
+    there = sorted(path.parent.name for path in runs.glob(f"*/{holding}"))
     raise StudyError(
         f"{name}: no study of that name in {runs}; there are: {', '.join(there) or 'none'}"
     )

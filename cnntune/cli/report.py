@@ -1,0 +1,39 @@
+"""A study as one page (step 6)."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnntune.cli.command import RUNS, AsJson, Command, Quiet, Runs, StudyArgument
+from cnntune.cli.studies import find_study
+from cnntune.errors import StudyError
+
+
+def report(
+    study: StudyArgument = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to write it; report.html in the study."),
+    ] = None,
+    runs: Runs = RUNS,
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """One HTML page of a study, finished or not, with all that it holds. Needs no internet."""
+    command = Command.begin("report", json=json, quiet=quiet)
+    found = find_study(study, runs, holding="study.json")
+    target = out or found.path / "report.html"
+
+    from cnntune import report as step
+    from cnntune.runs import write_by_rename
+
+    story = step.read(found)
+    html = step.page(story)
+    try:
+        write_by_rename(target, html)
+    except OSError as error:
+        raise StudyError(f"{target}: cannot be written: {error.strerror}") from None
+    if not json:
+        command.screen.text(str(target))
+    command.end(command.document([], found, report=str(target)))
