@@ -16,9 +16,9 @@ FLOORS = (
     "errors findings problems seeds schedule recipe recipe_files space rungs runs own_code"
     " curves flags prescribe verdict logs reading plot pictures torchvision_import",
     "data models augment build device checkpoint samplers average transfer views",
-    "evaluate train ledger",
+    "evaluate train ledger shared_ledger server",
     "workers lifeline importance search_findings adapt",
-    "trials",
+    "trials shared",
     "sanity lr_sweep search refine final judge inspect",
     "tune",
     "show cli",

@@ -1,5 +1,7 @@
 """Steps 4 and 5: search, and refine around the best."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +20,7 @@ from cnntune.cli.command import (
     Seed,
     Sets,
     Setup,
+    Storage,
     StudyArgument,
     Timeout,
     Workers,
@@ -35,6 +38,7 @@ from cnntune.space import Sampler
 if TYPE_CHECKING:
     from cnntune.ledger import Ledger
     from cnntune.recipe import Recipe
+    from cnntune.server import Server
 
 
 def search(
@@ -57,6 +61,7 @@ def search(
     seed: Seed = None,
     runs: Runs = RUNS,
     study: Name = None,
+    storage: Storage = None,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -71,8 +76,11 @@ def search(
     from cnntune.workers import count
 
     processes = count(workers, setup.device)
-    with setup.study.lock():
-        ledger, notes = step.begin(setup.study, setup.recipe)
+    with _writing(command, setup.study, storage) as server:
+        if server is None:
+            ledger, notes = step.begin(setup.study, setup.recipe)
+        else:
+            ledger, notes = step.join(setup.study, setup.recipe, server)
         record(setup)
         command.screen.say(f"searching {_space_line(ledger.recipe)}")
         for note in notes:
@@ -257,6 +265,19 @@ def find_study(name: str | None, runs: Path) -> Study:
     )
 
 
+@contextmanager
+def _writing(command: Command, study: Study, storage: str | None) -> Iterator["Server | None"]:
+    """Be the only writer of a local study, or one of several of a study on a server."""
+    if storage is None:
+        with study.lock():
+            yield None
+        return
+    from cnntune import server
+
+    with server.connect(storage, study.name, command.screen.say) as place:
+        yield place
+
+
 def _run_trials(
     command: Command,
     setup: Setup,
@@ -269,21 +290,35 @@ def _run_trials(
     seconds: float | None = None,
 ) -> None:
     """Bring a study to its budget, showing what happens."""
+    from cnntune.shared import run_shared
+    from cnntune.shared_ledger import SharedLedger
     from cnntune.trials import run_trials
 
     done = sum(trial.status != "running" for trial in ledger.trials())
     if done:
         command.screen.say(f"{setup.study.path} holds {done} finished trials of {budget}")
-    events = run_trials(
-        ledger,
-        budget=budget,
-        workers=workers,
-        device=setup.device,
-        given=given,
-        seed=seed,
-        seconds=seconds,
-    )
+    if isinstance(ledger, SharedLedger):
+        events = run_shared(
+            ledger,
+            budget=budget,
+            workers=workers,
+            device=setup.device,
+            seconds=seconds,
+            say=command.screen.say,
+        )
+    else:
+        events = run_trials(
+            ledger,
+            budget=budget,
+            workers=workers,
+            device=setup.device,
+            given=given,
+            seed=seed,
+            seconds=seconds,
+        )
     _watch(command, ledger.recipe, events, total=max(budget, done), done=done)
+    if isinstance(ledger, SharedLedger):
+        ledger.fetch()
 
 
 def _repeat(
