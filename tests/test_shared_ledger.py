@@ -1,6 +1,7 @@
 """A ledger on a server: who takes which trial, who may tell it, what breaks and is mended."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,34 @@ def test_what_was_decided_under_a_lock_that_broke_is_decided_anew(machines: Mach
     assert slots == [0, 1]
     assert claimed == (1, draw(machines.recipe.space, seed=3, slot=1))
     assert len(here.trials()) == 2
+
+
+def test_one_machine_at_a_time_decides(machines: Machines) -> None:
+    here, there = machines.join("here"), machines.join("there")
+    claimed = threading.Event()
+
+    def claim() -> None:
+        machines.claim(there)
+        claimed.set()
+
+    with here.server.alone():
+        thread = threading.Thread(target=claim)
+        thread.start()
+        assert not claimed.wait(0.5)
+    assert claimed.wait(10)
+    thread.join()
+
+
+def test_a_machine_that_freezes_while_it_decides_stops_nobody(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = machines.join("here"), machines.join("there")
+    monkeypatch.setattr(server, "GRACE_SECONDS", 0.5)
+    with here.server.alone():
+        assert machines.claim(there) == 0
+        with pytest.raises(server.ServerLostError):
+            here.begin(machines.recipe.space, {"train.lr": 0.1})
+    assert [trial.number for trial in here.trials()] == [0]
 
 
 def test_a_server_that_stays_away_ends_the_search_with_a_line(
