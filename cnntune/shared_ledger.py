@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import optuna
-from optuna.trial import FrozenTrial
 
 from cnntune.build import with_defaults
 from cnntune.errors import StudyError
@@ -124,7 +123,9 @@ class SharedLedger(Ledger):
                     continue
                 owner = trial.user_attrs.get("owner")
                 if owner == self.server.owner or owner not in alive:
-                    self._set(trial.number, "owner", self.server.owner)
+                    self.storage.set_trial_user_attr(
+                        self._id(trial.number), "owner", self.server.owner
+                    )
                     return trial.number, dict(trial.params)
             if len(trials) >= budget:
                 return None
@@ -139,23 +140,18 @@ class SharedLedger(Ledger):
         Returns the owner where another machine has taken it over: then nothing is recorded.
         """
         with self.server.alone():
-            trial = self._trial(number)
+            trial_id = self._id(number)
+            trial = self.storage.get_trial(trial_id)
             owner = trial.user_attrs.get("owner")
             if owner != self.server.owner:
                 return str(owner)
             if not trial.state.is_finished():  # else the answer to the last attempt was lost
                 metrics = self.study.trial(number).metrics
                 curve = metrics.read_text(encoding="utf-8") if metrics.exists() else ""
-                self._set(number, "metrics", curve)
-                self._set(number, "summary", finite(summary))
+                self.storage.set_trial_user_attr(trial_id, "metrics", curve)
+                self.storage.set_trial_user_attr(trial_id, "summary", finite(summary))
                 self.tell(number, summary)
             return None
-
-    def _trial(self, number: int) -> FrozenTrial:
-        return self.storage.get_trial(self._id(number))
-
-    def _set(self, number: int, key: str, value: Any) -> None:
-        self.storage.set_trial_user_attr(self._id(number), key, value)
 
     def _id(self, number: int) -> int:
         study_id = self.storage.get_study_id_from_name(self.server.study)
