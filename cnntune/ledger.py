@@ -6,6 +6,7 @@ exists without them. Its number is its slot and names its folder.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -71,7 +72,7 @@ class Ledger:
         """None also for a study that was killed while it was made."""
         if not (study.path / "study.db").is_file():
             return None
-        storage = _storage(study)
+        storage = sqlite(study.path / "study.db")
         try:
             ledger = cls(study, storage, optuna.load_study(study_name=STUDY_NAME, storage=storage))
         except KeyError:
@@ -87,16 +88,20 @@ class Ledger:
         Raises:
             StudyError: where the study holds another recipe; the keys that differ are named.
         """
+        kept = study.read("server")
+        if kept is not None:
+            raise StudyError(f"{study.path}: its search is on {kept['server']}; give --storage")
         known = cls._find(study)
         if known is not None:
-            known._refuse_another(asked)
+            known.refuse_another(asked)
             return known
         if study.trial(0).path.exists():
             raise StudyError(
                 f"{study.path}: holds trials of a study whose study.db is gone; search under a"
                 " name of its own (--study NAME) or remove the folder"
             )
-        storage = _storage(study)
+        study.path.mkdir(parents=True, exist_ok=True)
+        storage = sqlite(study.path / "study.db")
         optuna_study = optuna.create_study(
             study_name=STUDY_NAME, storage=storage, direction="maximize", load_if_exists=True
         )
@@ -104,7 +109,8 @@ class Ledger:
         optuna_study.set_user_attr("asked", asked.as_values())
         return cls(study, storage, optuna_study)
 
-    def _refuse_another(self, asked: Recipe) -> None:
+    def refuse_another(self, asked: Recipe) -> None:
+        """Name the keys in which the study's recipe differs from the one asked for."""
         differing = differences(asked, self._recipe("asked"))
         if not differing:
             return
@@ -138,14 +144,24 @@ class Ledger:
         stored = [bracket.as_json() for bracket in brackets]
         self.optuna_study.set_user_attr("brackets", stored)
 
-    def begin(self, space: Space, values: Mapping[str, Value]) -> None:
-        """Record the next trial as RUNNING, with its values, in one transaction."""
+    def begin(
+        self, space: Space, values: Mapping[str, Value], about: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record the next trial as RUNNING, with its values, in one transaction.
+
+        `about` goes into the trial's attributes.
+        """
         distributions = {
             key: distribution(space[key]) if key in space else CategoricalDistribution((value,))
             for key, value in values.items()
         }
         self.optuna_study.add_trial(
-            create_trial(state=TrialState.RUNNING, params=dict(values), distributions=distributions)
+            create_trial(
+                state=TrialState.RUNNING,
+                params=dict(values),
+                distributions=distributions,
+                user_attrs=dict(about or {}),
+            )
         )
 
     def tell(self, number: int, summary: Mapping[str, Any]) -> None:
@@ -171,17 +187,18 @@ def exists(study: Study) -> bool:
     return Ledger._find(study) is not None
 
 
-def _storage(study: Study) -> optuna.storages.RDBStorage:
-    study.path.mkdir(parents=True, exist_ok=True)
-    url = URL.create("sqlite", database=str(study.path / "study.db"))
+def sqlite(path: Path) -> optuna.storages.RDBStorage:
+    """Optuna's storage in a file."""
+    url = URL.create("sqlite", database=str(path))
     # Without a pool nothing stays open: the ledger of a finished command is just forgotten.
     arguments = {"connect_args": {"timeout": SQLITE_WAIT_SECONDS}, "poolclass": NullPool}
     return optuna.storages.RDBStorage(url.render_as_string(), engine_kwargs=arguments)
 
 
 def _trial(study: Study, frozen: FrozenTrial) -> Trial:
+    """One on a server carries its summary; others have it in their folder."""
     run = study.trial(frozen.number)
-    summary = run.summary() or {}
+    summary = frozen.user_attrs.get("summary") or run.summary() or {}
     unfinished = not frozen.state.is_finished()
     status = "running" if unfinished else summary.get("status", "failed")
     return Trial(frozen.number, status, dict(frozen.params), run, {} if unfinished else summary)

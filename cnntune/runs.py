@@ -20,7 +20,9 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -204,7 +206,8 @@ class Study:
     def record(self, recipe_toml: str, *, device: str, code: Path | None = None) -> None:
         """Write what was asked into `study.json` and `recipe.toml`; earlier commands are kept."""
         about = self.read("study") or {"format": FORMAT, "name": self.name, "commands": []}
-        command = {"argv": sys.argv[1:], "at": datetime.now(UTC).isoformat(timespec="seconds")}
+        argv = [without_password(word) for word in sys.argv[1:]]
+        command = {"argv": argv, "at": datetime.now(UTC).isoformat(timespec="seconds")}
         about["commands"].append(command)
         about |= {"versions": _versions(), "device": device, "commit": _commit()}
         if code is not None:
@@ -296,12 +299,18 @@ def finite(value: Any) -> Any:
 
 def write_by_rename(path: Path, text: str) -> None:
     """The file appears whole or not at all, also after a power cut."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
     with draft.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
+
+
+def without_password(text: str) -> str:
+    """`text` with `***` for the password of an address in it."""
+    text = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", text)
 
 
 def _versions() -> dict[str, str]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.importance import Importance, importance
 from cnntune.ledger import Ledger, Trial, best_of, exists
@@ -16,6 +17,8 @@ from cnntune.search_findings import (
     trial_findings,
     worth_findings,
 )
+from cnntune.server import Server
+from cnntune.shared_ledger import SharedLedger
 from cnntune.space import Dimension, Range, toml
 
 LR_RANGE = {"sgd": (1e-4, 1e-1), "adam": (1e-5, 1e-2), "adamw": (1e-5, 1e-2)}  # the sweep's grid
@@ -74,6 +77,23 @@ def begin(study: Study, recipe: Recipe) -> tuple[Ledger, list[Finding]]:
     """
     prepared, notes = (recipe, []) if exists(study) else prepare(recipe, study)
     return Ledger.create(study, prepared, asked=recipe), notes
+
+
+def join(study: Study, recipe: Recipe, server: Server) -> tuple[SharedLedger, list[Finding]]:
+    """Begin the search of `recipe` on a server, or open it there.
+
+    Raises:
+        RecipeError: where the completed space does not fit the recipe.
+        StudyError: where the study holds another recipe, or is to be pruned.
+    """
+    if recipe.search.pruner != "none":
+        raise StudyError(
+            f'--storage: search.pruner must be "none" (got "{recipe.search.pruner}"): a trial that'
+            " waits for others has its checkpoint on one machine"
+        )
+    prepared, notes = prepare(recipe, study)
+    ledger = SharedLedger.join(study, server, recipe, prepared)
+    return ledger, [] if ledger.trials() else notes
 
 
 def prepare(recipe: Recipe, study: Study) -> tuple[Recipe, list[Finding]]:

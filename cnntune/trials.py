@@ -56,10 +56,11 @@ def run_trials(
         if event.summary is not None:
             error = event.summary.get("error")
             failures = [*failures, error] if error else []
-            _stop_after_same(failures)
+            stop_after_same(failures)
 
 
-def _stop_after_same(failures: Sequence[str]) -> None:
+def stop_after_same(failures: Sequence[str]) -> None:
+    """Raise `UserCodeError` where the last three failures are the same."""
     last = failures[-SAME_FAILURES:]
     kinds = {re.sub(r"\d+", "#", error) for error in last}  # sizes and addresses vary
     if len(last) == SAME_FAILURES and len(kinds) == 1:
@@ -168,7 +169,7 @@ class _Search:
     def _values(self, slot: int) -> dict[str, Value]:
         if slot < len(self.given):
             return dict(self.given[slot])
-        space = _below(self.recipe.space, self.too_large)
+        space = without_larger(self.recipe.space, self.too_large)
         sampler, study = self.recipe.search.sampler, self.ledger.optuna_study
         return values_of(sampler, study, space, seed=self.seed, slot=slot)
 
@@ -204,9 +205,7 @@ class _Search:
         trial = self.open.pop(number)
         ranks = summary["status"] in ("complete", "pruned")
         self.ended[number] = Progress(number, trial.accs, ended=True, ranks=ranks)
-        if summary.get("error", "").startswith(OUT_OF_MEMORY) and BATCH_SIZE in trial.values:
-            size = float(trial.values[BATCH_SIZE])
-            self.too_large = min(size, self.too_large or size)
+        self.too_large = memory_limit(trial.values, summary, self.too_large)
 
 
 def _pruned_summary(run: Run) -> dict[str, Any]:
@@ -214,7 +213,17 @@ def _pruned_summary(run: Run) -> dict[str, Any]:
     return summarise(rows) | {"status": "pruned", "seconds": sum(row.seconds for row in rows)}
 
 
-def _below(space: Space, limit: float | None) -> Space:
+def memory_limit(
+    values: Mapping[str, Value], summary: Mapping[str, Any], known: float | None
+) -> float | None:
+    """The smallest batch size that found no memory, after a trial with these values."""
+    if BATCH_SIZE not in values or not summary.get("error", "").startswith(OUT_OF_MEMORY):
+        return known
+    size = float(values[BATCH_SIZE])
+    return min(size, known or size)
+
+
+def without_larger(space: Space, limit: float | None) -> Space:
     """The space without the batch sizes that found no memory, unless nothing is left."""
     sizes = space.get(BATCH_SIZE)
     if limit is None or sizes is None:

@@ -18,9 +18,9 @@ FLOORS = (
     " torchvision_import",
     "data models augment build device arithmetic checkpoint samplers average optimizers transfer"
     " views parallel",
-    "evaluate train ledger",
+    "evaluate train ledger shared_ledger server",
     "workers lifeline preload capacity importance search_findings adapt",
-    "trials",
+    "trials shared",
     "sanity lr_sweep search refine final judge inspect",
     "tune report",
     "show cli",

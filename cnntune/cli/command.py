@@ -57,6 +57,14 @@ Name = Annotated[
         "--study", metavar="NAME", help="The study's folder; the recipe's name if left out."
     ),
 ]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="A PostgreSQL server that several machines share: postgresql://user@host/database.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no hints.")]
 Workers = Annotated[

@@ -1,5 +1,7 @@
 """Steps 4 and 5: search, and refine around the best."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +22,7 @@ from cnntune.cli.command import (
     Seed,
     Sets,
     Setup,
+    Storage,
     StudyArgument,
     Timeout,
     Workers,
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
     from cnntune.ledger import Ledger
     from cnntune.recipe import Recipe
+    from cnntune.server import Server
 
 
 def search(
@@ -62,6 +66,7 @@ def search(
     deterministic: Exact = False,
     runs: Runs = RUNS,
     study: Name = None,
+    storage: Storage = None,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -86,8 +91,11 @@ def search(
     from cnntune.search_findings import importance_findings
 
     asked_workers = parse_workers(workers)
-    with setup.study.lock():
-        ledger, notes = step.begin(setup.study, setup.recipe)
+    with _writing(command, setup.study, storage) as server:
+        if server is None:
+            ledger, notes = step.begin(setup.study, setup.recipe)
+        else:
+            ledger, notes = step.join(setup.study, setup.recipe, server)
         record(setup)
         processes = asked_workers or _fitting_workers(command, ledger.recipe, setup.device)
         command.screen.say(f"searching {_space_line(ledger.recipe)}")
@@ -299,6 +307,19 @@ def find_study(name: str | None, runs: Path, holding: str = "study.db") -> Study
     )
 
 
+@contextmanager
+def _writing(command: Command, study: Study, storage: str | None) -> Iterator["Server | None"]:
+    """Be the only writer of a local study, or one of several of a study on a server."""
+    if storage is None:
+        with study.lock():
+            yield None
+        return
+    from cnntune import server
+
+    with server.connect(storage, study.name, command.screen.say) as place:
+        yield place
+
+
 def _run_trials(
     command: Command,
     setup: Setup,
@@ -311,21 +332,35 @@ def _run_trials(
     seconds: float | None = None,
 ) -> None:
     """Bring a study to its budget, showing what happens."""
+    from cnntune.shared import run_shared
+    from cnntune.shared_ledger import SharedLedger
     from cnntune.trials import run_trials
 
     done = sum(trial.status != "running" for trial in ledger.trials())
     if done:
         command.screen.say(f"{setup.study.path} holds {done} finished trials of {budget}")
-    events = run_trials(
-        ledger,
-        budget=budget,
-        workers=workers,
-        device=setup.device,
-        given=given,
-        seed=seed,
-        seconds=seconds,
-    )
+    if isinstance(ledger, SharedLedger):
+        events = run_shared(
+            ledger,
+            budget=budget,
+            workers=workers,
+            device=setup.device,
+            seconds=seconds,
+            say=command.screen.say,
+        )
+    else:
+        events = run_trials(
+            ledger,
+            budget=budget,
+            workers=workers,
+            device=setup.device,
+            given=given,
+            seed=seed,
+            seconds=seconds,
+        )
     _watch(command, ledger.recipe, events, total=max(budget, done), done=done)
+    if isinstance(ledger, SharedLedger):
+        ledger.fetch()
 
 
 def _repeat(

@@ -1,0 +1,115 @@
+"""Bring a study on a server to its budget, together with the coordinators of other machines.
+
+Nobody leads. Each takes the next trial when a worker is free, and the trials of machines that are
+gone; all of them end when every trial of the budget has.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from cnntune.samplers import values_of
+from cnntune.shared_ledger import SharedLedger
+from cnntune.space import Value
+from cnntune.trials import memory_limit, stop_after_same, without_larger
+from cnntune.workers import Event, Job, run_jobs
+
+POLL_SECONDS = 5.0  # between two looks at what the other machines left; half a beat
+
+
+def run_shared(
+    ledger: SharedLedger,
+    *,
+    budget: int,
+    workers: int,
+    device: torch.device,
+    seconds: float | None = None,
+    say: Callable[[str], None],
+) -> Iterator[Event]:
+    """Train here what the study has left and yield what happens here.
+
+    Ends when the study has `budget` trials and all have ended, on whatever machine. While others
+    train the last ones it waits, for one of them might die; `say` takes a line about that. After
+    `seconds` nothing is begun or waited for. The last event of a trial that another machine has
+    taken over meanwhile has the status "dropped".
+
+    Raises:
+        UserCodeError: where three trials in a row fail in the same way.
+        StudyError: where the disk is full, or the server stays away.
+    """
+    search = _Search(ledger, budget, seconds)
+    failures: list[str] = []
+    waiting = False
+    while True:
+        for event in run_jobs(search.next_job, workers=workers, device=device):
+            yield event if event.summary is None else search.tell(event)
+            if event.summary is not None:
+                error = event.summary.get("error")
+                failures = [*failures, error] if error else []
+                stop_after_same(failures)
+        left = search.left()
+        if not left:
+            return
+        if not waiting:
+            say(f"{left} trials still train on other machines; waiting, in case one of them dies")
+            waiting = True
+        time.sleep(POLL_SECONDS)
+
+
+class _Search:
+    """What one coordinator of several knows: the trials that train here."""
+
+    def __init__(self, ledger: SharedLedger, budget: int, seconds: float | None) -> None:
+        self.ledger, self.budget = ledger, budget
+        self.recipe = ledger.recipe
+        self.deadline = None if seconds is None else time.monotonic() + seconds
+        self.busy: dict[int, dict[str, Value]] = {}
+        self.too_large: float | None = None  # the smallest batch size that found no memory here
+        self.idle_until = 0.0  # so that each epoch of a busy worker does not ask the server
+
+    @property
+    def _late(self) -> bool:
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+    def left(self) -> int:
+        """The trials that others have not ended, 0 where that is no longer our concern."""
+        if self._late:
+            return 0
+        trials = self.ledger.trials()
+        running = sum(trial.status == "running" for trial in trials)
+        return running + max(0, self.budget - len(trials))
+
+    def next_job(self) -> Job | None:
+        """The next trial to train here; one that was finished here and not told is told."""
+        if self._late or time.monotonic() < self.idle_until:
+            return None
+        space = self.recipe.space
+        while claimed := self.ledger.claim(space, self.budget, self.busy, self._values):
+            number, values = claimed
+            run = self.ledger.study.trial(number)
+            summary = run.summary()
+            if summary is None:
+                self.busy[number] = values
+                return Job(number, self.recipe.for_trial(values), run.path)
+            self.ledger.tell_own(number, summary)
+        self.idle_until = time.monotonic() + POLL_SECONDS
+        return None
+
+    def _values(self, slot: int) -> Mapping[str, Value]:
+        space = without_larger(self.recipe.space, self.too_large)
+        sampler, study = self.recipe.search.sampler, self.ledger.optuna_study
+        return values_of(sampler, study, space, seed=self.recipe.seed, slot=slot)
+
+    def tell(self, event: Event) -> Event:
+        """The last event of a trial, once it is told."""
+        number = event.job.number
+        summary: dict[str, Any] = event.summary or {}
+        taken_by = self.ledger.tell_own(number, summary)
+        self.too_large = memory_limit(self.busy.pop(number), summary, self.too_large)
+        self.idle_until = 0.0
+        if taken_by is None:
+            return event
+        return replace(event, summary={"status": f"dropped: {taken_by} took it over"})
