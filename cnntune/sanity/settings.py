@@ -33,7 +33,7 @@ def optimizer(subject: Subject) -> list[Finding]:
         text = f"train.lr = {train.lr:g} is far above what {train.optimizer} is used with"
         severity: Severity = "fail" if train.lr > 3 * MOST_RATE[train.optimizer] else "warn"
         found.append(Finding("optimizer", severity, text, "run `cnntune lr-sweep`"))
-    if train.batch_size < SMALL_BATCH and batch_norms(subject.model()):
+    if train.batch_size < SMALL_BATCH and batch_norms(subject.untrained):
         text = f"batch norms see batches of {train.batch_size}: their statistics are noise"
         found.append(
             Finding("optimizer", "warn", text, "use train.batch_size >= 16, or group norm")

@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch import Tensor
 
 from cnntune.findings import Finding, Severity
 from cnntune.sanity.pictures import Pictures, correlations, nearest_labels
@@ -17,7 +18,8 @@ ENOUGH_IMAGES = 40  # validation images, to tell likeness from chance
 SHIFT = 1.0  # standard deviations between the mean brightness of training and validation images
 FAR_SHIFT = 3.0
 CONTRAST = 1.5  # times the contrast of a training image
-FEW_IMAGES = 5  # from which one class alone is no chance any more
+FEW_IMAGES = 5  # from which one class alone is no chance any more; with fewer an image is 20 points
+STANDS_OUT = 2.0  # times: a class beside the next largest one
 SIGNIFICANT = 5.0  # standard errors: about one false alarm in a million
 MAPPED = 0.8  # of the training classes' accuracy, found again under other names
 
@@ -35,6 +37,7 @@ def split(subject: Subject) -> list[Finding]:
         return [Finding("split", "fail", text, advice, measured=0.0)]
     train, val = subject.train_pictures, subject.val_pictures
     found = [
+        *_few(subject),
         *_copies(train, val, len(subject.data.train)),
         *_shift(train, val),
         *_classes(subject),
@@ -43,6 +46,16 @@ def split(subject: Subject) -> list[Finding]:
         found = _mapping(train, val, subject.classes)
     text = f"{len(subject.data.train)} training and {len(subject.data.val)} validation images,"
     return found or [Finding("split", "ok", f"{text} none in both")]
+
+
+def _few(subject: Subject) -> list[Finding]:
+    """So few validation images that an accuracy can hardly take two values."""
+    count = len(subject.data.val)
+    if count >= min(FEW_IMAGES, subject.classes):
+        return []
+    text = f"{count} validation images for {subject.classes} classes: each is worth"
+    text += f" {1 / count:.0%} of accuracy"
+    return [Finding("split", "warn", text, "raise data.val_fraction", measured=float(count))]
 
 
 def _copies(train: Pictures, val: Pictures, train_count: int) -> list[Finding]:
@@ -113,13 +126,33 @@ def _classes(subject: Subject) -> list[Finding]:
     known = expected > 0
     chi2 = float(((val - expected)[known].square() / expected[known].clamp(min=1)).sum())
     freedom = max(1, subject.classes - 1)
-    if (chi2 - freedom) / math.sqrt(2 * freedom) > 4 * SIGNIFICANT:
+    if (chi2 - freedom) / math.sqrt(2 * freedom) > 4 * SIGNIFICANT and not _balanced(train, val):
         text = "classes have other shares in validation than in training"
         worst = int(((val - expected).abs() / expected.clamp(min=1)).argmax())
         text += f": {int(val[worst])} images of class {subject.data.classes[worst]} instead of"
         text += f" about {float(expected[worst]):.0f}"
         return [Finding("split", "warn", text, "shuffle before splitting, class by class")]
     return []
+
+
+def _balanced(train: Tensor, val: Tensor) -> bool:
+    """One part has its classes in equal shares on purpose, as in studies of long-tailed data.
+
+    A single training class that stands out is no tail, but what a default label leaves.
+    """
+    even, uneven = sorted((train, val), key=_imbalance)
+    if _imbalance(even) > SIGNIFICANT:
+        return False
+    first, second = uneven.sort(descending=True).values[:2].tolist()
+    return uneven is val or len(uneven) == 2 or first < STANDS_OUT * second
+
+
+def _imbalance(counts: Tensor) -> float:
+    """How far the shares of classes are from equal ones, in standard errors of chi squared."""
+    expected = float(counts.sum()) / len(counts)
+    chi2 = float((counts - expected).square().sum()) / max(expected, 1e-6)
+    freedom = max(1, len(counts) - 1)
+    return (chi2 - freedom) / math.sqrt(2 * freedom)
 
 
 def _mapping(train: Pictures, val: Pictures, classes: int) -> list[Finding]:
