@@ -1,9 +1,11 @@
 """Checks of the split: are validation images new images of the same kind, with the same classes?"""
 
+import itertools
 import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from cnntune.findings import Finding, Severity
 from cnntune.sanity.pictures import Pictures, correlations, nearest_labels
@@ -15,6 +17,12 @@ NEAR = 0.98  # correlation of two small pictures that are one picture with noise
 CLOSEST = 0.05  # of the training images, by their likeness to the nearest other one
 CLOSER = 0.3  # share of validation images as close; by chance 0.05, with 40 images 0.15
 ENOUGH_IMAGES = 40  # validation images, to tell likeness from chance
+PARTNERS = 0.3  # share of validation images with one; sound digits, all alike, reach 0.17
+PARTNER = 0.9  # correlation with it,
+APART = 0.2  # and its distance from 1, as a share of that of the one in place
+LEAST_SIDE = 4  # pixels of a small picture, to move it by one
+OTHERS = 20  # by likeness: an image may have been stored in up to as many variants
+PARTNER_IMAGES = 300  # validation images looked at
 SHIFT = 1.0  # standard deviations between the mean brightness of training and validation images
 FAR_SHIFT = 3.0
 CONTRAST = 1.5  # times the contrast of a training image
@@ -83,7 +91,39 @@ def _copies(train: Pictures, val: Pictures, train_count: int) -> list[Finding]:
             text = f"{closer:.0%} of the validation images are nearer to a training image than"
             text += f" {1 - CLOSEST:.0%} of the training images are to each other"
             return [Finding("split", "warn", text, advice, measured=closer, expected=CLOSEST)]
+    partners = _partners(train, val)
+    if partners > PARTNERS and len(val) >= ENOUGH_IMAGES:
+        text = f"{partners:.0%} of the validation images have a partner among training images: as"
+        text += " alike as no other, but for a shift, a flip or other light"
+        return [Finding("split", "warn", text, advice, measured=partners, expected=0.0)]
     return []
+
+
+def _partners(train: Pictures, val: Pictures) -> float:
+    """The share of validation pictures with one training picture that is far more like than others.
+
+    Pictures are compared without their border, turned by a pixel of twelve in all directions, and
+    mirrored: what augmentation before the split does. Pictures that merely look alike, such as
+    digits, have many such neighbours, at all distances.
+    """
+    if min(train.small.shape[-2:]) < LEAST_SIDE or len(train) <= OTHERS:
+        return 0.0
+    inner = _inner(val.small[:PARTNER_IMAGES])
+    likeness = torch.full((len(inner), len(train)), -1.0, device=inner.device)
+    for mirrored in (False, True):
+        others = train.small.flip(3) if mirrored else train.small
+        for move in itertools.product((-1, 0, 1), repeat=2):
+            moved = _inner(others.roll(move, dims=(2, 3)))
+            likeness = torch.maximum(likeness, inner @ moved.T)
+    best = likeness.topk(OTHERS + 1, dim=1).values
+    apart = (1 - best[:, 0]) < APART * (1 - best[:, -1])
+    return float((apart & (best[:, 0] > PARTNER)).float().mean())
+
+
+def _inner(small: Tensor) -> Tensor:
+    """Pictures without their border, as unit vectors `[N, C*s*s]`."""
+    inner = small[:, :, 1:-1, 1:-1].flatten(1)
+    return F.normalize(inner - inner.mean(1, keepdim=True), dim=1)
 
 
 def _shift(train: Pictures, val: Pictures) -> list[Finding]:

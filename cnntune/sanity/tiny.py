@@ -22,7 +22,7 @@ TINY_RATES = (1.0, 0.1, 10.0, 0.01, 100.0)  # times the recipe's rate, which nob
 USUAL_RATE = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}  # tried too, if the recipe's is far off
 TINY_LOOK = 5  # steps between looks at the loss
 SOUND_STEPS = 20  # at least, of as many images as allow them in
-SOUND_SECONDS = 15.0
+SOUND_SECONDS = 20.0
 TINY_SECONDS = 40.0  # for all rates together; a small network needs 3
 NEARLY_ACC = 0.9  # which a network that is cut off or squashed does not reach,
 NEARLY_LOSS = 0.25  # of the first one, at once
@@ -171,7 +171,7 @@ def overfit_tiny(subject: Subject, memory: Memory) -> list[Finding]:
     )
     text = f"{memory.images} images: loss {best.loss:.3g}, accuracy {best.acc:.0%} at best, after"
     text += f" {TINY_STEPS} steps at each of the rates {rates}"
-    causes = _causes(subject, memory)
+    causes = [*_changes_weights(subject), *_causes(subject, memory)]
     if not causes and best.acc >= NEARLY_ACC and best.loss <= NEARLY_LOSS * best.first:
         return [Finding("overfit-tiny", "info", f"nearly: {text}", measured=best.loss)]
     advice = "do not tune yet: mend what other rules name; else look at the labels' order, at"
@@ -194,11 +194,7 @@ def _causes(subject: Subject, memory: Memory) -> list[Finding]:
     if subject.classes >= MANY_CLASSES and ((steps <= 0).all() or (steps >= 0).all()):
         text = "the logits of every image are sorted by size: which class is which is lost"
         return [Finding("outputs", "fail", text, "look for sort or topk after the last layer")]
-    return [
-        *_bounded(memory, logits),
-        *_shrunk(memory.model, images),
-        *_changes_weights(subject),
-    ]
+    return _bounded(memory, logits) or _shrunk(memory.model, images)
 
 
 def _bounded(memory: Memory, logits: Tensor) -> list[Finding]:
