@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from own_set_up import CPU, HEALTHY, LOSS, OwnSetUp
+from own_set_up import CPU, DATA, HEALTHY, LOSS, OwnSetUp
 from torch import nn
 
 from cnntune.sanity import TRAINED_RULES
+from cnntune.sanity.learning import learns
 from cnntune.sanity.outputs import initial_loss
 from cnntune.sanity.subject import Cost, Subject, computing_seconds
 from cnntune.sanity.tiny import memorise
@@ -75,6 +76,20 @@ def test_of_many_attempts_one_network_is_kept_beside_the_untrained_one(
     assert len(memory.attempts) > 4
     gc.collect()
     assert set(alive) == {memory.model, subject.untrained}
+
+
+def test_looks_that_the_clock_cut_short_are_no_verdict(
+    own: OwnSetUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Labels that are drawn at random, which is a failure where there was time to train.
+    data = DATA + "    generator = torch.Generator().manual_seed(0)\n"
+    data += "    y = torch.randint(10, y.shape, generator=generator)\n"
+    data += "    return TensorDataset(x, y), TensorDataset(val_x, val_y)\n"
+    subject = own.subject(data=data)
+    memory = memorise(subject)
+    assert [f.severity for f in learns(subject, memory)] == ["fail"]
+    monkeypatch.setattr("cnntune.sanity.learning.LEARN_WALL", 0.0)
+    assert [f.severity for f in learns(subject, memory)] == ["info"]
 
 
 def test_time_that_other_programs_take_is_not_counted() -> None:

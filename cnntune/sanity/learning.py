@@ -64,7 +64,7 @@ def learns(subject: Subject, memory: Memory) -> list[Finding]:
     if above:
         text += f"the largest class has {chance:.1%}"
         return [Finding("learns", "ok", text, measured=acc, expected=chance)]
-    enough = steps >= LEARN_ENOUGH
+    enough = steps >= max(LEARN_ENOUGH, planned)  # a look that was cut short proves nothing
     if signal:
         advice = "there is a signal that the network does not find: look at what it is fed"
         severity = "warn" if memory.reached and enough else "info"

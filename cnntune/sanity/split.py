@@ -176,23 +176,17 @@ def _classes(subject: Subject) -> list[Finding]:
 
 
 def _balanced(train: Tensor, val: Tensor) -> bool:
-    """One part has its classes in equal shares on purpose, as in studies of long-tailed data.
+    """Validation has its classes in equal shares on purpose, as in studies of long-tailed data.
 
     A single training class that stands out is no tail, but what a default label leaves.
     """
-    even, uneven = sorted((train, val), key=_imbalance)
-    if _imbalance(even) > SIGNIFICANT:
+    mean, freedom = float(val.mean()), max(1, len(val) - 1)
+    chi2 = float((val - mean).square().sum()) / mean
+    if (chi2 - freedom) / math.sqrt(2 * freedom) > SIGNIFICANT:
         return False
-    first, second = uneven.sort(descending=True).values[:2].tolist()
-    return uneven is val or len(uneven) == 2 or first < STANDS_OUT * second
-
-
-def _imbalance(counts: Tensor) -> float:
-    """How far the shares of classes are from equal ones, in standard errors of chi squared."""
-    expected = float(counts.sum()) / len(counts)
-    chi2 = float((counts - expected).square().sum()) / max(expected, 1e-6)
-    freedom = max(1, len(counts) - 1)
-    return (chi2 - freedom) / math.sqrt(2 * freedom)
+    first, second = train.sort(descending=True).values[:2].tolist()
+    alike = len(train) > 2 and second < STANDS_OUT * float(train.median())
+    return not (alike and first > STANDS_OUT * second)
 
 
 def _mapping(train: Pictures, val: Pictures, classes: int) -> list[Finding]:
