@@ -11,7 +11,7 @@ import pytest
 from own_set_up import CPU, DATA, HEALTHY, LOSS, OwnSetUp
 from torch import nn
 
-from cnntune.sanity import TRAINED_RULES
+from cnntune.sanity import TRAINED_RULES, settings
 from cnntune.sanity.learning import learns
 from cnntune.sanity.outputs import initial_loss
 from cnntune.sanity.subject import Cost, Subject, computing_seconds
@@ -96,3 +96,23 @@ def test_time_that_other_programs_take_is_not_counted() -> None:
     start = computing_seconds(CPU)
     time.sleep(0.3)
     assert computing_seconds(CPU) - start < 0.1
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "lr", "decay", "severity"),
+    [
+        ("adamw", 1e-3, 10.0, "warn"),  # a hundredth of each weight a step
+        ("adamw", 1e-3, 0.1, "ok"),
+        ("adam", 1e-3, 0.01, "ok"),  # which adds to the gradient, and Adam divides that by its size
+        ("sgd", 0.1, 1.0, "fail"),  # a tenth
+    ],
+)
+def test_decay_is_judged_by_what_a_step_takes(
+    own: OwnSetUp, optimizer: str, lr: float, decay: float, severity: str
+) -> None:
+    subject = own.subject()
+    train = subject.recipe.train.model_copy(
+        update={"optimizer": optimizer, "lr": lr, "weight_decay": decay}
+    )
+    changed = replace(subject, recipe=subject.recipe.model_copy(update={"train": train}))
+    assert [finding.severity for finding in settings.optimizer(changed)] == [severity]
