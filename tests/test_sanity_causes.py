@@ -47,6 +47,37 @@ RUNNING_TOTAL = (
     + ("TOTAL.append(F.cross_entropy(logits, targets))\n    return torch.stack(TOTAL).sum()\n")
 )
 
+PLACED = MODEL + (
+    "net = Changed(linear(in_shape, num_classes),\n"
+    "                  lambda layers, x: layers(x) + net.places[:len(x)])\n"
+    "    net.places = nn.Parameter(torch.randn(512, num_classes))\n"
+    "    return net\n"
+)
+BATCH_MAXIMUM = MODEL + (
+    "return Changed(linear(in_shape, num_classes), lambda layers, x: layers(x / x.max()))\n"
+)
+LAST_BATCH_ALONE = MODEL + (
+    "return nn.Sequential(nn.BatchNorm2d(in_shape[0], momentum=0.99),\n"
+    "                         *linear(in_shape, num_classes))\n"
+)
+CLAMPED_WEIGHTS = MODEL + (
+    "def forward(layers, x):\n"
+    "        layers[1].weight.data.clamp_(-1e-3, 1e-3)\n"
+    "        return layers(x)\n"
+    "    return Changed(linear(in_shape, num_classes), forward)\n"
+)
+OVER_A_MILLION = MODEL + (
+    "return Changed(linear(in_shape, num_classes), lambda layers, x: layers(x) / 1e6)\n"
+)
+ONLY_BIASES = MODEL + (
+    "net = linear(in_shape, num_classes)\n    net[1].weight.requires_grad_(False)\n    return net\n"
+)
+RIGHT_CLASS_ALONE = LOSS + "return F.nll_loss(F.logsigmoid(logits), targets)\n"
+SQUASHED_LOSS = LOSS + (
+    "return F.binary_cross_entropy_with_logits(\n"
+    "        logits.softmax(1), F.one_hot(targets, logits.shape[1]).float())\n"
+)
+
 # What is written, the rule that names it, how badly, and a word that the rule has to say.
 CAUSES: dict[str, tuple[str, str, str, str, str]] = {
     "two layers and no bend": (TWO_LINEAR_LAYERS, "", "activations", "warn", "one linear map"),
@@ -59,6 +90,14 @@ CAUSES: dict[str, tuple[str, str, str, str, str]] = {
     "a number for a loss": (HEALTHY, NUMBER, "loss", "fail", "float"),
     "a temperature": (HEALTHY, TEMPERATURE, "loss", "warn", "temperature"),
     "a running total": (HEALTHY, RUNNING_TOTAL, "loss", "fail", "batch to batch"),
+    "the right class alone": (HEALTHY, RIGHT_CLASS_ALONE, "loss", "fail", "wrong classes get no"),
+    "a squashed loss": (HEALTHY, SQUASHED_LOSS, "loss", "fail", "squashes"),
+    "weights by place": (PLACED, "", "batch-independence", "fail", "its place in the batch"),
+    "the batch's maximum": (BATCH_MAXIMUM, "", "batch-independence", "fail", "the others"),
+    "the last batch alone": (LAST_BATCH_ALONE, "", "train-eval", "warn", "momentum 0.99"),
+    "clamped weights": (CLAMPED_WEIGHTS, "", "trainable-parameters", "fail", "itself changes"),
+    "logits over a million": (OVER_A_MILLION, "", "outputs", "fail", "1e-06 times"),
+    "biases alone": (ONLY_BIASES, "", "trainable-parameters", "warn", "frozen"),
 }
 
 

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from own_set_up import CPU, HEALTHY, LOSS, OwnSetUp
+from own_set_up import CPU, DATA, HEALTHY, LOSS, OwnSetUp
 from torch import nn
 
-from cnntune.sanity import TRAINED_RULES
+from cnntune.sanity import TRAINED_RULES, settings
+from cnntune.sanity.learning import learns
 from cnntune.sanity.outputs import initial_loss
 from cnntune.sanity.subject import Cost, Subject, computing_seconds
 from cnntune.sanity.tiny import memorise
@@ -58,7 +59,7 @@ def test_an_initial_loss_of_few_images_says_so(own: OwnSetUp) -> None:
     assert "images" not in initial_loss(subject)[0].evidence
 
 
-def test_of_many_attempts_one_network_is_kept(
+def test_of_many_attempts_one_network_is_kept_beside_the_untrained_one(
     own: OwnSetUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = own.subject(HEALTHY, LOSS + "return 0 * F.cross_entropy(logits, targets)\n")
@@ -74,10 +75,44 @@ def test_of_many_attempts_one_network_is_kept(
     memory = memorise(subject)
     assert len(memory.attempts) > 4
     gc.collect()
-    assert list(alive) == [memory.model]
+    assert set(alive) == {memory.model, subject.untrained}
+
+
+def test_looks_that_the_clock_cut_short_are_no_verdict(
+    own: OwnSetUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Labels that are drawn at random, which is a failure where there was time to train.
+    data = DATA + "    generator = torch.Generator().manual_seed(0)\n"
+    data += "    y = torch.randint(10, y.shape, generator=generator)\n"
+    data += "    return TensorDataset(x, y), TensorDataset(val_x, val_y)\n"
+    subject = own.subject(data=data)
+    memory = memorise(subject)
+    assert [f.severity for f in learns(subject, memory)] == ["fail"]
+    monkeypatch.setattr("cnntune.sanity.learning.LEARN_WALL", 0.0)
+    assert [f.severity for f in learns(subject, memory)] == ["info"]
 
 
 def test_time_that_other_programs_take_is_not_counted() -> None:
     start = computing_seconds(CPU)
     time.sleep(0.3)
     assert computing_seconds(CPU) - start < 0.1
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "lr", "decay", "severity"),
+    [
+        ("adamw", 1e-3, 10.0, "warn"),  # a hundredth of each weight a step
+        ("adamw", 1e-3, 0.1, "ok"),
+        ("adam", 1e-3, 0.01, "ok"),  # which adds to the gradient, and Adam divides that by its size
+        ("sgd", 0.1, 1.0, "fail"),  # a tenth
+    ],
+)
+def test_decay_is_judged_by_what_a_step_takes(
+    own: OwnSetUp, optimizer: str, lr: float, decay: float, severity: str
+) -> None:
+    subject = own.subject()
+    train = subject.recipe.train.model_copy(
+        update={"optimizer": optimizer, "lr": lr, "weight_decay": decay}
+    )
+    changed = replace(subject, recipe=subject.recipe.model_copy(update={"train": train}))
+    assert [finding.severity for finding in settings.optimizer(changed)] == [severity]

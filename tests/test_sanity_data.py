@@ -10,8 +10,10 @@ from own_set_up import CPU, DATA, HEALTHY, OwnSetUp
 from cnntune.build import load_data, load_recipe
 from cnntune.errors import DataError
 from cnntune.findings import Finding
+from cnntune.sanity.inputs import inputs
 from cnntune.sanity.pictures import Pictures
 from cnntune.sanity.split import split
+from cnntune.sanity.subject import Subject
 
 BOTH = "    return TensorDataset(x, y), TensorDataset(val_x, val_y)\n"
 MINUS_ONE = DATA + "    y[::50] = -1\n" + BOTH
@@ -39,6 +41,33 @@ FRAMES = (
     "    frames = x[:100].roll(1, dims=3)\n"
     "    return TensorDataset(x, y), TensorDataset(frames, y[:100])\n"
 )
+
+
+STAMPED = DATA + "    x[:, 0, 0, 0] = y / 10\n" + BOTH
+NOISY_STAMP = DATA + "    x[:, 0, 0, 0] = y / 10 + 0.1 * torch.rand(len(y))\n" + BOTH
+PATTERNS = (
+    "\n\ndef data(*, seed):\n"
+    "    generator = torch.Generator().manual_seed(0)\n"
+    "    x = torch.rand(300, 3, 4, 4, generator=generator)\n"
+    "    x = F.interpolate(x, size=24, mode='bicubic')\n"
+    "    y = torch.arange(300) % 3\n"
+)
+# Each image in two variants, and then the split: every other one lies across it.
+VARIANTS = PATTERNS + (
+    "    variants = 0.9 * x.flip(3).roll((2, -2), dims=(2, 3))\n"
+    "    train = torch.cat([x[:200], variants[:100]]), torch.cat([y[:200], y[:100]])\n"
+    "    return TensorDataset(*train), TensorDataset(variants[100:200], y[100:200])\n"
+)
+NO_VARIANTS = PATTERNS + (
+    "    return TensorDataset(x[:200], y[:200]), TensorDataset(x[200:], y[200:])\n"
+)
+# A tenth of the images of class 9, a ninth of class 8 ... for training; equal shares beside them.
+LONG_TAIL = DATA + (
+    "    kept = torch.arange(len(y)) % (1 + y) == 0\n"
+    "    return TensorDataset(x[kept], y[kept]), TensorDataset(val_x, val_y)\n"
+)
+DEFAULT_LABEL = DATA + "    y[::2] = 0\n" + BOTH
+TWO_IMAGES = DATA + "    return TensorDataset(x, y), TensorDataset(val_x[:2], val_y[:2])\n"
 
 
 @pytest.fixture
@@ -103,6 +132,47 @@ def test_frames_of_one_film_on_both_sides_are_noticed(own: OwnSetUp) -> None:
     said = split(own.subject(data=FRAMES))[0]
     assert said.severity == "warn"
     assert "nearer to a training image" in said.evidence
+
+
+@pytest.mark.parametrize(("data", "told"), [(STAMPED, 1), (NOISY_STAMP, 0)])
+def test_a_pixel_that_tells_the_class_is_found(own: OwnSetUp, data: str, told: int) -> None:
+    said = [f for f in inputs(own.subject(data=data)) if "alone tells the class" in f.evidence]
+    assert len(said) == told
+    assert all("row 0, column 0" in f.evidence and f.measured == 1 / 64 for f in said)
+
+
+def test_variants_of_one_image_on_both_sides_are_noticed(own: OwnSetUp) -> None:
+    said = split(own.subject(data=VARIANTS))[0]
+    assert said.severity == "warn"
+    assert "100% of the validation images have a partner" in said.evidence
+    assert said.measured == 1.0
+
+
+def test_images_of_one_kind_are_no_partners(own: OwnSetUp) -> None:
+    assert split(own.subject(data=NO_VARIANTS))[0].severity == "ok"
+
+
+def test_equal_shares_for_validation_are_a_choice(own: OwnSetUp) -> None:
+    assert split(own.subject(data=LONG_TAIL))[0].severity == "ok"
+
+
+def test_a_class_that_alone_stands_out_in_training_is_noticed(own: OwnSetUp) -> None:
+    said = split(own.subject(data=DEFAULT_LABEL))[0]
+    assert said.severity == "warn"
+    assert "other shares in validation than in training" in said.evidence
+
+
+def test_two_validation_images_for_ten_classes_are_too_few(own: OwnSetUp) -> None:
+    said = split(own.subject(data=TWO_IMAGES))[0]
+    assert (said.severity, said.measured) == ("warn", 2.0)
+    assert "each is worth 50% of accuracy" in said.evidence
+
+
+def test_augmentation_that_leaves_nothing_is_noticed(own: OwnSetUp) -> None:
+    recipe = load_recipe(str(own.write()), ["augment.cutout=16"])
+    subject = Subject.of(recipe, load_data(recipe, CPU), CPU)
+    said = [f for f in inputs(subject) if "augmentation leaves" in f.evidence]
+    assert [f.severity for f in said] == ["warn"]
 
 
 def test_pictures_are_alike_bit_for_bit_or_by_shape(own: OwnSetUp) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from planted import bug_data, bug_losses, bug_models
 from planted.later_bugs import LATER_BUGS
+from planted.later_posted_bugs import POSTED_BUGS
 from planted.parts import RAISED, Case, import_name, name_of, plain, sound_hues
 
 HUES = (f"data.name={import_name(sound_hues)}",)  # three channels, the first of no use
@@ -223,5 +224,6 @@ KINDS: dict[str, tuple[Case, ...]] = {
     "split": SPLIT,
     "settings": SETTINGS,
     "written later": LATER_BUGS,
+    "posted about": POSTED_BUGS,
 }
 BUGS = tuple(case for cases in KINDS.values() for case in cases)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from planted.later_healthy import LATER_HEALTHY
+from planted.later_posted_healthy import POSTED_HEALTHY
 from planted.parts import (
     Case,
     Pair,
@@ -530,5 +531,6 @@ HEALTHY: tuple[Case, ...] = (
     *DATA,
     *SETTINGS,
     *LATER_HEALTHY,
+    *POSTED_HEALTHY,
     *TORCHVISION,
 )

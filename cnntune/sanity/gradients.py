@@ -16,9 +16,10 @@ from cnntune.train import Learner
 
 HUGE = 1e4  # a gradient norm from which float32 soon overflows
 FLOW_RATE = 1e-3  # small: only layers that start at 0 have to move
+FLOW_SECONDS = 4.0  # for these steps; a large network takes them with fewer images
 FLOW_STEPS = 3  # a head that starts at 0 passes gradients on after its first step
 VANISHED = 1e-6  # of the median layer's gradient (root mean square over its weights)
-CHECK_IMAGES = 4
+CHECK_IMAGES = 4  # batch norms over two give 1 and -1, whatever the weights
 CHECK_CHANGES = (1e-3, 1e-4)  # of the loss, for a numerical slope; float32 keeps 1e-7
 AGAINST = -0.5  # numerical slope over gradient; 1 where it is right, -1 where it points uphill
 
@@ -36,9 +37,13 @@ def gradient_flow(subject: Subject) -> list[Finding]:
     learner.set_lr(FLOW_RATE)
     reached: dict[str, float] = {}
     largest = 0.0
-    with seeded(subject.recipe.seed, device=subject.device), recording(model) as recorder:
+    affordable = subject.cost.steps(FLOW_SECONDS, FLOW_STEPS)  # of an image each
+    count = max(CHECK_IMAGES, min(len(subject.labels), affordable))
+    images, labels = subject.inputs[:count], subject.labels[:count]
+    used = _modules_in_use(subject)
+    with seeded(subject.recipe.seed, device=subject.device):
         for _ in range(FLOW_STEPS):
-            loss = subject.loss()(model(subject.inputs), subject.labels)
+            loss = subject.loss()(model(images.clone()), labels)
             model.zero_grad(set_to_none=True)
             loss.backward()
             norms = _gradients(model)
@@ -49,9 +54,16 @@ def gradient_flow(subject: Subject) -> list[Finding]:
                 text = "gradients are NaN or infinite before any training"
                 return [Finding("gradient-flow", "fail", text, "look at `activations` first")]
             learner.optimizer.step()
-    used = {output.where for output in recorder.outputs}
     found = _judge_flow(model, reached, used)
     return _checked(subject) or found if found[0].severity == "ok" else found
+
+
+def _modules_in_use(subject: Subject) -> set[str]:
+    """The names of modules that put something out on the way from images to logits."""
+    seed = seeded(subject.recipe.seed, device=subject.device)
+    with torch.no_grad(), seed, recording(subject.untrained) as recorder:
+        subject.untrained(subject.inputs[:CHECK_IMAGES])
+    return {output.where for output in recorder.outputs}
 
 
 def _gradients(model: nn.Module) -> dict[str, float]:
@@ -95,7 +107,7 @@ def _checked(subject: Subject) -> list[Finding]:
 
     The first, a middle and the last layer tell; anything between them and the loss may be wrong.
     """
-    model, labels = subject.model(), subject.labels[:CHECK_IMAGES]
+    model, labels = subject.untrained, subject.labels[:CHECK_IMAGES]
     images = subject.inputs[:CHECK_IMAGES]
 
     def cost() -> Tensor:
@@ -105,13 +117,15 @@ def _checked(subject: Subject) -> list[Finding]:
     before = cost()
     before.backward()
     layers = [(n, p) for n, p in model.named_parameters() if p.ndim > 1 and p.grad is not None]
-    for name, weight in [layers[k] for k in sorted({0, len(layers) // 2, len(layers) - 1})]:
+    chosen = {0, len(layers) // 2, len(layers) - 1} if layers else set()
+    for name, weight in [layers[k] for k in sorted(chosen)]:
         changes = [change * abs(float(before.detach())) for change in CHECK_CHANGES]
         slopes = (_slope(cost, weight, change) for change in changes)
         if all(slope < AGAINST for slope in slopes):
             text = "a step along the gradient lowers the loss: it points the wrong way"
             advice = "look at the backward of an autograd.Function, and at hooks"
             return [Finding("gradient-flow", "warn", text, advice, name)]
+    model.zero_grad(set_to_none=True)
     return []
 
 

@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
+from cnntune.augment import augment
 from cnntune.findings import Finding, Severity
+from cnntune.sanity.pictures import draw_images
 from cnntune.sanity.subject import Subject
 
 SCALE = (0.02, 20.0)  # standard deviation of network inputs; usual is 1, 0..255 bytes have 70
@@ -13,6 +15,13 @@ CENTRE = 20.0  # mean of network inputs in units of 1
 INTERLEAVED = 0.05  # of correlation by which a further pixel resembles more than the next one
 SMOOTH = 0.1  # correlation of neighbours, below which pictures are noise and tell nothing
 BLANK = 0.05  # share of images of one colour
+FLAT = 0.01  # of an image's contrast, below which nothing is to be seen
+EMPTIED = 0.3  # of the images: what augmentation may leave without contrast
+TELLING_IMAGES = 512
+TELLING_PIXELS = 2**25  # of these images, with their channels: 128 MB
+OF_A_CLASS = 5  # images a class, to see that a pixel is the same in all of them
+TELLING = 0.01  # deviation within classes over that between them; JPEG leaves as much of a stamp
+STAMP = 0.25  # of the pixels: more is no stamp but what the classes look like
 
 
 def inputs(subject: Subject) -> list[Finding]:
@@ -33,6 +42,7 @@ def inputs(subject: Subject) -> list[Finding]:
         text = "all images are the same"
         return [Finding("inputs", "fail", text, "look at how they are read", measured=1.0)]
     found = [*_order(pixels), *_scale(pixels), *_outliers(pixels), *_empty(pixels)]
+    found += [*_tell_tale(subject), *_emptied(subject)]
     text = f"mean {float(pixels.mean()):.2g}, standard deviation {float(pixels.std()):.2g}"
     return found or [Finding("inputs", "ok", text, measured=float(pixels.std()), expected=1.0)]
 
@@ -94,3 +104,41 @@ def _empty(pixels: Tensor) -> list[Finding]:
         text = f"{blank:.0%} of the images are of one colour"
         found.append(Finding("inputs", "warn", text, "look at these images", measured=blank))
     return found
+
+
+def _tell_tale(subject: Subject) -> list[Finding]:
+    """A few pixels that are the same in each class and differ between classes: a leaked label."""
+    train = subject.data.train
+    affordable = TELLING_PIXELS // max(1, subject.kept_inputs[0].numel())
+    images, labels = draw_images(train, min(TELLING_IMAGES, affordable), subject.recipe.seed)
+    classes = labels.unique()
+    if len(labels) < OF_A_CLASS * len(classes):
+        return []
+    groups = [images[labels == k] for k in classes]
+    within = sum(group.sub(group.mean(0)).square().sum(0) for group in groups) / len(labels)
+    overall = images.sub(images.mean(0)).square().mean(0)
+    telling = ((within < TELLING**2 * (overall - within)) & (overall > 0)).any(0)
+    share = float(telling.float().mean())
+    if not 0 < share < STAMP:
+        return []
+    row, column = telling.nonzero()[0].tolist()
+    text = f"the pixel in row {row}, column {column} alone tells the class ({share:.2%} of the"
+    text += " pixels do): the same within each class, and different between them"
+    advice = "look for a mark or stamp; a network would read that and nothing else"
+    return [Finding("inputs", "warn", text, advice, measured=share, expected=0.0)]
+
+
+def _emptied(subject: Subject) -> list[Finding]:
+    """Augmentation that leaves nothing of the images."""
+    before = subject.inputs
+    generator = torch.Generator().manual_seed(subject.recipe.seed)
+    settings, normalise = subject.recipe.augment, subject.data.normalise
+    after, _ = augment(subject.inputs, subject.labels, settings, normalise, generator)
+    contrast = [images.std((2, 3)).amax(1) for images in (before, after)]
+    lost = (contrast[1] <= FLAT * contrast[0].median()) & (contrast[0] > 0)
+    share = float(lost.float().mean())
+    if share < EMPTIED:
+        return []
+    text = f"augmentation leaves {share:.0%} of the images without contrast"
+    advice = "lower what [augment] asks for: `cnntune inspect` shows an augmented batch"
+    return [Finding("inputs", "warn", text, advice, measured=share, expected=0.0)]

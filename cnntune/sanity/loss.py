@@ -19,6 +19,7 @@ IGNORED = 0.05  # of the images; a mean over the batch ignores none
 MOST = 0.5
 ODD_SCALE = 10.0  # times a cross-entropy
 LEAST_ERROR = 0.3  # over the classes: a squared error over all logits starts at 1 / C
+SQUASHED = 0.2  # of the loss on equal logits, that right ones of any size leave
 STUCK = 0.7  # of the loss on equal logits; label smoothing of 0.3 leaves half
 MUCH_SMOOTHING = 0.5  # the right class then has no more than the others together
 HOPELESS_SMOOTHING = 0.9  # a tenth: among ten classes no more than each other one
@@ -32,7 +33,7 @@ def loss(subject: Subject) -> list[Finding]:
     many apart. A cross-entropy of C equal logits is log C (CS231n step 1).
     """
     probe = _Probe.of(subject)
-    rules = (_broken, _remembers, _blind, _misled, _summed, _floored, _stuck, _scaled)
+    rules = (_broken, _remembers, _blind, _misled, _summed, _floored, _one_sided, _stuck, _scaled)
     found = next((finding for rule in rules if (finding := rule(probe))), None)
     if found is None:
         text = f"{probe.equal:.4g} on equal logits, {probe.lowest:.2g} at best"
@@ -193,7 +194,25 @@ def _floored(probe: _Probe) -> Finding | None:
         text += f" {double:.4g}, which is what a softmax too many leaves"
         advice = "remove the softmax before the cross-entropy"
         return Finding("loss", "fail", text, advice, measured=probe.lowest, expected=0.0)
+    large, larger = (probe.value(probe.right(scale), probe.targets) for scale in SCALES[-2:])
+    if abs(large - larger) <= SAME * abs(large) and probe.lowest > SQUASHED * probe.equal:
+        text = f"is {probe.equal:.4g} on equal logits, and stops at {probe.lowest:.4g} however"
+        text += " large right ones are: something squashes them"
+        advice = "remove the softmax or sigmoid that the loss applies a second time"
+        return Finding("loss", "fail", text, advice, measured=probe.lowest, expected=0.0)
     return None
+
+
+def _one_sided(probe: _Probe) -> Finding | None:
+    """Nothing is asked of the wrong classes: large logits everywhere cost nothing."""
+    logits = probe.logits.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(probe.function(logits, probe.targets), logits)
+    wrong = 1 - F.one_hot(probe.targets, probe.classes)
+    if float((gradient * wrong).abs().max()) > 0:
+        return None
+    text = "the logits of wrong classes get no gradient: all classes at once cost nothing"
+    advice = "use cross_entropy, or log_softmax before nll_loss"
+    return Finding("loss", "fail", text, advice, measured=0.0)
 
 
 def _stuck(probe: _Probe) -> Finding | None:

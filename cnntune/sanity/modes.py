@@ -12,7 +12,10 @@ from cnntune.sanity.tiny import Memory
 MIX_IMAGES = 4
 MIX_TOLERANCE = 1e-3  # of the logits' size; batched kernels round differently by 1e-6
 SETTLE_PASSES = 20  # forward passes in which running statistics forget their start
+SETTLE_SECONDS = 3.0  # for them; batch norms settle in one
 KEPT = 0.5  # of the accuracy in train mode that has to be left in eval mode
+MOST_MOMENTUM = 0.5  # of a batch norm; torch's default is 0.1, where TensorFlow writes 0.9
+OTHERS = (0.5, -3.0)  # times: darker, since a sum must not stay what it was; and a new maximum
 
 
 def batch_independence(subject: Subject) -> list[Finding]:
@@ -22,26 +25,46 @@ def batch_independence(subject: Subject) -> list[Finding]:
     learns, and fails when images come one at a time (Karpathy's recipe: "use backprop to chart
     dependencies"). Batch norms mix in train mode, by design, so eval mode is looked at.
     """
-    model = subject.model().eval()
-    images = subject.inputs[:MIX_IMAGES]
-    if len(images) < 2:
+    if len(subject.labels) < 2:
         return [Finding("batch-independence", "info", "skipped: fewer than two images")]
+    mixed = _mixed(subject)
+    if mixed is None:
+        return [Finding("batch-independence", "info", "skipped: eval mode is not deterministic")]
+    change, moved = mixed
+    if change > MIX_TOLERANCE:
+        text = f"an image's logits change by {change:.0%} of their spread when the others change"
+        advice = "look for view, reshape, permute, mean or softmax along the batch axis (dim 0)"
+        return [Finding("batch-independence", "fail", text, advice, measured=change, expected=0.0)]
+    if moved > MIX_TOLERANCE:
+        text = f"an image's logits change by {moved:.0%} of their spread with its place in"
+        text += " the batch"
+        advice = "look for weights or numbers that are indexed along the batch axis (dim 0)"
+        return [Finding("batch-independence", "fail", text, advice, measured=moved, expected=0.0)]
+    text = "an image's logits stay the same beside other images"
+    return [Finding("batch-independence", "ok", text, measured=change, expected=0.0)]
+
+
+def _mixed(subject: Subject) -> tuple[float, float] | None:
+    """How far logits change with the other images, and with the place in the batch.
+
+    Shares of the logits' spread; None where the same batch gives other logits the second time.
+    """
+    model, images = subject.untrained, subject.inputs[:MIX_IMAGES]
+    settle(model, subject.inputs, passes=1)  # at fresh statistics signals may die out
+    changes = []
     with torch.no_grad(), seeded(subject.recipe.seed, device=subject.device):
         together, again = model(images.clone()).float(), model(images.clone()).float()
-        changes = []
         for kept in (0, -1):  # what runs along the batch may look back only
-            others = 0.5 * images.roll(1, 0)  # darker too: a sum must not stay what it was
-            others[kept] = images[kept]
-            changes.append(float((together[kept] - model(others).float()[kept]).abs().max()))
+            for factor in OTHERS:
+                others = factor * images.roll(1, 0)
+                others[kept] = images[kept]
+                changes.append(float((together[kept] - model(others).float()[kept]).abs().max()))
+        moved = float((together - model(images.flip(0)).float().flip(0)).abs().max())
+    model.train()
     if not torch.equal(together, again):
-        return [Finding("batch-independence", "info", "skipped: eval mode is not deterministic")]
-    change = max(changes) / (float(together.std()) + 1e-12)
-    if change <= MIX_TOLERANCE:
-        text = "an image's logits stay the same beside other images"
-        return [Finding("batch-independence", "ok", text, measured=change, expected=0.0)]
-    text = f"an image's logits change by {change:.0%} of their spread when the others change"
-    advice = "look for view, reshape, permute, mean or softmax along the batch axis (dim 0)"
-    return [Finding("batch-independence", "fail", text, advice, measured=change, expected=0.0)]
+        return None
+    spread = float(together.std()) + 1e-12
+    return max(changes) / spread, moved / spread
 
 
 def train_eval(subject: Subject, memory: Memory) -> list[Finding]:
@@ -71,9 +94,14 @@ def train_eval(subject: Subject, memory: Memory) -> list[Finding]:
     if still := [m for m in batch_norms(model) if m.momentum == 0 and m.track_running_stats]:
         text = f"{len(still)} batch norms have momentum 0: their running statistics never move"
         return [Finding("train-eval", "fail", text, "use the default momentum, 0.1")]
+    if last := [m for m in batch_norms(model) if (m.momentum or 0.0) > MOST_MOMENTUM]:
+        text = f"{len(last)} batch norms have momentum {last[0].momentum:g}: their running"
+        text += " statistics are those of the last batch"
+        return [Finding("train-eval", "warn", text, "use 0.1; TensorFlow's 0.9 is torch's 0.1")]
     if not memory.reached:
         return [Finding("train-eval", "ok", "eval mode is deterministic")]
-    settle(model, inputs, SETTLE_PASSES)
+    affordable = subject.cost.images(SETTLE_SECONDS) // len(inputs)
+    settle(model, inputs, max(1, min(SETTLE_PASSES, affordable)))
     with torch.no_grad():
         acc = float((model(inputs.clone()).argmax(1) == labels).float().mean())
     text = f"accuracy on the images learnt by heart: 100% in train mode, {acc:.0%} in eval mode"

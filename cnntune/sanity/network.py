@@ -41,7 +41,7 @@ def trainable_parameters(subject: Subject) -> list[Finding]:
     A layer in a plain Python list works in the forward pass, but its weights are no parameters of
     the model and no optimizer knows them (PyTorch documentation of `nn.ModuleList`).
     """
-    model = subject.model()
+    model = subject.untrained
     parameters = list(model.named_parameters())
     trained = sum(p.numel() for _, p in parameters if p.requires_grad)
     frozen = [name for name, p in parameters if not p.requires_grad]
@@ -89,7 +89,7 @@ def activations(subject: Subject) -> list[Finding]:
     with 0.05 they saturate (tanh) or explode (ReLU), with sqrt(2 / fan-in) their scale stays (He et
     al. 2015). The first layer that goes wrong is named.
     """
-    model = subject.model()
+    model = subject.untrained
     seed = seeded(subject.recipe.seed, device=subject.device)
     with torch.no_grad(), seed, NoDropout() as dropout, recording(model) as recorder:
         model(subject.inputs)

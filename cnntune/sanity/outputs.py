@@ -12,7 +12,7 @@ from cnntune.findings import Finding, Severity
 from cnntune.sanity.subject import Subject
 from cnntune.seeds import derive_seed
 
-FEW = 8  # images, to see whether a step is possible at all
+FEW = 4  # images, to see whether a step is possible at all
 INITIALISATIONS = 3  # one draw of the weights may be an outlier
 ENOUGH_IMAGES = 64  # of a batch; with fewer, the evidence says so
 LOSS_TOLERANCE = 0.3  # nats off log C: logits of standard deviation 0.8, as random heads have
@@ -48,9 +48,9 @@ def outputs(subject: Subject) -> list[Finding]:
     logits, and the loss cannot come near 0: with a softmax it stops at log(1 + (C - 1) / e), which
     is 1.46 for ten classes. (PyTorch documentation of `CrossEntropyLoss`; CS231n step 2.)
     """
-    model, images = subject.model(), subject.inputs
+    images = subject.inputs
     with seeded(subject.recipe.seed, device=subject.device):
-        logits = model(images)
+        logits = subject.untrained(images)
     expected = (len(images), subject.classes)
     if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -78,7 +78,7 @@ def outputs(subject: Subject) -> list[Finding]:
 
 def first_step(subject: Subject) -> Finding | None:
     """Why not a single training step is possible; None where one is."""
-    model = subject.model()
+    model = subject.untrained
     if not any(parameter.requires_grad for parameter in model.parameters()):
         return WAITS
     few = subject.inputs[:FEW]
@@ -102,6 +102,7 @@ def _backward(subject: Subject, model: nn.Module, value: Tensor, images: Tensor)
         value.backward()
         with seeded(subject.recipe.seed, device=subject.device):
             subject.loss()(model(images.clone()), subject.labels[:FEW]).backward()
+        model.zero_grad(set_to_none=True)
     except RuntimeError as error:
         text = f"backward raises: {(str(error).splitlines() or [''])[0]}"
         advice = "look for operations in place (+=, relu_) and for tensors kept from step to step"
@@ -141,7 +142,7 @@ def initial_loss(subject: Subject) -> list[Finding]:
     """
     losses, spreads = [], []
     for draw in range(INITIALISATIONS):
-        model = subject.model(draw)
+        model = subject.model(draw) if draw else subject.untrained
         seed = derive_seed(subject.recipe.seed, "initial-loss", draw)
         with torch.no_grad(), seeded(seed, device=subject.device):
             logits = model(subject.inputs).float()
@@ -160,7 +161,7 @@ def initial_loss(subject: Subject) -> list[Finding]:
         severity = "warn" if spread > HOT_LOGITS else "info"
         hot = spread / COOL_LOGITS
         evidence += f"; logits have a standard deviation of {spread:.2g}, {hot:.0f}x too large"
-        advice = _head_bias(subject.model(), spread) or (
+        advice = _head_bias(subject.untrained, spread) or (
             f"scale the last layer's initial weights by {1 / hot:.2g}"
         )
     return [Finding("initial-loss", severity, evidence, advice, measured=loss, expected=expected)]

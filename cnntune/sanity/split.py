@@ -1,8 +1,11 @@
 """Checks of the split: are validation images new images of the same kind, with the same classes?"""
 
+import itertools
 import math
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from cnntune.findings import Finding, Severity
 from cnntune.sanity.pictures import Pictures, correlations, nearest_labels
@@ -14,10 +17,17 @@ NEAR = 0.98  # correlation of two small pictures that are one picture with noise
 CLOSEST = 0.05  # of the training images, by their likeness to the nearest other one
 CLOSER = 0.3  # share of validation images as close; by chance 0.05, with 40 images 0.15
 ENOUGH_IMAGES = 40  # validation images, to tell likeness from chance
+PARTNERS = 0.3  # share of validation images with one; sound digits, all alike, reach 0.17
+PARTNER = 0.9  # correlation with it,
+APART = 0.2  # and its distance from 1, as a share of that of the one in place
+LEAST_SIDE = 4  # pixels of a small picture, to move it by one
+OTHERS = 20  # by likeness: an image may have been stored in up to as many variants
+PARTNER_IMAGES = 300  # validation images looked at
 SHIFT = 1.0  # standard deviations between the mean brightness of training and validation images
 FAR_SHIFT = 3.0
 CONTRAST = 1.5  # times the contrast of a training image
-FEW_IMAGES = 5  # from which one class alone is no chance any more
+FEW_IMAGES = 5  # from which one class alone is no chance any more; with fewer an image is 20 points
+STANDS_OUT = 2.0  # times: a class beside the next largest one
 SIGNIFICANT = 5.0  # standard errors: about one false alarm in a million
 MAPPED = 0.8  # of the training classes' accuracy, found again under other names
 
@@ -35,6 +45,7 @@ def split(subject: Subject) -> list[Finding]:
         return [Finding("split", "fail", text, advice, measured=0.0)]
     train, val = subject.train_pictures, subject.val_pictures
     found = [
+        *_few(subject),
         *_copies(train, val, len(subject.data.train)),
         *_shift(train, val),
         *_classes(subject),
@@ -43,6 +54,16 @@ def split(subject: Subject) -> list[Finding]:
         found = _mapping(train, val, subject.classes)
     text = f"{len(subject.data.train)} training and {len(subject.data.val)} validation images,"
     return found or [Finding("split", "ok", f"{text} none in both")]
+
+
+def _few(subject: Subject) -> list[Finding]:
+    """So few validation images that an accuracy can hardly take two values."""
+    count = len(subject.data.val)
+    if count >= min(FEW_IMAGES, subject.classes):
+        return []
+    text = f"{count} validation images for {subject.classes} classes: each is worth"
+    text += f" {1 / count:.0%} of accuracy"
+    return [Finding("split", "warn", text, "raise data.val_fraction", measured=float(count))]
 
 
 def _copies(train: Pictures, val: Pictures, train_count: int) -> list[Finding]:
@@ -70,7 +91,39 @@ def _copies(train: Pictures, val: Pictures, train_count: int) -> list[Finding]:
             text = f"{closer:.0%} of the validation images are nearer to a training image than"
             text += f" {1 - CLOSEST:.0%} of the training images are to each other"
             return [Finding("split", "warn", text, advice, measured=closer, expected=CLOSEST)]
+    partners = _partners(train, val)
+    if partners > PARTNERS and len(val) >= ENOUGH_IMAGES:
+        text = f"{partners:.0%} of the validation images have a partner among training images: as"
+        text += " alike as no other, but for a shift, a flip or other light"
+        return [Finding("split", "warn", text, advice, measured=partners, expected=0.0)]
     return []
+
+
+def _partners(train: Pictures, val: Pictures) -> float:
+    """The share of validation pictures with one training picture that is far more like than others.
+
+    Pictures are compared without their border, turned by a pixel of twelve in all directions, and
+    mirrored: what augmentation before the split does. Pictures that merely look alike, such as
+    digits, have many such neighbours, at all distances.
+    """
+    if min(train.small.shape[-2:]) < LEAST_SIDE or len(train) <= OTHERS:
+        return 0.0
+    inner = _inner(val.small[:PARTNER_IMAGES])
+    likeness = torch.full((len(inner), len(train)), -1.0, device=inner.device)
+    for mirrored in (False, True):
+        others = train.small.flip(3) if mirrored else train.small
+        for move in itertools.product((-1, 0, 1), repeat=2):
+            moved = _inner(others.roll(move, dims=(2, 3)))
+            likeness = torch.maximum(likeness, inner @ moved.T)
+    best = likeness.topk(OTHERS + 1, dim=1).values
+    apart = (1 - best[:, 0]) < APART * (1 - best[:, -1])
+    return float((apart & (best[:, 0] > PARTNER)).float().mean())
+
+
+def _inner(small: Tensor) -> Tensor:
+    """Pictures without their border, as unit vectors `[N, C*s*s]`."""
+    inner = small[:, :, 1:-1, 1:-1].flatten(1)
+    return F.normalize(inner - inner.mean(1, keepdim=True), dim=1)
 
 
 def _shift(train: Pictures, val: Pictures) -> list[Finding]:
@@ -113,13 +166,27 @@ def _classes(subject: Subject) -> list[Finding]:
     known = expected > 0
     chi2 = float(((val - expected)[known].square() / expected[known].clamp(min=1)).sum())
     freedom = max(1, subject.classes - 1)
-    if (chi2 - freedom) / math.sqrt(2 * freedom) > 4 * SIGNIFICANT:
+    if (chi2 - freedom) / math.sqrt(2 * freedom) > 4 * SIGNIFICANT and not _balanced(train, val):
         text = "classes have other shares in validation than in training"
         worst = int(((val - expected).abs() / expected.clamp(min=1)).argmax())
         text += f": {int(val[worst])} images of class {subject.data.classes[worst]} instead of"
         text += f" about {float(expected[worst]):.0f}"
         return [Finding("split", "warn", text, "shuffle before splitting, class by class")]
     return []
+
+
+def _balanced(train: Tensor, val: Tensor) -> bool:
+    """Validation has its classes in equal shares on purpose, as in studies of long-tailed data.
+
+    A single training class that stands out is no tail, but what a default label leaves.
+    """
+    mean, freedom = float(val.mean()), max(1, len(val) - 1)
+    chi2 = float((val - mean).square().sum()) / mean
+    if (chi2 - freedom) / math.sqrt(2 * freedom) > SIGNIFICANT:
+        return False
+    first, second = train.sort(descending=True).values[:2].tolist()
+    alike = len(train) > 2 and second < STANDS_OUT * float(train.median())
+    return not (alike and first > STANDS_OUT * second)
 
 
 def _mapping(train: Pictures, val: Pictures, classes: int) -> list[Finding]:

@@ -16,10 +16,10 @@ from cnntune.recipe import Recipe
 from cnntune.sanity.pictures import Pictures, draw_images
 from cnntune.seeds import derive_seed
 
-BATCH_IMAGES = (8, 256)  # least and most in the batch that is looked at
+BATCH_IMAGES = (4, 256)  # least and most in the batch that is looked at
 BATCH_PIXELS = 2**22  # 4,096 images of 32x32, 84 of 224x224: a second on a CPU core
-LOOK_SECONDS = 15.0  # for all passes of that batch; a small network needs one
-LOOK_PASSES = 5  # forward and backward, or three forward: what the rules do with that batch
+LOOK_SECONDS = 9.0  # for all passes of that batch; a small network needs one
+LOOK_PASSES = 3  # forward and backward, or three forward: what the rules do with that batch
 COST_IMAGES = (4, 16)  # the second, where the first are quick: small batches take longer each
 QUICK_SECONDS = 0.2
 WARM_SECONDS = 3.0  # a first pass that took longer is not repeated
@@ -101,6 +101,14 @@ class Subject:
         """The network with its initial weights, in train mode; `draw` counts initialisations."""
         seed = self.recipe.seed if draw == 0 else derive_seed(self.recipe.seed, "draw", draw)
         return build_model(self.recipe, self.data, seed=seed).to(self.device).train()
+
+    @cached_property
+    def untrained(self) -> nn.Module:
+        """One network for all that change no weight, since large ones take a second to build.
+
+        In train mode, without gradients; its running statistics have moved.
+        """
+        return self.model()
 
     def loss(self) -> Loss:
         """The recipe's own loss."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cnntune.device import seeded
 from cnntune.findings import Finding, Severity
 from cnntune.sanity.loss import floor
-from cnntune.sanity.record import NoDropout
+from cnntune.sanity.record import WEIGHT_OPS, NoDropout, recording
 from cnntune.sanity.subject import Subject, computing_seconds
 from cnntune.train import Learner
 
@@ -21,10 +21,15 @@ TINY_LOSS = 0.05  # nats: every image has 95 % of the probability on its label; 
 # that a loss of the user's own can reach
 TINY_RATES = (1.0, 0.1, 10.0, 0.01, 100.0)  # times the recipe's rate, which nobody has tuned yet
 USUAL_RATE = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}  # tried too, if the recipe's is far off
-TINY_LOOK = 10  # steps between looks at the loss
-SOUND_STEPS = 30  # at least, of as many images as allow them in
-SOUND_SECONDS = 40.0
-TINY_SECONDS = 90.0  # for all rates together
+TINY_LOOK = 5  # steps between looks at the loss
+SOUND_STEPS = 20  # at least, of as many images as allow them in
+SOUND_SECONDS = 20.0
+TINY_SECONDS = 40.0  # for all rates together; a small network needs 3
+NEARLY_ACC = 0.9  # which a network that is cut off or squashed does not reach,
+NEARLY_LOSS = 0.25  # of the first one, at once
+SHRUNK = 0.05  # of what the last layer gives, left in the logits
+TINY = 1e-30
+CLOSE = 1e-2  # relative
 BOUND = 1.5  # for logits; ten classes need 5 to be 95 % sure
 STOPS = 0.02  # relative: losses that are equal at several rates
 LINEAR = 1e-3  # of the logits' distance; float32 leaves 1e-6
@@ -39,6 +44,7 @@ class Attempt:
     """Training on the tiny sample at one rate; loss (the recipe's) and accuracy in train mode."""
 
     lr: float
+    first: float  # loss, before any step
     loss: float
     acc: float
     steps: int
@@ -67,10 +73,10 @@ class Memory:
 def memorise(subject: Subject) -> Memory:
     """Learn a few images by heart, trying rates until one does."""
     sizes = [n for n in TINY_IMAGES if subject.cost.steps(SOUND_SECONDS, n) >= SOUND_STEPS]
-    model = subject.model()
     if not sizes:
-        return Memory(TINY_IMAGES[-1], (), model)
+        return Memory(TINY_IMAGES[-1], (), subject.untrained)
     images = min(sizes[0], len(subject.labels))
+    model = subject.untrained
     until = computing_seconds(subject.device) + TINY_SECONDS
     own = subject.recipe.train.lr
     attempts: list[Attempt] = []
@@ -114,17 +120,19 @@ def _attempt(
     learner.set_lr(lr)
     inputs, labels = subject.inputs[:images], subject.labels[:images]
     enough = floor(subject) + TINY_LOSS
-    step = 0
+    step, first = 0, math.nan
     with seeded(subject.recipe.seed, "overfit-tiny", device=subject.device), NoDropout():
         while True:
             step += 1
-            learner.step(inputs.clone(), labels)
+            before, _ = learner.step(inputs.clone(), labels)
+            if step == 1:
+                first = float(before)
             cut = computing_seconds(subject.device) > until
             if step % TINY_LOOK == 0 or cut:
                 loss, acc = _look(learner, inputs, labels)
                 reached = loss <= enough and acc == 1.0
                 if reached or cut or step >= steps or not math.isfinite(loss):
-                    return Attempt(lr, loss, acc, step, reached, cut and not reached)
+                    return Attempt(lr, first, loss, acc, step, reached, cut and not reached)
 
 
 @torch.no_grad()
@@ -164,16 +172,20 @@ def overfit_tiny(subject: Subject, memory: Memory) -> list[Finding]:
     )
     text = f"{memory.images} images: loss {best.loss:.3g}, accuracy {best.acc:.0%} at best, after"
     text += f" {TINY_STEPS} steps at each of the rates {rates}"
+    causes = [*_changes_weights(subject), *_causes(subject, memory)]
+    if not causes and best.acc >= NEARLY_ACC and best.loss <= NEARLY_LOSS * best.first:
+        return [Finding("overfit-tiny", "info", f"nearly: {text}", measured=best.loss)]
     advice = "do not tune yet: mend what other rules name; else look at the labels' order, at"
     advice += " layers that are cut off, and at what reaches the loss"
     found = [Finding("overfit-tiny", "fail", text, advice, measured=best.loss, expected=0.0)]
-    return [*found, *_causes(subject, memory), *_straight(subject, memory)]
+    return [*found, *causes, *_straight(subject, memory)]
 
 
 def _causes(subject: Subject, memory: Memory) -> list[Finding]:
     """What the logits look like after all attempts, where that tells why they failed."""
+    images = subject.inputs[: memory.images]
     with torch.no_grad():
-        logits = memory.model(subject.inputs[: memory.images]).float()
+        logits = memory.model(images.clone()).float()
     distinct = len(torch.unique(logits, dim=1).T)
     if distinct < subject.classes:
         text = f"{subject.classes} classes get {distinct} different logits in every image"
@@ -183,7 +195,7 @@ def _causes(subject: Subject, memory: Memory) -> list[Finding]:
     if subject.classes >= MANY_CLASSES and ((steps <= 0).all() or (steps >= 0).all()):
         text = "the logits of every image are sorted by size: which class is which is lost"
         return [Finding("outputs", "fail", text, "look for sort or topk after the last layer")]
-    return _bounded(memory, logits)
+    return _bounded(memory, logits) or _shrunk(memory.model, images)
 
 
 def _bounded(memory: Memory, logits: Tensor) -> list[Finding]:
@@ -196,6 +208,45 @@ def _bounded(memory: Memory, logits: Tensor) -> list[Finding]:
     text = f"accuracy is 100% with a loss of {best.loss:.3g}: logits stay within {largest:.2g}"
     advice = "do not squash or normalise the outputs; a cosine needs a factor of 10 or more"
     return [Finding("outputs", "fail", text, advice, measured=largest)]
+
+
+def _shrunk(model: nn.Module, images: Tensor) -> list[Finding]:
+    """A factor after the last layer, which the layers would have to make up for."""
+    with torch.no_grad(), recording(model) as recorder:
+        logits = model(images.clone()).float()
+    layers = [output for output in recorder.outputs if output.op in WEIGHT_OPS]
+    share = float(logits.square().mean().sqrt()) / max(layers[-1].rms, TINY) if layers else 1.0
+    if not 0 < share < SHRUNK or not _follow(model, layers[-1].where, images, logits):
+        return []
+    text = f"logits are {share:.1g} times what the last layer gives"
+    advice = "remove that factor: a temperature divides by about 1"
+    return [Finding("outputs", "fail", text, advice, layers[-1].where, share, 1.0)]
+
+
+@torch.no_grad()
+def _follow(model: nn.Module, layer: str, images: Tensor, logits: Tensor) -> bool:
+    """Whether logits double with the weights of a layer: nothing squashes them after it."""
+    weights = [p for name, p in model.named_parameters() if name.rpartition(".")[0] == layer]
+    for weight in weights:
+        weight.mul_(2)
+    doubled = model(images.clone()).float()
+    for weight in weights:
+        weight.div_(2)
+    return torch.allclose(doubled, 2 * logits, rtol=CLOSE)
+
+
+def _changes_weights(subject: Subject) -> list[Finding]:
+    """A forward pass that sets weights takes back what the optimizer does."""
+    model = subject.model()
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    with torch.no_grad():
+        model(subject.inputs[: TINY_IMAGES[-1]])
+    changed = [n for n, p in model.named_parameters() if not torch.equal(p, before[n])]
+    if not changed:
+        return []
+    text = f"the forward pass itself changes {len(changed)} weights, such as {changed[0]}"
+    advice = "initialise in __init__, and leave changes to the optimizer"
+    return [Finding("trainable-parameters", "fail", text, advice, measured=len(changed))]
 
 
 def _far_off(subject: Subject, memory: Memory) -> list[Finding]:
