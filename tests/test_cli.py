@@ -31,9 +31,11 @@ ADDED: dict[str, set[str]] = {
     "refine": {"trials", "best", "importance"},
     "diagnose": {"runs", "skipped"},
     "train": set(),
+    "report": set(),
 }
 OURS: dict[str, set[str]] = {
     "refine": {"candidates", "tie"},
+    "report": {"report"},
     "train": {"run", "status", "epochs", "best_epoch", "train_loss", "train_acc"}
     | {"val_loss", "val_acc", "test_loss", "test_acc", "test_images", "waited_seconds"},
 }
@@ -69,6 +71,7 @@ def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         "refine": ("refine", "--budget", "2", "--epochs", "4", "--seeds", "2", "--workers", "2"),
         "diagnose": ("diagnose", "runs"),
         "train": ("train", "runs/digits/trial-0000/config.json"),
+        "report": ("report",),
     }
     return Session(
         folder, {name: go(*words, "--json", cwd=folder) for name, words in commands.items()}
@@ -427,7 +430,8 @@ def test_every_command_and_option_has_help() -> None:
 def test_help_names_the_options_of_the_contract(command: str, tmp_path: Path) -> None:
     text = call(command, "--help", cwd=tmp_path).out
     common = {"--set", "--device", "--seed", "--runs"}
-    wanted = {"refine": {"--device", "--runs"}, "diagnose": set[str]()}.get(command, common)
+    fewer = {"refine": {"--device", "--runs"}, "report": {"--runs"}, "diagnose": set[str]()}
+    wanted = fewer.get(command, common)
     wanted |= {"search": {"--budget", "--epochs", "--workers", "--study"}}.get(command, set())
     assert {"--json", "--quiet"} | wanted <= set(re.findall(r"--[a-z-]+", text))
 

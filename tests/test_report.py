@@ -200,9 +200,14 @@ def test_a_trial_that_failed_is_shown_with_its_cause(failing: Path) -> None:
     assert any("ValueError: </td><script>alert(1)" in text for text in page.texts["summary"])
 
 
-def test_texts_of_a_study_are_never_markup(failing: Path, tmp_path: Path) -> None:
+def test_texts_of_a_study_are_never_markup_and_its_own_code_may_be_gone(
+    failing: Path, tmp_path: Path
+) -> None:
     name = "<script>alert(1)<"
-    shutil.copytree(failing / "runs/small", tmp_path / "runs" / name)
+    study = tmp_path / "runs" / name
+    shutil.copytree(failing / "runs/small", study)
+    about = json.loads((study / "study.json").read_text()) | {"code": str(tmp_path)}
+    (study / "study.json").write_text(json.dumps(about))
     page = reported(tmp_path)
     assert page.texts["h1"] == [name]
     assert page.count("script") == 1
@@ -210,18 +215,18 @@ def test_texts_of_a_study_are_never_markup(failing: Path, tmp_path: Path) -> Non
     assert "<b>$x_$</b>" in page.texts["text"]  # of a picture
 
 
-def test_a_study_whose_own_code_is_gone_still_has_a_page(failing: Path, tmp_path: Path) -> None:
-    study = tmp_path / "runs/small"
-    shutil.copytree(failing / "runs/small", study)
-    about = json.loads((study / "study.json").read_text()) | {"code": str(tmp_path)}
-    (study / "study.json").write_text(json.dumps(about))
-    assert "search" in reported(tmp_path).sections
-
-
 def test_a_study_without_a_search_shows_what_there_is(swept: Path) -> None:
     page = reported(swept)
     assert page.sections == {"lr-sweep", "asked"}
     assert "Nothing was searched yet." in page.texts["p"]
+
+
+def test_a_run_without_a_search_has_a_page(tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(SMALL)
+    call("train", "small.toml", "--set", "train.epochs=2", "--quiet", cwd=tmp_path)
+    page = reported(tmp_path)
+    assert page.sections == {"diagnosis", "runs", "asked"}
+    assert "train-0001" in page.texts["td"]
 
 
 def test_a_study_of_one_trial_has_a_page(tmp_path: Path) -> None:
@@ -239,6 +244,20 @@ def test_trials_that_a_killed_search_left_are_running(whole: Path, tmp_path: Pat
     page = reported(tmp_path)
     assert page.texts["p"][0] == "4 trials: 3 complete, 1 running."
     assert "running" in page.texts["span"]
+
+
+def test_a_study_whose_database_lies_elsewhere_shows_the_trials_in_its_folder(
+    whole: Path, tmp_path: Path, page: Page
+) -> None:
+    study = tmp_path / "runs/small"
+    elsewhere = shutil.ignore_patterns("refine-*", "study.db", "train-*")
+    shutil.copytree(whole / "runs/small", study, ignore=elsewhere)
+    (study / "trial-0001" / "summary.json").unlink()
+    found = reported(tmp_path)
+    assert found.texts["p"][0] == "4 trials: 3 complete, 1 running."
+    values = json.loads((study / "trial-0002/config.json").read_text())
+    assert f"{values['train']['lr']:.3g}" in found.texts["td"]
+    assert values["model"]["norm"] in found.texts["td"]
 
 
 def unfinish(study: Path, number: int) -> None:
@@ -260,6 +279,21 @@ def test_a_page_that_cannot_be_made_is_a_line(whole: Path, words: list[str], tol
     outcome = call("report", *words, cwd=whole)
     assert outcome.code == 2
     assert outcome.err.startswith(told)
+    assert len(outcome.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("sanity.json", "{}"), ("lr-sweep.json", "[1]"), ("test.json", "{"), ("study.json", "{}")],
+)
+def test_a_file_of_a_study_that_is_something_else_is_a_line(
+    swept: Path, tmp_path: Path, file: str, text: str
+) -> None:
+    shutil.copytree(swept, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "runs/small" / file).write_text(text)
+    outcome = call("report", cwd=tmp_path)
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"runs/small/{file}: ")
     assert len(outcome.err.splitlines()) == 1
 
 

@@ -22,6 +22,7 @@ from cnntune.cli.command import (
     Seed,
     Sets,
     about,
+    record,
     set_up,
 )
 from cnntune.findings import Finding
@@ -65,7 +66,8 @@ def train(
 
     if tensorboard:
         event_files.check_tensorboard()
-
+    if setup.study.read("study") is None:
+        record(setup)
     config = setup.recipe.for_run()
     data = build.load_data(config, setup.device)
     with own_code.user_code("the first batch"):

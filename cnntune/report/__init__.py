@@ -13,7 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cnntune.report import charts
-from cnntune.report.story import Story, by_rank, cause, counted, read
+from cnntune.report.chapter import by_rank, cause
+from cnntune.report.story import Story, counted, read
 
 __all__ = ["Story", "page", "read"]
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from cnntune.ledger import ranked
 from cnntune.pictures import draw_curves
 from cnntune.reading import curve_of
-from cnntune.report.story import Chapter
+from cnntune.report.chapter import Chapter
 from cnntune.runs import Epoch, best_epoch
 from cnntune.space import Choice, Dimension, Range
 

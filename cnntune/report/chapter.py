@@ -1,0 +1,156 @@
+"""A search or a refinement as values that a page can show."""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cnntune import refine
+from cnntune.build import argument_problems
+from cnntune.errors import CnntuneError, StudyError
+from cnntune.findings import Finding
+from cnntune.importance import Importance, importance
+from cnntune.ledger import Ledger, Trial, best_of, exists, ranked
+from cnntune.recipe import Recipe, flatten, parse
+from cnntune.runs import Epoch, Run, Study
+from cnntune.search import default_space
+from cnntune.search_findings import (
+    TRACEBACK,
+    count,
+    edge_findings,
+    importance_findings,
+    region_findings,
+    trial_findings,
+    worth_findings,
+)
+from cnntune.space import Space
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A search or a refinement: its trials, how its space came about, what it says.
+
+    `curves` holds the rows of each trial that has any.
+    """
+
+    study: Study
+    recipe: Recipe
+    trials: list[Trial]
+    curves: dict[int, list[Epoch]]
+    importance: Importance | None
+    changes: list[str]
+    findings: list[Finding]
+    candidates: list[refine.Candidate]
+
+    @property
+    def title(self) -> str:
+        """`search`, or the name of the refinement's folder."""
+        return self.study.name if self.study.name.startswith("refine-") else "search"
+
+    @property
+    def keys(self) -> list[str]:
+        """What was searched, the keys of the space first."""
+        drawn = (key for trial in self.trials for key in trial.values)
+        return list(dict.fromkeys([*self.recipe.space, *drawn]))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many trials stand how, without those of which there are none."""
+        counts = count(self.trials)
+        counts["complete"] -= counts["diverged"]
+        return {status: number for status, number in counts.items() if number}
+
+    @property
+    def best(self) -> Trial | None:
+        """The best trial over seeds, else the best one of a single seed."""
+        if self.repeated:
+            return next(t for t in self.trials if t.number == self.candidates[0].number)
+        return best_of(self.trials)
+
+    @property
+    def best_over_seeds(self) -> refine.Candidate | None:
+        """The best trial's accuracies, where it was trained with further seeds."""
+        return self.candidates[0] if self.repeated else None
+
+    @property
+    def repeated(self) -> bool:
+        """Whether the best trials were trained with further seeds."""
+        return any(len(c.val_accs) + c.diverged > 1 for c in self.candidates)
+
+
+def read_chapter(study: Study, whole_space: Space | None) -> Chapter | None:
+    """None where nothing was searched.
+
+    `whole_space` is that of the search that a refinement belongs to: its edges are the edges.
+    """
+    found_trials = _trials(study)
+    if found_trials is None:
+        return None
+    recipe, trials = found_trials
+    found = importance(trials, recipe.space)
+    space = recipe.space if whole_space is None else whole_space
+    repeats = study.path.glob("trial-*-seed-*")
+    seeds = 1 + max((int(path.name.rpartition("-")[2]) for path in repeats), default=0)
+    candidates = refine.candidates(study, trials, seeds=seeds)
+    best = best_of(trials)
+    images = best.summary.get("val_images") if best else None
+    findings = [
+        *trial_findings(trials),
+        *edge_findings(recipe.model_copy(update={"space": space}), best),
+        *region_findings(recipe, trials),
+        *worth_findings(trials),
+        *importance_findings(trials, found),
+        *refine.seed_findings(candidates, val_images=images),
+    ]
+    changes = (study.read("plan") or {}).get("changes", [])
+    curves = {trial.number: rows for trial in trials if (rows := trial.run.rows())}
+    return Chapter(study, recipe, trials, curves, found, changes, findings, candidates)
+
+
+def _trials(study: Study) -> tuple[Recipe, list[Trial]] | None:
+    """The recipe that trials were drawn from, and the trials.
+
+    Without a `study.db`, be it lost or be it on a server that several machines share, they are
+    those in the folder.
+    """
+    if exists(study):
+        ledger = Ledger.open(study)
+        return _recipe(ledger.optuna_study.user_attrs["recipe"], study), ledger.trials()
+    folders = [path for path in sorted(study.path.glob("trial-*")) if path.name[6:].isdigit()]
+    toml = study.path / "recipe.toml"
+    if not folders or not toml.is_file():
+        return None
+    try:
+        recipe = _recipe(tomllib.loads(toml.read_text(encoding="utf-8")), study)
+    except ValueError as error:
+        raise StudyError(f"{toml}: is not TOML: {error}") from None
+    space = recipe.space or default_space(recipe.train.optimizer)
+    trials = []
+    for folder in folders:
+        run = Run(folder)
+        summary, config = run.summary(), flatten(run.config())
+        status = summary["status"] if summary else "running"
+        values = {key: config[key] for key in space if key in config}
+        trials.append(Trial(int(folder.name[6:]), status, values, run, summary or {}))
+    return recipe.model_copy(update={"space": space}), trials
+
+
+def _recipe(values: dict[str, Any], study: Study) -> Recipe:
+    """A stored recipe; own code that is gone cannot say which keys are whole numbers."""
+    file = str(study.path)
+    try:
+        return parse(values, file=file, check_arguments=argument_problems)
+    except CnntuneError:
+        return parse(values, file=file)
+
+
+def by_rank(trials: Sequence[Trial]) -> list[Trial]:
+    """Best first; those without an accuracy come last, by number."""
+    best_first = ranked(trials)
+    return [*best_first, *(trial for trial in trials if trial not in best_first)]
+
+
+def cause(summary: dict[str, Any]) -> str:
+    """Why a trial failed, in a line; empty where it did not."""
+    lines = str(summary.get("error", "")).strip().splitlines() or [""]
+    return lines[-1] if lines[0].startswith(TRACEBACK) else lines[0]
