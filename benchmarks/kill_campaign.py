@@ -118,7 +118,7 @@ def campaign(
 
 def strike(process: subprocess.Popen[bytes], target: str, rng: random.Random) -> int:
     """Kill what is meant, and count the workers that outlive a killed coordinator."""
-    workers = children(process.pid)
+    workers = descendants(process.pid)
     if target in ("worker", "both") and workers:
         kill(rng.choice(workers))
     if target == "worker":
@@ -138,17 +138,20 @@ def kill(pid: int) -> None:
         return
 
 
-def children(pid: int) -> list[int]:
-    """The processes that `pid` started and that still run."""
-    found = []
+def descendants(pid: int) -> list[int]:
+    """The processes below `pid` that still run: workers, and the server that forks them."""
+    parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = stat.read_text().rpartition(")")[2].split()
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
         except OSError:  # it ended meanwhile
             continue
-        if int(fields[1]) == pid and fields[0] != "Z":
-            found.append(int(stat.parent.name))
-    return found
+        if state != "Z":
+            parents[int(stat.parent.name)] = int(parent)
+    found = [pid]
+    for known in found:
+        found += [child for child, parent in parents.items() if parent == known]
+    return found[1:]
 
 
 def alive(pid: int) -> bool:

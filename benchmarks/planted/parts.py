@@ -103,7 +103,7 @@ def mlp(
     *,
     hidden: int = 1,
     width: int = 128,
-    activation: type[nn.Module] = nn.ReLU,
+    activation: Callable[[], nn.Module] = nn.ReLU,
 ) -> nn.Sequential:
     """Fully connected layers, `hidden` of them before the head."""
     sizes = [in_shape[0] * in_shape[1] * in_shape[2]] + [width] * hidden
