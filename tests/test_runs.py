@@ -106,6 +106,15 @@ def test_a_line_without_a_number_in_every_column_is_dropped(tmp_path: Path, line
     assert read_metrics(metrics(tmp_path, HEADER + line + "\n" + whole)) == [FIRST]
 
 
+def test_an_epoch_that_two_machines_wrote_counts_once(tmp_path: Path) -> None:
+    run = Run(tmp_path / "trial-0001")
+    run.begin({"name": "a"})
+    for row in (FIRST, FIRST, SECOND, SECOND):
+        run.log(row)
+    assert run.rows() == [FIRST, SECOND]
+    assert run.begin({"name": "a"}) == 2
+
+
 def test_a_diverged_epoch_is_kept_with_its_nan(tmp_path: Path) -> None:
     run = Run(tmp_path / "trial-0001")
     run.begin({})

@@ -2,22 +2,25 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import call
+import torch
+from commands import call, one_after_the_other
 
-from cnntune import search, server
+from cnntune import search, server, shared
 from cnntune.build import load_recipe
 from cnntune.errors import StudyError
 from cnntune.ledger import Ledger
 from cnntune.recipe import Recipe
 from cnntune.runs import Study
 from cnntune.server import connect
+from cnntune.shared import run_shared
 from cnntune.shared_ledger import SharedLedger
-from cnntune.space import draw
+from cnntune.space import Choice, draw
+from cnntune.workers import Event, Job, failure
 
 SMALL = """
 name = "small"
@@ -88,6 +91,15 @@ class Machines:
 def machines(storage: str, recipe: Recipe, tmp_path: Path) -> Iterator[Machines]:
     with contextlib.ExitStack() as stack:
         yield Machines(storage, recipe, tmp_path, stack)
+
+
+def search_on(
+    ledger: SharedLedger, patch: pytest.MonkeyPatch, budget: int, seconds: float | None = None
+) -> Iterator[Event]:
+    """What happens when a machine searches in this process."""
+    patch.setattr(shared, "run_jobs", one_after_the_other)
+    device = torch.device("cpu")
+    return run_shared(ledger, budget=budget, workers=1, device=device, seconds=seconds, say=print)
 
 
 def test_machines_take_one_slot_after_the_other_until_the_budget_is_spent(
@@ -256,6 +268,45 @@ def test_the_curves_of_the_other_machines_are_fetched(machines: Machines) -> Non
     assert trial.summary == DONE
     assert [row.val_acc for row in trial.run.rows()] == [0.4]
     assert trial.run.config()["train"]["lr"] == trial.values["train.lr"]
+
+
+def test_a_trial_that_was_finished_here_and_not_told_is_told(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = machines.join("here")
+    machines.claim(here)
+    here.study.trial(0).finish(DONE)
+    assert list(search_on(here, monkeypatch, budget=1)) == []
+    assert [(trial.status, trial.val_acc) for trial in here.trials()] == [("complete", 0.5)]
+
+
+def test_after_its_time_a_machine_begins_nothing_and_waits_for_nobody(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = machines.join("here"), machines.join("there")
+    machines.claim(there)
+    assert list(search_on(here, monkeypatch, budget=2, seconds=0.0)) == []
+    assert [trial.status for trial in here.trials()] == ["running"]
+
+
+def test_a_batch_size_without_memory_is_not_drawn_again_here(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machines.recipe = machines.recipe.model_copy(
+        update={"space": {"train.batch_size": Choice((32, 64))}}
+    )
+
+    def out_of_memory(next_job: Callable[[], Job | None], **_: Any) -> Iterator[Event]:
+        while job := next_job():
+            size = job.recipe.train.batch_size
+            yield Event(job, summary=failure("out of memory: 1 GB") if size > 32 else DONE)
+
+    here = machines.join("here")
+    monkeypatch.setattr(shared, "run_jobs", out_of_memory)
+    list(run_shared(here, budget=12, workers=1, device=torch.device("cpu"), say=print))
+    sizes = [trial.values["train.batch_size"] for trial in here.trials()]
+    assert sizes.count(64) == 1
+    assert sizes.count(32) == 11
 
 
 @pytest.mark.parametrize(
