@@ -231,6 +231,27 @@ def test_the_record_keeps_what_was_asked_before(tmp_path: Path) -> None:
     assert (study.path / "recipe.toml").read_text() == "seed = 1\n"
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        "postgresql://me:s3cret@host:5432/db",
+        "--storage=postgresql+psycopg://me:s3cret@host/db",
+        "postgresql://me:s3cret/with@signs@host/db",
+        "postgresql:///db?host=/run&password=s3cret&user=me",
+    ],
+)
+def test_the_record_holds_no_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["cnntune", "search", word])
+    study = Study(tmp_path / "digits")
+    study.record("", device="cpu")
+    text = (study.path / "study.json").read_text()
+    assert "s3cret" not in text
+    assert "***" in text
+    assert "/db" in text
+
+
 def test_runs_are_found_at_any_depth_by_name(tmp_path: Path) -> None:
     for name in ("b/trial-0001", "b/trial-0000", "a/trial-0000", ".hidden/trial-0000"):
         Run(tmp_path / name).begin({})

@@ -5,10 +5,12 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import torch
 from commands import call, one_after_the_other
+from postgres import Postgres
 
 from cnntune import search, server, shared
 from cnntune.build import load_recipe
@@ -55,11 +57,12 @@ class Machines:
 
     def __init__(self, storage: str, recipe: Recipe, folder: Path, stack: Any) -> None:
         self.storage, self.recipe, self.folder, self.stack = storage, recipe, folder, stack
+        self.study = f"small-{uuid4().hex}"  # the tests share a database: making one takes longer
         self.said: list[str] = []
 
     def join(self, name: str) -> SharedLedger:
         """A machine that begins to beat."""
-        place = self.stack.enter_context(connect(self.storage, "small", self.said.append))
+        place = self.stack.enter_context(connect(self.storage, self.study, self.said.append))
         study = Study(self.folder / name / "small")
         return search.join(study, self.recipe, place)[0]
 
@@ -87,10 +90,15 @@ class Machines:
         return claimed[0] if claimed else None
 
 
+@pytest.fixture(scope="module")
+def database(postgres: Postgres) -> str:
+    return postgres.database()
+
+
 @pytest.fixture
-def machines(storage: str, recipe: Recipe, tmp_path: Path) -> Iterator[Machines]:
+def machines(database: str, recipe: Recipe, tmp_path: Path) -> Iterator[Machines]:
     with contextlib.ExitStack() as stack:
-        yield Machines(storage, recipe, tmp_path, stack)
+        yield Machines(database, recipe, tmp_path, stack)
 
 
 def search_on(
@@ -320,9 +328,9 @@ def test_a_batch_size_without_memory_is_not_drawn_again_here(
     ],
 )
 def test_what_cannot_be_used_is_refused_in_a_line_without_the_password(
-    words: list[str], line: str, storage: str, recipe: Recipe, tmp_path: Path
+    words: list[str], line: str, database: str, recipe: Recipe, tmp_path: Path
 ) -> None:
-    address = words[0].format(storage=storage, server=storage.rpartition("/")[0])
+    address = words[0].format(storage=database, server=database.rpartition("/")[0])
     ended = call("search", "small.toml", "--storage", address, *words[1:], cwd=tmp_path)
     assert ended.code == 2
     [said] = ended.err.splitlines()
@@ -346,6 +354,7 @@ def test_a_folder_with_the_trials_of_another_study_is_refused(machines: Machines
         machines.join("here")
 
 
+@pytest.mark.slow
 def test_a_search_on_a_server_is_not_continued_without_it(
     storage: str, recipe: Recipe, tmp_path: Path
 ) -> None:
