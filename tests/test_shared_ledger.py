@@ -14,7 +14,7 @@ from postgres import Postgres
 
 from cnntune import search, server, shared
 from cnntune.build import load_recipe
-from cnntune.errors import StudyError
+from cnntune.errors import DeviceError, StudyError
 from cnntune.ledger import Ledger
 from cnntune.recipe import Recipe
 from cnntune.runs import Study
@@ -337,6 +337,12 @@ def test_what_cannot_be_used_is_refused_in_a_line_without_the_password(
     assert line in said
     assert "pw" not in said
     assert "secret" not in said
+
+
+def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DeviceError, match=r"pip install 'cnntune\[postgres\]'"):
+        connect("postgresql://me@host/db", "small", print)
 
 
 def test_another_recipe_is_refused_by_the_key_that_differs(
