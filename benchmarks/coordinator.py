@@ -1,14 +1,15 @@
 """What the coordinator costs a trial, when training costs nothing.
 
-    python benchmarks/coordinator.py --trials 10 100 1000
+    python benchmarks/coordinator.py
     python benchmarks/coordinator.py --storage postgresql://me@localhost/bench --coordinators 1 8
 
-First one coordinator, with the study in memory, in SQLite, and on a server if one is named: the
-mean milliseconds of a trial, and the median of its last tenth, which shows what grows with the
-study. Then several coordinators on the server at once, which is what 64 workers ask of it.
+First one coordinator, with the study in memory, in SQLite, and on a server if one is named, and so
+many finished trials in it already. Then several coordinators on the server at once, and what that
+means for 64 workers.
 """
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -16,14 +17,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from uuid import uuid4
 
 import optuna
 import torch
-from sqlalchemy import text
+from optuna.trial import create_trial
+from sqlalchemy import Engine, MetaData, func, select, text
 
 from cnntune import search, shared, trials
 from cnntune.build import load_recipe
@@ -44,12 +47,20 @@ model.width = { choice = [16, 32, 64] }
 """
 CPU = torch.device("cpu")
 WORKERS = 64
-RESULT = {"status": "complete", "epochs": 1, "best_epoch": 1, "val_acc": 0.5, "val_loss": 1.0}
+PLACES = ("memory", "SQLite", "PostgreSQL")
+MEASURED = 40  # trials, after those that are there
+RESULT: dict[str, Any] = {
+    "status": "complete",
+    "epochs": 1,
+    "best_epoch": 1,
+    "val_acc": 0.5,
+    "val_loss": 1.0,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--trials", type=int, nargs="+", default=[10, 100, 1000, 10000])
     parser.add_argument("--storage", help="a server to measure, too")
     parser.add_argument("--coordinators", type=int, nargs="+", default=[1, 8])
     parser.add_argument(
@@ -63,7 +74,7 @@ def main() -> None:
         (Path(folder) / "nothing.toml").write_text(RECIPE)
         recipe = load_recipe(str(Path(folder) / "nothing.toml"))
         if options.join:
-            on_server(options.storage, options.join, recipe, Path(folder), options.crowd)
+            one_of_a_crowd(options.storage, options.join, recipe, Path(folder), options.crowd)
             return
         one_coordinator(recipe, Path(folder), options.trials, options.storage)
         if options.storage:
@@ -77,55 +88,69 @@ def no_training(next_job: Callable[[], Job | None], **_: object) -> Iterator[Eve
         yield Event(job, summary=dict(RESULT))
 
 
-def one_coordinator(recipe: Recipe, folder: Path, counts: list[int], storage: str | None) -> None:
+def one_coordinator(recipe: Recipe, folder: Path, sizes: list[int], storage: str | None) -> None:
     """Print the table of one coordinator alone."""
-    print(f"{'trials':>7}  {'study in':<12}{'ms a trial':>12}{'ms, last tenth':>16}")
-    for count in counts:
-        ways: dict[str, Callable[[str], list[float]]] = {
-            "memory": lambda name, count=count: in_memory(recipe, folder / name, count),  # type: ignore[misc]
-            "SQLite": lambda name, count=count: in_file(recipe, folder / name, count),  # type: ignore[misc]
-        }
+    places = [in_memory, in_file]
+    print(f"{'trials before':>13}" + "".join(f"{place:>12}" for place in PLACES))
+    for size in sizes:
+        each = [place(recipe, folder / uuid4().hex, size) for place in places]
         if storage:
-            ways["PostgreSQL"] = lambda name, count=count: on_server(  # type: ignore[misc]
-                storage, name, recipe, folder, count
-            )
-        for place, way in ways.items():
-            ended = way(f"{place}-{uuid4().hex[:6]}")
-            each = [1000 * (after - before) for before, after in pairwise(ended)]
-            last = statistics.median(each[-max(1, count // 10) :])
-            print(f"{count:>7}  {place:<12}{statistics.mean(each):>12.1f}{last:>16.1f}", flush=True)
+            each.append(on_server(storage, uuid4().hex, recipe, folder, size))
+        print(f"{size:>13}" + "".join(f"{ms:>9.1f} ms" for ms in each), flush=True)
 
 
-def in_memory(recipe: Recipe, folder: Path, count: int) -> list[float]:
-    """When the search began, and when each trial ended."""
+def in_memory(recipe: Recipe, folder: Path, size: int) -> float:
+    """Milliseconds a trial, where `size` trials are there already."""
     memory = optuna.storages.InMemoryStorage()
     optuna_study = optuna.create_study(study_name=STUDY_NAME, storage=memory, direction="maximize")
     optuna_study.set_user_attr("recipe", recipe.as_values())
+    done = create_trial(value=RESULT["val_acc"], user_attrs={"summary": RESULT})
+    optuna_study.add_trials([done] * size)
     storage = cast(optuna.storages.RDBStorage, memory)
-    return local(Ledger(Study(folder), storage, optuna_study), count)
+    return local(Ledger(Study(folder), storage, optuna_study), size)
 
 
-def in_file(recipe: Recipe, folder: Path, count: int) -> list[float]:
-    """When the search began, and when each trial ended."""
-    return local(Ledger.create(Study(folder), recipe, asked=recipe), count)
+def in_file(recipe: Recipe, folder: Path, size: int) -> float:
+    """Milliseconds a trial, where `size` trials are there already."""
+    ledger = Ledger.create(Study(folder), recipe, asked=recipe)
+    fill(ledger.storage.engine, size)
+    return local(ledger, size)
 
 
-def local(ledger: Ledger, count: int) -> list[float]:
-    """When the search began, and when each trial ended."""
-    return times(run_trials(ledger, budget=count, workers=1, device=CPU))
+def local(ledger: Ledger, size: int) -> float:
+    return milliseconds(run_trials(ledger, budget=size + MEASURED, workers=1, device=CPU))
 
 
-def on_server(storage: str, name: str, recipe: Recipe, folder: Path, count: int) -> list[float]:
-    """When the search began, and when each trial ended."""
+def on_server(storage: str, name: str, recipe: Recipe, folder: Path, size: int) -> float:
+    """Milliseconds a trial, where `size` trials are there already."""
     with connect(storage, name, print) as server:
         ledger, _ = search.join(Study(folder / name), recipe, server)
-        return times(run_shared(ledger, budget=count, workers=1, device=CPU, say=print))
+        fill(server.storage.engine, size)
+        budget = size + MEASURED
+        return milliseconds(run_shared(ledger, budget=budget, workers=1, device=CPU, say=print))
 
 
-def times(events: Iterator[Event]) -> list[float]:
-    """The time at the start, and at each event that ends a trial."""
-    start = time.perf_counter()
-    return [start, *(time.perf_counter() for event in events if event.summary is not None)]
+def fill(engine: Engine, size: int) -> None:
+    """Put `size` finished trials into the newest study, at once."""
+    tables = MetaData()
+    tables.reflect(engine, only=["studies", "trials", "trial_user_attributes"])
+    trial, about = tables.tables["trials"], tables.tables["trial_user_attributes"]
+    newest = select(func.max(tables.tables["studies"].c.study_id))
+    now = datetime.now()
+    with engine.begin() as connection:
+        study_id = connection.execute(newest).scalar()
+        row = {"study_id": study_id, "state": "COMPLETE", "datetime_start": now}
+        row |= {"datetime_complete": now}
+        connection.execute(trial.insert(), [row | {"number": number} for number in range(size)])
+        ids = connection.execute(select(trial.c.trial_id).where(trial.c.study_id == study_id))
+        summary = {"key": "summary", "value_json": json.dumps(RESULT)}
+        connection.execute(about.insert(), [summary | {"trial_id": one} for one in ids.scalars()])
+
+
+def milliseconds(events: Iterator[Event]) -> float:
+    """The median from the end of one trial to the end of the next."""
+    ends = [time.perf_counter() for event in events if event.summary is not None]
+    return 1000 * statistics.median(after - before for before, after in pairwise(ends))
 
 
 def crowds(storage: str, sizes: list[int], count: int) -> None:
@@ -147,6 +172,13 @@ def crowds(storage: str, sizes: list[int], count: int) -> None:
         print(
             f"{'':>12}{WORKERS} workers wait where a trial takes less than {WORKERS / rate:.1f} s"
         )
+
+
+def one_of_a_crowd(storage: str, name: str, recipe: Recipe, folder: Path, count: int) -> None:
+    with connect(storage, name, lambda _: None) as server:
+        ledger, _ = search.join(Study(folder / name), recipe, server)
+        for _event in run_shared(ledger, budget=count, workers=1, device=CPU, say=lambda _: None):
+            pass
 
 
 def transactions(server: Server) -> int:

@@ -140,7 +140,8 @@ def read_metrics(path: Path) -> list[Epoch]:
     """The rows of a `metrics.csv`.
 
     A line is whole when a newline ends it and it has a number in every column; others are dropped,
-    since half a number would be a wrong number.
+    since half a number would be a wrong number. An epoch has one row, however often it was written:
+    two machines may have trained a trial for a while, where each took the other for dead.
 
     Raises:
         StudyError: where the columns are not those of a run of ours.
@@ -154,7 +155,8 @@ def read_metrics(path: Path) -> list[Epoch]:
     header, *lines = text.split("\n")[:-1]
     if tuple(header.strip().split(",")) != COLUMNS:
         raise StudyError(f"{path}: must have the columns {','.join(COLUMNS)}")
-    return [row for row in map(_parse_row, lines) if row is not None]
+    rows = [row for row in map(_parse_row, lines) if row is not None]
+    return list({row.epoch: row for row in rows}.values())
 
 
 def _drop_torn_line(path: Path) -> None:

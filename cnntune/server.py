@@ -141,7 +141,8 @@ class Server:
 
     def _beat_until_left(self) -> None:
         while not self._left.wait(BEAT_SECONDS):
-            with suppress(ServerLostError):  # the coordinator notices it too, and says so
+            # What is wrong with the server the coordinator meets, too, and says so.
+            with suppress(ServerLostError, SQLAlchemyError):
                 self.beat()
 
     def alive(self) -> set[str]:

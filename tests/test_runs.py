@@ -106,6 +106,15 @@ def test_a_line_without_a_number_in_every_column_is_dropped(tmp_path: Path, line
     assert read_metrics(metrics(tmp_path, HEADER + line + "\n" + whole)) == [FIRST]
 
 
+def test_an_epoch_that_two_machines_wrote_counts_once(tmp_path: Path) -> None:
+    run = Run(tmp_path / "trial-0001")
+    run.begin({"name": "a"})
+    for row in (FIRST, FIRST, SECOND, SECOND):
+        run.log(row)
+    assert run.rows() == [FIRST, SECOND]
+    assert run.begin({"name": "a"}) == 2
+
+
 def test_a_diverged_epoch_is_kept_with_its_nan(tmp_path: Path) -> None:
     run = Run(tmp_path / "trial-0001")
     run.begin({})
@@ -220,6 +229,27 @@ def test_the_record_keeps_what_was_asked_before(tmp_path: Path) -> None:
     assert about["name"] == "digits"
     assert about["code"] == str(tmp_path)
     assert (study.path / "recipe.toml").read_text() == "seed = 1\n"
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "postgresql://me:s3cret@host:5432/db",
+        "--storage=postgresql+psycopg://me:s3cret@host/db",
+        "postgresql://me:s3cret/with@signs@host/db",
+        "postgresql:///db?host=/run&password=s3cret&user=me",
+    ],
+)
+def test_the_record_holds_no_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["cnntune", "search", word])
+    study = Study(tmp_path / "digits")
+    study.record("", device="cpu")
+    text = (study.path / "study.json").read_text()
+    assert "s3cret" not in text
+    assert "***" in text
+    assert "/db" in text
 
 
 def test_runs_are_found_at_any_depth_by_name(tmp_path: Path) -> None:

@@ -2,22 +2,27 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from commands import call
+import torch
+from commands import call, one_after_the_other
+from postgres import Postgres
 
-from cnntune import search, server
+from cnntune import search, server, shared
 from cnntune.build import load_recipe
-from cnntune.errors import StudyError
+from cnntune.errors import DeviceError, StudyError
 from cnntune.ledger import Ledger
 from cnntune.recipe import Recipe
 from cnntune.runs import Study
 from cnntune.server import connect
+from cnntune.shared import run_shared
 from cnntune.shared_ledger import SharedLedger
-from cnntune.space import draw
+from cnntune.space import Choice, draw
+from cnntune.workers import Event, Job, failure
 
 SMALL = """
 name = "small"
@@ -52,11 +57,12 @@ class Machines:
 
     def __init__(self, storage: str, recipe: Recipe, folder: Path, stack: Any) -> None:
         self.storage, self.recipe, self.folder, self.stack = storage, recipe, folder, stack
+        self.study = f"small-{uuid4().hex}"  # the tests share a database: making one takes longer
         self.said: list[str] = []
 
     def join(self, name: str) -> SharedLedger:
         """A machine that begins to beat."""
-        place = self.stack.enter_context(connect(self.storage, "small", self.said.append))
+        place = self.stack.enter_context(connect(self.storage, self.study, self.said.append))
         study = Study(self.folder / name / "small")
         return search.join(study, self.recipe, place)[0]
 
@@ -84,10 +90,24 @@ class Machines:
         return claimed[0] if claimed else None
 
 
+@pytest.fixture(scope="module")
+def database(postgres: Postgres) -> str:
+    return postgres.database()
+
+
 @pytest.fixture
-def machines(storage: str, recipe: Recipe, tmp_path: Path) -> Iterator[Machines]:
+def machines(database: str, recipe: Recipe, tmp_path: Path) -> Iterator[Machines]:
     with contextlib.ExitStack() as stack:
-        yield Machines(storage, recipe, tmp_path, stack)
+        yield Machines(database, recipe, tmp_path, stack)
+
+
+def search_on(
+    ledger: SharedLedger, patch: pytest.MonkeyPatch, budget: int, seconds: float | None = None
+) -> Iterator[Event]:
+    """What happens when a machine searches in this process."""
+    patch.setattr(shared, "run_jobs", one_after_the_other)
+    device = torch.device("cpu")
+    return run_shared(ledger, budget=budget, workers=1, device=device, seconds=seconds, say=print)
 
 
 def test_machines_take_one_slot_after_the_other_until_the_budget_is_spent(
@@ -258,6 +278,45 @@ def test_the_curves_of_the_other_machines_are_fetched(machines: Machines) -> Non
     assert trial.run.config()["train"]["lr"] == trial.values["train.lr"]
 
 
+def test_a_trial_that_was_finished_here_and_not_told_is_told(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = machines.join("here")
+    machines.claim(here)
+    here.study.trial(0).finish(DONE)
+    assert list(search_on(here, monkeypatch, budget=1)) == []
+    assert [(trial.status, trial.val_acc) for trial in here.trials()] == [("complete", 0.5)]
+
+
+def test_after_its_time_a_machine_begins_nothing_and_waits_for_nobody(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = machines.join("here"), machines.join("there")
+    machines.claim(there)
+    assert list(search_on(here, monkeypatch, budget=2, seconds=0.0)) == []
+    assert [trial.status for trial in here.trials()] == ["running"]
+
+
+def test_a_batch_size_without_memory_is_not_drawn_again_here(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machines.recipe = machines.recipe.model_copy(
+        update={"space": {"train.batch_size": Choice((32, 64))}}
+    )
+
+    def out_of_memory(next_job: Callable[[], Job | None], **_: Any) -> Iterator[Event]:
+        while job := next_job():
+            size = job.recipe.train.batch_size
+            yield Event(job, summary=failure("out of memory: 1 GB") if size > 32 else DONE)
+
+    here = machines.join("here")
+    monkeypatch.setattr(shared, "run_jobs", out_of_memory)
+    list(run_shared(here, budget=12, workers=1, device=torch.device("cpu"), say=print))
+    sizes = [trial.values["train.batch_size"] for trial in here.trials()]
+    assert sizes.count(64) == 1
+    assert sizes.count(32) == 11
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -269,15 +328,21 @@ def test_the_curves_of_the_other_machines_are_fetched(machines: Machines) -> Non
     ],
 )
 def test_what_cannot_be_used_is_refused_in_a_line_without_the_password(
-    words: list[str], line: str, storage: str, recipe: Recipe, tmp_path: Path
+    words: list[str], line: str, database: str, recipe: Recipe, tmp_path: Path
 ) -> None:
-    address = words[0].format(storage=storage, server=storage.rpartition("/")[0])
+    address = words[0].format(storage=database, server=database.rpartition("/")[0])
     ended = call("search", "small.toml", "--storage", address, *words[1:], cwd=tmp_path)
     assert ended.code == 2
     [said] = ended.err.splitlines()
     assert line in said
     assert "pw" not in said
     assert "secret" not in said
+
+
+def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DeviceError, match=r"pip install 'cnntune\[postgres\]'"):
+        connect("postgresql://me@host/db", "small", print)
 
 
 def test_another_recipe_is_refused_by_the_key_that_differs(
@@ -295,6 +360,7 @@ def test_a_folder_with_the_trials_of_another_study_is_refused(machines: Machines
         machines.join("here")
 
 
+@pytest.mark.slow
 def test_a_search_on_a_server_is_not_continued_without_it(
     storage: str, recipe: Recipe, tmp_path: Path
 ) -> None:
