@@ -226,6 +226,7 @@ def test_a_run_without_a_search_has_a_page(tmp_path: Path) -> None:
     call("train", "small.toml", "--set", "train.epochs=2", "--quiet", cwd=tmp_path)
     page = reported(tmp_path)
     assert page.sections == {"diagnosis", "runs", "asked"}
+    assert page.count("svg") == 1
     assert "train-0001" in page.texts["td"]
 
 

@@ -28,15 +28,15 @@ SMALL = 2.6  # inches, for one key of a space
 NAME_LENGTH = 12  # characters of an option: longer ones would overlap
 
 
-def best_curve(rows: Sequence[Epoch]) -> Markup:
+def run_curve(rows: Sequence[Epoch], name: str) -> Markup:
     """Losses and accuracies of one run."""
     best = best_epoch(list(rows))
-    with _style("best"):
+    with _style(f"run {name}"):
         figure = _figure(SIDE * 1.5, SIDE)
         draw_curves(figure, curve_of(rows), best_epoch=best.epoch if best else None)
         for axes in figure.axes:
             _epoch_axis(axes, len(rows))
-        return _svg(figure, "train and validation curves of the best trial")
+        return _svg(figure, f"train and validation curves of {name}")
 
 
 def all_curves(chapter: Chapter) -> Markup:

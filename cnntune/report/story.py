@@ -22,7 +22,7 @@ DOCUMENTS = {  # of the folder, with the keys that the page shows
     "tune": ("findings",),
     "test": ("looks",),
 }
-JUDGED = 3  # single runs, beside the trials that `refine` trains again over seeds
+SHOWN = 3  # single runs with their curve and diagnosis: the last ones
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ class Story:
         abouts = [self.documents.get("study"), *(c.study.read("study") for c in self.chapters[1:])]
         typed = [command for about in abouts if about for command in about.get("commands", [])]
         return sorted(typed, key=lambda command: str(command["at"]))
+
+    @property
+    def shown_runs(self) -> list[SingleRun]:
+        """The last single runs that have a curve."""
+        return [one for one in self.single_runs[-SHOWN:] if one.rows]
 
     @property
     def lead(self) -> str:
@@ -117,7 +122,7 @@ def read(study: Study) -> Story:
     singles = _single_runs(study)
     winner = _winner(chapters)
     best = [winner.study.trial(one.number) for one in winner.candidates] if winner else []
-    judged = _judge([*best, *(one.run for one in singles[-JUDGED:])])
+    judged = _judge([*best, *(one.run for one in singles[-SHOWN:])])
     return Story(
         study,
         toml.read_text(encoding="utf-8", errors="replace") if toml.is_file() else "",
