@@ -21,7 +21,8 @@ TINY_LOSS = 0.05  # nats: every image has 95 % of the probability on its label; 
 TINY_RATES = (1.0, 0.1, 10.0, 0.01, 100.0)  # times the recipe's rate, which nobody has tuned yet
 USUAL_RATE = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}  # tried too, if the recipe's is far off
 TINY_LOOK = 5  # steps between looks at the loss
-SOUND_STEPS = 20  # at least, of as many images as allow them in
+SOUND_STEPS = 100  # of as many images as allow them in
+LEAST_STEPS = 20  # of the fewest images, or none are learnt: large networks need 10 to 20
 SOUND_SECONDS = 20.0
 TINY_SECONDS = 40.0  # for all rates together; a small network needs 3
 NEARLY_ACC = 0.9  # which a network that is cut off or squashed does not reach,
@@ -72,9 +73,10 @@ class Memory:
 def memorise(subject: Subject) -> Memory:
     """Learn a few images by heart, trying rates until one does."""
     sizes = [n for n in TINY_IMAGES if subject.cost.steps(SOUND_SECONDS, n) >= SOUND_STEPS]
-    if not sizes:
-        return Memory(TINY_IMAGES[-1], (), subject.untrained)
-    images = min(sizes[0], len(subject.labels))
+    least = TINY_IMAGES[-1]
+    if not sizes and subject.cost.steps(SOUND_SECONDS, least) < LEAST_STEPS:
+        return Memory(least, (), subject.untrained)
+    images = min(sizes[0] if sizes else least, len(subject.labels))
     model = subject.untrained
     until = computing_seconds(subject.device) + TINY_SECONDS
     own = subject.recipe.train.lr
