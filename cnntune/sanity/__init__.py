@@ -28,6 +28,7 @@ from cnntune.sanity import (
     modes,
     network,
     outputs,
+    overfit,
     reading,
     settings,
     split,
@@ -57,7 +58,7 @@ NETWORK_RULES: dict[str, Rule] = {
     "optimizer": settings.optimizer,
 }
 TRAINED_RULES: dict[str, TrainedRule] = {
-    "overfit-tiny": tiny.overfit_tiny,
+    "overfit-tiny": overfit.overfit_tiny,
     "train-eval": modes.train_eval,
     "input-used": reading.input_used,
     "learns": learning.learns,

@@ -23,7 +23,7 @@ def input_used(subject: Subject, memory: Memory) -> list[Finding]:
     inputs, labels = subject.inputs[: memory.images], subject.labels[: memory.images]
     model = memory.model if memory.reached else subject.model()
     if not memory.reached:  # with the running statistics of a fresh network, signals die out
-        settle(model, inputs, SETTLE_PASSES)
+        settle(model, inputs, SETTLE_PASSES if memory.attempts else 1)
     model.eval()
     with torch.no_grad():
         logits = model(inputs.clone()).float()

@@ -1,5 +1,6 @@
 """Watch a forward pass: what each layer puts out, whether it is a module or a function."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,10 +82,15 @@ def _measure(where: str, op: str, tensor: Tensor) -> Output:
         saturated = float((values.abs() > FLAT_TANH).float().mean())
     if op == "sigmoid":
         saturated = float(((values - 0.5).abs() > FLAT_SIGMOID).float().mean())
-    rms = float(values.square().mean().sqrt())
-    differs = float(values.std(0).square().mean().sqrt()) if len(values) > 1 else rms
+    if not values.numel():
+        return Output(where, op, 0.0, finite=True)
+    finite = math.isfinite(float(values.abs().amax()))
+    count = len(values)
+    variance, mean = torch.var_mean(values, 0, correction=0)  # in one pass: large maps take long
+    rms = float((variance + mean.square()).mean().sqrt())
+    differs = float(variance.mean().sqrt()) * math.sqrt(count / (count - 1)) if count > 1 else rms
     signal = differs / rms if rms > 0 else 0.0
-    return Output(where, op, rms, bool(torch.isfinite(values).all()), dead, saturated, signal)
+    return Output(where, op, rms, finite, dead, saturated, signal)
 
 
 @contextmanager

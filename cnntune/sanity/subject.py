@@ -22,7 +22,7 @@ LOOK_SECONDS = 9.0  # for all passes of that batch; a small network needs one
 LOOK_PASSES = 3  # forward and backward, or three forward: what the rules do with that batch
 COST_IMAGES = (4, 16)  # the second, where the first are quick: small batches take longer each
 QUICK_SECONDS = 0.2
-WARM_SECONDS = 3.0  # a first pass that took longer is not repeated
+WARM_SECONDS = 1.5  # a first pass that took longer is not repeated
 UPDATE_SECONDS = 6e-9  # of AdamW for a weight; measured on a CPU core with 50 million
 
 
