@@ -73,6 +73,7 @@ ONLY_BIASES = MODEL + (
     "net = linear(in_shape, num_classes)\n    net[1].weight.requires_grad_(False)\n    return net\n"
 )
 RIGHT_CLASS_ALONE = LOSS + "return F.nll_loss(F.logsigmoid(logits), targets)\n"
+CLASS_IGNORED = LOSS + "return F.cross_entropy(logits, targets, ignore_index=3)\n"
 SQUASHED_LOSS = LOSS + (
     "return F.binary_cross_entropy_with_logits(\n"
     "        logits.softmax(1), F.one_hot(targets, logits.shape[1]).float())\n"
@@ -91,6 +92,7 @@ CAUSES: dict[str, tuple[str, str, str, str, str]] = {
     "a temperature": (HEALTHY, TEMPERATURE, "loss", "warn", "temperature"),
     "a running total": (HEALTHY, RUNNING_TOTAL, "loss", "fail", "batch to batch"),
     "the right class alone": (HEALTHY, RIGHT_CLASS_ALONE, "loss", "fail", "wrong classes get no"),
+    "a class ignored": (HEALTHY, CLASS_IGNORED, "loss", "fail", "class number 3"),
     "a squashed loss": (HEALTHY, SQUASHED_LOSS, "loss", "fail", "squashes"),
     "weights by place": (PLACED, "", "batch-independence", "fail", "its place in the batch"),
     "the batch's maximum": (BATCH_MAXIMUM, "", "batch-independence", "fail", "the others"),

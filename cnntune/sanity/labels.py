@@ -10,6 +10,7 @@ from cnntune.sanity.pictures import Pictures, correlations
 from cnntune.sanity.subject import Subject
 
 MOSTLY_WRONG = 0.5  # of the training labels; sets from the web have a third
+CONTRADICTIONS = 0.1  # of the training images; sets from the web have a hundredth
 SIGNIFICANT = 5.0  # standard errors: about one false alarm in a million
 ENOUGH_IMAGES = 40  # validation images, to judge likeness by
 IMBALANCE = 10.0  # largest class over smallest (ecosystem practice: warn the reader of accuracy)
@@ -83,7 +84,8 @@ def _contradictions(subject: Subject) -> list[Finding]:
     if several == 0:
         return []
     text = f"{several:.1%} of the training images occur again with another label"
-    return [Finding("labels", "warn", text, "decide on one label a picture", measured=several)]
+    severity: Severity = "fail" if several > CONTRADICTIONS else "warn"
+    return [Finding("labels", severity, text, "decide on one label a picture", measured=several)]
 
 
 def _noise(subject: Subject) -> list[Finding]:

@@ -103,7 +103,18 @@ def _broken(probe: _Probe) -> Finding | None:
     if not _finite_gradient(probe):
         text = "its gradient is NaN or infinite on logits that are right and sure"
         return Finding("loss", "fail", text, "look for a log or root of what becomes exactly 0")
-    ignored = float((gradient.abs().amax(1) == 0).float().mean())
+    return _ignores(gradient.abs().amax(1) == 0, probe.classes)
+
+
+def _ignores(silent: Tensor, classes: int) -> Finding | None:
+    """Images `[N]` without a gradient; classes alternate among them."""
+    ignored = float(silent.float().mean())
+    by_class = silent.view(-1, classes)
+    whole = by_class.all(0)
+    if ignored <= MOST and len(by_class) > 1 and whole.any() and whole.equal(by_class.any(0)):
+        text = f"ignores class number {int(whole.nonzero()[0])}: its images get no gradient"
+        advice = "look at ignore_index, and for a class weight of 0"
+        return Finding("loss", "fail", text, advice, measured=ignored, expected=0.0)
     if ignored > IGNORED:
         text = f"ignores {ignored:.0%} of the images: their logits get no gradient"
         severity: Severity = "fail" if ignored > MOST else "warn"
