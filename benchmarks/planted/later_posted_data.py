@@ -1,6 +1,5 @@
 """Data sets and splits with one bug each, of the kind that people post about."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,17 +10,30 @@ from torch.utils.data import Dataset, TensorDataset
 from planted.parts import Pair, cut, digits, pair, patterns
 
 
-class _OnAccess(Dataset[Any]):
-    """Images and labels as `read` gives them for an index."""
+class _Fractions(Dataset[Any]):
+    """Labels divided by the largest one."""
 
-    def __init__(self, count: int, read: Callable[[int], Any]) -> None:
-        self.count, self.read = count, read
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.numbers = images, labels
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.images)
 
-    def __getitem__(self, index: int) -> Any:
-        return self.read(index)
+    def __getitem__(self, index: int) -> tuple[Tensor, float]:
+        return self.images[index], float(self.numbers[index]) / 9
+
+
+class _Drawn(Dataset[Any]):
+    """The image of any index, and the label of the one that was asked for."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.numbers = images, labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.images[int(torch.randint(len(self.images), ()))], int(self.numbers[index])
 
 
 def one_channel_off(*, seed: int) -> Pair:
@@ -36,10 +48,7 @@ def one_channel_off(*, seed: int) -> Pair:
 def labels_between_0_and_1(*, seed: int) -> Pair:
     """Labels scaled together with the pixels: fractions."""
     train_x, train_y, val_x, val_y = cut(*digits(seed))
-    return (
-        _OnAccess(len(train_y), lambda i: (train_x[i], float(train_y[i]) / 9)),
-        _OnAccess(len(val_y), lambda i: (val_x[i], float(val_y[i]) / 9)),
-    )
+    return _Fractions(train_x, train_y), _Fractions(val_x, val_y)
 
 
 def argmax_along_images(*, seed: int) -> Pair:
@@ -119,11 +128,7 @@ def sixteen_bits_clipped(*, seed: int) -> Pair:
 def image_drawn_on_access(*, seed: int) -> Pair:
     """The image of a random index beside the label of the index that was asked for."""
     train_x, train_y, val_x, val_y = cut(*digits(seed))
-
-    def read(index: int) -> tuple[Tensor, int]:
-        return train_x[int(torch.randint(len(train_x), ()))], int(train_y[index])
-
-    return _OnAccess(len(train_y), read), TensorDataset(val_x, val_y)
+    return _Drawn(train_x, train_y), TensorDataset(val_x, val_y)
 
 
 def oversampled_before_split(*, seed: int) -> Pair:

@@ -1,12 +1,13 @@
 """Sound set-ups, odd but right, written with the bugs that people post about."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
-from planted.later_posted_data import _OnAccess
 from planted.parts import (
     Case,
     Pair,
@@ -392,16 +393,25 @@ def decibels(*, seed: int) -> Pair:
     return pair((80 * train_x - 80, train_y), (80 * val_x - 80, val_y))
 
 
+class _Jittered(Dataset[Any]):
+    """Images lit, shifted and made noisy on access."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.numbers = images, labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = self.images[index] * float(0.6 + 0.8 * torch.rand(()))
+        image = image.roll(int(torch.randint(-2, 3, ())), dims=2)
+        return (image + 0.05 * torch.randn(image.shape)).clamp(0, 1), int(self.numbers[index])
+
+
 def jittered_on_access(*, seed: int) -> Pair:
     """Training images lit, shifted and made noisy by their own data set; validation images not."""
     train_x, train_y, val_x, val_y = cut(*patterns(seed))
-
-    def read(index: int) -> tuple[Tensor, int]:
-        image = train_x[index] * float(0.6 + 0.8 * torch.rand(()))
-        image = image.roll(int(torch.randint(-2, 3, ())), dims=2)
-        return (image + 0.05 * torch.randn(image.shape)).clamp(0, 1), int(train_y[index])
-
-    return _OnAccess(len(train_y), read), TensorDataset(val_x, val_y)
+    return _Jittered(train_x, train_y), TensorDataset(val_x, val_y)
 
 
 def minus_one_to_one(*, seed: int) -> Pair:

@@ -145,7 +145,7 @@ def initial_loss(subject: Subject) -> list[Finding]:
         model = subject.model(draw) if draw else subject.untrained
         seed = derive_seed(subject.recipe.seed, "initial-loss", draw)
         with torch.no_grad(), seeded(seed, device=subject.device):
-            logits = model(subject.inputs).float()
+            logits = model(subject.inputs).detach().float()
         losses.append(float(F.cross_entropy(logits, subject.labels)))
         spreads.append(float((logits - logits.mean(1, keepdim=True)).std()))
     loss, spread = statistics.median(losses), statistics.median(spreads)
