@@ -5,6 +5,7 @@ of a command and of every process that it left behind.
 """
 
 import ctypes
+import math
 import os
 import platform
 import resource
@@ -15,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from multiprocessing import active_children
@@ -45,6 +46,7 @@ class Cost:
     wall: float
     cpu: float
     output: str
+    memory: float = math.nan  # MiB at most, where it was asked
 
 
 def run(words: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None) -> Cost:
@@ -70,10 +72,10 @@ def run(words: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None
     return Cost(wall, _children_cpu() - before, done.stdout)
 
 
-def run_code(code: str, *words: str, cwd: Path) -> tuple[Cost, float]:
-    """Run a program given as text; what it took, and the most memory that it held, in MiB."""
+def run_code(code: str, *words: str, cwd: Path) -> Cost:
+    """Run a program given as text, and ask for the memory of its own process."""
     cost = run([sys.executable, "-c", PRINT_PEAK + code, *words], cwd=cwd)
-    return cost, int(cost.output.split()[-1]) / 1024
+    return replace(cost, memory=int(cost.output.split()[-1]) / 1024)
 
 
 def took(work: Callable[[], object]) -> Cost:
@@ -150,7 +152,8 @@ def machine() -> str:
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {cores} cores of {_processor()}{load};"
-        f" Python {platform.python_version()}, torch {version('torch')}"
+        f" cnntune {version('cnntune')}, Python {platform.python_version()},"
+        f" torch {version('torch')}"
     )
 
 
