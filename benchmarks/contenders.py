@@ -1,7 +1,9 @@
 """The images that cnntune and its peers get, and how each of them is called."""
 
+import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,13 @@ from cnntune.data.parts import ResidentPart
 from cnntune.recipe import parse
 
 PEERS = Path(__file__).parent / "peers"
+LIBRARIES = ("torch", "optuna", "lightning", "ray", "fastai")
+LIST_VERSIONS = """
+import json, sys
+from importlib.metadata import distributions
+found = {d.metadata["Name"]: d.version for d in distributions()}
+print(json.dumps({name: found[name] for name in sys.argv[1:] if name in found}))
+"""
 CPU = torch.device("cpu")
 RECIPE = """
 name = "{name}"
@@ -32,14 +41,39 @@ train.weight_decay = {{ log = [1e-6, 1e-2] }}
 CROP_AND_FLIP = "[augment]\ncrop = 4\nflip = true\n"
 
 
-def peers_python(venv: Path) -> Path:
-    """The Python of the peers' own environment, which is made where there is none."""
-    python = venv / "bin" / "python"
+@dataclass(frozen=True)
+class Peers:
+    """The peers' own environment: its Python, and the version of each library that it has."""
+
+    python: str
+    versions: dict[str, str]
+
+    def script(self, name: str, *words: object) -> list[str]:
+        """A command that runs one of the scripts in `peers/`."""
+        return [self.python, str(PEERS / name), *map(str, words)]
+
+    def __str__(self) -> str:
+        return "peers: " + ", ".join(f"{name} {has}" for name, has in self.versions.items())
+
+
+def peers(venv: Path) -> Peers:
+    """The environment in `venv`, made where there is none; what cannot be installed is missing."""
+    python = (venv / "bin" / "python").absolute()
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-        wanted = str(PEERS / "requirements.txt")
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "-r", wanted], check=True)
-    return python
+        wanted = (PEERS / "requirements.txt").read_text().split()
+        if not _install(python, wanted):  # then all but those that cannot be had
+            for one in wanted:
+                _install(python, [one])
+    listed = subprocess.run(
+        [str(python), "-c", LIST_VERSIONS, *LIBRARIES], check=True, capture_output=True, text=True
+    )
+    return Peers(str(python), json.loads(listed.stdout))
+
+
+def _install(python: Path, wanted: list[str]) -> bool:
+    words = [str(python), "-m", "pip", "install", "--quiet", *wanted]
+    return subprocess.run(words, check=False).returncode == 0
 
 
 def write_images(folder: Path, name: str, images: int | None = None) -> Path:

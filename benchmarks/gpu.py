@@ -1,20 +1,23 @@
 """`small-resnet` on 50,000 images of 3x32x32 on a GPU: how near the limit, how many trials an hour.
 
-    python benchmarks/gpu.py [--write]
+    python benchmarks/gpu.py [--rounds 3] [--write]
 
-The limit is what a product of large bfloat16 matrices reaches in the same run. The idle share is
-the part of an epoch in which no kernel ran. Without a GPU the script says so, and leaves the last
-figures alone.
+Three epochs with their validation, beside the bare loop of `training_speed.py`, which takes turns
+with ours. The limit is what a product of large bfloat16 matrices reaches in the same run. The idle
+share is the part of an epoch in which no kernel ran. Without a GPU the script says so, and leaves
+the last figures alone.
 """
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
+from statistics import median
 
 import torch
-from contenders import CPU
-from measure import report, scratch, table
+from measure import ratio, report, rounds, scratch, spread, table, took
 from torch.profiler import ProfilerActivity, profile
+from training_speed import CPU, tuned
 
 from cnntune.arithmetic import settle, use
 from cnntune.build import build_model, load_data
@@ -25,7 +28,7 @@ from cnntune.train import train
 from cnntune.workers import Job, in_order, run_jobs
 
 IMAGES = 83_334  # of shapes, three fifths of which are trained on
-EPOCHS = 3  # the last is measured
+EPOCHS = 3
 SIDE, PRODUCTS = 8192, 20
 PASSES = 3  # a training step costs about three forward passes
 TRIALS = 8
@@ -33,6 +36,7 @@ TRIALS = 8
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--write", action="store_true")
     asked = arguments.parse_args()
     if not torch.cuda.is_available():
@@ -49,31 +53,37 @@ def main() -> None:
     data = load_data(recipe, device)
     recipe = settle(recipe, data, device)
     use(recipe)
-    rate = images_a_second(recipe, data, device)
-    operations = (
-        2
-        * PASSES
-        * sum(
-            layer.multiply_adds
-            for layer in layer_table(build_model(recipe, data).to(CPU), data.in_shape)
-        )
-    )
-    limit = matrix_rate(device) / operations
-    rows = [
-        ["images a second", f"{rate:,.0f}"],
-        ["share of the arithmetic limit", f"{rate / limit:.1%}"],
+    loops = {"ours": lambda: ours(recipe, data, device), "tuned": lambda: tuned(recipe, data)}
+    found = rounds({name: partial(took, loop) for name, loop in loops.items()}, asked.rounds)
+    walls = {name: [cost.wall for cost in costs] for name, costs in found.items()}
+    rates = {name: EPOCHS * len(data.train) / median(walls[name]) for name in walls}
+    limit = matrix_rate(device) / operations(recipe, data)
+    rows = [[f"images a second, {name}", f"{rate:,.0f}"] for name, rate in rates.items()]
+    rows += [
+        [f"validation accuracy, {name}", spread([float(cost.output) for cost in costs])]
+        for name, costs in found.items()
+    ]
+    rows += [
+        ["times as fast as the bare loop", ratio(walls["tuned"], walls["ours"])],
+        ["share of the arithmetic limit", f"{rates['ours'] / limit:.1%}"],
         ["share of the time without a kernel", f"{idle_share(recipe, data, device):.1%}"],
     ]
     for workers in (1, 2, 4):
-        rows += [[f"trials an hour, {workers} at a time", f"{trials(recipe, workers):,.0f}"]]
+        rows += [
+            [f"trials an hour, {workers} at a time", f"{trials(recipe, workers, device):,.0f}"]
+        ]
     text = table(("what", torch.cuda.get_device_name(device)), rows)
     report("gpu", text, write=asked.write)
 
 
-def images_a_second(recipe: Recipe, data: Data, device: torch.device) -> float:
-    """Of the last epoch, with its validation."""
-    rows = list(train(recipe, data, device))
-    return len(data.train) / rows[-1].seconds
+def ours(recipe: Recipe, data: Data, device: torch.device) -> float:
+    return list(train(recipe, data, device))[-1].val_acc
+
+
+def operations(recipe: Recipe, data: Data) -> int:
+    """Of a training step, for each image: a product and a sum for each multiply-add."""
+    layers = layer_table(build_model(recipe, data).to(CPU), data.in_shape)
+    return 2 * PASSES * sum(layer.multiply_adds for layer in layers)
 
 
 def matrix_rate(device: torch.device) -> float:
@@ -106,7 +116,7 @@ def idle_share(recipe: Recipe, data: Data, device: torch.device) -> float:
     return 1 - busy / 1e6 / seconds  # the profiler counts microseconds
 
 
-def trials(recipe: Recipe, workers: int) -> float:
+def trials(recipe: Recipe, workers: int, device: torch.device) -> float:
     """An hour's worth, from the second trial of each worker on."""
     with scratch() as folder:
         jobs = [
@@ -115,7 +125,7 @@ def trials(recipe: Recipe, workers: int) -> float:
         ]
         ends = [
             time.perf_counter()
-            for event in run_jobs(in_order(jobs), workers=workers, device=torch.device("cuda"))
+            for event in run_jobs(in_order(jobs), workers=workers, device=device)
             if event.summary is not None
         ]
         return 3600 * (len(ends) - workers) / (ends[-1] - ends[workers - 1])

@@ -2,75 +2,78 @@
 
     python benchmarks/input_pipeline.py [--rounds 5] [--write]
 
-Images of 3x32x32 in batches of 128, in processor seconds for 50,000 of them, workers counted,
-beside a training step of `small-cnn` in the precision that is chosen here, with one thread.
+Images of 3x32x32 in batches of 128, with one thread, and the workers of a `DataLoader` already
+there. Processor seconds are those of all processes for 50,000 images; beside them the steps of
+`small-cnn` that train on as many, in the precision that is chosen here. Last, how long an epoch of
+training over streamed images waits for them.
 """
 
 import argparse
-import gc
-import resource
-import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
+from typing import Any
 
 import torch
-from measure import ratio, report, table
+from measure import Cost, ratio, report, rounds, table, took
 from torch.utils.data import DataLoader
 from torchvision import transforms
-from training_speed import BATCH, CPU, PADDING, Pictures, recipe_of
+from training_speed import BATCH, CPU, IMAGES, PADDING, Pictures, recipe_of
 
 from cnntune.arithmetic import settle
 from cnntune.augment import augment
 from cnntune.build import build_model, load_data
 from cnntune.data import Data
 from cnntune.recipe import Recipe
-from cnntune.train import Learner
+from cnntune.train import Learner, train
 
 PUBLISHED = 50_000  # images of CIFAR-10's training part
-OURS = "cnntune, resident"
+JITTER, ERASED = 0.4, 0.5
+MORE = {f"augment.{name}": JITTER for name in ("brightness", "contrast", "saturation")}
+MORE["augment.erase"] = ERASED
+WORKERS = {"no workers": 0, "two workers": 2}
+STEPS = "a training step"
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--images", type=int, default=IMAGES, help="in all, cut 3 to 1 to 1")
     arguments.add_argument("--write", action="store_true")
     asked = arguments.parse_args()
     torch.set_num_threads(1)
-    recipe = recipe_of("auto")
+    recipe = recipe_of("auto", asked.images)
     data = load_data(recipe, CPU)
-    recipe = settle(recipe, data, CPU)
+    recipe = settle(recipe, data, CPU).with_values({"train.threads": 1})
     streamed = load_data(recipe.with_values({"data.stream": True}), CPU)
-    contenders: dict[str, Callable[[], None]] = {
-        OURS: lambda: batches(recipe, data),
-        "cnntune, streamed": lambda: batches_of_workers(recipe, streamed),
-        "torchvision, no workers": lambda: loader(data, 0),
-        "torchvision, two workers": lambda: loader(data, 2),
-        "a training step": lambda: steps(recipe, data),
-    }
-    costs: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(asked.rounds + 1):
-        for name, contender in contenders.items():
-            before = cpu_seconds()
-            contender()
-            if number:
-                costs[name].append((cpu_seconds() - before) * PUBLISHED / len(data.train))
-    rows = [
-        [
-            name,
-            f"{median(seconds):.2f}",
-            ratio(seconds, costs[OURS]),
-            f"{median(seconds) / median(costs['a training step']):.1%}",
-        ]
-        for name, seconds in costs.items()
+    contenders: dict[str, Callable[[], object]] = {STEPS: lambda: steps(recipe, data)}
+    augmentations = {"crop, flip": recipe, "crop, flip, jitter, erase": recipe.with_values(MORE)}
+    for title, augmented in augmentations.items():
+        contenders[f"{title}: ours, resident"] = partial(batches, augmented, data)
+        contenders[f"{title}: ours, streamed"] = partial(batches, augmented, streamed)
+        for workers, number in WORKERS.items():
+            loader = loader_of(data, number, more=title != "crop, flip")
+            contenders[f"{title}: torchvision, {workers}"] = partial(exhaust, loader)
+    found = rounds({name: partial(took, work) for name, work in contenders.items()}, asked.rounds)
+    rows = [row(name, found, len(data.train)) for name in found]
+    header = ("work", "images a second", "core s for 50,000", "times ours", "of a training step")
+    waits = [waiting(recipe, streamed) for _ in range(asked.rounds + 1)][1:]
+    note = f"Training waits for streamed images during {median(waits):.0%} of an epoch."
+    report("input_pipeline", f"{table(header, rows)}\n\n{note}", write=asked.write)
+
+
+def row(name: str, found: dict[str, list[Cost]], images: int) -> list[str]:
+    costs = found[name]
+    own = found.get(f"{name.partition(':')[0]}: ours, resident")
+    cpus = [cost.cpu for cost in costs]
+    shares = [cost.cpu / step.cpu for cost, step in zip(costs, found[STEPS], strict=True)]
+    return [
+        name,
+        f"{images / median(cost.wall for cost in costs):,.0f}",
+        f"{median(cpus) * PUBLISHED / images:.2f}",
+        ratio(cpus, [cost.cpu for cost in own]) if own else "",
+        f"{median(shares):.1%}",
     ]
-    header = ("pipeline", "core s for 50,000", "times ours", "of a training step")
-    report("input_pipeline", table(header, rows), write=asked.write)
-
-
-def cpu_seconds() -> float:
-    """Of this process and of children that have ended; workers of a DataLoader end with it."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def batches(recipe: Recipe, data: Data) -> None:
@@ -80,25 +83,19 @@ def batches(recipe: Recipe, data: Data) -> None:
         augment(inputs, labels, recipe.augment, data.normalise, generator)
 
 
-def batches_of_workers(recipe: Recipe, data: Data) -> None:
-    """The workers end with the pass, since a process is billed for its children when they end."""
-    batches(recipe, data)
-    vars(data.train).pop("_loader", None)
-    gc.collect()
-
-
-def loader(data: Data, workers: int) -> None:
+def loader_of(data: Data, workers: int, *, more: bool) -> DataLoader[Any]:
     mean, std = data.normalise.mean.flatten().tolist(), data.normalise.std.flatten().tolist()
-    transform = transforms.Compose(
-        [
-            transforms.RandomCrop(32, padding=PADDING),
-            transforms.RandomHorizontalFlip(),
-            transforms.ToTensor(),
-            transforms.Normalize(mean, std),
-        ]
-    )
-    pictures = Pictures(data.train, transform)
-    for _ in DataLoader(pictures, BATCH, shuffle=True, num_workers=workers):
+    moved = [transforms.RandomCrop(32, padding=PADDING), transforms.RandomHorizontalFlip()]
+    coloured = [transforms.ColorJitter(JITTER, JITTER, JITTER)] if more else []
+    plain = [transforms.ToTensor(), transforms.Normalize(mean, std)]
+    erased = [transforms.RandomErasing(ERASED)] if more else []
+    pictures = Pictures(data.train, transforms.Compose([*moved, *coloured, *plain, *erased]))
+    kept = workers > 0
+    return DataLoader(pictures, BATCH, shuffle=True, num_workers=workers, persistent_workers=kept)
+
+
+def exhaust(loader: DataLoader[Any]) -> None:
+    for _ in loader:
         pass
 
 
@@ -108,6 +105,13 @@ def steps(recipe: Recipe, data: Data) -> None:
     inputs, labels = next(data.train.batches(torch.arange(BATCH), BATCH))
     for _ in range(len(data.train) // BATCH):
         learner.step(inputs, labels)
+
+
+def waiting(recipe: Recipe, data: Data) -> float:
+    """The share of an epoch's time, validation included, in which the loop stood still."""
+    before = data.waited_seconds
+    (epoch,) = train(recipe, data, CPU)
+    return (data.waited_seconds - before) / epoch.seconds
 
 
 if __name__ == "__main__":

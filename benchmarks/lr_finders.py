@@ -1,10 +1,11 @@
 """`cnntune lr-sweep` beside other libraries' finders: time, and regret of the rate they suggest.
 
-    python benchmarks/lr_finders.py [--seeds 3] [--venv .bench-venv] [--write]
+    python benchmarks/lr_finders.py [--rounds 3] [--venv .bench-venv] [--write]
 
-A finder raises the rate in one run and reads the curve; lr-sweep tries each rate. Regret is the
-validation accuracy after 10 epochs at the best rate of a half-decade grid, minus that at the rate
-suggested, in points, for `small-cnn` with SGD on digits; the mean and the worst over the seeds.
+A finder raises the rate in one run and reads the curve; lr-sweep tries each rate. Each round has a
+seed of its own. Regret is the best validation accuracy of 10 epochs at the best rate of a
+half-decade grid, minus that at the rate suggested, in points, for `small-cnn` with SGD on digits:
+each a mean over the seeds; the mean and the worst over the rates suggested.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from statistics import fmean, median
 
-from contenders import CPU, PEERS, ours, peers_python, write_images
+from contenders import CPU, ours, peers, write_images
 from measure import Cost, report, run, scratch, table
 
 from cnntune.build import load_data, load_recipe
@@ -27,30 +28,31 @@ GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--seeds", type=int, default=3)
+    arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--venv", type=Path, default=Path(".bench-venv"))
     arguments.add_argument("--write", action="store_true")
     asked = arguments.parse_args()
-    python = str(peers_python(asked.venv).absolute())
+    others = peers(asked.venv)
     with scratch() as name:
         folder = Path(name)
         path = write_images(folder, "digits")
         recipe = load_recipe(str(path.with_suffix(".toml")))
         data = load_data(recipe, CPU)
         found: dict[str, list[tuple[float, Cost]]] = {}
-        for seed in range(asked.seeds):
+        for seed in range(asked.rounds):
             recipe_words = [str(path.with_suffix(".toml")), "--seed", str(seed), "--json"]
             cost = run(ours("lr-sweep", *recipe_words), cwd=folder)
             found.setdefault("cnntune lr-sweep", []).append((json.loads(cost.output)["lr"], cost))
             for library in ("lightning", "fastai"):
-                words = [python, str(PEERS / "find_lr.py"), library, str(path), str(seed)]
-                cost = run(words, cwd=folder)
+                if library not in others.versions:
+                    continue
+                cost = run(others.script("find_lr.py", library, path, seed), cwd=folder)
                 for rule, lr in json.loads(cost.output.splitlines()[-1]).items():
                     found.setdefault(rule, []).append((lr, cost))
 
         @cache
         def accuracy(lr: float) -> float:
-            return fmean(best(recipe, data, lr, seed) for seed in range(asked.seeds))
+            return fmean(best(recipe, data, lr, seed) for seed in range(asked.rounds))
 
         highest = max(accuracy(lr) for lr in GRID)
         rows = []
@@ -68,7 +70,12 @@ def main() -> None:
                 ]
             )
     header = ("finder", "rates", "mean regret", "worst regret", "wall s", "CPU s")
-    report("lr_finders", table(header, rows), write=asked.write)
+    rows += [
+        [library, "not installed", *[""] * 4]
+        for library in ("lightning", "fastai")
+        if library not in others.versions
+    ]
+    report("lr_finders", f"{table(header, rows)}\n\n{others}", write=asked.write)
 
 
 def best(recipe: Recipe, data: Data, lr: float, seed: int) -> float:

@@ -1,87 +1,100 @@
 """How cost grows: runs to diagnose, images to hold, workers to train with.
 
-    python benchmarks/scale.py [--write]
+    python benchmarks/scale.py [--rounds 3] [--write]
 
-The curves and images are made up, in a temporary folder.
+The curves and images are made up, in a temporary folder (4 GB of disk). Whole processes; memory is
+the most that the process held.
 """
 
 import argparse
-import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from contenders import ours
 from diagnose_speed import write_runs
-from measure import Cost, report, run, scratch, table
+from measure import Cost, ratio, report, rounds, run, run_code, scratch, table
 
 RUNS = (10, 100, 1_000, 10_000)
 IMAGES = (1_000, 10_000, 100_000, 1_000_000)
-WORKERS = (1, 2)
+TRIALS = 32
+DIAGNOSE = "from cnntune.cli import main; main()"
 LOAD = """
-import resource, sys, torch
+import sys, torch
 from cnntune.build import load_data
 from cnntune.recipe import parse
 values = {"data": {"name": "npz", "path": sys.argv[1]}}
 data = load_data(parse(values, file="benchmark"), torch.device("cpu"))
 next(data.train.batches(torch.arange(128), 128))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--most", type=int, default=IMAGES[-1], help="leave larger work out")
     arguments.add_argument("--write", action="store_true")
     asked = arguments.parse_args()
-    rows = [*diagnosed(), *loaded(), *searched()]
-    report("scale", table(("work", "wall s", "CPU s", "memory"), rows), write=asked.write)
+    with scratch() as name:
+        folder = Path(name)
+        diagnosed = {n: diagnose_of(folder, n) for n in RUNS if n <= asked.most}
+        loaded = {n: load_of(folder, n) for n in IMAGES if n <= asked.most}
+        searched = {n: partial(search, n) for n in (1, 2)}
+        of_runs = rounds({f"{n} runs": work for n, work in diagnosed.items()}, asked.rounds)
+        of_images = rounds({f"{n} images": work for n, work in loaded.items()}, asked.rounds)
+        of_workers = rounds({f"{n} workers": work for n, work in searched.items()}, asked.rounds)
+    rows = [
+        row(f"`diagnose` of {n:,} runs of 100 epochs", of_runs[f"{n} runs"], n) for n in diagnosed
+    ]
+    rows += [
+        row(
+            f"load {n:,} images of 3x32x32, {n * 3072 / 2**20:,.0f} MiB",
+            of_images[f"{n} images"],
+            n,
+        )
+        for n in loaded
+    ]
+    rows += [
+        row(f"`search digits --budget {TRIALS} --workers {n}`", of_workers[f"{n} workers"], TRIALS)
+        for n in searched
+    ]
+    one, two = ([cost.wall for cost in of_workers[f"{n} workers"]] for n in searched)
+    note = f"Two workers are {ratio(one, two)} times as fast as one, their start included."
+    header = ("work", "wall s", "CPU s", "MiB", "wall ms each")
+    report("scale", f"{table(header, rows)}\n\n{note}", write=asked.write)
 
 
-def diagnosed() -> list[list[str]]:
-    rows = []
-    for count in RUNS:
-        with scratch() as folder:
-            write_runs(Path(folder), count)
-            code = (
-                "import resource; from cnntune.cli import main\n"
-                "try: main()\n"
-                "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-            )
-            words = [sys.executable, "-c", code, "diagnose", "--quiet", folder]
-            cost = run(words, cwd=Path(folder))
-            rows.append(row(f"`diagnose` of {count:,} runs of 100 epochs", cost))
-    return rows
+def diagnose_of(folder: Path, count: int) -> Callable[[], Cost]:
+    study = folder / f"runs-{count}"
+    study.mkdir()
+    write_runs(study, count)
+    return partial(run_code, DIAGNOSE, "diagnose", "--json", str(study), cwd=folder)
 
 
-def loaded() -> list[list[str]]:
-    rows = []
-    for count in IMAGES:
-        with scratch() as folder:
-            path = Path(folder) / "images.npz"
-            draw = np.random.default_rng(0)
-            pixels = draw.integers(0, 256, (count, 32, 32, 3), np.uint8)
-            np.savez(path, x=pixels, y=np.arange(count) % 10)
-            cost = run([sys.executable, "-c", LOAD, str(path)], cwd=Path(folder))
-            megabytes = pixels.nbytes / 2**20
-            del pixels
-            rows.append(row(f"load {count:,} images of 3x32x32, {megabytes:,.0f} MiB", cost))
-    return rows
+def load_of(folder: Path, count: int) -> Callable[[], Cost]:
+    path = folder / f"images-{count}.npz"
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), np.uint8)
+    np.savez(path, x=pixels, y=np.arange(count) % 10)
+    return partial(run_code, LOAD, str(path), cwd=folder)
 
 
-def searched() -> list[list[str]]:
-    rows = []
-    for count in WORKERS:
-        with scratch() as folder:
-            words = ["search", "digits", "--budget", "16", "--workers", str(count), "--json"]
-            cost = run(ours(*words), cwd=Path(folder))
-            plural = "s" if count > 1 else ""
-            title = f"`search digits --budget 16`, {count} worker{plural}"
-            rows.append([title, f"{cost.wall:.2f}", f"{cost.cpu:.2f}", ""])
-    return rows
+def search(workers: int) -> Cost:
+    with scratch() as folder:
+        words = ["search", "digits", "--budget", str(TRIALS), "--workers", str(workers), "--json"]
+        return run(ours(*words), cwd=Path(folder))
 
 
-def row(title: str, cost: Cost) -> list[str]:
-    kilobytes = int(cost.output.split()[-1])
-    return [title, f"{cost.wall:.2f}", f"{cost.cpu:.2f}", f"{kilobytes / 1024:,.0f} MiB"]
+def row(title: str, costs: list[Cost], count: int) -> list[str]:
+    wall, memory = median(cost.wall for cost in costs), median(cost.memory for cost in costs)
+    return [
+        title,
+        f"{wall:.2f}",
+        f"{median(cost.cpu for cost in costs):.2f}",
+        f"{memory:,.0f}" if memory == memory else "",
+        f"{1000 * wall / count:.3g}",
+    ]
 
 
 if __name__ == "__main__":

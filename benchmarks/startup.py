@@ -1,18 +1,23 @@
 """How long it takes until something happens: help, diagnose, the first trial, the next one.
 
-python benchmarks/startup.py [--rounds 5] [--write]
+    python benchmarks/startup.py [--rounds 5] [--write]
+
+`next trial` is the time between two trials of one worker, by the files that end one and begin the
+other.
 """
 
 import argparse
-import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
+from time import time
 
 from contenders import ours
 from diagnose_speed import write_runs
-from measure import report, run, scratch, table
+from measure import Cost, report, rounds, run, scratch, table
 
-EPOCHS = 1
+TRIALS = 8
 
 
 def main() -> None:
@@ -20,42 +25,43 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--write", action="store_true")
     asked = arguments.parse_args()
-    rows = []
+    begun: list[float] = []
+    between: list[float] = []
     with scratch() as name:
         folder = Path(name)
         write_runs(folder, 1)
-        for words in (("--help",), ("diagnose", str(folder / "trial-0000"))):
-            costs = [run(ours(*words), cwd=folder) for _ in range(asked.rounds)]
-            title = f"`cnntune {words[0]}`"
-            rows.append(line(title, [c.wall for c in costs], [c.cpu for c in costs]))
-    begun, between = trials(asked.rounds)
-    rows.append(line("a search's first trial, from its start", begun, None))
-    rows.append(line("from the end of a trial to the begin of the next", between, None))
-    report(
-        "startup", table(("what", "least s", "median s", "median CPU s"), rows), write=asked.write
-    )
+        commands: dict[str, Callable[[], Cost]] = {
+            "`cnntune --help`": partial(run, ours("--help"), cwd=folder),
+            "`cnntune diagnose` of one run": partial(
+                run, ours("diagnose", str(folder / "trial-0000")), cwd=folder
+            ),
+            f"`cnntune search digits`, {TRIALS} trials": partial(search, begun, between),
+        }
+        found = rounds(commands, asked.rounds)
+    rows = [line(title, [c.wall for c in costs], costs) for title, costs in found.items()]
+    rows.append(line("its first trial, from its start", begun[1:]))
+    rows.append(line("its next trial, from the end of the last one", between[TRIALS - 1 :]))
+    header = ("what", "least s", "median s", "median CPU s")
+    report("startup", table(header, rows), write=asked.write)
 
 
-def line(title: str, walls: list[float], cpus: list[float] | None) -> list[str]:
-    cpu = f"{median(cpus):.3f}" if cpus else ""
+def search(begun: list[float], between: list[float]) -> Cost:
+    """A search with one worker; notes when its first trial began, and the times between trials."""
+    with scratch() as folder:
+        words = ["search", "digits", "--budget", str(TRIALS), "--epochs", "1", "--workers", "1"]
+        start = time()  # as files tell it
+        cost = run(ours(*words, "--json"), cwd=Path(folder))
+        trials = sorted(Path(folder).glob("runs/digits/trial-*"))
+        begins = [(trial / "config.json").stat().st_mtime for trial in trials]
+        ends = [(trial / "summary.json").stat().st_mtime for trial in trials]
+    begun.append(begins[0] - start)
+    between += [begin - end for begin, end in zip(begins[1:], ends[:-1], strict=True)]
+    return cost
+
+
+def line(title: str, walls: list[float], costs: list[Cost] | None = None) -> list[str]:
+    cpu = f"{median(cost.cpu for cost in costs):.3f}" if costs else ""
     return [title, f"{min(walls):.3f}", f"{median(walls):.3f}", cpu]
-
-
-def trials(rounds: int) -> tuple[list[float], list[float]]:
-    """When the first trial begins, and the time between two of one worker."""
-    begun, between = [], []
-    for _ in range(rounds):
-        with scratch() as folder:
-            words = ["search", "digits", "--budget", "8", "--epochs", str(EPOCHS), "--workers", "1"]
-            start = time.time()
-            run(ours(*words, "--json"), cwd=Path(folder))
-            runs = sorted(Path(folder).glob("runs/digits/trial-*"))
-            # Times are those of the files: config.json begins a trial and summary.json ends it.
-            begins = [(run_ / "config.json").stat().st_mtime for run_ in runs]
-            ends = [(run_ / "summary.json").stat().st_mtime for run_ in runs]
-            begun.append(begins[0] - start)
-            between += [b - e for b, e in zip(begins[1:], ends, strict=False)]
-    return begun, between
 
 
 if __name__ == "__main__":

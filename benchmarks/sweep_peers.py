@@ -11,10 +11,9 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
-from contenders import CPU, PEERS, ours, peers_python, write_images
-from measure import Cost, ratio, report, rounds, run, scratch, table
+from contenders import CPU, ours, peers, write_images
+from measure import COMPARED, Cost, compared, report, rounds, run, scratch, table
 
 from cnntune.build import load_data, load_recipe
 from cnntune.lr_sweep import GRID, sweep
@@ -28,44 +27,31 @@ def main() -> None:
     arguments.add_argument("--venv", type=Path, default=Path(".bench-venv"))
     arguments.add_argument("--write", action="store_true")
     asked = arguments.parse_args()
-    python = str(peers_python(asked.venv).absolute())
+    others = peers(asked.venv)
     with scratch() as name:
         folder = Path(name)
         path = write_images(folder, "digits")
         recipe = path.with_suffix(".toml")
         loaded = load_recipe(str(recipe))
         tries = [(c.lr, c.repeat) for c in sweep(loaded, load_data(loaded, CPU), CPU)]
-        words = {
-            OURS: ours("lr-sweep", str(recipe), "--json"),
-            "bare PyTorch, the same": peer(python, "sweep_torch.py", path, tries),
-            "Lightning, the same": peer(python, "sweep_lightning.py", path, tries),
-            "bare PyTorch, five rates": peer(python, "sweep_torch.py", path, five()),
-            "Lightning, five rates": peer(python, "sweep_lightning.py", path, five()),
-        }
+        words = {OURS: ours("lr-sweep", str(recipe), "--json")}
+        asked_of_peers = {"the same": tries, "five rates": [(lr, 0) for lr in GRID]}
+        for title, pairs in asked_of_peers.items():
+            rates = json.dumps(pairs)
+            words[f"bare PyTorch, {title}"] = others.script("sweep_torch.py", path, rates)
+            if "lightning" in others.versions:
+                words[f"Lightning, {title}"] = others.script("sweep_lightning.py", path, rates)
         found = rounds(
             {name: turn(command, folder) for name, command in words.items()}, asked.rounds
         )
     rows = [
-        [
-            name,
-            len(tries) if name == OURS or "same" in name else len(GRID),
-            f"{median(cost.wall for cost in costs):.2f}",
-            f"{median(cost.cpu for cost in costs):.2f}",
-            ratio([cost.wall for cost in costs], [cost.wall for cost in found[OURS]]),
-            ratio([cost.cpu for cost in costs], [cost.cpu for cost in found[OURS]]),
-        ]
+        [name, len(GRID) if "five" in name else len(tries), *compared(costs, found[OURS])]
         for name, costs in found.items()
     ]
-    header = ("contender", "tries", "wall s", "CPU s", "wall ratio", "CPU ratio")
-    report("sweep_peers", table(header, rows), write=asked.write)
-
-
-def peer(python: str, script: str, path: Path, tries: list[tuple[float, int]]) -> list[str]:
-    return [python, str(PEERS / script), str(path), json.dumps(tries)]
-
-
-def five() -> list[tuple[float, int]]:
-    return [(lr, 0) for lr in GRID]
+    if "lightning" not in others.versions:
+        rows.append(["Lightning", "not installed", *[""] * len(COMPARED)])
+    header = ("contender", "tries", *COMPARED)
+    report("sweep_peers", f"{table(header, rows)}\n\n{others}", write=asked.write)
 
 
 def turn(command: list[str], folder: Path) -> Callable[[], Cost]:

@@ -6,25 +6,23 @@
 at 1,000 training images that each epoch ends with. `tuned` is what a careful user writes: images
 resident as bytes, augmented in batches, channels-last, the same precision. `naive` is float32 in
 PyTorch's own order, with torchvision's transforms image by image in a `DataLoader` of two
-workers. The tuned comparison has one thread and counts processor time; the naive one has all
-cores and counts the clock.
+workers. With one thread and with all cores; each round has a seed of its own.
 """
 
 import argparse
-import time
 from collections.abc import Callable
-from statistics import median
-from typing import Any
+from itertools import count
+from typing import Any, TypeAlias
 
 import torch
-from measure import ratio, report, table
+from measure import COMPARED, Cost, compared, report, rounds, spread, table, took
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from cnntune.arithmetic import settle
+from cnntune.arithmetic import autocast, settle
 from cnntune.build import build_model, load_data
 from cnntune.data import Data
 from cnntune.data.parts import ResidentPart
@@ -34,67 +32,68 @@ from cnntune.train import CLEAN_IMAGES, train
 
 CPU = torch.device("cpu")
 BATCH, PADDING = 128, 4
-IMAGES = 4300  # in all: 2,580 to train on, 860 to validate
-MOMENTUM, LR, WEIGHT_DECAY = 0.9, 0.05, 1e-4
+IMAGES = 10_750  # in all: 6,450 to train on, 2,150 to validate
+EVAL_BATCH = 1024
+
+Epoch: TypeAlias = Callable[[Recipe, Data], float]  # trains one, and tells the accuracy
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--images", type=int, default=IMAGES, help="in all, cut 3 to 1 to 1")
     arguments.add_argument("--write", action="store_true")
     asked = arguments.parse_args()
     rows = []
-    for precision in ("float32", "auto"):
-        recipe = recipe_of(precision)
-        data = load_data(recipe, CPU)
-        recipe = settle(recipe, data, CPU)
-        rows += [
-            compare(recipe, data, tuned, "tuned", 1, time.process_time, asked.rounds),
-            compare(recipe, data, naive, "naive", cores(), time.perf_counter, asked.rounds),
-        ]
-    header = ("precision", "threads", "beside", "ours s", "theirs s", "ratio", "accuracies")
+    for threads in sorted({1, cores()}):
+        rows += compare(threads, asked.images, asked.rounds)
+    header = ("threads", "precision of ours", "contender", *COMPARED, "val acc")
     report("training_speed", table(header, rows), write=asked.write)
 
 
-def recipe_of(precision: str) -> Recipe:
+def recipe_of(precision: str, images: int = IMAGES) -> Recipe:
     values: dict[str, Any] = {
-        "data": {"name": "shapes", "size": IMAGES},
+        "data": {"name": "shapes", "size": images},
         "augment": {"crop": PADDING, "flip": True},
         "train": {"epochs": 1, "batch_size": BATCH, "precision": precision},
     }
     return parse(values, file="benchmark")
 
 
-def compare(
-    recipe: Recipe,
-    data: Data,
-    other: Callable[[Recipe, Data], float],
-    name: str,
-    threads: int,
-    clock: Callable[[], float],
-    rounds: int,
-) -> list[str]:
-    """An epoch of each in turn; the first round is left out."""
+def compare(threads: int, images: int, times: int) -> list[list[str]]:
+    """Rows for float32 and for the precision that is chosen here, where that is another one."""
     torch.set_num_threads(threads)
-    recipe = recipe.with_values({"train.threads": threads})
-    seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
-    accuracies: dict[str, list[float]] = {"ours": [], "theirs": []}
-    for number in range(rounds + 1):
-        for who, epoch in (("ours", ours), ("theirs", other)):
-            start = clock()
-            accuracy = epoch(recipe, data)
-            if number:
-                seconds[who].append(clock() - start)
-                accuracies[who].append(accuracy)
-    return [
-        recipe.train.precision,
-        str(threads),
-        name,
-        f"{median(seconds['ours']):.2f}",
-        f"{median(seconds['theirs']):.2f}",
-        ratio(seconds["theirs"], seconds["ours"]),
-        f"{median(accuracies['ours']):.3f}, {median(accuracies['theirs']):.3f}",
-    ]
+    recipe = recipe_of("float32", images).with_values({"train.threads": threads})
+    data = load_data(recipe, CPU)
+    chosen = settle(recipe.with_values({"train.precision": "auto"}), data, CPU)
+    recipes = {settled.train.precision: settled for settled in (recipe, chosen)}
+    contenders = {"naive": turns(naive, recipe, data)}
+    for precision, settled in recipes.items():
+        contenders[f"ours, {precision}"] = turns(ours, settled, data)
+        contenders[f"tuned, {precision}"] = turns(tuned, settled, data)
+    found = rounds(contenders, times)
+    rows = []
+    for precision in recipes:
+        own = f"ours, {precision}"
+        for name in (own, f"tuned, {precision}", "naive"):
+            accuracy = spread([float(cost.output) for cost in found[name]])
+            who = name.partition(",")[0]
+            rows.append(
+                [str(threads), precision, who, *compared(found[name], found[own]), accuracy]
+            )
+    return rows
+
+
+def turns(epoch: Epoch, recipe: Recipe, data: Data) -> Callable[[], Cost]:
+    """An epoch at each call, each time from another seed."""
+    seeds = count()
+
+    def turn() -> Cost:
+        seed = next(seeds)
+        torch.manual_seed(seed)
+        return took(lambda: epoch(recipe.with_values({"seed": seed}), data))
+
+    return turn
 
 
 def ours(recipe: Recipe, data: Data) -> float:
@@ -103,47 +102,60 @@ def ours(recipe: Recipe, data: Data) -> float:
 
 
 def tuned(recipe: Recipe, data: Data) -> float:
-    """A bare loop over resident bytes."""
+    """A bare loop over resident bytes; the accuracy after the recipe's epochs."""
     assert isinstance(data.train, ResidentPart)
-    pixels, labels = data.train.images.pixels, data.train.labels
-    mean, std = data.normalise.mean, data.normalise.std
-    lower = recipe.train.precision == "bfloat16"
-    model = build_model(recipe, data).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
-    )
+    assert isinstance(data.val, ResidentPart)
+    pixels, labels = data.train.images.pixels, data.train.images.labels
+    device, settings = pixels.device, recipe.train
+    padded = F.pad(pixels, (PADDING,) * 4)
+    model = build_model(recipe, data).to(device).to(memory_format=torch.channels_last)
+    optimizer = optimizer_of(model, recipe)
+    size = settings.batch_size
 
     def normalised(chosen: Tensor) -> Tensor:
-        return ((chosen.float() / 255).contiguous(memory_format=torch.channels_last) - mean) / std
+        scaled = chosen.float().div_(255).contiguous(memory_format=torch.channels_last)
+        return scaled.sub_(data.normalise.mean).div_(data.normalise.std)
 
-    model.train()
-    for batch in torch.randperm(len(labels))[: len(labels) // BATCH * BATCH].split(BATCH):
-        inputs = cropped_and_flipped(normalised(pixels[batch]))
-        with torch.autocast("cpu", torch.bfloat16, enabled=lower):
-            loss = F.cross_entropy(model(inputs), labels[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    model.eval()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=lower):
-        model(normalised(pixels[:CLEAN_IMAGES]))
-        assert isinstance(data.val, ResidentPart)
-        logits = model(normalised(data.val.images.pixels))
-    return float((logits.argmax(1) == data.val.labels).float().mean())
+    for _ in range(settings.epochs):
+        model.train()
+        order = torch.randperm(len(labels), device=device)
+        for batch in order[: len(labels) // size * size].split(size):
+            inputs = normalised(cropped_and_flipped(padded, batch))
+            with autocast(settings.precision, device):
+                loss = F.cross_entropy(model(inputs), labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        model.eval()
+        with torch.no_grad(), autocast(settings.precision, device):
+            model(normalised(pixels[:CLEAN_IMAGES]))
+            right = 0
+            for part in torch.arange(len(data.val), device=device).split(EVAL_BATCH):
+                held_out = data.val.images.take(part)
+                right += (model(normalised(held_out.pixels)).argmax(1) == held_out.labels).sum()
+    return float(right) / len(data.val)
 
 
-def cropped_and_flipped(inputs: Tensor) -> Tensor:
-    count, channels, height, width = inputs.shape
-    padded = F.pad(inputs, (PADDING,) * 4)
-    down, right = torch.randint(0, 2 * PADDING + 1, (2, count, 1, 1, 1))
-    cropped = padded[
-        torch.arange(count).view(-1, 1, 1, 1),
-        torch.arange(channels).view(1, -1, 1, 1),
-        torch.arange(height).view(1, 1, -1, 1) + down,
-        torch.arange(width).view(1, 1, 1, -1) + right,
-    ]
-    flipped = torch.where(torch.rand(count, 1, 1, 1) < 0.5, cropped.flip(3), cropped)
-    return flipped.contiguous(memory_format=torch.channels_last)
+def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    settings = recipe.train
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=settings.lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def cropped_and_flipped(padded: Tensor, batch: Tensor) -> Tensor:
+    """Images at `batch` out of all padded ones: one gather, before bytes become floats."""
+    count, device = len(batch), padded.device
+    side = padded.shape[-1] - 2 * PADDING
+    top, left = torch.randint(2 * PADDING + 1, (2, count, 1, 1), device=device)
+    places = torch.arange(side, device=device)
+    mirrored = torch.rand(count, 1, 1, device=device) < 0.5
+    across = torch.where(mirrored, places.flip(0), places)
+    rows, columns = places.view(1, -1, 1) + top, across + left
+    return padded[batch.view(-1, 1, 1), :, rows, columns].permute(0, 3, 1, 2)
 
 
 def naive(recipe: Recipe, data: Data) -> float:
@@ -160,9 +172,7 @@ def naive(recipe: Recipe, data: Data) -> float:
     )
     held_out = DataLoader(Pictures(data.val, transforms.Compose(plain)), BATCH, num_workers=2)
     model = build_model(recipe, data)
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
-    )
+    optimizer = optimizer_of(model, recipe)
     model.train()
     for inputs, labels in batches:
         loss = F.cross_entropy(model(inputs), labels)

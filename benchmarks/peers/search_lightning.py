@@ -1,6 +1,6 @@
 """A random search with Optuna and Lightning.
 
-    python search_lightning.py IMAGES.npz TRIALS EPOCHS
+    python search_lightning.py IMAGES.npz TRIALS EPOCHS SEED
 
 Prints the best validation accuracy.
 """
@@ -20,7 +20,8 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path, trials, epochs = sys.argv[1], *map(int, sys.argv[2:])
+    path, trials, epochs, seed = sys.argv[1], *map(int, sys.argv[2:])
+    lightning.seed_everything(seed, verbose=False)
     arrays = images(path)
     x, y, _, _ = arrays
 
@@ -42,7 +43,7 @@ def main() -> None:
     study = optuna.create_study(
         storage="sqlite:///search.db",
         direction="maximize",
-        sampler=optuna.samplers.RandomSampler(seed=0),
+        sampler=optuna.samplers.RandomSampler(seed=seed),
     )
     study.optimize(objective, n_trials=trials)
     print(study.best_value)

@@ -1,10 +1,11 @@
 """A random search with Optuna and plain PyTorch.
 
-    python search_optuna.py IMAGES.npz TRIALS EPOCHS PROCESSES
+    python search_optuna.py IMAGES.npz TRIALS EPOCHS SEED PROCESSES
 
 Prints the best validation accuracy.
 """
 
+import os
 import sys
 from multiprocessing import get_context
 
@@ -18,16 +19,21 @@ STORAGE = "sqlite:///search.db"
 
 
 def main() -> None:
-    path, trials, epochs, processes = sys.argv[1], *map(int, sys.argv[2:])
+    path, trials, epochs, seed, processes = sys.argv[1], *map(int, sys.argv[2:])
+    threads = max(1, torch.get_num_threads() // processes)  # or processes fight over the cores
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # for those that are spawned
+    torch.set_num_threads(threads)
     optuna.create_study(storage=STORAGE, study_name="search", direction="maximize")
     share = trials // processes
     workers = [
-        get_context("spawn").Process(target=search, args=(path, share, epochs, number))
+        get_context("spawn").Process(
+            target=search, args=(path, share, epochs, processes * seed + number)
+        )
         for number in range(1, processes)
     ]
     for worker in workers:
         worker.start()
-    search(path, trials - share * len(workers), epochs, 0)
+    search(path, trials - share * len(workers), epochs, processes * seed)
     for worker in workers:
         worker.join()
     print(optuna.load_study(storage=STORAGE, study_name="search").best_value)
@@ -35,6 +41,7 @@ def main() -> None:
 
 def search(path: str, trials: int, epochs: int, seed: int) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    torch.manual_seed(seed)
     arrays = images(path)
 
     def objective(trial: optuna.Trial) -> float:
