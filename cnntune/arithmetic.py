@@ -74,7 +74,8 @@ def use(recipe: Recipe) -> None:
     torch.backends.cudnn.benchmark = not exact
     if exact:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # PyTorch, "Reproducibility"
-    torch.use_deterministic_algorithms(exact)
+    if exact != torch.are_deterministic_algorithms_enabled():  # setting it imports the compiler
+        torch.use_deterministic_algorithms(exact)
 
 
 def in_words(recipe: Recipe) -> str:

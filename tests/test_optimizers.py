@@ -1,6 +1,8 @@
 """Our optimizers beside those of torch, which they must not differ from."""
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -72,6 +74,25 @@ def test_an_optimizer_goes_on_from_its_state(name: str) -> None:
     descend(halves, second, range(8, 20))
     for one, other in zip(whole.parameters(), halves.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_training_never_imports_torchs_compiler() -> None:
+    # It takes longer to import than many a trial to train.
+    code = """if True:
+        import sys, torch
+        from cnntune import arithmetic, build, lr_sweep
+        from cnntune.train import train
+        recipe = build.load_recipe("digits", ["data.size=100", "train.epochs=1", "train.ema=0.9"])
+        cpu = torch.device("cpu")
+        data = build.load_data(recipe, cpu)
+        arithmetic.use(arithmetic.settle(recipe, data, cpu))
+        list(train(recipe, data, cpu))
+        next(lr_sweep.sweep(recipe, data, cpu))
+        heavy = {"torch._dynamo", "torch._inductor.config", "torchvision", "sklearn"}
+        print(*heavy & set(sys.modules))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_a_channels_last_velocity_stays_channels_last() -> None:
