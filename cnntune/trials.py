@@ -143,7 +143,8 @@ class _Search:
             return None
         for number, target in self._targets().items():
             trial = self.open[number]
-            if not trial.busy and target > len(trial.accs):
+            trained = len(trial.accs) >= self.epochs  # and killed before its end was written
+            if not trial.busy and (target > len(trial.accs) or trained):
                 return self._job(number, target)
         if self._begun >= self.budget:
             return None

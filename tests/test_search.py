@@ -563,6 +563,17 @@ def test_a_trial_that_kills_every_worker_fails_and_the_search_goes_on(own: Path)
     assert "process died 5 times" in finding["evidence"]
 
 
+def test_a_trial_killed_between_its_last_epoch_and_its_end_gets_its_end(
+    tmp_path: Path, recipe: Recipe, undisturbed: Study
+) -> None:
+    study = Study(tmp_path / "runs" / "small")
+    search(study, recipe, BUDGET, events=3)  # the first trial's begin and its two epochs
+    (study.trial(0).path / "summary.json").unlink(missing_ok=True)
+    assert len(study.trial(0).rows()) == 2
+    search(study, recipe, BUDGET)
+    assert content(study) == content(undisturbed)
+
+
 @pytest.mark.slow
 def test_one_worker_and_two_give_the_same_search(tmp_path: Path, undisturbed: Study) -> None:
     for workers in ("1", "2"):
