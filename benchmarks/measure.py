@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -55,21 +56,27 @@ def run(words: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None
         ctypes.CDLL(None).prctl(BECOME_SUBREAPER, 1, 0, 0, 0)
     before = _children_cpu()
     start = time.perf_counter()
-    done = subprocess.run(
+    process = subprocess.Popen(
         words,
         cwd=cwd,
         env={**os.environ, **(env or {})},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=LIMIT,
+        start_new_session=True,  # so that all that it started can be ended with it
     )
+    try:
+        output, errors = process.communicate(timeout=LIMIT)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     wall = time.perf_counter() - start
-    if done.returncode:
-        raise SystemExit(f"{' '.join(words)}: exit code {done.returncode}\n{done.stderr[-2000:]}")
+    if process.returncode:
+        raise SystemExit(f"{' '.join(words)}: exit code {process.returncode}\n{errors[-2000:]}")
     with suppress(ChildProcessError):
         while True:
             os.wait()
-    return Cost(wall, _children_cpu() - before, done.stdout)
+    return Cost(wall, _children_cpu() - before, output)
 
 
 def run_code(code: str, *words: str, cwd: Path) -> Cost:

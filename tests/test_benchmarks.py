@@ -70,6 +70,21 @@ def test_a_process_left_behind_is_waited_for_and_counted() -> None:
     assert float(python("-c", code)) >= 0.5
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are adopted on Linux alone")
+def test_a_command_that_takes_too_long_ends_with_all_that_it_started() -> None:
+    start = "import subprocess, time; subprocess.Popen(['sleep', '30']); time.sleep(30)"
+    code = (
+        "import os, subprocess, sys; from pathlib import Path; import measure\n"
+        "measure.LIMIT = 1\n"
+        f"try: measure.run([sys.executable, '-c', {start!r}], cwd=Path('.'))\n"
+        "except subprocess.TimeoutExpired: pass\n"
+        "while True:\n"
+        "    try: print(os.wait()[1])\n"
+        "    except ChildProcessError: break"
+    )
+    assert python("-c", code, seconds=20).split() == ["9", "9"]  # both by SIGKILL
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
 def test_memory_is_that_of_the_command_and_not_of_the_process_that_starts_it() -> None:
     code = (
