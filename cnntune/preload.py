@@ -21,7 +21,7 @@ def _watch() -> None:
 
 _watcher = threading.Thread(target=_watch)
 _watcher.start()
-import cnntune.workers  # noqa: E402, F401
+import cnntune.trainer  # noqa: E402, F401
 
 _done.set()
 _watcher.join()
