@@ -4,24 +4,18 @@ Both need torch: the signatures of the builders tell which keys a recipe may hav
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from cnntune import device as devices
 from cnntune.build import load_recipe
+from cnntune.device import places, resolve
 from cnntune.recipe import Recipe
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A recipe, the name of its device, and the names of those that take its trials."""
+def opened(
+    source: str | None, overrides: Sequence[str], device: str
+) -> tuple[Recipe, str, tuple[str, ...]]:
+    """The recipe with its overrides, the name of its device, and of those that take its trials.
 
-    recipe: Recipe
-    device: str
-    places: tuple[str, ...]
-
-
-def opened(source: str | None, overrides: Sequence[str], device: str) -> Opened:
-    """Read the recipe with its overrides and find the device.
+    Whoever has this from another process must not need torch to read it.
 
     Raises:
         RecipeError: where the recipe, an override or an argument cannot be used.
@@ -29,5 +23,5 @@ def opened(source: str | None, overrides: Sequence[str], device: str) -> Opened:
         UserCodeError: where own code cannot be imported.
     """
     recipe = load_recipe(source, overrides)
-    place = devices.resolve(device)
-    return Opened(recipe, str(place), devices.places(place))
+    place = resolve(device)
+    return recipe, str(place), places(place)

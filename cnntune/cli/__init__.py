@@ -7,7 +7,9 @@ Exit codes: 0 fine; 1 a finding of severity `fail`; 2 could not run; 3 a bug in 
 or SIGTERM.
 """
 
+import atexit
 import errno
+import gc
 import os
 import signal
 import sys
@@ -31,6 +33,7 @@ from cnntune.cli.studies import refine, search, tune
 from cnntune.errors import CnntuneError
 
 STOPPED = 130  # the exit code after Ctrl-C, by convention 128 and the number of SIGINT
+GARBAGE_LOOK = 50_000  # new objects between two looks for garbage; Python has 700 or 2,000
 GOING_ON = ("search", "refine", "tune", "train")  # the commands that go on where they were
 
 app = typer.Typer(
@@ -65,6 +68,10 @@ def options(
 
 def main() -> NoReturn:
     """Run the command line; a problem is one line, a bug is a traceback."""
+    # What is imported is no garbage. To look for some in it takes a quarter of a second while torch
+    # is imported, and again at exit.
+    gc.set_threshold(GARBAGE_LOOK)
+    atexit.register(gc.freeze)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)
     try:

@@ -185,17 +185,18 @@ def set_up(
     if apart:
         opened = lifeline.call("cnntune.opening:opened", source, overrides, device)
     else:
-        from cnntune.opening import opened as open_here
+        from cnntune import opening
 
-        opened = open_here(source, overrides, device)
-    folder = runs / (_checked_name(study) if study else opened.recipe.name)
+        opened = opening.opened(source, overrides, device)
+    loaded, place, places = opened
+    folder = runs / (_checked_name(study) if study else loaded.name)
     if study is None and runs == RUNS:
         folder = home(found) or folder
     again = [source] if source else []
     again += [word for text in overrides for word in ("--set", text)]
     again += ["--runs", str(runs)] if runs != RUNS else []
     again += ["--study", study] if study else []
-    return Setup(opened.recipe, opened.device, opened.places, Study(folder), code, tuple(again))
+    return Setup(loaded, place, places, Study(folder), code, tuple(again))
 
 
 def _checked_name(name: str) -> str:
