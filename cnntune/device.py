@@ -50,6 +50,11 @@ def places(device: torch.device) -> tuple[str, ...]:
 @contextmanager
 def seeded(*parts: int | str, device: torch.device) -> Iterator[None]:
     """Seed torch's own generators for a while, as dropout draws from them, and put them back."""
+    seed = derive_seed(*parts)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(derive_seed(*parts))
+        if device.type == "cpu":
+            # For GPUs that nobody uses, torch.manual_seed records the stack, 0.7 ms each time.
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
         yield
