@@ -24,7 +24,6 @@ from typing import Any, cast
 from uuid import uuid4
 
 import optuna
-import torch
 from optuna.trial import create_trial
 from sqlalchemy import Engine, MetaData, func, select, text
 
@@ -45,7 +44,7 @@ train.lr = { log = [1e-4, 1e-1] }
 train.weight_decay = { log = [1e-6, 1e-2] }
 model.width = { choice = [16, 32, 64] }
 """
-CPU = torch.device("cpu")
+CPU = ("cpu",)
 WORKERS = 64
 PLACES = ("memory", "SQLite", "PostgreSQL")
 MEASURED = 40  # trials, after those that are there
@@ -118,7 +117,7 @@ def in_file(recipe: Recipe, folder: Path, size: int) -> float:
 
 
 def local(ledger: Ledger, size: int) -> float:
-    return milliseconds(run_trials(ledger, budget=size + MEASURED, workers=1, device=CPU))
+    return milliseconds(run_trials(ledger, budget=size + MEASURED, workers=1, places=CPU))
 
 
 def on_server(storage: str, name: str, recipe: Recipe, folder: Path, size: int) -> float:
@@ -127,7 +126,7 @@ def on_server(storage: str, name: str, recipe: Recipe, folder: Path, size: int) 
         ledger, _ = search.join(Study(folder / name), recipe, server)
         fill(server.storage.engine, size)
         budget = size + MEASURED
-        return milliseconds(run_shared(ledger, budget=budget, workers=1, device=CPU, say=print))
+        return milliseconds(run_shared(ledger, budget=budget, workers=1, places=CPU, say=print))
 
 
 def fill(engine: Engine, size: int) -> None:
@@ -177,7 +176,7 @@ def crowds(storage: str, sizes: list[int], count: int) -> None:
 def one_of_a_crowd(storage: str, name: str, recipe: Recipe, folder: Path, count: int) -> None:
     with connect(storage, name, lambda _: None) as server:
         ledger, _ = search.join(Study(folder / name), recipe, server)
-        for _event in run_shared(ledger, budget=count, workers=1, device=CPU, say=lambda _: None):
+        for _event in run_shared(ledger, budget=count, workers=1, places=CPU, say=lambda _: None):
             pass
 
 

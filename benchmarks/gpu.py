@@ -22,6 +22,7 @@ from training_speed import CPU, tuned
 from cnntune.arithmetic import settle, use
 from cnntune.build import build_model, load_data
 from cnntune.data import Data
+from cnntune.device import places
 from cnntune.inspect.layers import layer_table
 from cnntune.recipe import Recipe, parse
 from cnntune.train import train
@@ -125,7 +126,7 @@ def trials(recipe: Recipe, workers: int, device: torch.device) -> float:
         ]
         ends = [
             time.perf_counter()
-            for event in run_jobs(in_order(jobs), workers=workers, device=device)
+            for event in run_jobs(in_order(jobs), workers=workers, places=places(device))
             if event.summary is not None
         ]
         return 3600 * (len(ends) - workers) / (ends[-1] - ends[workers - 1])

@@ -24,9 +24,9 @@ from torchvision import transforms
 
 from cnntune.arithmetic import autocast, settle
 from cnntune.build import build_model, load_data
+from cnntune.cores import cores
 from cnntune.data import Data
 from cnntune.data.parts import ResidentPart
-from cnntune.device import cores
 from cnntune.recipe import Recipe, parse
 from cnntune.train import CLEAN_IMAGES, train
 

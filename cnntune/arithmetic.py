@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from cnntune.build import build_loss, build_model
+from cnntune.cores import cores
 from cnntune.data import Data
 from cnntune.data.parts import ResidentPart
-from cnntune.device import cores
 from cnntune.recipe import Recipe
 from cnntune.seeds import derive_seed
 
@@ -76,13 +76,6 @@ def use(recipe: Recipe) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # PyTorch, "Reproducibility"
     if exact != torch.are_deterministic_algorithms_enabled():  # setting it imports the compiler
         torch.use_deterministic_algorithms(exact)
-
-
-def in_words(recipe: Recipe) -> str:
-    """What a settled recipe computes in: `bfloat16, 1 thread`."""
-    count = recipe.train.threads
-    words = [recipe.train.precision, f"{count} thread{'s' if count > 1 else ''}"]
-    return ", ".join([*words, *(["deterministic"] if recipe.train.deterministic else [])])
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

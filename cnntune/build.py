@@ -19,16 +19,17 @@ from cnntune import models, recipe, recipe_files
 from cnntune.augment import Targets, loss_of
 from cnntune.augment.check import check_augment
 from cnntune.data import Data
+from cnntune.device import seeded
 from cnntune.errors import RecipeError, UserCodeError
 from cnntune.models.auxiliary import with_auxiliary
 from cnntune.own_code import add_code_folder, code_folder, import_string, user_code
 from cnntune.problems import Problem, did_you_mean, problems_from, unknown
 from cnntune.recipe import Recipe
-from cnntune.seeds import derive_seed
 from cnntune.space import Value
 from cnntune.transfer.fit import put
 from cnntune.transfer.weights import read_statistics, read_weights
 
+CPU = torch.device("cpu")
 Loss = Callable[[Tensor, Targets], Tensor]
 GIVEN = MappingProxyType({"data": ("seed",), "model": ("num_classes", "in_shape")})
 
@@ -213,8 +214,8 @@ def load_data(recipe_: Recipe, device: torch.device, *, checked: bool = True) ->
     section = recipe_.data
     builder = _find_data(section.name)
     arguments = _bound(builder, section.arguments, "data")
-    with torch.random.fork_rng(devices=[]), user_code(f"building data {section.name}"):
-        torch.manual_seed(derive_seed(section.seed, "data"))  # own data may draw when it is read
+    drawn = seeded(section.seed, "data", device=CPU)  # own data may draw when it is read
+    with drawn, user_code(f"building data {section.name}"):
         source = builder(seed=section.seed, **arguments)
         data = images.load(source, section, device, _statistics(recipe_), checked=checked)
         check_augment(recipe_, data)
@@ -257,8 +258,8 @@ def build_network(
     section = recipe_.model
     builder = _find_model(section.name)
     arguments = _bound(builder, section.arguments, "model")
-    with torch.random.fork_rng(devices=[]), user_code(f"building model {section.name}"):
-        torch.manual_seed(derive_seed(recipe_.seed if seed is None else seed, "init"))
+    drawn = seeded(recipe_.seed if seed is None else seed, "init", device=CPU)
+    with drawn, user_code(f"building model {section.name}"):
         model = builder(num_classes=num_classes, in_shape=in_shape, **arguments)
     if not isinstance(model, nn.Module):
         raise UserCodeError(

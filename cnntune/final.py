@@ -17,9 +17,9 @@ from cnntune.findings import Finding
 from cnntune.recipe import Recipe, parse
 from cnntune.runs import FORMAT, Epoch, Run, Study, best_epoch, locked
 from cnntune.train import train
+from cnntune.trainer import raise_if_disk_full
 from cnntune.transfer.weights import save_weights
 from cnntune.views import views
-from cnntune.workers import raise_if_disk_full
 
 WEIGHTS = "best.pt"
 MUCH_WAITING = 0.2  # of the time; less is not worth the trouble of storing images anew

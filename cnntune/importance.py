@@ -24,6 +24,11 @@ class Importance:
     trials: int
 
 
+def prepare() -> None:
+    """Import the forest behind fANOVA, which takes a second, while there is nothing else to do."""
+    import optuna.importance  # noqa: F401
+
+
 def importance(trials: Sequence[Trial], space: Space) -> Importance | None:
     """Judged after the most epochs that 20 trials have come to; None where no epoch has as many.
 
@@ -58,7 +63,6 @@ def importance(trials: Sequence[Trial], space: Space) -> Importance | None:
         for trial in [*judged, *diverged]
         if trial.number in accs
     )
-    # The forest behind fANOVA takes a second to import, and few searches get here.
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
     shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=SEED))

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import alembic.migration  # noqa: F401  # by Optuna when a study is made: here a search waits anyway
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import URL
 from sqlalchemy.pool import NullPool
 
-from cnntune.build import argument_problems
 from cnntune.errors import StudyError
-from cnntune.recipe import Recipe, differences, parse
+from cnntune.recipe import Recipe, differences, stored
 from cnntune.rungs import Bracket
 from cnntune.runs import Run, Study
 from cnntune.samplers import distribution
@@ -128,10 +128,8 @@ class Ledger:
         return self._recipe("recipe")
 
     def _recipe(self, attribute: str) -> Recipe:
-        """A stored recipe; the builders' signatures tell again which keys are whole numbers."""
         file = str(self.study.path / "study.db")
-        values = self.optuna_study.user_attrs[attribute]
-        return parse(values, file=file, check_arguments=argument_problems)
+        return stored(self.optuna_study.user_attrs[attribute], file=file)
 
     @property
     def brackets(self) -> list[Bracket]:

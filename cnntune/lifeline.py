@@ -11,12 +11,16 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import connection, forkserver, get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
+from typing import Any
+
+from cnntune.errors import CnntuneError, StudyError
 
 FORKS = sys.platform == "linux"
 THREADS = "1"  # that a worker's libraries load with; workers share the cores among them
@@ -30,15 +34,51 @@ def prepare() -> None:
             forkserver.ensure_running()
 
 
-def start(module: str, device: str) -> tuple[BaseProcess, Connection]:
-    """A process that runs `serve(pipe, device)` of a module, and our end of its pipe."""
+def start(function: str, *arguments: Any) -> tuple[BaseProcess, Connection]:
+    """A process that calls `module:function` with a pipe and arguments; our end of the pipe."""
     context = _context()
     ours, theirs = context.Pipe()
-    process = context.Process(target=_live, args=(module, theirs, device))  # type: ignore[attr-defined]
+    process = context.Process(target=_live, args=(function, theirs, arguments))  # type: ignore[attr-defined]
     with _inherited():
         process.start()
     theirs.close()
     return process, ours
+
+
+def call(function: str, *arguments: Any) -> Any:
+    """What `module:function` returns in a process of its own, which has torch loaded.
+
+    Raises:
+        CnntuneError: what the function raises of that kind; its other errors become RuntimeError.
+        StudyError: where the process is killed.
+    """
+    process, pipe = start(f"{__name__}:answer", function, arguments)
+    try:
+        result, error = pipe.recv()
+    except (EOFError, ConnectionResetError):
+        process.join()
+        raise StudyError(f"the process for {function} died (exit {process.exitcode})") from None
+    finally:
+        process.kill()
+        pipe.close()
+    if error is not None:
+        raise error
+    return result
+
+
+def answer(pipe: Connection, function: str, arguments: tuple[Any, ...]) -> None:
+    """Send `(result, None)` of the function, or `(None, error)`."""
+    try:
+        pipe.send((_found(function)(*arguments), None))
+    except CnntuneError as error:
+        pipe.send((None, error))
+    except Exception as error:
+        pipe.send((None, RuntimeError("".join(traceback.format_exception(error)))))
+
+
+def _found(function: str) -> Callable[..., Any]:
+    module, _, name = function.partition(":")
+    return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
 
 
 def _context() -> BaseContext:
@@ -70,14 +110,14 @@ def _inherited() -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
 
 
-def _live(module: str, pipe: Connection, device: str) -> None:
-    """Run `serve(pipe, device)` of a module, and end with the coordinator, however it ends.
+def _live(function: str, pipe: Connection, arguments: tuple[Any, ...]) -> None:
+    """Call a function, and end with the coordinator, however it ends.
 
-    The module comes as a name: it imports torch, which takes seconds, and a worker whose
+    The function comes as a name: its module imports torch, which takes seconds, and a worker whose
     coordinator is killed meanwhile must not stay behind.
     """
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    importlib.import_module(module).serve(pipe, device)
+    _found(function)(pipe, *arguments)
 
 
 def _die_with_parent() -> None:

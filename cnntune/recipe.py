@@ -167,6 +167,12 @@ class Recipe(Section):
         model = ModelSection(name=self.model.name, weights=weights) if weights else ModelSection()
         return Recipe(data=self.data, model=model)
 
+    def arithmetic(self) -> str:
+        """What a settled recipe computes in: `bfloat16, 1 thread`."""
+        count = self.train.threads
+        words = [self.train.precision, f"{count} thread{'s' if count > 1 else ''}"]
+        return ", ".join([*words, *(["deterministic"] if self.train.deterministic else [])])
+
     def get(self, key: str) -> Any:
         """The value at a flat key such as `train.lr`; None where it is a builder's default."""
         return flatten(self.as_values()).get(key)
@@ -224,6 +230,23 @@ def parse(
     if problems:
         raise _error(problems, file, overridden)
     return Recipe.model_validate({**values, "space": space})
+
+
+def stored(values: Mapping[str, Any], *, file: str) -> Recipe:
+    """A recipe that was whole when `as_values` gave its values: no builder needs to be asked.
+
+    Raises:
+        RecipeError: where a key is not known to this version.
+    """
+    recipe = parse(values, file=file)
+    written = dict(_dimensions(values.get("space", {})))
+    whole = {
+        key: replace(dimension, integer=True)
+        for key, dimension in recipe.space.items()
+        if isinstance(dimension, Range)
+        and all(isinstance(end, int) for ends in written[key].values() for end in ends)
+    }
+    return recipe.model_copy(update={"space": recipe.space | whole})
 
 
 def _error(problems: Sequence[Problem], file: str, overridden: Sequence[str]) -> RecipeError:

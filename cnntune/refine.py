@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from cnntune.adapt import Change, apply, changes
 from cnntune.errors import StudyError
 from cnntune.findings import Finding
@@ -214,7 +212,7 @@ def repeat(
     *,
     seeds: int,
     workers: int,
-    device: torch.device,
+    places: Sequence[str],
 ) -> Iterator[Event]:
     """Train the best trials again with further seeds; repeats that are finished are not redone."""
     jobs = [
@@ -223,7 +221,7 @@ def repeat(
         for extra, folder in _repeat_folders(study, trial.number, seeds)
         if (study.run(folder.name).summary() or {}).get("status") not in ("complete", "diverged")
     ]
-    yield from run_jobs(in_order(jobs), workers=workers, device=device)
+    yield from run_jobs(in_order(jobs), workers=workers, places=places)
 
 
 def _repeat_folders(study: Study, number: int, seeds: int) -> list[tuple[int, Any]]:

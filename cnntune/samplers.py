@@ -16,7 +16,6 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
-from scipy.stats import qmc
 
 from cnntune.seeds import derive_seed
 from cnntune.space import Choice, Dimension, Sampler, Space, Value, draw
@@ -41,6 +40,8 @@ def values_of(
 
 def _sobol(space: Space, *, seed: int, slot: int) -> dict[str, Value]:
     """Point `slot` of a scrambled Sobol sequence, which leaves smaller gaps than random draws."""
+    from scipy.stats import qmc  # half a second, and few searches need it
+
     scramble = derive_seed(seed, "sobol") % 2**SOBOL_SEED_BITS
     sequence = qmc.Sobol(d=len(space), scramble=True, rng=scramble)
     if slot:

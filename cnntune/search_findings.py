@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from cnntune.build import allows
 from cnntune.findings import Finding
 from cnntune.importance import LEAST_TRIALS, Importance
 from cnntune.ledger import Trial, best_of, ranked
+from cnntune.lifeline import call
 from cnntune.recipe import Recipe
 from cnntune.space import Range, edges, narrow, toml
 
@@ -106,7 +106,7 @@ def edge_findings(recipe: Recipe, best: Trial | None) -> list[Finding]:
             measured=edge.value,
         )
         for edge in found
-        if allows(recipe, edge.key, edge.beyond)
+        if call("cnntune.build:allows", recipe, edge.key, edge.beyond)
     ]
 
 

@@ -5,11 +5,9 @@ gone; all of them end when every trial of the budget has.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-
-import torch
 
 from cnntune.samplers import values_of
 from cnntune.shared_ledger import SharedLedger
@@ -25,7 +23,7 @@ def run_shared(
     *,
     budget: int,
     workers: int,
-    device: torch.device,
+    places: Sequence[str],
     seconds: float | None = None,
     say: Callable[[str], None],
 ) -> Iterator[Event]:
@@ -44,7 +42,7 @@ def run_shared(
     failures: list[str] = []
     waiting = False
     while True:
-        for event in run_jobs(search.next_job, workers=workers, device=device):
+        for event in run_jobs(search.next_job, workers=workers, places=places):
             yield event if event.summary is None else search.tell(event)
             if event.summary is not None:
                 error = event.summary.get("error")

@@ -12,7 +12,6 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import optuna
 
-from cnntune.build import with_defaults
 from cnntune.errors import StudyError
 from cnntune.ledger import STUDY_NAME, Ledger, Trial, sqlite
 from cnntune.recipe import Recipe
@@ -163,6 +162,8 @@ class SharedLedger(Ledger):
 
         What reads a study afterwards finds it as if all of it had been trained here.
         """
+        from cnntune.build import with_defaults  # it needs torch, and the coordinator has none
+
         recipe = self.recipe
         for trial in self.optuna_study.get_trials(deepcopy=False):
             run = self.study.trial(trial.number)

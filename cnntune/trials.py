@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-
 from cnntune.errors import UserCodeError
 from cnntune.ledger import Ledger
 from cnntune.rungs import PRUNE, Bracket, Progress, brackets, targets
@@ -30,7 +28,7 @@ def run_trials(
     *,
     budget: int,
     workers: int,
-    device: torch.device,
+    places: Sequence[str],
     given: Sequence[Mapping[str, Value]] = (),
     seed: int | None = None,
     seconds: float | None = None,
@@ -49,7 +47,7 @@ def run_trials(
     search.reconcile()
     yield from search.prune()
     failures: list[str] = []
-    for event in run_jobs(search.next_job, workers=workers, device=device):
+    for event in run_jobs(search.next_job, workers=workers, places=places):
         search.note(event)
         yield event
         yield from search.prune()

@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from cnntune import refine, search
 from cnntune.findings import Finding
 from cnntune.ledger import Ledger, best_of
@@ -85,7 +83,7 @@ class Outcome:
 
 
 def tune(
-    outcome: Outcome, recipe: Recipe, budget: Budget, *, workers: int, device: torch.device
+    outcome: Outcome, recipe: Recipe, budget: Budget, *, workers: int, places: Sequence[str]
 ) -> Iterator[Phase]:
     """Run the loop round by round, under the study's lock.
 
@@ -98,7 +96,7 @@ def tune(
     study = outcome.study
     ledger, notes = search.begin(study, recipe)
     size = budget.round_trials(COARSE_SHARE, 0)
-    train = functools.partial(run_trials, workers=workers, device=device)
+    train = functools.partial(run_trials, workers=workers, places=places)
     coarse = train(ledger, budget=size, seconds=budget.seconds_left)
     title = f"round 0: {size} trials of {ledger.recipe.search.epochs} epochs"
     yield Phase(title, ledger.recipe, size, notes, coarse)
@@ -123,7 +121,7 @@ def tune(
         yield Phase(title, current.recipe, size, current.changes, refined)
         if len(current.ledger.trials()) == size:
             current.study.write("refine", {"format": FORMAT, "trials": size})
-    yield from _over_seeds(outcome, rounds, workers=workers, device=device)
+    yield from _over_seeds(outcome, rounds, workers=workers, places=places)
 
 
 def with_swept_rates(recipe: Recipe, study: Study) -> Recipe:
@@ -169,7 +167,7 @@ def reason_to_stop(rounds: Sequence[Ledger], size: int) -> Finding | None:
 
 
 def _over_seeds(
-    outcome: Outcome, rounds: Sequence[Ledger], *, workers: int, device: torch.device
+    outcome: Outcome, rounds: Sequence[Ledger], *, workers: int, places: Sequence[str]
 ) -> Iterator[Phase]:
     """Train the best trials of the best round again with further seeds, and compare them."""
 
@@ -183,7 +181,7 @@ def _over_seeds(
     if not rivals:
         return
     study, recipe = best_round.study, best_round.recipe
-    again = refine.repeat(study, trials, recipe, seeds=SEEDS, workers=workers, device=device)
+    again = refine.repeat(study, trials, recipe, seeds=SEEDS, workers=workers, places=places)
     repeats = len(rivals) * (SEEDS - 1)
     yield Phase(f"the best {len(rivals)} trials with further seeds", recipe, repeats, [], again)
     outcome.best_round = study

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from cnntune import cli
-from cnntune.workers import Event, Job, Trainer
+from cnntune.trainer import Trainer
+from cnntune.workers import Event, Job
 
 CNNTUNE = (sys.executable, "-W", "error", "-m", "cnntune")  # a warning at run time is a bug
 PATIENCE_SECONDS = 300  # for a process that hangs; none of them needs a tenth of it
@@ -85,10 +86,10 @@ def call(*words: str, cwd: Path) -> Outcome:
 
 
 def one_after_the_other(
-    next_job: Callable[[], Job | None], *, workers: int, device: torch.device
+    next_job: Callable[[], Job | None], *, workers: int, places: Sequence[str]
 ) -> Iterator[Event]:
     """`run_jobs` without worker processes."""
-    trainer = Trainer(device)
+    trainer = Trainer(torch.device(places[0]))
     while job := next_job():
         yield Event(job)
         yield from trainer.train(job)

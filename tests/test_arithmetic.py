@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cnntune import arithmetic
-from cnntune.arithmetic import gains_by_bfloat16, in_words, settle, use
+from cnntune.arithmetic import gains_by_bfloat16, settle, use
 from cnntune.build import load_data
 from cnntune.data import Data
 from cnntune.recipe import Recipe, parse
@@ -118,9 +118,9 @@ def test_a_small_batch_has_one_thread_and_a_large_one_every_core(
 
 
 def test_a_settled_recipe_says_in_words_what_it_computes_in() -> None:
-    assert in_words(recipe(precision="bfloat16", threads=1)) == "bfloat16, 1 thread"
+    assert recipe(precision="bfloat16", threads=1).arithmetic() == "bfloat16, 1 thread"
     exact = recipe(precision="float32", threads=2, deterministic=True)
-    assert in_words(exact) == "float32, 2 threads, deterministic"
+    assert exact.arithmetic() == "float32, 2 threads, deterministic"
 
 
 def test_what_is_used_is_what_the_recipe_says() -> None:

@@ -1,42 +1,46 @@
 """`--workers auto`: as many as there is room for, by arithmetic done here by hand."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from commands import call
 
-from cnntune import capacity, device
-from cnntune.capacity import GIB, Measured, fitting_workers, largest, on_cores, on_gpus, try_out
-from cnntune.errors import StudyError
+from cnntune import capacity, cores
+from cnntune.capacity import GIB, fitting_workers, largest, on_cores, on_gpus
+from cnntune.device import places
+from cnntune.errors import DeviceError, StudyError
+from cnntune.lifeline import call as call_apart
+from cnntune.probe import probe, try_out
 from cnntune.recipe import Recipe, parse
+from cnntune.workers import emptiest
 
 CPU = torch.device("cpu")
-CUDA = torch.device("cuda")
 
 
 def test_workers_on_gpus_are_what_the_memory_holds() -> None:
     # 1.5 GiB and half a GiB of context are 2 GiB; 0.9 of 10 GiB holds 4 of them.
-    workers, reason = on_gpus(Measured(3 * GIB // 2, (10 * GIB,)), 64)
+    workers, reason = on_gpus(3 * GIB // 2, (10 * GIB,), 64)
     assert workers == 4
     assert "4 workers: 4 on each of 1 GPU" in reason
     assert "up to 2.0 GiB of 10.0 GiB free" in reason
 
 
 def test_gpus_share_the_workers_evenly_by_the_fullest_of_them() -> None:
-    workers, reason = on_gpus(Measured(3 * GIB // 2, (70 * GIB, 10 * GIB)), 64)
+    workers, reason = on_gpus(3 * GIB // 2, (70 * GIB, 10 * GIB), 64)
     assert workers == 8
     assert "4 on each of 2 GPUs" in reason
 
 
 def test_every_worker_on_a_gpu_has_a_core() -> None:
-    assert on_gpus(Measured(GIB // 2, (100 * GIB,)), 6)[0] == 6
-    assert on_gpus(Measured(GIB // 2, (100 * GIB, 100 * GIB)), 6)[0] == 6
-    assert on_gpus(Measured(GIB // 2, (100 * GIB, 100 * GIB)), 1)[0] == 2
+    assert on_gpus(GIB // 2, (100 * GIB,), 6)[0] == 6
+    assert on_gpus(GIB // 2, (100 * GIB, 100 * GIB), 6)[0] == 6
+    assert on_gpus(GIB // 2, (100 * GIB, 100 * GIB), 1)[0] == 2
 
 
 def test_a_gpu_without_room_has_a_worker_all_the_same() -> None:
-    assert on_gpus(Measured(50 * GIB, (GIB,)), 8)[0] == 1
+    assert on_gpus(50 * GIB, (GIB,), 8)[0] == 1
 
 
 def test_cores_are_divided_by_the_threads_of_a_trial() -> None:
@@ -74,50 +78,57 @@ def test_a_trial_can_be_tried_out() -> None:
 
 
 def test_on_gpus_the_largest_trial_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = []
+    asked = []
 
-    def measure(recipe: Recipe, device: torch.device) -> Measured:
-        tried.append(recipe.train.batch_size)
-        return Measured(3 * GIB // 2, (10 * GIB,))
+    def measured(*question: Any) -> tuple[int, list[int]]:
+        asked.append(question)
+        return 3 * GIB // 2, [10 * GIB]
 
-    monkeypatch.setattr(capacity, "_measure", measure)
+    monkeypatch.setattr(capacity, "call", measured)
     monkeypatch.setattr(capacity, "cores", lambda: 3)
     recipe = recipe_of({"train.batch_size": {"choice": [32, 64]}})
-    assert fitting_workers(recipe, CUDA)[0] == 3
-    assert tried == [64]
+    assert fitting_workers(recipe, ("cuda:0",))[0] == 3
+    (function, largest_trial, places) = asked[0]
+    assert function == f"{probe.__module__}:{probe.__name__}"
+    assert largest_trial.train.batch_size == 64
+    assert places == ("cuda:0",)
 
 
 def test_where_nothing_can_be_measured_each_gpu_has_one_worker_and_the_reason_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def measure(recipe: Recipe, device: torch.device) -> Measured:
-        raise torch.OutOfMemoryError("no room\nand more")
+    def full(*_: Any) -> None:
+        raise DeviceError(["no room", "and more"])
 
-    monkeypatch.setattr(capacity, "_measure", measure)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    workers, reason = fitting_workers(recipe_of({}), CUDA)
+    monkeypatch.setattr(capacity, "call", full)
+    workers, reason = fitting_workers(recipe_of({}), ("cuda:0", "cuda:1"))
     assert workers == 2
     assert reason.endswith("could not be tried out: no room")
-    assert fitting_workers(recipe_of({}), torch.device("cuda:1"))[0] == 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_probe_measures_the_memory_of_a_gpu() -> None:
     recipe = recipe_of({"train.batch_size": {"choice": [32]}})
-    measured = capacity._measure(largest(recipe), CUDA)
-    assert 2**20 < measured.trial < min(measured.free)
+    trial, free = call_apart("cnntune.probe:probe", largest(recipe), ("cuda:0",))
+    assert 2**20 < trial < min(free)
 
 
-def test_workers_go_to_the_gpu_with_the_fewest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    taken: list[torch.device] = []
+def test_workers_go_to_the_gpu_with_the_fewest() -> None:
+    gpus = ("cuda:0", "cuda:1", "cuda:2")
+    taken: list[str] = []
     for _ in range(4):
-        taken.append(device.next_place(CUDA, taken))
-    assert [place.index for place in taken] == [0, 1, 2, 0]
-    taken.remove(torch.device("cuda:1"))  # its worker died
-    assert device.next_place(CUDA, taken) == torch.device("cuda:1")
-    assert device.next_place(torch.device("cuda:2"), taken) == torch.device("cuda:2")
-    assert device.next_place(CPU, taken) == CPU
+        taken.append(emptiest(gpus, taken))
+    assert taken == ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]
+    taken.remove("cuda:1")  # its worker died
+    assert emptiest(gpus, taken) == "cuda:1"
+    assert emptiest(("cpu",), ["cpu", "cpu"]) == "cpu"
+
+
+def test_cuda_means_all_gpus_and_a_number_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert places(torch.device("cuda")) == ("cuda:0", "cuda:1")
+    assert places(torch.device("cuda:1")) == ("cuda:1",)
+    assert places(CPU) == ("cpu",)
 
 
 @pytest.mark.parametrize(
@@ -138,11 +149,11 @@ def test_control_groups_limit_the_cores(
     (root / "a/b").mkdir(parents=True)
     for group, text in limits.items():
         (root / group / "cpu.max").write_text(f"{text}\n")
-    assert device.quotas(tmp_path / "cgroup", root) == found
+    assert cores.quotas(tmp_path / "cgroup", root) == found
 
 
 def test_a_system_without_control_groups_has_no_limits(tmp_path: Path) -> None:
-    assert device.quotas(tmp_path / "none", tmp_path) == []
+    assert cores.quotas(tmp_path / "none", tmp_path) == []
 
 
 @pytest.mark.parametrize("wanted", ["0", "-1", "two", "1.5", ""])
@@ -155,4 +166,4 @@ def test_a_search_says_why_it_has_so_many_workers(tmp_path: Path) -> None:
     words = ("search", "digits", "--budget", "1", "--epochs", "1", "--set", "data.size=120")
     outcome = call(*words, "--set", "model.width=2", cwd=tmp_path)
     assert outcome.code in (0, 1), outcome.err
-    assert f"{device.cores()} CPU core" in outcome.err
+    assert f"{cores.cores()} CPU core" in outcome.err

@@ -13,7 +13,8 @@ from cnntune.build import load_data, load_recipe
 from cnntune.recipe import Recipe
 from cnntune.runs import Epoch, Run
 from cnntune.train import train
-from cnntune.workers import Job, Trainer
+from cnntune.trainer import Trainer
+from cnntune.workers import Job
 
 CPU = torch.device("cpu")
 SMALL = ("data.size=120", "model.width=4", "train.batch_size=32", "train.epochs=5")

@@ -15,11 +15,11 @@ PACKAGE = Path(__file__).parents[1] / "cnntune"
 FLOORS = (
     "errors findings problems seeds schedule recipe recipe_files space rungs runs own_code"
     " curves flags prescribe verdict logs reading plot pictures event_files"
-    " torchvision_import",
+    " cores lifeline torchvision_import",
     "data models augment build device arithmetic checkpoint samplers average optimizers transfer"
-    " views parallel",
+    " views parallel opening",
     "evaluate train ledger shared_ledger server",
-    "workers lifeline preload capacity importance search_findings adapt",
+    "workers trainer preload capacity probe importance search_findings adapt",
     "trials shared",
     "sanity lr_sweep search refine final judge inspect",
     "tune report",
@@ -85,7 +85,8 @@ def test_no_room_imports_itself_over_others() -> None:
 
 @pytest.mark.parametrize("room", ["data", "models"])
 def test_data_and_models_know_nothing_of_recipes_and_runs(room: str) -> None:
-    assert IMPORTED[room] <= {"device", "errors", "findings", "seeds", "torchvision_import"}
+    known = "cores device errors findings seeds torchvision_import"
+    assert IMPORTED[room] <= set(known.split())
 
 
 def test_nothing_draws_but_show_and_nothing_prints_but_the_command_line() -> None:
@@ -113,6 +114,14 @@ def test_plain_values_load_nothing_heavy(room: str) -> None:
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
     )
     assert run.stdout.split() == []
+
+
+def test_a_coordinator_loads_no_torch() -> None:
+    rooms = "search trials shared shared_ledger capacity workers"
+    imports = "; ".join(f"import cnntune.{room}" for room in rooms.split())
+    code = f"import sys; {imports}; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

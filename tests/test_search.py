@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ from cnntune.runs import Run, Study
 from cnntune.search import default_space, intersect, prepare
 from cnntune.search_findings import trial_findings
 from cnntune.space import Choice, Range
+from cnntune.trainer import run_job
 from cnntune.trials import run_trials
-from cnntune.workers import Event, Job, in_order, run_job, run_jobs
+from cnntune.workers import Event, Job, in_order, run_jobs
 
-CPU = torch.device("cpu")
 BUDGET = 4
 
 SMALL = """
@@ -68,7 +68,7 @@ def search(
     with study.lock(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(trials_room, "run_jobs", pool)
         ledger = Ledger.create(study, recipe, asked=recipe)
-        happened = run_trials(ledger, budget=budget, workers=2, device=CPU)
+        happened = run_trials(ledger, budget=budget, workers=2, places=("cpu",))
         seen = 0
         with contextlib.suppress(Killed):
             for _ in happened:
@@ -108,13 +108,13 @@ def test_a_search_runs_its_budget_and_draws_within_the_space(undisturbed: Study)
 
 
 def two_at_a_time(
-    next_job: Callable[[], Job | None], *, workers: int, device: torch.device
+    next_job: Callable[[], Job | None], *, workers: int, places: Sequence[str]
 ) -> Iterator[Event]:
     """Two workers of which the second always finishes first."""
     while pair := [job for job in (next_job(), next_job()) if job]:
         yield from (Event(job) for job in pair)
         for job in reversed(pair):
-            yield from run_job(job, device)
+            yield from run_job(job, torch.device(places[0]))
 
 
 def test_the_order_in_which_trials_finish_changes_nothing(
@@ -137,12 +137,12 @@ def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(
 
 
 def killed_after_the_second_trial(
-    next_job: Callable[[], Job | None], *, workers: int, device: torch.device
+    next_job: Callable[[], Job | None], *, workers: int, places: Sequence[str]
 ) -> Iterator[Event]:
     """The coordinator dies when `summary.json` is written and before it can read of it."""
     while job := next_job():
         yield Event(job)
-        *earlier, last = run_job(job, device)
+        *earlier, last = run_job(job, torch.device(places[0]))
         yield from earlier
         if job.number == 1:
             raise Killed
@@ -187,7 +187,7 @@ def test_a_worker_process_trains_as_this_process_does(
 ) -> None:
     first = Ledger.open(undisturbed).trials()[0]
     job = Job(0, recipe.for_trial(first.values), tmp_path / "trial-0000")
-    events = list(run_jobs(in_order([job]), workers=1, device=CPU))
+    events = list(run_jobs(in_order([job]), workers=1, places=("cpu",)))
     assert [event.epoch.epoch if event.epoch else None for event in events] == [None, 1, 2, None]
     assert events[-1].summary == Run(job.folder).summary()
     assert rows(job.folder) == rows(first.run.path)

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-import torch
 from commands import call, one_after_the_other
 from postgres import Postgres
 
@@ -106,8 +105,7 @@ def search_on(
 ) -> Iterator[Event]:
     """What happens when a machine searches in this process."""
     patch.setattr(shared, "run_jobs", one_after_the_other)
-    device = torch.device("cpu")
-    return run_shared(ledger, budget=budget, workers=1, device=device, seconds=seconds, say=print)
+    return run_shared(ledger, budget=budget, workers=1, places=("cpu",), seconds=seconds, say=print)
 
 
 def test_machines_take_one_slot_after_the_other_until_the_budget_is_spent(
@@ -311,7 +309,7 @@ def test_a_batch_size_without_memory_is_not_drawn_again_here(
 
     here = machines.join("here")
     monkeypatch.setattr(shared, "run_jobs", out_of_memory)
-    list(run_shared(here, budget=12, workers=1, device=torch.device("cpu"), say=print))
+    list(run_shared(here, budget=12, workers=1, places=("cpu",), say=print))
     sizes = [trial.values["train.batch_size"] for trial in here.trials()]
     assert sizes.count(64) == 1
     assert sizes.count(32) == 11

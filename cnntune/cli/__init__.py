@@ -8,6 +8,7 @@ or SIGTERM.
 """
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -31,6 +32,9 @@ from cnntune.cli.studies import refine, search, tune
 from cnntune.errors import CnntuneError
 
 STOPPED = 130  # the exit code after Ctrl-C, by convention 128 and the number of SIGINT
+# New objects between two looks for garbage. What is imported is none, and with Python's own number,
+# 700 to 2,000, it takes 0.15 s to find that out while torch is imported.
+GARBAGE_LOOK = 50_000
 GOING_ON = ("search", "refine", "tune", "train")  # the commands that go on where they were
 
 app = typer.Typer(
@@ -65,6 +69,7 @@ def options(
 
 def main() -> NoReturn:
     """Run the command line; a problem is one line, a bug is a traceback."""
+    gc.set_threshold(GARBAGE_LOOK)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)
     try:
@@ -72,6 +77,8 @@ def main() -> NoReturn:
         if code == STOPPED:
             _say_stopped()
         sys.stdout.flush()  # here, for at exit a reader that went away would be a traceback
+        if "torch" not in sys.modules:  # its libraries report what is not freed
+            gc.freeze()  # at exit there would be a look at all that a search imports: 0.3 s
         sys.exit(code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere

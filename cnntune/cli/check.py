@@ -111,7 +111,7 @@ def sweep(command: Command, setup: Setup, data: "Data") -> "tuple[Sweep, dict[st
     with own_code.user_code("the first batch"):
         recipe = arithmetic.settle(recipe, data, setup.device)
     arithmetic.use(recipe)
-    command.screen.say(f"computing in {arithmetic.in_words(recipe)}, {processes} rates at a time")
+    command.screen.say(f"computing in {recipe.arithmetic()}, {processes} rates at a time")
     curves = []
     for curve in step.sweep(recipe, data, setup.device, processes=processes):
         curves.append(curve)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from cnntune import lifeline
 from cnntune.errors import StudyError
 from cnntune.findings import Finding, failed
 from cnntune.runs import FORMAT, Study, finite, home
@@ -143,10 +144,18 @@ class Setup:
     """What most commands work on."""
 
     recipe: "Recipe"
-    device: "torch.device"
+    place: str  # the device's name
+    places: tuple[str, ...]  # of the devices that take trials: for `cuda` all GPUs
     study: Study
     code: Path  # where the recipe lies, and own modules with it
     again: tuple[str, ...] = ()  # the arguments that lead the next command to the same set-up
+
+    @property
+    def device(self) -> "torch.device":
+        """Where this process computes; importing torch takes more than a second."""
+        import torch
+
+        return torch.device(self.place)
 
 
 def set_up(
@@ -159,16 +168,27 @@ def set_up(
     study: str | None,
     exact: bool = False,
     further: Sequence[str] = (),
+    apart: bool = False,
 ) -> Setup:
-    """Read the recipe with its overrides, find the device, name the study."""
-    from cnntune import build, own_code, recipe_files
-    from cnntune import device as devices
+    """Read the recipe with its overrides, find the device, name the study.
+
+    With `apart` another process does what needs torch, and this one does not import it.
+    """
+    from cnntune import own_code, recipe_files
 
     overrides = [*(sets or []), *further, *([f"seed={seed}"] if seed is not None else [])]
     overrides += ["train.deterministic=true"] if exact else []
-    loaded = build.load_recipe(source, overrides)
     found = recipe_files.find(source)
     code = own_code.code_folder(found)
+    for own in (Path.cwd(), code):
+        own_code.add_code_folder(own)  # the workers look for modules where this process does
+    if apart:
+        opened = lifeline.call("cnntune.opening:opened", source, overrides, device)
+    else:
+        from cnntune import opening
+
+        opened = opening.opened(source, overrides, device)
+    loaded, place, places = opened
     folder = runs / (_checked_name(study) if study else loaded.name)
     if study is None and runs == RUNS:
         folder = home(found) or folder
@@ -176,7 +196,7 @@ def set_up(
     again += [word for text in overrides for word in ("--set", text)]
     again += ["--runs", str(runs)] if runs != RUNS else []
     again += ["--study", study] if study else []
-    return Setup(loaded, devices.resolve(device), Study(folder), code, tuple(again))
+    return Setup(loaded, place, places, Study(folder), code, tuple(again))
 
 
 def _checked_name(name: str) -> str:
@@ -197,13 +217,13 @@ def about(setup: Setup, data: "Data") -> str:
     shape = "x".join(str(size) for size in data.in_shape)
     return (
         f"{setup.recipe.name}: {len(data.train)} training images, {len(data.val)} validation{test},"
-        f" {shape}, {len(data.classes)} classes; model {setup.recipe.model.name} on {setup.device}"
+        f" {shape}, {len(data.classes)} classes; model {setup.recipe.model.name} on {setup.place}"
     )
 
 
 def record(setup: Setup) -> None:
     """Write into the study's folder what was asked."""
-    setup.study.record(setup.recipe.as_toml(), device=str(setup.device), code=setup.code)
+    setup.study.record(setup.recipe.as_toml(), device=setup.place, code=setup.code)
 
 
 def store(setup: Setup, step: str, document: dict[str, Any]) -> None:

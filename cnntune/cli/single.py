@@ -73,7 +73,7 @@ def train(
     with own_code.user_code("the first batch"):
         config = arithmetic.settle(config, data, setup.device)
     arithmetic.use(config)
-    command.screen.say(f"{about(setup, data)}, {arithmetic.in_words(config)}")
+    command.screen.say(f"{about(setup, data)}, {config.arithmetic()}")
     rows: list[Epoch] = []
     with own_code.user_code("training"), final.run_of(setup.study, config) as run:
         if done := len(run.rows()):

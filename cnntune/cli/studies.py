@@ -1,6 +1,6 @@
 """Steps 4 and 5: search, and refine around the best."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,8 +38,6 @@ from cnntune.show import TrialWatch
 from cnntune.space import Sampler
 
 if TYPE_CHECKING:
-    import torch
-
     from cnntune.ledger import Ledger
     from cnntune.recipe import Recipe
     from cnntune.server import Server
@@ -73,6 +71,14 @@ def search(
     """Step 4: a coarse random search. The same command resumes it, a larger budget extends it."""
     command = Command.begin("search", json=json, quiet=quiet)
     lifeline.prepare()
+    # While the workers' server imports torch, which this process does not, there is time for these.
+    from cnntune import importance
+    from cnntune import search as step
+    from cnntune.capacity import parse_workers
+    from cnntune.search_findings import importance_findings
+
+    if budget >= importance.LEAST_TRIALS:
+        importance.prepare()
     asked = {"epochs": epochs, "sampler": sampler, "pruner": pruner}
     further = [f"search.{key}={value}" for key, value in asked.items() if value is not None]
     setup = set_up(
@@ -84,12 +90,8 @@ def search(
         study=study,
         exact=deterministic,
         further=further,
+        apart=True,
     )
-
-    from cnntune import search as step
-    from cnntune.capacity import parse_workers
-    from cnntune.search_findings import importance_findings
-
     asked_workers = parse_workers(workers)
     with _writing(command, setup.study, storage) as server:
         if server is None:
@@ -97,7 +99,7 @@ def search(
         else:
             ledger, notes = step.join(setup.study, setup.recipe, server)
         record(setup)
-        processes = asked_workers or _fitting_workers(command, ledger.recipe, setup.device)
+        processes = asked_workers or _fitting_workers(command, ledger.recipe, setup.places)
         command.screen.say(f"searching {_space_line(ledger.recipe)}")
         for note in notes:
             command.screen.say(note.evidence)
@@ -149,6 +151,7 @@ def refine(
     from cnntune.ledger import Ledger
 
     place = devices.resolve(device)
+    places = devices.places(place)
     asked_workers = parse_workers(workers)
     with found.lock():
         code = Path((found.read("study") or {}).get("code", "."))
@@ -156,9 +159,9 @@ def refine(
             own_code.add_code_folder(folder)
         refinement = step.begin(found, epochs)
         ledger, recipe, notes = refinement.ledger, refinement.recipe, refinement.changes
-        setup = Setup(recipe, place, refinement.study, code)
+        setup = Setup(recipe, str(place), places, refinement.study, code)
         record(setup)
-        processes = asked_workers or _fitting_workers(command, recipe, place)
+        processes = asked_workers or _fitting_workers(command, recipe, places)
         command.screen.say(
             f"refining around the best {len(refinement.strong)} trials of {found.path},"
             f" {recipe.search.epochs} epochs each"
@@ -254,10 +257,10 @@ def tune(
             sweep(command, setup, data)
         record(setup)
         recipe_ = step.with_swept_rates(setup.recipe, setup.study)
-        processes = asked_workers or _fitting_workers(command, recipe_, setup.device)
+        processes = asked_workers or _fitting_workers(command, recipe_, setup.places)
         outcome = step.Outcome(setup.study)
         limits = step.Budget(trials, seconds)
-        for phase in step.tune(outcome, recipe_, limits, workers=processes, device=setup.device):
+        for phase in step.tune(outcome, recipe_, limits, workers=processes, places=setup.places):
             command.screen.say(phase.title)
             for change in phase.changes:
                 command.screen.say(change.evidence)
@@ -279,11 +282,11 @@ def tune(
     command.end(document)
 
 
-def _fitting_workers(command: Command, recipe: "Recipe", device: "torch.device") -> int:
+def _fitting_workers(command: Command, recipe: "Recipe", places: Sequence[str]) -> int:
     """As many workers as the machine has room for, with the reason as a line of progress."""
     from cnntune.capacity import fitting_workers
 
-    workers, reason = fitting_workers(recipe, device)
+    workers, reason = fitting_workers(recipe, places)
     command.screen.say(reason)
     return workers
 
@@ -344,7 +347,7 @@ def _run_trials(
             ledger,
             budget=budget,
             workers=workers,
-            device=setup.device,
+            places=setup.places,
             seconds=seconds,
             say=command.screen.say,
         )
@@ -353,7 +356,7 @@ def _run_trials(
             ledger,
             budget=budget,
             workers=workers,
-            device=setup.device,
+            places=setup.places,
             given=given,
             seed=seed,
             seconds=seconds,
@@ -375,13 +378,12 @@ def _repeat(
         return
     command.screen.say(f"training the best {best} again, {seeds} seeds in all")
     events = step.repeat(
-        setup.study, trials, recipe, seeds=seeds, workers=workers, device=setup.device
+        setup.study, trials, recipe, seeds=seeds, workers=workers, places=setup.places
     )
     _watch(command, recipe, events, total=total, done=0)
 
 
 def _watch(command: Command, recipe: "Recipe", events: Any, *, total: int, done: int) -> None:
-    from cnntune.arithmetic import in_words
     from cnntune.recipe import parse
     from cnntune.runs import Run
 
@@ -391,7 +393,7 @@ def _watch(command: Command, recipe: "Recipe", events: Any, *, total: int, done:
             name = event.job.folder.name
             if event.epoch is not None and not told:
                 config = parse(Run(event.job.folder).config(), file="config.json")
-                command.screen.say(f"computing in {in_words(config)} a worker")
+                command.screen.say(f"computing in {config.arithmetic()} a worker")
                 told = True
             if event.summary is not None:
                 watch.ended(name, event.summary)

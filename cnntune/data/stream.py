@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from cnntune.cores import cores
 from cnntune.data.parts import Normalise
-from cnntune.device import cores
 from cnntune.errors import CnntuneError, DataError
 from cnntune.seeds import derive_seed
 
