@@ -1,6 +1,6 @@
 """What the coordinator costs a trial, when training costs nothing.
 
-    python benchmarks/coordinator.py
+    python benchmarks/coordinator.py [--write]
     python benchmarks/coordinator.py --storage postgresql://me@localhost/bench --coordinators 1 8
 
 First one coordinator, with the study in memory, in SQLite, and on a server if one is named, and so
@@ -11,6 +11,7 @@ means for 64 workers.
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 import optuna
+from measure import report, table
 from optuna.trial import create_trial
 from sqlalchemy import Engine, MetaData, func, select, text
 
@@ -46,7 +48,14 @@ model.width = { choice = [16, 32, 64] }
 """
 CPU = ("cpu",)
 WORKERS = 64
-PLACES = ("memory", "SQLite", "PostgreSQL")
+HEADER = (
+    "trials before",
+    "ms a trial, in memory",
+    "with SQLite's record",
+    "with a server's",
+    "study.db, MiB",
+    "the process, MiB",
+)
 MEASURED = 40  # trials, after those that are there
 RESULT: dict[str, Any] = {
     "status": "complete",
@@ -65,6 +74,7 @@ def main() -> None:
     parser.add_argument(
         "--crowd", type=int, default=400, help="trials of the coordinators together"
     )
+    parser.add_argument("--write", action="store_true", help="into docs/performance.md")
     parser.add_argument("--join", metavar="STUDY", help=argparse.SUPPRESS)  # one of a crowd
     options = parser.parse_args()
     for room in (trials, shared):
@@ -75,7 +85,8 @@ def main() -> None:
         if options.join:
             one_of_a_crowd(options.storage, options.join, recipe, Path(folder), options.crowd)
             return
-        one_coordinator(recipe, Path(folder), options.trials, options.storage)
+        rows = one_coordinator(recipe, Path(folder), options.trials, options.storage)
+        report("coordinator", table(HEADER, rows), write=options.write)
         if options.storage:
             crowds(options.storage, options.coordinators, options.crowd)
 
@@ -87,15 +98,37 @@ def no_training(next_job: Callable[[], Job | None], **_: object) -> Iterator[Eve
         yield Event(job, summary=dict(RESULT))
 
 
-def one_coordinator(recipe: Recipe, folder: Path, sizes: list[int], storage: str | None) -> None:
-    """Print the table of one coordinator alone."""
-    places = [in_memory, in_file]
-    print(f"{'trials before':>13}" + "".join(f"{place:>12}" for place in PLACES))
+def one_coordinator(
+    recipe: Recipe, folder: Path, sizes: list[int], storage: str | None
+) -> list[list[str]]:
+    """Rows of one coordinator alone, as the study grows."""
+    rows = []
     for size in sizes:
-        each = [place(recipe, folder / uuid4().hex, size) for place in places]
+        memory = in_memory(recipe, folder / uuid4().hex, size)
+        process = resident()
+        file = folder / uuid4().hex
+        disk = in_file(recipe, file, size)
+        server = "not asked"
         if storage:
-            each.append(on_server(storage, uuid4().hex, recipe, folder, size))
-        print(f"{size:>13}" + "".join(f"{ms:>9.1f} ms" for ms in each), flush=True)
+            server = f"{on_server(storage, uuid4().hex, recipe, folder, size):.1f}"
+        database = (file / "study.db").stat().st_size / 2**20
+        rows.append(
+            [
+                f"{size:,}",
+                f"{memory:.2f}",
+                f"{disk:.1f}",
+                server,
+                f"{database:.1f}",
+                f"{process:.0f}",
+            ]
+        )
+        print(*rows[-1], sep="  ", flush=True)
+    return rows
+
+
+def resident() -> float:
+    """MiB that this process holds now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
 def in_memory(recipe: Recipe, folder: Path, size: int) -> float:

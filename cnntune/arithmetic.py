@@ -17,8 +17,8 @@ from cnntune.build import build_loss, build_model
 from cnntune.cores import cores
 from cnntune.data import Data
 from cnntune.data.parts import ResidentPart
+from cnntune.device import seeded
 from cnntune.recipe import Recipe
-from cnntune.seeds import derive_seed
 
 SMALL_BATCH_PIXELS = 2**15  # 32 images of 32x32: below, two threads gain at most a fifth when the
 # machine is idle, and lose tenfold when it is not, since they wait for each other
@@ -121,7 +121,5 @@ def _same_loss(recipe: Recipe, data: Data, device: torch.device) -> bool:
 def _initial_loss(
     model: nn.Module, inputs: Any, labels: Any, loss: Any, precision: str, device: torch.device
 ) -> float:
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(derive_seed("precision"))  # the same dropout
-        with autocast(precision, device):
-            return float(loss(model(inputs), labels))
+    with seeded("precision", device=device), autocast(precision, device):  # the same dropout
+        return float(loss(model(inputs), labels))

@@ -53,7 +53,7 @@ def seeded(*parts: int | str, device: torch.device) -> Iterator[None]:
     seed = derive_seed(*parts)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         if device.type == "cpu":
-            # For GPUs that nobody uses, torch.manual_seed records the stack, 0.7 ms each time.
+            # For GPUs that nobody uses torch.manual_seed records the stack, and keeps it: 0.7 ms.
             torch.default_generator.manual_seed(seed)
         else:
             torch.manual_seed(seed)

@@ -28,6 +28,13 @@ SQLITE_WAIT_SECONDS = 60  # for another program's lock; SQLite's own 5 s fail un
 DIVERGED_VALUE = 0.0  # the accuracy that Optuna is told: finite, and never the best
 STATES = {"failed": TrialState.FAIL, "pruned": TrialState.PRUNED}
 
+GONE = {  # the summary of a trial that ended, and whose folder somebody removed
+    "status": "failed",
+    "epochs": 0,
+    "best_epoch": None,
+    "error": "its folder is gone",
+}
+
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
@@ -196,9 +203,9 @@ def sqlite(path: Path) -> optuna.storages.RDBStorage:
 def _trial(study: Study, frozen: FrozenTrial) -> Trial:
     """One on a server carries its summary; others have it in their folder."""
     run = study.trial(frozen.number)
-    summary = frozen.user_attrs.get("summary") or run.summary() or {}
+    summary = frozen.user_attrs.get("summary") or run.summary() or GONE
     unfinished = not frozen.state.is_finished()
-    status = "running" if unfinished else summary.get("status", "failed")
+    status = "running" if unfinished else summary["status"]
     return Trial(frozen.number, status, dict(frozen.params), run, {} if unfinished else summary)
 
 

@@ -117,6 +117,7 @@ def _live(function: str, pipe: Connection, arguments: tuple[Any, ...]) -> None:
     coordinator is killed meanwhile must not stay behind.
     """
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    sys.stdout = sys.stderr  # stdout carries results, and what own code prints is none
     _found(function)(pipe, *arguments)
 
 

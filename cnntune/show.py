@@ -56,7 +56,7 @@ class Screen:
     """Two consoles: what was asked for goes to `out`, what happens meanwhile to `err`."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.out = Console(highlight=False)
+        self.out = Console(file=sys.stdout, highlight=False)  # as it is now: see Command.begin
         self.err = Progress(stderr=True, highlight=False, quiet=quiet)
         encoding = (self.out.encoding or "").lower()
         self.blocks = BLOCKS if encoding.startswith("utf") else PLAIN_BLOCKS

@@ -499,3 +499,31 @@ def test_a_reader_that_goes_away_leaves_no_traceback(runs: Path, words: list[str
         os.close(writer)
     assert done.stderr.decode() == ""
     assert done.returncode != 3
+
+
+TALKING = """
+from torch import nn
+
+print("imported")
+
+
+class Talking(nn.Sequential):
+    def forward(self, x):
+        print("forward", tuple(x.shape))
+        return super().forward(x)
+
+
+def build(*, num_classes, in_shape):
+    return Talking(nn.Flatten(), nn.Linear(in_shape[0] * in_shape[1] * in_shape[2], num_classes))
+"""
+
+
+@pytest.mark.parametrize("words", [("lr-sweep",), ("search", "--budget", "1", "--epochs", "1")])
+def test_what_own_code_prints_is_no_result(words: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "talking.py").write_text(TALKING)
+    own = ("--set", "model.name=talking:build", "--set", "data.size=120")
+    (tmp_path / "own.toml").write_text('[data]\nname = "digits"\n')
+    outcome = run(*words, "own.toml", *own, "--json", cwd=tmp_path)
+    assert outcome.document["command"] == words[0]
+    assert "imported" in outcome.err
+    assert "forward (" in outcome.err

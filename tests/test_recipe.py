@@ -9,7 +9,7 @@ import pytest
 from cnntune import recipe_files
 from cnntune.build import load_recipe, with_defaults
 from cnntune.errors import RecipeError, UserCodeError
-from cnntune.recipe import Recipe, differences, parse
+from cnntune.recipe import Recipe, differences, parse, stored
 from cnntune.recipe_files import parse_override
 from cnntune.space import Choice, Range
 
@@ -520,3 +520,12 @@ def test_a_recipe_cannot_be_changed_in_place() -> None:
     recipe_ = Recipe()
     with pytest.raises(ValueError, match="frozen"):
         recipe_.seed = 1  # type: ignore[misc]
+
+
+def test_a_stored_recipe_says_by_itself_which_ranges_are_whole_numbers() -> None:
+    space = {"model.width": {"log": [8, 64]}, "train.lr": {"log": [1.0, 2.0]}}
+    values = {"model": {"name": "gone:build"}, "space": space}
+    read = stored(values, file="study.db")
+    assert read.space["model.width"] == Range(8.0, 64.0, log=True, integer=True)
+    assert read.space["train.lr"] == Range(1.0, 2.0, log=True, integer=False)
+    assert read.as_values()["space"] == space

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -171,6 +172,18 @@ def test_a_larger_budget_extends_a_search_and_the_same_one_adds_nothing(
     search(study, recipe, BUDGET)
     assert content(study) == content(undisturbed)
     assert search(study, recipe, 3) == 0
+
+
+def test_a_trial_whose_folder_is_removed_counts_as_failed_and_the_search_goes_on(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    study = Study(tmp_path / "study")
+    search(study, recipe, 2)
+    shutil.rmtree(study.trial(0).path)
+    search(study, recipe, 3)
+    trials = Ledger.open(study).trials()
+    assert [trial.status for trial in trials] == ["failed", "complete", "complete"]
+    assert trials[0].summary["error"] == "its folder is gone"
 
 
 def test_another_seed_draws_other_values(recipe: Recipe, tmp_path: Path) -> None:

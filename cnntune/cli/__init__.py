@@ -72,8 +72,12 @@ def main() -> NoReturn:
     gc.set_threshold(GARBAGE_LOOK)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)
+    out = sys.stdout
     try:
-        code = app(standalone_mode=False)
+        try:
+            code = app(standalone_mode=False)
+        finally:
+            sys.stdout = out
         if code == STOPPED:
             _say_stopped()
         sys.stdout.flush()  # here, for at exit a reader that went away would be a traceback

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,8 +113,10 @@ class Command:
 
     @classmethod
     def begin(cls, name: str, *, json: bool, quiet: bool) -> "Command":
-        """Called first by every command."""
-        return cls(name, json, Screen(quiet=quiet))
+        """Called first by every command. What own code prints is no result and goes to stderr."""
+        screen = Screen(quiet=quiet)
+        sys.stdout = sys.stderr
+        return cls(name, json, screen)
 
     def document(
         self, findings: Sequence[Finding], study: Study | None, **added: Any
@@ -136,7 +139,7 @@ class Command:
 
     def print(self, document: dict[str, Any]) -> None:
         """The document on stdout."""
-        print(json.dumps(document, indent=2, allow_nan=False))
+        print(json.dumps(document, indent=2, allow_nan=False), file=self.screen.out.file)
 
 
 @dataclass

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cnntune.cli.command import RUNS, AsJson, Command, Quiet, Runs, StudyArgument
-from cnntune.cli.studies import find_study
+from cnntune.cli.trials import find_study
 from cnntune.errors import StudyError
 
 

@@ -1,9 +1,7 @@
-"""Steps 4 and 5: search, and refine around the best."""
+"""Steps 4 to 7: search, refine around the best, and tune, which does both until it stops paying."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -31,16 +29,17 @@ from cnntune.cli.command import (
     record,
     set_up,
 )
-from cnntune.errors import StudyError
+from cnntune.cli.trials import (
+    choose_workers,
+    find_study,
+    repeat_best,
+    space_line,
+    train_trials,
+    watch,
+    writing,
+)
 from cnntune.rungs import Pruner
-from cnntune.runs import Study
-from cnntune.show import TrialWatch
 from cnntune.space import Sampler
-
-if TYPE_CHECKING:
-    from cnntune.ledger import Ledger
-    from cnntune.recipe import Recipe
-    from cnntune.server import Server
 
 
 def search(
@@ -93,17 +92,17 @@ def search(
         apart=True,
     )
     asked_workers = parse_workers(workers)
-    with _writing(command, setup.study, storage) as server:
+    with writing(command, setup.study, storage) as server:
         if server is None:
             ledger, notes = step.begin(setup.study, setup.recipe)
         else:
             ledger, notes = step.join(setup.study, setup.recipe, server)
         record(setup)
-        processes = asked_workers or _fitting_workers(command, ledger.recipe, setup.places)
-        command.screen.say(f"searching {_space_line(ledger.recipe)}")
+        processes = asked_workers or choose_workers(command, ledger.recipe, setup.places)
+        command.screen.say(f"searching {space_line(ledger.recipe)}")
         for note in notes:
             command.screen.say(note.evidence)
-        _run_trials(command, setup, ledger, budget=budget, workers=processes, seconds=timeout)
+        train_trials(command, setup, ledger, budget=budget, workers=processes, seconds=timeout)
         result = step.result(ledger, ledger.recipe)
         findings = [
             *notes,
@@ -161,14 +160,14 @@ def refine(
         ledger, recipe, notes = refinement.ledger, refinement.recipe, refinement.changes
         setup = Setup(recipe, str(place), places, refinement.study, code)
         record(setup)
-        processes = asked_workers or _fitting_workers(command, recipe, places)
+        processes = asked_workers or choose_workers(command, recipe, places)
         command.screen.say(
             f"refining around the best {len(refinement.strong)} trials of {found.path},"
             f" {recipe.search.epochs} epochs each"
         )
         for note in notes:
             command.screen.say(note.evidence)
-        _run_trials(
+        train_trials(
             command,
             setup,
             ledger,
@@ -179,7 +178,7 @@ def refine(
         )
         whole_space = recipe.model_copy(update={"space": Ledger.open(found).recipe.space})
         result = search.result(ledger, whole_space)
-        _repeat(command, setup, recipe, result.trials, seeds=seeds, workers=processes)
+        repeat_best(command, setup, recipe, result.trials, seeds=seeds, workers=processes)
         candidates = step.candidates(setup.study, result.trials, seeds=seeds)
         val_images = result.best.summary.get("val_images") if result.best else None
         over_seeds = step.seed_findings(candidates, val_images=val_images)
@@ -257,14 +256,14 @@ def tune(
             sweep(command, setup, data)
         record(setup)
         recipe_ = step.with_swept_rates(setup.recipe, setup.study)
-        processes = asked_workers or _fitting_workers(command, recipe_, setup.places)
+        processes = asked_workers or choose_workers(command, recipe_, setup.places)
         outcome = step.Outcome(setup.study)
         limits = step.Budget(trials, seconds)
         for phase in step.tune(outcome, recipe_, limits, workers=processes, places=setup.places):
             command.screen.say(phase.title)
             for change in phase.changes:
                 command.screen.say(change.evidence)
-            _watch(command, phase.recipe, phase.events, total=phase.trials, done=0)
+            watch(command, phase.recipe, phase.events, total=phase.trials, done=0)
         findings = [*outcome.changes, *outcome.findings]
         document = command.document(
             findings,
@@ -280,129 +279,3 @@ def tune(
     if outcome.winner:
         command.screen.next("train", str(outcome.winner))
     command.end(document)
-
-
-def _fitting_workers(command: Command, recipe: "Recipe", places: Sequence[str]) -> int:
-    """As many workers as the machine has room for, with the reason as a line of progress."""
-    from cnntune.capacity import fitting_workers
-
-    workers, reason = fitting_workers(recipe, places)
-    command.screen.say(reason)
-    return workers
-
-
-def find_study(name: str | None, runs: Path, holding: str = "study.db") -> Study:
-    """The study that STUDY means: a folder, a name in `runs`, or the last one searched.
-
-    Only folders with a file `holding` count: every study has a `study.json`.
-    """
-    if name is None:
-        searched = sorted(runs.glob(f"*/{holding}"), key=lambda path: path.stat().st_mtime)
-        if not searched:
-            raise StudyError(f"{runs}: holds no search; run `cnntune search` first")
-        return Study(searched[-1].parent)
-    for folder in (Path(name), runs / name):
-        if (folder / holding).is_file():
-            return Study(folder)
-    there = sorted(path.parent.name for path in runs.glob(f"*/{holding}"))
-    raise StudyError(
-        f"{name}: no study of that name in {runs}; there are: {', '.join(there) or 'none'}"
-    )
-
-
-@contextmanager
-def _writing(command: Command, study: Study, storage: str | None) -> Iterator["Server | None"]:
-    """Be the only writer of a local study, or one of several of a study on a server."""
-    if storage is None:
-        with study.lock():
-            yield None
-        return
-    from cnntune import server
-
-    with server.connect(storage, study.name, command.screen.say) as place:
-        yield place
-
-
-def _run_trials(
-    command: Command,
-    setup: Setup,
-    ledger: "Ledger",
-    *,
-    budget: int,
-    workers: int,
-    given: Any = (),
-    seed: int | None = None,
-    seconds: float | None = None,
-) -> None:
-    """Bring a study to its budget, showing what happens."""
-    from cnntune.shared import run_shared
-    from cnntune.shared_ledger import SharedLedger
-    from cnntune.trials import run_trials
-
-    done = sum(trial.status != "running" for trial in ledger.trials())
-    if done:
-        command.screen.say(f"{setup.study.path} holds {done} finished trials of {budget}")
-    if isinstance(ledger, SharedLedger):
-        events = run_shared(
-            ledger,
-            budget=budget,
-            workers=workers,
-            places=setup.places,
-            seconds=seconds,
-            say=command.screen.say,
-        )
-    else:
-        events = run_trials(
-            ledger,
-            budget=budget,
-            workers=workers,
-            places=setup.places,
-            given=given,
-            seed=seed,
-            seconds=seconds,
-        )
-    _watch(command, ledger.recipe, events, total=max(budget, done), done=done)
-    if isinstance(ledger, SharedLedger):
-        ledger.fetch()
-
-
-def _repeat(
-    command: Command, setup: Setup, recipe: "Recipe", trials: Any, *, seeds: int, workers: int
-) -> None:
-    """Train the best trials again with other seeds, showing what happens."""
-    from cnntune import refine as step
-
-    best = min(step.CANDIDATES, sum(trial.status == "complete" for trial in trials))
-    total = best * (seeds - 1)
-    if not total:
-        return
-    command.screen.say(f"training the best {best} again, {seeds} seeds in all")
-    events = step.repeat(
-        setup.study, trials, recipe, seeds=seeds, workers=workers, places=setup.places
-    )
-    _watch(command, recipe, events, total=total, done=0)
-
-
-def _watch(command: Command, recipe: "Recipe", events: Any, *, total: int, done: int) -> None:
-    from cnntune.recipe import parse
-    from cnntune.runs import Run
-
-    told = False
-    with TrialWatch(command.screen, total, done) as watch:
-        for event in events:
-            name = event.job.folder.name
-            if event.epoch is not None and not told:
-                config = parse(Run(event.job.folder).config(), file="config.json")
-                command.screen.say(f"computing in {config.arithmetic()} a worker")
-                told = True
-            if event.summary is not None:
-                watch.ended(name, event.summary)
-            elif event.epoch is not None:
-                watch.epoch(name, event.epoch.val_acc)
-            else:
-                values = {key: event.job.recipe.get(key) for key in recipe.space}
-                watch.started(name, values)
-
-
-def _space_line(recipe: "Recipe") -> str:
-    return ", ".join(f"{key} {dimension}" for key, dimension in recipe.space.items())

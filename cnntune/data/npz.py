@@ -149,7 +149,7 @@ def _part(part: str, arrays: dict[str, Array], layout: Layout) -> Images | None:
     problems: list[str] = []
     pixels = labels = torch.empty(0)
     try:
-        pixels = _pixels(arrays[images_name], layout)
+        pixels = _pixels(arrays.pop(images_name), layout)  # which may copy it: one is let go
     except DataError as error:
         problems += [f"{images_name}: {line}" for line in error.lines]
     try:

@@ -112,7 +112,7 @@ class _Caught(Dataset[Any]):
 
     def __getitem__(self, index_and_seed: Seeded) -> Any:
         index, seed = index_and_seed
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # as in `device.seeded`
         random.seed(seed)
         np.random.seed(seed % 2**32)
         try:

@@ -1,0 +1,144 @@
+"""What search, refine and tune share: their study, their workers, their trials on the screen."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnntune.cli.command import Command, Setup
+from cnntune.errors import StudyError
+from cnntune.runs import Study
+from cnntune.show import TrialWatch
+
+if TYPE_CHECKING:
+    from cnntune.ledger import Ledger
+    from cnntune.recipe import Recipe
+    from cnntune.server import Server
+
+
+def choose_workers(command: Command, recipe: "Recipe", places: Sequence[str]) -> int:
+    """As many workers as the machine has room for, with the reason as a line of progress."""
+    from cnntune.capacity import fitting_workers
+
+    workers, reason = fitting_workers(recipe, places)
+    command.screen.say(reason)
+    return workers
+
+
+def find_study(name: str | None, runs: Path, holding: str = "study.db") -> Study:
+    """The study that STUDY means: a folder, a name in `runs`, or the last one searched.
+
+    Only folders with a file `holding` count: every study has a `study.json`.
+    """
+    if name is None:
+        searched = sorted(runs.glob(f"*/{holding}"), key=lambda path: path.stat().st_mtime)
+        if not searched:
+            raise StudyError(f"{runs}: holds no search; run `cnntune search` first")
+        return Study(searched[-1].parent)
+    for folder in (Path(name), runs / name):
+        if (folder / holding).is_file():
+            return Study(folder)
+    there = sorted(path.parent.name for path in runs.glob(f"*/{holding}"))
+    raise StudyError(
+        f"{name}: no study of that name in {runs}; there are: {', '.join(there) or 'none'}"
+    )
+
+
+@contextmanager
+def writing(command: Command, study: Study, storage: str | None) -> Iterator["Server | None"]:
+    """Be the only writer of a local study, or one of several of a study on a server."""
+    if storage is None:
+        with study.lock():
+            yield None
+        return
+    from cnntune import server
+
+    with server.connect(storage, study.name, command.screen.say) as place:
+        yield place
+
+
+def train_trials(
+    command: Command,
+    setup: Setup,
+    ledger: "Ledger",
+    *,
+    budget: int,
+    workers: int,
+    given: Any = (),
+    seed: int | None = None,
+    seconds: float | None = None,
+) -> None:
+    """Bring a study to its budget, showing what happens."""
+    from cnntune.shared import run_shared
+    from cnntune.shared_ledger import SharedLedger
+    from cnntune.trials import run_trials
+
+    done = sum(trial.status != "running" for trial in ledger.trials())
+    if done:
+        command.screen.say(f"{setup.study.path} holds {done} finished trials of {budget}")
+    if isinstance(ledger, SharedLedger):
+        events = run_shared(
+            ledger,
+            budget=budget,
+            workers=workers,
+            places=setup.places,
+            seconds=seconds,
+            say=command.screen.say,
+        )
+    else:
+        events = run_trials(
+            ledger,
+            budget=budget,
+            workers=workers,
+            places=setup.places,
+            given=given,
+            seed=seed,
+            seconds=seconds,
+        )
+    watch(command, ledger.recipe, events, total=max(budget, done), done=done)
+    if isinstance(ledger, SharedLedger):
+        ledger.fetch()
+
+
+def repeat_best(
+    command: Command, setup: Setup, recipe: "Recipe", trials: Any, *, seeds: int, workers: int
+) -> None:
+    """Train the best trials again with other seeds, showing what happens."""
+    from cnntune import refine as step
+
+    best = min(step.CANDIDATES, sum(trial.status == "complete" for trial in trials))
+    total = best * (seeds - 1)
+    if not total:
+        return
+    command.screen.say(f"training the best {best} again, {seeds} seeds in all")
+    events = step.repeat(
+        setup.study, trials, recipe, seeds=seeds, workers=workers, places=setup.places
+    )
+    watch(command, recipe, events, total=total, done=0)
+
+
+def watch(command: Command, recipe: "Recipe", events: Any, *, total: int, done: int) -> None:
+    """Draw trials as they happen, and say once in what they are computed."""
+    from cnntune.recipe import parse
+    from cnntune.runs import Run
+
+    told = False
+    with TrialWatch(command.screen, total, done) as watch:
+        for event in events:
+            name = event.job.folder.name
+            if event.epoch is not None and not told:
+                config = parse(Run(event.job.folder).config(), file="config.json")
+                command.screen.say(f"computing in {config.arithmetic()} a worker")
+                told = True
+            if event.summary is not None:
+                watch.ended(name, event.summary)
+            elif event.epoch is not None:
+                watch.epoch(name, event.epoch.val_acc)
+            else:
+                values = {key: event.job.recipe.get(key) for key in recipe.space}
+                watch.started(name, values)
+
+
+def space_line(recipe: "Recipe") -> str:
+    """What is searched, in a line."""
+    return ", ".join(f"{key} {dimension}" for key, dimension in recipe.space.items())

@@ -1,0 +1,28 @@
+"""What a function does in a process of its own, and how that process ends."""
+
+import os
+
+import pytest
+
+from cnntune.errors import RecipeError, StudyError
+from cnntune.lifeline import call
+
+
+def test_a_function_is_called_in_another_process() -> None:
+    assert call("math:hypot", 3.0, 4.0) == 5.0
+    assert call("os:getpid") != os.getpid()
+
+
+def test_an_error_that_a_user_can_mend_arrives_as_it_is() -> None:
+    with pytest.raises(RecipeError, match=r"nowhere\.toml"):
+        call("cnntune.recipe_files:find", "nowhere.toml")
+
+
+def test_another_error_arrives_with_its_traceback() -> None:
+    with pytest.raises(RuntimeError, match=r"Traceback(.|\n)*ValueError"):
+        call("math:sqrt", -1.0)
+
+
+def test_a_process_that_is_killed_is_said_to_have_died() -> None:
+    with pytest.raises(StudyError, match=r"os:_exit died \(exit 7\)"):
+        call("os:_exit", 7)
