@@ -76,19 +76,19 @@ def main() -> None:
     )
     parser.add_argument("--write", action="store_true", help="into docs/performance.md")
     parser.add_argument("--join", metavar="STUDY", help=argparse.SUPPRESS)  # one of a crowd
-    options = parser.parse_args()
+    asked = parser.parse_args()
     for room in (trials, shared):
         setattr(room, "run_jobs", no_training)  # noqa: B010  mypy minds an assignment
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "nothing.toml").write_text(RECIPE)
         recipe = load_recipe(str(Path(folder) / "nothing.toml"))
-        if options.join:
-            one_of_a_crowd(options.storage, options.join, recipe, Path(folder), options.crowd)
+        if asked.join:
+            one_of_a_crowd(asked.storage, asked.join, recipe, Path(folder), asked.crowd)
             return
-        rows = one_coordinator(recipe, Path(folder), options.trials, options.storage)
-        report("coordinator", table(HEADER, rows), write=options.write)
-        if options.storage:
-            crowds(options.storage, options.coordinators, options.crowd)
+        rows = one_coordinator(recipe, Path(folder), asked.trials, asked.storage)
+        report("coordinator", table(HEADER, rows), write=asked.write)
+        if asked.storage:
+            crowds(asked.storage, asked.coordinators, asked.crowd)
 
 
 def no_training(next_job: Callable[[], Job | None], **_: object) -> Iterator[Event]:

@@ -57,6 +57,7 @@ def npz(
         DataError: one line for each array that cannot be used.
     """
     arrays = _read_arrays(Path(path).expanduser())
+    held = ", ".join(sorted(arrays)) or "nothing"
     problems: list[str] = []
     parts: dict[str, Images] = {}
     for part in NAMES:
@@ -68,7 +69,6 @@ def npz(
         if images is not None:
             parts[part] = images
     if "train" not in parts and not problems:
-        held = ", ".join(sorted(arrays)) or "nothing"
         problems.append(f"needs arrays x_train and y_train, or x and y (got {held})")
     if problems:
         raise DataError(f"{path}: {problem}" for problem in problems)
