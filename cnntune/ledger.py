@@ -28,7 +28,7 @@ SQLITE_WAIT_SECONDS = 60  # for another program's lock; SQLite's own 5 s fail un
 DIVERGED_VALUE = 0.0  # the accuracy that Optuna is told: finite, and never the best
 STATES = {"failed": TrialState.FAIL, "pruned": TrialState.PRUNED}
 
-GONE = {  # the summary of a trial that ended, and whose folder somebody removed
+GONE: dict[str, Any] = {  # the summary of a trial that ended, and whose folder somebody removed
     "status": "failed",
     "epochs": 0,
     "best_epoch": None,
