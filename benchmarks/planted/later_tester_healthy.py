@@ -448,7 +448,6 @@ TESTER_HEALTHY = (
         "data-thirty-two-images",
         (f"data.name={import_name(thirty_two_images)}", "train.batch_size=8"),
     ),
-    Case("set-label-smoothing-0.3", ("train.label_smoothing=0.3",)),
     Case("set-sgd-lr-0.5", ("train.lr=0.5", "train.momentum=0.0")),
     Case(
         "set-warmup-cosine-ema",
