@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -40,7 +40,8 @@ class Output:
 
     `dead` is the share of units that are 0 for all images, `saturated` that of values at the flat
     ends of a tanh or sigmoid; both are 0 for other operations. `signal` is how much it differs from
-    image to image: the standard deviation over images as a share of `rms`.
+    image to image: the standard deviation over images as a share of `rms`. `fed` is the size of
+    what an operation with weights was given, its root mean square; 0 for other operations.
     """
 
     where: str
@@ -50,6 +51,7 @@ class Output:
     dead: float = 0.0
     saturated: float = 0.0
     signal: float = 1.0
+    fed: float = 0.0
 
 
 class Recorder(TorchDispatchMode):
@@ -68,8 +70,15 @@ class Recorder(TorchDispatchMode):
         op = func.overloadpacket.__name__
         if op in WEIGHT_OPS + NORM_OPS + RECTIFIERS + SQUASHERS:
             tensor = result[0] if isinstance(result, tuple | list) else result
-            self.outputs.append(_measure(self.where(), op.rstrip("_"), tensor))
+            fed = _size(args[1 if op == "addmm" else 0]) if op in WEIGHT_OPS else 0.0
+            output = _measure(self.where(), op.rstrip("_"), tensor)
+            self.outputs.append(replace(output, fed=fed))
         return result
+
+
+def _size(tensor: Tensor) -> float:
+    """Root mean square."""
+    return float(torch.linalg.vector_norm(tensor.float())) / math.sqrt(max(1, tensor.numel()))
 
 
 def _measure(where: str, op: str, tensor: Tensor) -> Output:
