@@ -3,6 +3,7 @@
 import pickle
 import random
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -70,7 +71,9 @@ class StreamedPart:
     def _started(self) -> Iterator[Any]:
         """A pass over the plan; the first one starts the processes."""
         try:
-            return iter(self._loader)
+            with warnings.catch_warnings():  # torch says it at length, and then raises it too
+                warnings.filterwarnings("ignore", "Got pickle error", UserWarning)
+                return iter(self._loader)
         except (pickle.PicklingError, TypeError, AttributeError) as error:
             reason = str(error)
             if not any(sign in reason for sign in UNSENDABLE):

@@ -166,7 +166,9 @@ def _partly_cut(subject: Subject) -> list[Finding]:
         return []
     said, small, large = _directional(cost, weight)
     size = float(small.norm())
-    if size < CUT_LEAST * float(said.norm()) or float((small - large).norm()) > CUT_NOISE * size:
+    if not size > CUT_LEAST * float(said.norm()):
+        return []
+    if float((small - large).norm()) > CUT_NOISE * size:
         return []
     off = float((said - small).norm()) / size
     if off < CUT:

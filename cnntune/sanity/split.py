@@ -153,8 +153,9 @@ def _scattered(subject: Subject) -> list[Finding]:
     parts = (subject.data.train, subject.data.val)
     if min(subject.data.train.image_size) < LEAST_SIDE:
         return []
+    drawn = [draw_images(part, TEXTURE_IMAGES, subject.recipe.seed)[0] for part in parts]
     train, val = (
-        correlation(draw_images(part, TEXTURE_IMAGES, subject.recipe.seed)[0], 1) for part in parts
+        max(correlation(images, 1), correlation(images.transpose(2, 3), 1)) for images in drawn
     )
     if min(train, val) > SMOOTH or max(train, val) < PICTURE:
         return []
