@@ -101,6 +101,20 @@ FAULTS: dict[str, tuple[str, str, str, str, str]] = {
         "fail",
         "400 training images looked at are 10 different",
     ),
+    "some images in bytes": (
+        HEALTHY,
+        "    x[::4] *= 255\n",
+        "inputs",
+        "warn",
+        "the contrast of images differs",
+    ),
+    "half of the image": (
+        changed("layers(x * (torch.arange(8) < 4))"),
+        "",
+        "input-used",
+        "warn",
+        "50%",
+    ),
     "a pile of repeated pictures": (
         HEALTHY,
         "    x, y = x[:30].repeat(12, 1, 1, 1), y[:30].repeat(12)\n",
@@ -128,7 +142,8 @@ SOUND: dict[str, str] = {
     + (
         "net = linear(in_shape, num_classes)\n"
         "    net.kernels = nn.Parameter(torch.ones(2, 1, 1, 1, 1))\n"
-        "    return Changed(net, lambda layers, x: 30 * torch.tanh(layers(x * layers.kernels.mean(0)) / 30))\n"
+        "    scaled = lambda layers, x: layers(x * layers.kernels.mean(0))\n"
+        "    return Changed(net, lambda layers, x: 30 * torch.tanh(scaled(layers, x) / 30))\n"
     ),
 }
 
@@ -177,6 +192,17 @@ def test_one_pair_alike_among_sixteen_images_is_chance(own: OwnSetUp) -> None:
     twin += "    val_x[0], val_y[0] = x[0] + 1e-3 * torch.randn(1, 8, 8), y[0]\n"
     found = own.findings(data=DATA + twin + RETURN)
     assert "near copies" not in str(alarms(found))
+
+
+@pytest.mark.parametrize(("part", "severity"), [("x, y", "fail"), ("val_x, val_y", "warn")])
+def test_test_images_that_were_seen_before_are_named(
+    own: OwnSetUp, part: str, severity: str
+) -> None:
+    three = RETURN.replace("val_y)\n", f"val_y), TensorDataset({part})\n")
+    said = [f for f in own.findings(data=DATA + three) if f.rule == "split"]
+    assert [(f.severity, "100.0% of the test images are" in f.evidence) for f in said] == [
+        (severity, True)
+    ]
 
 
 @pytest.fixture

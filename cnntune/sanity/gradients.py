@@ -23,6 +23,7 @@ CHECK_IMAGES = 4  # batch norms over two give 1 and -1, whatever the weights
 CHECK_SECONDS = 6.0  # for its passes, two a layer
 CHECK_CHANGES = (1e-3, 1e-4)  # of the loss, for a numerical slope; float32 keeps 1e-7
 CUT_DIRECTIONS = 6
+CUT_SECONDS = 2.0  # for all passes, at the cost of float32
 CUT_STEPS = (1e-6, 1e-4)  # of the weights' size; float64 keeps 1e-16 of the loss
 CUT_PASSES = 2 + 4 * CUT_DIRECTIONS + 4
 CUT_NOISE = 0.1  # of the slopes, by which the two steps may differ
@@ -146,19 +147,20 @@ def _partly_cut(subject: Subject) -> list[Finding]:
     Where a way beside others is cut by detach, gradients flow and are not those of the loss. Two
     step sizes must agree: rounding, as with a straight-through estimator, has no slope.
     """
-    if subject.cost.images(CHECK_SECONDS) < CUT_PASSES * CHECK_IMAGES:
+    if subject.cost.images(CUT_SECONDS) < CUT_PASSES * CHECK_IMAGES:
         return []
-    model = subject.model().double()
-    images, labels = subject.inputs[:CHECK_IMAGES].double(), subject.labels[:CHECK_IMAGES]
+    model, labels = subject.model(), subject.labels[:CHECK_IMAGES]
 
     def cost() -> Tensor:
         with seeded(subject.recipe.seed, device=subject.device), NoDropout():
             return subject.loss()(model(images.clone()), labels)
 
     try:
+        model.double()
+        images = subject.inputs[:CHECK_IMAGES].double()
         cost().backward()
         again = float(cost().detach())
-    except RuntimeError:  # somewhere float32 is asked for by name
+    except (RuntimeError, TypeError, ValueError, AssertionError):  # it must be float32 somewhere
         return []
     first = next((n for n, p in model.named_parameters() if p.ndim > 1 and p.grad is not None), "")
     weight = model.get_parameter(first) if first else None

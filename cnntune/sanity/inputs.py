@@ -11,6 +11,9 @@ from cnntune.sanity.subject import Subject
 SCALE = (0.02, 20.0)  # standard deviation of network inputs; usual is 1, 0..255 bytes have 70
 TWICE = 2.5  # standard deviation; ImageNet's constants applied twice leave 3 to 5
 OUTLIER = 40.0  # standard deviations; a picture with one bright pixel in 1,000 reaches 32
+SCALED = (0.03, 0.97)  # of the images, by contrast: a few faint ones are found anywhere
+SCALED_IMAGES = 64
+APART = 100.0  # times; light differs by a factor of 10, bytes and shares of 1 by 255
 CENTRE = 20.0  # mean of network inputs in units of 1
 INTERLEAVED = 0.05  # of correlation by which a further pixel resembles more than the next one
 SMOOTH = 0.1  # correlation of neighbours, below which pictures are noise and tell nothing
@@ -43,6 +46,7 @@ def inputs(subject: Subject) -> list[Finding]:
         text = "all images are the same"
         return [Finding("inputs", "fail", text, "look at how they are read", measured=1.0)]
     found = [*_order(pixels), *_scale(pixels), *_outliers(pixels), *_empty(pixels)]
+    found += _two_scales(pixels)
     found += [*_repeated(subject), *_tell_tale(subject), *_emptied(subject)]
     text = f"mean {float(pixels.mean()):.2g}, standard deviation {float(pixels.std()):.2g}"
     return found or [Finding("inputs", "ok", text, measured=float(pixels.std()), expected=1.0)]
@@ -91,6 +95,20 @@ def _outliers(pixels: Tensor) -> list[Finding]:
     text += " squeezed together"
     advice = f"clip or leave out such images (number {image} of those looked at)"
     return [Finding("inputs", "fail", text, advice, measured=float(far.max()), expected=OUTLIER)]
+
+
+def _two_scales(pixels: Tensor) -> list[Finding]:
+    """Some images in 0..1 among others in 0..255."""
+    contrasts = pixels.flatten(1).std(1)
+    contrasts = contrasts[contrasts > 0]
+    if len(contrasts) < SCALED_IMAGES:
+        return []
+    low, high = torch.quantile(contrasts, torch.tensor(SCALED).to(contrasts)).tolist()
+    if high < APART * low:
+        return []
+    text = f"the contrast of images differs by a factor of {high / low:.0f}"
+    advice = "look for some that are scaled to 0..1 and others that are not"
+    return [Finding("inputs", "warn", text, advice, measured=high / low, expected=1.0)]
 
 
 def _empty(pixels: Tensor) -> list[Finding]:

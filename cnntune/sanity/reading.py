@@ -10,7 +10,7 @@ from cnntune.sanity.tiny import Memory
 
 SAME = 1e-5  # of the largest logit: what float32 sums in another order differ by
 SETTLE_PASSES = 3  # batch norms settle in one, what has a momentum nearly
-READ = 0.5  # of the pixels that must have an influence
+READ = 0.6  # of the pixels that must have an influence
 
 
 def input_used(subject: Subject, memory: Memory) -> list[Finding]:

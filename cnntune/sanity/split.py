@@ -53,6 +53,7 @@ def split(subject: Subject) -> list[Finding]:
         *_copies(train, val, len(subject.data.train)),
         *_shift(train, val),
         *_scattered(subject),
+        *_test_copies(subject),
         *_classes(subject),
     ]
     if not found:
@@ -102,6 +103,24 @@ def _copies(train: Pictures, val: Pictures, train_count: int) -> list[Finding]:
         text = f"{partners:.0%} of the validation images have a partner among training images: as"
         text += " alike as no other, but for a shift, a flip or other light"
         return [Finding("split", "warn", text, advice, measured=partners, expected=0.0)]
+    return []
+
+
+def _test_copies(subject: Subject) -> list[Finding]:
+    """Test images that have been seen before, in training or in choosing a model."""
+    if subject.data.test is None or not len(subject.data.test):
+        return []
+    test = Pictures.of(subject.data.test, subject.recipe.seed).digests
+    parts = {"training": subject.train_pictures, "validation": subject.val_pictures}
+    for name, part in parts.items():
+        count = len(subject.data.train if name == "training" else subject.data.val)
+        seen = min(1.0, len(part) / count)
+        share = min(1.0, float(torch.isin(test, part.digests).float().mean()) / seen)
+        if share > COPIES:
+            text = f"{share:.1%} of the test images are {name} images"
+            severity: Severity = "fail" if name == "training" else "warn"
+            advice = "draw the three parts from one list without putting back"
+            return [Finding("split", severity, text, advice, measured=share, expected=0.0)]
     return []
 
 
