@@ -64,7 +64,7 @@ FAULTS: dict[str, tuple[str, str, str, str, str]] = {
     ),
     "a norm behind the logits": (NORM_LAST, "", "outputs", "warn", "end in a batch norm"),
     "a GELU behind the logits": (changed("F.gelu(layers(x))"), "", "outputs", "fail", "GELU"),
-    "a tanh with a learned scale beside it": (
+    "a tanh times 2": (
         changed("torch.tanh(layers(x)) * 2"),
         "",
         "outputs",
@@ -126,6 +126,9 @@ FAULTS: dict[str, tuple[str, str, str, str, str]] = {
 SOUND: dict[str, str] = {
     "logits capped at 30": changed("30 * torch.tanh(layers(x) / 30)"),
     "logits clamped at 30": changed("layers(x).clamp(-30, 30)"),
+    "a tanh with a learned scale": hidden(
+        "self.head(x).tanh() * self.scale", held="self.scale = nn.Parameter(torch.tensor(8.0))"
+    ),
     "logits times a gate": changed("layers(x).sigmoid() * layers(x)"),
     "a buffer that is no drawing": hidden("self.head(x - x @ self.kernel)", held=FIXED_BUFFER),
     "random projections of the images": MODEL
@@ -134,6 +137,20 @@ SOUND: dict[str, str] = {
         "    net.register_buffer('kernel', torch.randn(64, 64) / 8)\n"
         "    return Changed(net, lambda layers, x: layers(torch.cos(x.flatten(1) @ net.kernel)))\n"
     ),
+    "layers that learn their size": MODEL
+    + "return nn.Sequential(nn.Flatten(), nn.LazyLinear(32), nn.ReLU(),\n"
+    "                         nn.LazyLinear(num_classes))\n",
+    "complex weights": hidden(
+        "self.head(x + torch.fft.irfft(torch.fft.rfft(x) * self.waves, n=64))",
+        held="self.waves = nn.Parameter(torch.randn(33, dtype=torch.cfloat) / 8)",
+    ),
+    "pixels looked up in a table": hidden("self.head(x)")
+    .replace(
+        "x = F.relu(self.first(x.flatten(1)))",
+        "x = F.relu(self.first(self.table((x.flatten(1) > 0).long()).squeeze(2)))",
+    )
+    .replace("            pass\n", "            self.table = nn.Embedding(2, 1)\n"),
+    "factors detached": hidden("self.head(x / x.norm(dim=1, keepdim=True).detach() * 4)"),
     "a maximum that is taken off detached": hidden(
         "self.head(x - (x.amax(1, keepdim=True) - x.amax(1, keepdim=True)).detach())"
     ),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cnntune.device import seeded
 from cnntune.findings import Finding
-from cnntune.sanity.record import NoDropout, recording
+from cnntune.sanity.record import Detached, NoDropout, recording
 from cnntune.sanity.subject import Subject
 from cnntune.train import Learner
 
@@ -79,7 +79,7 @@ def _modules_in_use(subject: Subject) -> set[str]:
 def _gradients(model: nn.Module) -> dict[str, float]:
     """Root mean square of each trainable weight's gradient; 0 where there is none."""
     return {
-        name: 0.0 if p.grad is None else float(p.grad.float().square().mean().sqrt())
+        name: 0.0 if p.grad is None else float(p.grad.abs().float().square().mean().sqrt())
         for name, p in model.named_parameters()
         if p.requires_grad
     }
@@ -127,7 +127,7 @@ def _checked(subject: Subject) -> list[Finding]:
 
     before = cost()
     before.backward()
-    layers = [(n, p) for n, p in model.named_parameters() if p.ndim > 1 and p.grad is not None]
+    layers = [(n, p) for n, p in model.named_parameters() if _is_layer(p)]
     spread = list(dict.fromkeys([*layers[:1], *layers[len(layers) // 2 :][:1], *layers[-1:]]))
     affordable = subject.cost.images(CHECK_SECONDS) // (2 * CHECK_IMAGES)
     for name, weight in spread[: max(1, affordable)]:
@@ -141,12 +141,26 @@ def _checked(subject: Subject) -> list[Finding]:
     return []
 
 
+def _is_layer(parameter: nn.Parameter) -> bool:
+    """Whether slopes can be taken along it."""
+    return parameter.ndim > 1 and parameter.grad is not None and parameter.dtype.is_floating_point
+
+
+def _adds_what_is_detached(subject: Subject) -> bool:
+    with Detached() as detached, seeded(subject.recipe.seed, device=subject.device):
+        subject.untrained(subject.inputs[:CHECK_IMAGES])
+    return bool(detached.added)
+
+
 def _partly_cut(subject: Subject) -> list[Finding]:
     """Numerical slopes of the loss along random directions in the first layer, in float64.
 
-    Where a way beside others is cut by detach, gradients flow and are not those of the loss. Two
-    step sizes must agree: rounding, as with a straight-through estimator, has no slope.
+    Where what is detached is added, gradients flow and may not be those of the loss. Two step sizes
+    must agree: rounding, as with a straight-through estimator, has no slope. Factors are detached
+    on purpose, as in the routing of capsules.
     """
+    if not _adds_what_is_detached(subject):
+        return []
     if subject.cost.images(CUT_SECONDS) < CUT_PASSES * CHECK_IMAGES:
         return []
     model, labels = subject.model(), subject.labels[:CHECK_IMAGES]
@@ -162,7 +176,7 @@ def _partly_cut(subject: Subject) -> list[Finding]:
         again = float(cost().detach())
     except (RuntimeError, TypeError, ValueError, AssertionError):  # it must be float32 somewhere
         return []
-    first = next((n for n, p in model.named_parameters() if p.ndim > 1 and p.grad is not None), "")
+    first = next((n for n, p in model.named_parameters() if _is_layer(p)), "")
     weight = model.get_parameter(first) if first else None
     if weight is None or again != float(cost().detach()) or not bool(weight.detach().any()):
         return []

@@ -167,13 +167,19 @@ def _last_operation(logits: Tensor, named: dict[str, str]) -> tuple[str | None, 
         if not name.startswith(PASSED_THROUGH):
             break
         other = getattr(node, "_saved_other", None)
-        if isinstance(other, Tensor) and other.numel() == 1 and float(other) != 0:
-            value = abs(float(other))
+        if isinstance(other, Tensor) and other.numel() == 1 and bool(other != 0):
+            value = abs(float(other.detach()))
             factor *= value if name.startswith("Mul") else 1 / value
-        before = [after for after, _ in node.next_functions if not hasattr(after, "variable")]
-        before = [after for after in before if after is not None]
-        node = before[0] if len(before) == 1 else None
+        node = _before(node)
     return None, factor, None
+
+
+def _before(node: Any) -> Any:
+    """The operation whose result `node` passes on; None for a product with what is learned."""
+    before = [after for after, _ in node.next_functions if after is not None]
+    if not node.name().startswith("Mul"):
+        before = [after for after in before if not hasattr(after, "variable")]
+    return before[0] if len(before) == 1 else None
 
 
 def initial_loss(subject: Subject) -> list[Finding]:

@@ -30,6 +30,9 @@ DROPOUTS = (
     *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout),
     *(F.feature_alpha_dropout, torch.dropout, torch.feature_dropout),
 )
+DETACHING = (torch.detach, Tensor.detach, Tensor.data.__get__)  # type: ignore[attr-defined]
+JOINING = ("cat", "concat", "concatenate", "stack")
+ADDING = (*JOINING, "add", "add_", "__add__", "__radd__", "__iadd__")
 FLAT_TANH = 0.97  # |tanh| beyond it has a slope under 0.06
 FLAT_SIGMOID = 0.47  # off one half; the slope is under 0.03
 
@@ -146,3 +149,25 @@ class NoDropout(TorchFunctionMode):
         named = dict(zip(("input", "p"), args, strict=False)) | (kwargs or {})
         self.shares.append(float(named.get("p", 0.5)))
         return named["input"]
+
+
+class Detached(TorchFunctionMode):
+    """Notices whether a tensor is detached and then added to, or put beside, others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut: list[Tensor] = []
+        self.added = False
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run `func`; look at where its tensors come from, and where they go."""
+        result = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        if func in DETACHING and args[0].requires_grad:
+            self.cut.append(result)
+        if name in ADDING:
+            parts = args[0] if name in JOINING else args
+            self.added |= any(part is cut for part in parts for cut in self.cut)
+        return result

@@ -47,6 +47,8 @@ def unlearned(subject: Subject) -> list[Finding]:
 def _held(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Tensors of two axes or more that a model holds beside its parameters."""
     for prefix, module in model.named_modules():
+        if "parametrizations" in prefix:  # torch keeps there what weights are made with
+            continue
         for name, value in (vars(module) | dict(module.named_buffers(recurse=False))).items():
             if isinstance(value, Tensor) and value.ndim > 1 and value.is_floating_point():
                 yield f"{prefix}.{name}".lstrip("."), value.detach()
