@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from cnntune import data as images
 from cnntune import models, recipe, recipe_files
@@ -261,6 +262,10 @@ def build_network(
     drawn = seeded(recipe_.seed if seed is None else seed, "init", device=CPU)
     with drawn, user_code(f"building model {section.name}"):
         model = builder(num_classes=num_classes, in_shape=in_shape, **arguments)
+        if isinstance(model, nn.Module) and any(map(is_lazy, model.parameters())):
+            with torch.no_grad():  # layers that learn their size from the first images
+                model.eval()(torch.zeros(1, *in_shape))
+            model.train()
     if not isinstance(model, nn.Module):
         raise UserCodeError(
             f"model {section.name}: must return a torch.nn.Module (got {type(model).__name__})"

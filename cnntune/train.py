@@ -143,7 +143,9 @@ class Learner:
         Raises:
             UserCodeError: where no parameter asks for a gradient.
         """
-        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(device)
+        if all(p.ndim != 5 for p in (*model.parameters(), *model.buffers())):  # torch refuses those
+            model.to(memory_format=torch.channels_last)
         settings = recipe.train
         factors = None
         if recipe.model.weights:

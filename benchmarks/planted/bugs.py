@@ -6,6 +6,7 @@ from typing import Any
 from planted import bug_data, bug_losses, bug_models
 from planted.later_bugs import LATER_BUGS
 from planted.later_posted_bugs import POSTED_BUGS
+from planted.later_tester_bugs import TESTER_BUGS
 from planted.parts import RAISED, Case, import_name, name_of, plain, sound_hues
 
 HUES = (f"data.name={import_name(sound_hues)}",)  # three channels, the first of no use
@@ -225,5 +226,6 @@ KINDS: dict[str, tuple[Case, ...]] = {
     "settings": SETTINGS,
     "written later": LATER_BUGS,
     "posted about": POSTED_BUGS,
+    "by a tester": TESTER_BUGS,
 }
 BUGS = tuple(case for cases in KINDS.values() for case in cases)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from planted.later_healthy import LATER_HEALTHY
 from planted.later_posted_healthy import POSTED_HEALTHY
+from planted.later_tester_healthy import TESTER_HEALTHY
 from planted.parts import (
     Case,
     Pair,
@@ -532,5 +533,6 @@ HEALTHY: tuple[Case, ...] = (
     *SETTINGS,
     *LATER_HEALTHY,
     *POSTED_HEALTHY,
+    *TESTER_HEALTHY,
     *TORCHVISION,
 )

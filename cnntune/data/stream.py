@@ -1,7 +1,9 @@
 """Images that do not fit in memory: read in processes that run ahead of the device."""
 
+import pickle
 import random
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +20,7 @@ from cnntune.errors import CnntuneError, DataError
 from cnntune.seeds import derive_seed
 
 LOADER_WORKERS = min(4, cores())  # processes that decode while the device trains
+UNSENDABLE = ("pickle", "local object")  # in what Python says where a process is not a fork
 
 
 @dataclass
@@ -53,7 +56,7 @@ class StreamedPart:
     def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs and labels in `order`, on the device, read ahead by worker processes."""
         self._plan.batches = _seeded(order, batch_size)
-        loaded = iter(self._loader)
+        loaded = self._started()
         while True:
             start = time.perf_counter()
             batch = next(loaded, None)
@@ -64,6 +67,21 @@ class StreamedPart:
                 raise batch
             pixels, labels = (tensor.to(self.device, non_blocking=True) for tensor in batch)
             yield self.normalise(pixels), labels
+
+    def _started(self) -> Iterator[Any]:
+        """A pass over the plan; the first one starts the processes."""
+        try:
+            with warnings.catch_warnings():  # torch says it at length, and then raises it too
+                warnings.filterwarnings("ignore", "Got pickle error", UserWarning)
+                return iter(self._loader)
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            reason = str(error)
+            if not any(sign in reason for sign in UNSENDABLE):
+                raise
+            raise DataError(
+                "data: the data set cannot be sent to the processes that read it; define its class"
+                f" at the top of a module and open files in __getitem__ ({reason})"
+            ) from None
 
     @cached_property
     def _plan(self) -> "_Plan":

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cnntune.device import seeded
 from cnntune.findings import Finding
-from cnntune.sanity.record import NoDropout, recording
+from cnntune.sanity.record import Detached, NoDropout, recording
 from cnntune.sanity.subject import Subject
 from cnntune.train import Learner
 
@@ -22,6 +22,13 @@ VANISHED = 1e-6  # of the median layer's gradient (root mean square over its wei
 CHECK_IMAGES = 4  # batch norms over two give 1 and -1, whatever the weights
 CHECK_SECONDS = 6.0  # for its passes, two a layer
 CHECK_CHANGES = (1e-3, 1e-4)  # of the loss, for a numerical slope; float32 keeps 1e-7
+CUT_DIRECTIONS = 6
+CUT_SECONDS = 2.0  # for all passes, at the cost of float32
+CUT_STEPS = (1e-6, 1e-4)  # of the weights' size; float64 keeps 1e-16 of the loss
+CUT_PASSES = 2 + 4 * CUT_DIRECTIONS + 4
+CUT_NOISE = 0.1  # of the slopes, by which the two steps may differ
+CUT_LEAST = 1e-2  # of what the gradient says, below which there is no slope at all
+CUT = 0.3  # of the slopes; a whole gradient is off by 1e-6
 AGAINST = -0.5  # numerical slope over gradient; 1 where it is right, -1 where it points uphill
 
 
@@ -56,7 +63,9 @@ def gradient_flow(subject: Subject) -> list[Finding]:
                 return [Finding("gradient-flow", "fail", text, "look at `activations` first")]
             learner.optimizer.step()
     found = _judge_flow(model, reached, used)
-    return _checked(subject) or found if found[0].severity == "ok" else found
+    if found[0].severity != "ok":
+        return found
+    return _checked(subject) or _partly_cut(subject) or found
 
 
 def _modules_in_use(subject: Subject) -> set[str]:
@@ -70,7 +79,7 @@ def _modules_in_use(subject: Subject) -> set[str]:
 def _gradients(model: nn.Module) -> dict[str, float]:
     """Root mean square of each trainable weight's gradient; 0 where there is none."""
     return {
-        name: 0.0 if p.grad is None else float(p.grad.float().square().mean().sqrt())
+        name: 0.0 if p.grad is None else float(p.grad.abs().float().square().mean().sqrt())
         for name, p in model.named_parameters()
         if p.requires_grad
     }
@@ -118,7 +127,7 @@ def _checked(subject: Subject) -> list[Finding]:
 
     before = cost()
     before.backward()
-    layers = [(n, p) for n, p in model.named_parameters() if p.ndim > 1 and p.grad is not None]
+    layers = [(n, p) for n, p in model.named_parameters() if _is_layer(p)]
     spread = list(dict.fromkeys([*layers[:1], *layers[len(layers) // 2 :][:1], *layers[-1:]]))
     affordable = subject.cost.images(CHECK_SECONDS) // (2 * CHECK_IMAGES)
     for name, weight in spread[: max(1, affordable)]:
@@ -130,6 +139,80 @@ def _checked(subject: Subject) -> list[Finding]:
             return [Finding("gradient-flow", "warn", text, advice, name)]
     model.zero_grad(set_to_none=True)
     return []
+
+
+def _is_layer(parameter: nn.Parameter) -> bool:
+    """Whether slopes can be taken along it."""
+    return parameter.ndim > 1 and parameter.grad is not None and parameter.dtype.is_floating_point
+
+
+def _adds_what_is_detached(subject: Subject) -> bool:
+    with Detached() as detached, seeded(subject.recipe.seed, device=subject.device):
+        subject.untrained(subject.inputs[:CHECK_IMAGES])
+    return bool(detached.added)
+
+
+def _partly_cut(subject: Subject) -> list[Finding]:
+    """Numerical slopes of the loss along random directions in the first layer, in float64.
+
+    Where what is detached is added, gradients flow and may not be those of the loss. Two step sizes
+    must agree: rounding, as with a straight-through estimator, has no slope. Factors are detached
+    on purpose, as in the routing of capsules.
+    """
+    if not _adds_what_is_detached(subject):
+        return []
+    if subject.cost.images(CUT_SECONDS) < CUT_PASSES * CHECK_IMAGES:
+        return []
+    model, labels = subject.model(), subject.labels[:CHECK_IMAGES]
+
+    def cost() -> Tensor:
+        with seeded(subject.recipe.seed, device=subject.device), NoDropout():
+            return subject.loss()(model(images.clone()), labels)
+
+    try:
+        model.double()
+        images = subject.inputs[:CHECK_IMAGES].double()
+        cost().backward()
+        again = float(cost().detach())
+    except (RuntimeError, TypeError, ValueError, AssertionError):  # it must be float32 somewhere
+        return []
+    first = next((n for n, p in model.named_parameters() if _is_layer(p)), "")
+    weight = model.get_parameter(first) if first else None
+    if weight is None or again != float(cost().detach()) or not bool(weight.detach().any()):
+        return []
+    said, small, large = _directional(cost, weight)
+    size = float(small.norm())
+    if not size > CUT_LEAST * float(said.norm()):
+        return []
+    if float((small - large).norm()) > CUT_NOISE * size:
+        return []
+    off = float((said - small).norm()) / size
+    if off < CUT:
+        return []
+    text = f"the gradient is {off:.0%} off the slope of the loss: some of the ways back are cut"
+    advice = "look for detach, .data or no_grad on one of several ways, such as a skip connection"
+    return [Finding("gradient-flow", "warn", text, advice, first, off, 0.0)]
+
+
+@torch.no_grad()
+def _directional(cost: Callable[[], Tensor], weight: nn.Parameter) -> tuple[Tensor, Tensor, Tensor]:
+    """Slopes in random directions: what the gradient says, and what two sizes of steps show."""
+    gradient, start = cast(Tensor, weight.grad), weight.clone()
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for _ in range(CUT_DIRECTIONS):
+        direction = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+        direction = direction.to(weight.device) * start.norm() / direction.norm()
+        row = [float((gradient * direction).sum())]
+        for step in CUT_STEPS:
+            weight.copy_(start + step * direction)
+            above = float(cost())
+            weight.copy_(start - step * direction)
+            row.append((above - float(cost())) / (2 * step))
+        rows.append(row)
+    weight.copy_(start)
+    said, small, large = torch.tensor(rows, dtype=torch.float64).T
+    return said, small, large
 
 
 @torch.no_grad()

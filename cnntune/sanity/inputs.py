@@ -11,12 +11,16 @@ from cnntune.sanity.subject import Subject
 SCALE = (0.02, 20.0)  # standard deviation of network inputs; usual is 1, 0..255 bytes have 70
 TWICE = 2.5  # standard deviation; ImageNet's constants applied twice leave 3 to 5
 OUTLIER = 40.0  # standard deviations; a picture with one bright pixel in 1,000 reaches 32
+SCALED = (0.03, 0.97)  # of the images, by contrast: a few faint ones are found anywhere
+SCALED_IMAGES = 64
+APART = 100.0  # times; light differs by a factor of 10, bytes and shares of 1 by 255
 CENTRE = 20.0  # mean of network inputs in units of 1
 INTERLEAVED = 0.05  # of correlation by which a further pixel resembles more than the next one
 SMOOTH = 0.1  # correlation of neighbours, below which pictures are noise and tell nothing
 BLANK = 0.05  # share of images of one colour
 FLAT = 0.01  # of an image's contrast, below which nothing is to be seen
 EMPTIED = 0.3  # of the images: what augmentation may leave without contrast
+REPEATED = 0.1  # pictures an image: each is there ten times
 TELLING_IMAGES = 512
 TELLING_PIXELS = 2**25  # of these images, with their channels: 128 MB
 OF_A_CLASS = 5  # images a class, to see that a pixel is the same in all of them
@@ -42,7 +46,8 @@ def inputs(subject: Subject) -> list[Finding]:
         text = "all images are the same"
         return [Finding("inputs", "fail", text, "look at how they are read", measured=1.0)]
     found = [*_order(pixels), *_scale(pixels), *_outliers(pixels), *_empty(pixels)]
-    found += [*_tell_tale(subject), *_emptied(subject)]
+    found += _two_scales(pixels)
+    found += [*_repeated(subject), *_tell_tale(subject), *_emptied(subject)]
     text = f"mean {float(pixels.mean()):.2g}, standard deviation {float(pixels.std()):.2g}"
     return found or [Finding("inputs", "ok", text, measured=float(pixels.std()), expected=1.0)]
 
@@ -54,7 +59,7 @@ def _order(pixels: Tensor) -> list[Finding]:
         return [Finding("inputs", "fail", text, "return [C, H, W]: image.permute(2, 0, 1)")]
     if channels == 1:
         return []
-    near, far = _correlation(pixels, 1), _correlation(pixels, channels)
+    near, far = correlation(pixels, 1), correlation(pixels, channels)
     if far > max(near, SMOOTH) + INTERLEAVED:
         text = f"pixels resemble the {channels}rd neighbour ({far:.2f}) more than the next"
         text += f" ({near:.2f}): channels are interleaved in the rows"
@@ -62,7 +67,7 @@ def _order(pixels: Tensor) -> list[Finding]:
     return []
 
 
-def _correlation(pixels: Tensor, lag: int) -> float:
+def correlation(pixels: Tensor, lag: int) -> float:
     """How much pixels resemble those `lag` to their right, in one channel, over all images."""
     centred = pixels - pixels.mean((2, 3), keepdim=True)
     here, there = centred[..., :-lag], centred[..., lag:]
@@ -92,6 +97,20 @@ def _outliers(pixels: Tensor) -> list[Finding]:
     return [Finding("inputs", "fail", text, advice, measured=float(far.max()), expected=OUTLIER)]
 
 
+def _two_scales(pixels: Tensor) -> list[Finding]:
+    """Some images in 0..1 among others in 0..255."""
+    contrasts = pixels.flatten(1).std(1)
+    contrasts = contrasts[contrasts > 0]
+    if len(contrasts) < SCALED_IMAGES:
+        return []
+    low, high = torch.quantile(contrasts, torch.tensor(SCALED).to(contrasts)).tolist()
+    if high < APART * low:
+        return []
+    text = f"the contrast of images differs by a factor of {high / low:.0f}"
+    advice = "look for some that are scaled to 0..1 and others that are not"
+    return [Finding("inputs", "warn", text, advice, measured=high / low, expected=1.0)]
+
+
 def _empty(pixels: Tensor) -> list[Finding]:
     """Channels without any contrast, and images of a single colour."""
     found = []
@@ -104,6 +123,18 @@ def _empty(pixels: Tensor) -> list[Finding]:
         text = f"{blank:.0%} of the images are of one colour"
         found.append(Finding("inputs", "warn", text, "look at these images", measured=blank))
     return found
+
+
+def _repeated(subject: Subject) -> list[Finding]:
+    """A handful of pictures again and again."""
+    digests = subject.train_pictures.digests
+    different = len(torch.unique(digests))
+    if different > REPEATED * len(digests):
+        return []
+    text = f"{len(digests)} training images looked at are {different} different pictures"
+    severity: Severity = "fail" if different <= subject.classes else "warn"
+    advice = "look at the index that images are read with, and at what is kept by class or name"
+    return [Finding("inputs", severity, text, advice, measured=float(different))]
 
 
 def _tell_tale(subject: Subject) -> list[Finding]:

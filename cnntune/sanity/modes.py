@@ -63,7 +63,7 @@ def _mixed(subject: Subject) -> tuple[float, float] | None:
     model.train()
     if not torch.equal(together, again):
         return None
-    spread = float(together.std()) + 1e-12
+    spread = float(together.detach().std()) + 1e-12
     return max(changes) / spread, moved / spread
 
 

@@ -17,6 +17,7 @@ from cnntune.sanity.record import (
     recording,
 )
 from cnntune.sanity.subject import Subject
+from cnntune.sanity.unlearned import unlearned
 
 DEAD = 0.5  # of a layer's units (SageMaker Debugger's DeadReLU)
 NEARLY_ALL = 0.9
@@ -32,6 +33,9 @@ SHRINK = (
 SHRINK_SQUASHED = 0.75  # a layer of tanh or sigmoid, which shrink by themselves: Xavier gives 0.86
 GROW = 2.0  # a layer; CS231n's 0.05 with ReLU gives 2.3
 TOTAL = 8.0  # times, from the first layer to the last, before shrinking or growing is a problem
+LEAP = 30.0  # times; torch.randn for the weights of a layer gives sqrt(fan-in), of 512: 22
+LARGE = 10.0  # root mean square, below which a leap is but a bias beside small inputs
+FED = (0.02, 100.0)  # root mean square of what the first layer gets; 0..255 bytes have 150
 HUGE = 1e4  # an activation or gradient norm from which float32 soon overflows
 
 
@@ -53,6 +57,8 @@ def trainable_parameters(subject: Subject) -> list[Finding]:
         text = f"{strangers:,} weights are used but are no parameters of the model"
         advice = "keep layers in nn.ModuleList or nn.Sequential, and weights in nn.Parameter"
         return [Finding("trainable-parameters", "fail", text, advice, measured=strangers)]
+    if found := unlearned(subject):
+        return found
     if frozen:
         count = sum(p.numel() for _, p in parameters if not p.requires_grad)
         text = f"{count:,} of {count + trained:,} parameters are frozen, from {frozen[0]} on"
@@ -96,6 +102,8 @@ def activations(subject: Subject) -> list[Finding]:
     found = [
         *_layer_faults(recorder.outputs),
         *_scale_faults(recorder.outputs),
+        *_leap(recorder.outputs),
+        *_fed(subject, recorder.outputs),
         *_twins(model),
         *_dropped(dropout.shares),
     ]
@@ -140,6 +148,34 @@ def _layer_faults(outputs: list[Output]) -> Iterator[Finding]:
         text += f" {alike.signal:.1g} of its size"
         advice = "initialise with standard deviation sqrt(2 / fan-in), use ReLU, or normalise"
         yield Finding("activations", "fail", text, advice, alike.where, alike.signal, 1.0)
+
+
+def _leap(outputs: list[Output]) -> Iterator[Finding]:
+    """A single layer that makes its input far larger; the first one knows what its images are."""
+    layers = [output for output in outputs if output.op in WEIGHT_OPS][1:]
+    if any(output.op in NORM_OPS for output in outputs):
+        return
+    leap = next((o for o in layers if o.fed > 0 and o.rms > max(LARGE, LEAP * o.fed)), None)
+    if leap:
+        factor = leap.rms / leap.fed
+        text = f"explode by {factor:.0f} in {leap.where}: its input has size {leap.fed:.2g}, its"
+        text += f" output {leap.rms:.2g}"
+        advice = "look at how this layer's weights and biases start"
+        yield Finding("activations", "fail", text, advice, leap.where, factor, 1.0)
+
+
+def _fed(subject: Subject, outputs: list[Output]) -> Iterator[Finding]:
+    """Forward itself scales the images before the first layer, away from what they were."""
+    first = next((output for output in outputs if output.op in WEIGHT_OPS), None)
+    if first is None or any(output.op in NORM_OPS for output in outputs):
+        return
+    size = float(subject.kept_inputs.square().mean().sqrt())
+    low, high = FED
+    if not low < size < high or low < first.fed < high:
+        return
+    text = f"images have size {size:.2g}, and {first.fed:.2g} when they reach {first.where}"
+    advice = "look for a scaling in forward, such as a second / 255, beside data.normalize"
+    yield Finding("inputs", "warn", text, advice, first.where, first.fed, 1.0)
 
 
 def _twins(model: nn.Module) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,24 @@ BOUNDED = {
     "ExpBackward": "exp",
     "AbsBackward": "abs",
     "PowBackward": "power",
+    "GeluBackward": "GELU",
+    "SiluBackward": "SiLU",
+    "MishBackward": "Mish",
+    "EluBackward": "ELU",
+    "HardswishBackward": "hardswish",
+    "HardsigmoidBackward": "hardsigmoid",
+    "LogSigmoidBackward": "logsigmoid",
+    "LeakyReluBackward": "leaky ReLU",
+    "PreluKernelBackward": "PReLU",
 }
+NORMS = {
+    "NativeBatchNorm": "batch norm",
+    "CudnnBatchNorm": "batch norm",
+    "NativeLayerNorm": "layer norm",
+    "NativeGroupNorm": "group norm",
+}
+CAP = 10.0  # logits held within it still reach 99.9 % among ten classes; Gemma 2 caps at 30
+CAPS = ("tanh", "sigmoid", "clamp", "softmax")
 PASSED_THROUGH = ("View", "Squeeze", "Unsqueeze", "Mul", "Div", "Add", "Reshape", "Alias", "Clone")
 
 
@@ -64,6 +82,10 @@ def outputs(subject: Subject) -> list[Finding]:
         text = f"the outputs end in a {bound}: they lie in {_span(logits)}"
         advice = f"return the logits: remove the {bound}; the loss applies its own softmax"
         return [Finding("outputs", "fail", text, advice)]
+    if norm := _last_operation(logits, NORMS)[0]:
+        text = f"the outputs end in a {norm}: logits are measured against each other"
+        advice = f"remove the {norm} after the last layer, which gives the logits"
+        return [Finding("outputs", "warn", text, advice)]
     if not torch.equal(images, subject.kept_inputs):
         text = "the forward pass changes the images that it is given"
         advice = "write x = x * 0.5, not x.mul_(0.5) or x *= 0.5"
@@ -116,20 +138,48 @@ def _span(logits: Tensor) -> str:
 
 
 def _bound(logits: Tensor) -> str | None:
-    """What squashes the outputs: the last operation of the graph, or what the numbers betray."""
-    node = logits.grad_fn
-    for _ in range(6):  # a softmax may be reshaped or scaled afterwards
+    """What squashes the outputs: the last operation of the graph, or what the numbers betray.
+
+    A cap far out keeps logits finite and squashes nothing.
+    """
+    bound, factor, node = _last_operation(logits, BOUNDED)
+    low, high = getattr(node, "_saved_min", -1.0), getattr(node, "_saved_max", 1.0)
+    limits = [abs(limit) for limit in (low, high) if isinstance(limit, int | float)]
+    if bound and not (bound in CAPS and limits and factor * min(limits) >= CAP):
+        return bound
+    one = (logits.sum(1) - 1).abs() < SUM_TOLERANCE
+    return "softmax" if bool((logits >= 0).all()) and bool(one.all()) else None
+
+
+def _last_operation(logits: Tensor, named: dict[str, str]) -> tuple[str | None, float, Any]:
+    """The name of what the logits come from, the factor it is taken times, and its node.
+
+    A softmax may be reshaped or scaled afterwards; what combines two results ends the search.
+    """
+    node, factor = logits.grad_fn, 1.0
+    for _ in range(6):
         if node is None:
             break
         name = node.name()
-        for prefix, bound in BOUNDED.items():
+        for prefix, operation in named.items():
             if name.startswith(prefix):
-                return bound
+                return operation, factor, node
         if not name.startswith(PASSED_THROUGH):
             break
-        node = next((after for after, _ in node.next_functions if after is not None), None)
-    one = (logits.sum(1) - 1).abs() < SUM_TOLERANCE
-    return "softmax" if bool((logits >= 0).all()) and bool(one.all()) else None
+        other = getattr(node, "_saved_other", None)
+        if isinstance(other, Tensor) and other.numel() == 1 and bool(other != 0):
+            value = abs(float(other.detach()))
+            factor *= value if name.startswith("Mul") else 1 / value
+        node = _before(node)
+    return None, factor, None
+
+
+def _before(node: Any) -> Any:
+    """The operation whose result `node` passes on; None for a product with what is learned."""
+    before = [after for after, _ in node.next_functions if after is not None]
+    if not node.name().startswith("Mul"):
+        before = [after for after in before if not hasattr(after, "variable")]
+    return before[0] if len(before) == 1 else None
 
 
 def initial_loss(subject: Subject) -> list[Finding]:

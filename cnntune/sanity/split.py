@@ -8,12 +8,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cnntune.findings import Finding, Severity
-from cnntune.sanity.pictures import Pictures, correlations, nearest_labels
+from cnntune.sanity.inputs import SMOOTH, correlation
+from cnntune.sanity.pictures import Pictures, correlations, draw_images, nearest_labels
 from cnntune.sanity.subject import Subject
 
 COPIES = 0.05  # share of validation images that are training images: accuracy is off by as much
 FEW_COPIES = 0.005
 NEAR = 0.98  # correlation of two small pictures that are one picture with noise or other light
+FEW_TWINS = 3  # a pair that looks alike is chance among simple pictures
 CLOSEST = 0.05  # of the training images, by their likeness to the nearest other one
 CLOSER = 0.3  # share of validation images as close; by chance 0.05, with 40 images 0.15
 ENOUGH_IMAGES = 40  # validation images, to tell likeness from chance
@@ -23,6 +25,8 @@ APART = 0.2  # and its distance from 1, as a share of that of the one in place
 LEAST_SIDE = 4  # pixels of a small picture, to move it by one
 OTHERS = 20  # by likeness: an image may have been stored in up to as many variants
 PARTNER_IMAGES = 300  # validation images looked at
+TEXTURE_IMAGES = 64  # of each part
+PICTURE = 0.4  # correlation of neighbours, above which there are pictures; SMOOTH is noise
 SHIFT = 1.0  # standard deviations between the mean brightness of training and validation images
 FAR_SHIFT = 3.0
 CONTRAST = 1.5  # times the contrast of a training image
@@ -48,6 +52,8 @@ def split(subject: Subject) -> list[Finding]:
         *_few(subject),
         *_copies(train, val, len(subject.data.train)),
         *_shift(train, val),
+        *_scattered(subject),
+        *_test_copies(subject),
         *_classes(subject),
     ]
     if not found:
@@ -77,12 +83,13 @@ def _copies(train: Pictures, val: Pictures, train_count: int) -> list[Finding]:
         text = f"{estimate:.1%} of the validation images are training images"
         severity: Severity = "fail" if estimate > COPIES else "warn"
         return [Finding("split", severity, text, advice, measured=estimate, expected=0.0)]
+    few = FEW_TWINS / len(val)
     for mirrored in (False, True):
         others = train.small.flip(3) if mirrored else train.small
         usual = correlations(train.small, others).fill_diagonal_(-math.inf).amax(1)
         likeness = correlations(val.small, others).amax(1)
         near, expected = (float((best > NEAR).float().mean()) for best in (likeness, usual))
-        if near > max(COPIES, 2 * expected):
+        if near > max(COPIES, 2 * expected) and near >= few:
             text = f"{near:.1%} of the validation images are near copies of training images"
             text += " mirrored" if mirrored else ""
             return [Finding("split", "warn", text, advice, measured=near, expected=expected)]
@@ -96,6 +103,24 @@ def _copies(train: Pictures, val: Pictures, train_count: int) -> list[Finding]:
         text = f"{partners:.0%} of the validation images have a partner among training images: as"
         text += " alike as no other, but for a shift, a flip or other light"
         return [Finding("split", "warn", text, advice, measured=partners, expected=0.0)]
+    return []
+
+
+def _test_copies(subject: Subject) -> list[Finding]:
+    """Test images that have been seen before, in training or in choosing a model."""
+    if subject.data.test is None or not len(subject.data.test):
+        return []
+    test = Pictures.of(subject.data.test, subject.recipe.seed).digests
+    parts = {"training": subject.train_pictures, "validation": subject.val_pictures}
+    for name, part in parts.items():
+        count = len(subject.data.train if name == "training" else subject.data.val)
+        seen = min(1.0, len(part) / count)
+        share = min(1.0, float(torch.isin(test, part.digests).float().mean()) / seen)
+        if share > COPIES:
+            text = f"{share:.1%} of the test images are {name} images"
+            severity: Severity = "fail" if name == "training" else "warn"
+            advice = "draw the three parts from one list without putting back"
+            return [Finding("split", severity, text, advice, measured=share, expected=0.0)]
     return []
 
 
@@ -140,6 +165,23 @@ def _shift(train: Pictures, val: Pictures) -> list[Finding]:
     severity: Severity = "fail" if apart > FAR_SHIFT or ratio > 2 * CONTRAST else "warn"
     advice = "read and scale both parts in the same way, and split at random"
     return [Finding("split", severity, text, advice, measured=apart, expected=0.0)]
+
+
+def _scattered(subject: Subject) -> list[Finding]:
+    """Neighbouring pixels are alike in one part, and strangers to each other in the other."""
+    parts = (subject.data.train, subject.data.val)
+    if min(subject.data.train.image_size) < LEAST_SIDE:
+        return []
+    drawn = [draw_images(part, TEXTURE_IMAGES, subject.recipe.seed)[0] for part in parts]
+    train, val = (
+        max(correlation(images, 1), correlation(images.transpose(2, 3), 1)) for images in drawn
+    )
+    if min(train, val) > SMOOTH or max(train, val) < PICTURE:
+        return []
+    text = f"neighbouring pixels correlate by {train:.2f} in training images and by {val:.2f} in"
+    text += " validation images"
+    advice = "look for pixels that are shuffled, viewed in another shape, or drowned in noise"
+    return [Finding("split", "fail", text, advice, measured=val, expected=train)]
 
 
 def _classes(subject: Subject) -> list[Finding]:
