@@ -45,7 +45,8 @@ def capsule_votes(*, num_classes: int, in_shape: Shape) -> nn.Module:
                 lengths = poses.norm(dim=2, keepdim=True)
                 poses = poses / (1e-3 + lengths) * lengths.square() / (1 + lengths.square())
                 agreement = agreement + (votes * poses[:, None]).sum(3)
-            return self.scale * poses.square().sum(2).add(1e-6).sqrt()
+            result: Tensor = self.scale * poses.square().sum(2).add(1e-6).sqrt()
+            return result
 
     return Net()
 
@@ -62,7 +63,8 @@ def two_experts(*, num_classes: int, in_shape: Shape) -> nn.Module:
         def forward(self, x: Tensor) -> Tensor:
             shares = self.gate(x).softmax(1)
             each = torch.stack([expert(x) for expert in self.experts], dim=1)
-            return (shares[:, :, None] * each).sum(1)
+            result: Tensor = (shares[:, :, None] * each).sum(1)
+            return result
 
     return Net()
 
@@ -210,7 +212,8 @@ def negative_distances(*, num_classes: int, in_shape: Shape) -> nn.Module:
 
         def forward(self, x: Tensor) -> Tensor:
             offsets = self.project(self.features(x))[:, None] - self.prototypes
-            return -offsets.square().sum(2)
+            result: Tensor = -offsets.square().sum(2)
+            return result
 
     return Net()
 
@@ -226,7 +229,8 @@ def highway(*, num_classes: int, in_shape: Shape) -> nn.Module:
 
         def forward(self, x: Tensor) -> Tensor:
             gate = self.gate(x).sigmoid()
-            return gate * F.relu(self.change(x)) + (1 - gate) * x
+            result: Tensor = gate * F.relu(self.change(x)) + (1 - gate) * x
+            return result
 
     return nn.Sequential(
         nn.Flatten(),

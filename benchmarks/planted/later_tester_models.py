@@ -102,7 +102,8 @@ def zero_weight_norm(*, num_classes: int, in_shape: Shape) -> nn.Module:
             nn.Conv2d(channels, width, 3, padding=1, bias=False), dim=0
         )
         nn.init.zeros_(layer.parametrizations.weight.original0)
-        return layer
+        result: nn.Module = layer
+        return result
 
     return nn.Sequential(
         convolution(in_shape[0], 16),
@@ -138,7 +139,8 @@ def attention_softmax_over_images(*, num_classes: int, in_shape: Shape) -> nn.Mo
         def maps(self, x: Tensor) -> Tensor:
             tokens = super().maps(x).flatten(2).transpose(1, 2)  # [N, 4, 32]
             scores = self.queries(tokens) @ self.keys(tokens).transpose(1, 2) / 32**0.5
-            return tokens + scores.softmax(0) @ tokens
+            result: Tensor = tokens + scores.softmax(0) @ tokens
+            return result
 
     return Net()
 
@@ -295,7 +297,8 @@ def softmax_over_one(*, num_classes: int, in_shape: Shape) -> nn.Module:
 
         def maps(self, x: Tensor) -> Tensor:
             tokens = super().maps(x).flatten(2).transpose(1, 2)  # [N, 4, 32]
-            return tokens * self.score(tokens).softmax(-1)
+            result: Tensor = tokens * self.score(tokens).softmax(-1)
+            return result
 
     return Net()
 
