@@ -222,6 +222,18 @@ def test_test_images_that_were_seen_before_are_named(
     ]
 
 
+def test_a_head_that_starts_at_zero_and_is_too_slow_to_train_reads_its_images(
+    own: OwnSetUp,
+) -> None:
+    from cnntune.sanity.reading import input_used
+    from cnntune.sanity.tiny import Memory
+
+    zero = "net = linear(in_shape, num_classes)\n    nn.init.zeros_(net[1].weight)\n"
+    subject = own.subject(MODEL + zero + "    return net\n")
+    (finding,) = input_used(subject, Memory(4, (), subject.untrained))
+    assert finding.severity == "ok"
+
+
 @pytest.fixture
 def _processes_are_no_forks() -> Iterator[None]:
     usual = multiprocessing.get_start_method()

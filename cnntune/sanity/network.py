@@ -43,7 +43,8 @@ def trainable_parameters(subject: Subject) -> list[Finding]:
     """Every layer that is meant to learn must be registered and ask for gradients.
 
     A layer in a plain Python list works in the forward pass, but its weights are no parameters of
-    the model and no optimizer knows them (PyTorch documentation of `nn.ModuleList`).
+    the model and no optimizer knows them (PyTorch documentation of `nn.ModuleList`). Nor does it
+    know buffers and plain tensors: weights drawn at random stay as they were drawn.
     """
     model = subject.untrained
     parameters = list(model.named_parameters())

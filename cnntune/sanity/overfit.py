@@ -20,8 +20,8 @@ MANY_CLASSES = 4  # the logits of 32 images are not sorted by chance
 SEVERAL = 3  # attempts, the best one included
 FAR_OFF = 30.0  # times: a rate a decade off is what `lr-sweep` is for
 HOPELESS = 500.0  # times: no schedule makes up for it,
-HOPELESS_TOO = 99.0  # nor for this, where the recipe's own rate leaves the loss
-LEARNT = 0.9  # above this share of the first one
+HOPELESS_TOO = 99.0  # nor for this upwards, where the recipe's own rate leaves the loss
+LEARNT = 0.9  # above this share of the first one; a low rate may only be slow
 
 
 def overfit_tiny(subject: Subject, memory: Memory) -> list[Finding]:
@@ -66,7 +66,7 @@ def _causes(subject: Subject, memory: Memory) -> list[Finding]:
     """What the logits look like after all attempts, where that tells why they failed."""
     images = subject.inputs[: memory.images]
     with torch.no_grad():
-        logits = memory.model(images.clone()).float()
+        logits = memory.model(images.clone()).detach().float()
     distinct = len(torch.unique(logits, dim=1).T)
     if distinct < subject.classes:
         text = f"{subject.classes} classes get {distinct} different logits in every image"
@@ -94,7 +94,7 @@ def _bounded(memory: Memory, logits: Tensor) -> list[Finding]:
 def _shrunk(model: nn.Module, images: Tensor) -> list[Finding]:
     """A factor after the last layer, which the layers would have to make up for."""
     with torch.no_grad(), recording(model) as recorder:
-        logits = model(images.clone()).float()
+        logits = model(images.clone()).detach().float()
     layers = [output for output in recorder.outputs if output.op in WEIGHT_OPS and output.rms > 0]
     share = float(logits.square().mean().sqrt()) / layers[-1].rms if layers else 1.0
     if not 0 < share < SHRUNK or not _follow(model, layers[-1].where, images, logits):
@@ -140,7 +140,7 @@ def _far_off(subject: Subject, memory: Memory) -> list[Finding]:
     text += f" {best.lr:.2g} can"
     advice = "run `cnntune lr-sweep`"
     limit = HOPELESS_TOO if own.loss > LEARNT * own.first else HOPELESS
-    hopeless = not 1 / limit < own.lr / best.lr < limit
+    hopeless = not 1 / HOPELESS < own.lr / best.lr < limit
     severity: Severity = "fail" if hopeless else "warn"
     return [Finding("optimizer", severity, text, advice, measured=own.lr, expected=best.lr)]
 

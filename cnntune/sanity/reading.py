@@ -10,6 +10,7 @@ from cnntune.sanity.tiny import Memory
 
 SAME = 1e-5  # of the largest logit: what float32 sums in another order differ by
 SETTLE_PASSES = 3  # batch norms settle in one, what has a momentum nearly
+WOKEN = 0.02  # standard deviation, that of a vision transformer's other weights
 READ = 0.6  # of the pixels that must have an influence
 
 
@@ -22,6 +23,8 @@ def input_used(subject: Subject, memory: Memory) -> list[Finding]:
     """
     inputs, labels = subject.inputs[: memory.images], subject.labels[: memory.images]
     model = memory.model if memory.reached else subject.model()
+    if not memory.attempts:
+        _wake(model)
     if not memory.reached:  # with the running statistics of a fresh network, signals die out
         settle(model, inputs, SETTLE_PASSES if memory.attempts else 1)
     model.eval()
@@ -41,6 +44,14 @@ def input_used(subject: Subject, memory: Memory) -> list[Finding]:
     text += " of the labels"
     severity: Severity = "ok" if loss < entropy else "info"
     return [Finding("input-used", severity, text, measured=loss, expected=entropy)]
+
+
+@torch.no_grad()
+def _wake(model: nn.Module) -> None:
+    """Layers that start at 0, such as the head of torchvision's `vit_b_16`, show nothing yet."""
+    for parameter in model.parameters():
+        if parameter.ndim > 1 and not bool(parameter.any()):
+            nn.init.normal_(parameter, std=WOKEN)
 
 
 def _order_free(model: nn.Module, inputs: Tensor) -> list[Finding]:
