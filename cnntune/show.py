@@ -363,9 +363,9 @@ class TrialWatch:
         self.running[name]["accs"].append(val_acc)
         self._draw()
 
-    def ended(self, name: str, summary: Mapping[str, Any]) -> None:
-        """The trial is over."""
-        row = self.running.pop(name)
+    def ended(self, name: str, values: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+        """The trial is over, perhaps without training now: others left it behind."""
+        row = self.running.pop(name, {"name": name, "values": values, "accs": []})
         row |= {"status": summary["status"]}
         row |= {key: summary[key] for key in ("val_acc", "val_loss") if key in summary}
         self.finished.append(row)
@@ -373,10 +373,8 @@ class TrialWatch:
         self._draw()
         if not self.live:
             result = f"val acc {row['val_acc']:.4f}" if "val_acc" in row else row["status"]
-            values = " ".join(
-                f"{k.rpartition('.')[2]}={number(v)}" for k, v in row["values"].items()
-            )
-            self.screen.say(f"{self._progress()}  {name}  {result}  {values}")
+            drawn = " ".join(f"{k.rpartition('.')[2]}={number(v)}" for k, v in values.items())
+            self.screen.say(f"{self._progress()}  {name}  {result}  {drawn}")
 
     def _progress(self) -> str:
         here = self.done - self.already

@@ -174,6 +174,24 @@ def test_a_larger_budget_extends_a_search_and_the_same_one_adds_nothing(
     assert search(study, recipe, 3) == 0
 
 
+def test_a_trial_that_was_left_behind_when_the_coordinator_died_is_ended_and_drawn(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    toml = SMALL.replace("epochs = 2", 'epochs = 3\npruner = "halving"')
+    (tmp_path / "small.toml").write_text(toml)
+    halving = load_recipe(str(tmp_path / "small.toml"))
+    whole = Study(tmp_path / "whole")
+    ledger = Ledger.create(whole, halving, asked=halving)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trials_room, "run_jobs", one_after_the_other)
+        events = list(run_trials(ledger, budget=BUDGET, workers=1, places=("cpu",)))
+    ends = [event.summary["status"] if event.summary else "" for event in events]
+    search(Study(tmp_path / "runs/small"), halving, BUDGET, events=ends.index("pruned"))
+    outcome = call("search", "small.toml", "--budget", str(BUDGET), cwd=tmp_path)
+    assert outcome.code in (0, 1), outcome.err
+    assert content(Study(tmp_path / "runs/small")) == content(whole)
+
+
 def test_a_trial_whose_folder_is_removed_counts_as_failed_and_the_search_goes_on(
     recipe: Recipe, tmp_path: Path
 ) -> None:

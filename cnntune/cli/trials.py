@@ -130,12 +130,13 @@ def watch(command: Command, recipe: "Recipe", events: Any, *, total: int, done: 
                 config = parse(Run(event.job.folder).config(), file="config.json")
                 command.screen.say(f"computing in {config.arithmetic()} a worker")
                 told = True
-            if event.summary is not None:
-                watch.ended(name, event.summary)
-            elif event.epoch is not None:
+            if event.epoch is not None:
                 watch.epoch(name, event.epoch.val_acc)
+                continue
+            values = {key: event.job.recipe.get(key) for key in recipe.space}
+            if event.summary is not None:
+                watch.ended(name, values, event.summary)
             else:
-                values = {key: event.job.recipe.get(key) for key in recipe.space}
                 watch.started(name, values)
 
 
