@@ -6,7 +6,6 @@ import json
 import math
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -23,7 +22,7 @@ from cnntune.data import Data
 from cnntune.device import seeded
 from cnntune.errors import RecipeError, UserCodeError
 from cnntune.models.auxiliary import with_auxiliary
-from cnntune.own_code import add_code_folder, code_folder, import_string, user_code
+from cnntune.own_code import add_code_folders, code_folder, import_string, user_code
 from cnntune.problems import Problem, did_you_mean, problems_from, unknown
 from cnntune.recipe import Recipe
 from cnntune.space import Value
@@ -51,8 +50,7 @@ def load_recipe(source: str | None, overrides: Sequence[str] = ()) -> Recipe:
         key, value = recipe_files.parse_override(text)
         recipe.set_key(values, key, value)
         overridden.append(key)
-    for folder in (Path.cwd(), code_folder(path)):
-        add_code_folder(folder)
+    add_code_folders(code_folder(path))
     return recipe.parse(
         values, file=str(source or path), overridden=overridden, check_arguments=argument_problems
     )

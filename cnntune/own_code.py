@@ -27,10 +27,11 @@ def code_folder(path: Path) -> Path:
     return Path((about or {}).get("code", folder))
 
 
-def add_code_folder(folder: Path) -> None:
-    """Let import strings find modules in `folder`, after everything that is installed."""
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
+def add_code_folders(code: Path) -> None:
+    """Let import strings find modules here and in `code`, after everything that is installed."""
+    for folder in (Path.cwd(), code):
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
 
 
 def import_string(name: str) -> Callable[..., Any]:

@@ -17,7 +17,7 @@ from cnntune.data import Data
 from cnntune.data.parts import ResidentPart
 from cnntune.data.stream import StreamedPart
 from cnntune.errors import DataError, UserCodeError
-from cnntune.own_code import add_code_folder, user_code
+from cnntune.own_code import add_code_folders, user_code
 from cnntune.recipe import Recipe, parse
 
 CPU = torch.device("cpu")
@@ -51,7 +51,7 @@ def own() -> Load:
 
     def load(code: str, **section: Any) -> Data:
         name = f"own_data_{next(MODULES)}"
-        add_code_folder(Path.cwd())
+        add_code_folders(Path.cwd())
         Path(f"{name}.py").write_text(PREAMBLE + textwrap.dedent(code))
         return load_data(parse({"data": {"name": f"{name}:build", **section}}, file="own"), CPU)
 
@@ -488,7 +488,7 @@ def test_a_data_set_that_raises_in_a_reading_process_shows_the_users_frames_too(
 
 
 def model_recipe(name: str, code: str) -> Recipe:
-    add_code_folder(Path.cwd())
+    add_code_folders(Path.cwd())
     Path(f"{name}.py").write_text(code)
     return parse({"model": {"name": f"{name}:build"}}, file="own")
 

@@ -183,8 +183,7 @@ def set_up(
     overrides += ["train.deterministic=true"] if exact else []
     found = recipe_files.find(source)
     code = own_code.code_folder(found)
-    for own in (Path.cwd(), code):
-        own_code.add_code_folder(own)  # the workers look for modules where this process does
+    own_code.add_code_folders(code)  # the workers look for modules where this process does
     if apart:
         opened = lifeline.call("cnntune.opening:opened", source, overrides, device)
     else:

@@ -154,8 +154,7 @@ def refine(
     asked_workers = parse_workers(workers)
     with found.lock():
         code = Path((found.read("study") or {}).get("code", "."))
-        for folder in (Path.cwd(), code):
-            own_code.add_code_folder(folder)
+        own_code.add_code_folders(code)
         refinement = step.begin(found, epochs)
         ledger, recipe, notes = refinement.ledger, refinement.recipe, refinement.changes
         setup = Setup(recipe, str(place), places, refinement.study, code)

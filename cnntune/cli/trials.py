@@ -123,7 +123,7 @@ def watch(command: Command, recipe: "Recipe", events: Any, *, total: int, done: 
     from cnntune.runs import Run
 
     told = False
-    with TrialWatch(command.screen, total, done) as watch:
+    with TrialWatch(command.screen, total, done) as table:
         for event in events:
             name = event.job.folder.name
             if event.epoch is not None and not told:
@@ -131,13 +131,13 @@ def watch(command: Command, recipe: "Recipe", events: Any, *, total: int, done: 
                 command.screen.say(f"computing in {config.arithmetic()} a worker")
                 told = True
             if event.epoch is not None:
-                watch.epoch(name, event.epoch.val_acc)
+                table.epoch(name, event.epoch.val_acc)
                 continue
             values = {key: event.job.recipe.get(key) for key in recipe.space}
             if event.summary is not None:
-                watch.ended(name, values, event.summary)
+                table.ended(name, values, event.summary)
             else:
-                watch.started(name, values)
+                table.started(name, values)
 
 
 def space_line(recipe: "Recipe") -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from cnntune import refine
 from cnntune.errors import StudyError
 from cnntune.judge import JudgedRun, judge_runs
-from cnntune.own_code import add_code_folder
+from cnntune.own_code import add_code_folders
 from cnntune.reading import read_paths
 from cnntune.recipe import Recipe
 from cnntune.report.chapter import Chapter, read_chapter
@@ -111,8 +111,7 @@ def read(study: Study) -> Story:
         StudyError: where a file of the study cannot be read.
     """
     documents = {step: found for step in DOCUMENTS if (found := _document(study, step))}
-    for folder in (Path.cwd(), Path(documents.get("study", {}).get("code", "."))):
-        add_code_folder(folder)
+    add_code_folders(Path(documents.get("study", {}).get("code", ".")))
     toml = study.path / "recipe.toml"
     chapters: list[Chapter] = []
     for part in [study, *refine.rounds(study)]:
