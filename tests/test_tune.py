@@ -152,3 +152,10 @@ def test_the_loop_regularises_a_network_that_learns_by_heart(tmp_path: Path) -> 
         for path in (tmp_path / "runs/small").glob("trial-*/summary.json")
     ]
     assert outcome.document["candidates"][0]["mean"] > max(unregularised)
+
+
+def test_a_wrong_budget_is_a_line_that_names_the_option(tmp_path: Path) -> None:
+    outcome = call("tune", "digits", "--budget", "soon", cwd=tmp_path)
+    assert outcome.code == 2
+    assert outcome.err.startswith("--budget: must be a number of trials, or a time")
+    assert "got 'soon'" in outcome.err

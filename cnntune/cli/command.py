@@ -86,10 +86,18 @@ def _seconds(text: str) -> float:
 
 
 def parse_budget(text: str) -> tuple[int | None, float | None]:
-    """`200` as trials, `2h` as seconds."""
+    """`200` as trials, `2h` as seconds.
+
+    Raises:
+        StudyError: where it is neither.
+    """
     if text.isdecimal() and int(text) > 0:
         return int(text), None
-    return None, _seconds(text)
+    try:
+        return None, _seconds(text)
+    except typer.BadParameter:
+        allowed = "a number of trials, or a time such as 90s, 30m or 2h"
+        raise StudyError(f"--budget: must be {allowed} (got {text!r})") from None
 
 
 Timeout = Annotated[
