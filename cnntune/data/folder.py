@@ -3,13 +3,15 @@
 Pillow alone decodes: torchvision's own reader crashed the process on a PNG with a bad checksum.
 """
 
+import math
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -73,18 +75,20 @@ def folder(
         roots = [folders["train"], found_val[0]]
         if "test" in folders:
             roots.append(folders["test"])
-        return _from_parts(roots, image_size, color)
+        return _from_parts(root, roots, image_size, color)
     check_fractions(val_fraction, test_fraction)
     classes, files, labels = _scan(root)
     parts = stratified_split(labels, (val_fraction, test_fraction), seed=seed)
     val, test, train = (
-        FolderImages([files[index] for index in part.tolist()], labels[part], image_size, color)
+        FolderImages(
+            [files[index] for index in part.tolist()], labels[part], image_size, color, root
+        )
         for part in parts
     )
     return Source(train=train, val=val, test=test if len(test) else None, classes=classes)
 
 
-def _from_parts(roots: Sequence[Path], image_size: int, color: Colour) -> Source:
+def _from_parts(top: Path, roots: Sequence[Path], image_size: int, color: Colour) -> Source:
     """Parts that lie in folders of their own: train, validation and perhaps test."""
     problems: list[str] = []
     parts: list[FolderImages] = []
@@ -98,7 +102,7 @@ def _from_parts(roots: Sequence[Path], image_size: int, color: Colour) -> Source
         classes = classes or found
         if found != classes:
             problems.append(f"{root}: {_difference(found, classes)}")
-        parts.append(FolderImages(files, labels, image_size, color))
+        parts.append(FolderImages(files, labels, image_size, color, top))
     if problems:
         raise DataError(problems)
     train, val, *test = parts
@@ -115,8 +119,9 @@ def _difference(found: Sequence[str], expected: Sequence[str]) -> str:
 
 def _scan(root: Path) -> tuple[tuple[str, ...], list[Path], Tensor]:
     """The classes under `root`, all image files, and the label of each (int64 `[N]`)."""
-    folders = _in_class_order(_class_folders(root))
-    names = [found.name for found in folders]
+    by_name = {normalize("NFC", found.name): found for found in _class_folders(root)}
+    names = in_class_order(by_name)
+    folders = [by_name[name] for name in names]
     if not folders:
         raise DataError(f"{root}: holds no folders; each class needs one, with its images inside")
     if all(name.casefold() in PART_NAMES for name in names):
@@ -167,11 +172,12 @@ def _class_folders(root: Path) -> list[Path]:
     return [entry for entry in root.iterdir() if _is_visible(entry.name) and entry.is_dir()]
 
 
-def _in_class_order(folders: Sequence[Path]) -> list[Path]:
+def in_class_order(names: Iterable[str]) -> list[str]:
     """By name; by value where every name is a whole number, so that 2 comes before 10."""
-    if all(found.name.isascii() and found.name.isdecimal() for found in folders):
-        return sorted(folders, key=lambda found: (int(found.name), found.name))
-    return sorted(folders, key=lambda found: found.name)
+    listed = list(names)
+    if all(name.isascii() and name.isdecimal() for name in listed):
+        return sorted(listed, key=lambda name: (int(name), name))
+    return sorted(listed)
 
 
 def _visible_files(top: Path) -> list[Path]:
@@ -201,10 +207,15 @@ class FolderImages(Dataset[tuple[Tensor, int]]):
     """
 
     def __init__(
-        self, files: Sequence[Path], labels: Tensor, image_size: int, color: Colour = "rgb"
+        self,
+        files: Sequence[Path],
+        labels: Tensor,
+        image_size: int,
+        color: Colour = "rgb",
+        root: Path | None = None,
     ) -> None:
         self.files, self.labels = list(files), labels
-        self.image_size, self.color = image_size, color
+        self.image_size, self.color, self.root = image_size, color, root
 
     def __len__(self) -> int:
         return len(self.files)
@@ -213,12 +224,37 @@ class FolderImages(Dataset[tuple[Tensor, int]]):
         image = read_image(self.files[index], color=self.color)
         side = self.image_size
         cut = ImageOps.fit(image, (side, side), method=Image.Resampling.BILINEAR)
-        pixels = torch.from_numpy(np.array(cut)).view(side, side, -1)
-        return pixels.permute(2, 0, 1).contiguous(), int(self.labels[index])
+        return _pixels(cut), int(self.labels[index])
 
-    def describe(self, index: int) -> str:
-        """The name of the file."""
-        return str(self.files[index])
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return 1 if self.color == "grey" else 3, self.image_size, self.image_size
+
+    @property
+    def image_bytes(self) -> int:
+        """What an image takes in memory."""
+        return math.prod(self.shape)
+
+    @property
+    def names(self) -> list[str]:
+        """The files, below the folder that the recipe names."""
+        return [os.path.relpath(file, self.root) if self.root else str(file) for file in self.files]
+
+
+def pixels_of(image: Image.Image) -> Tensor:
+    """Uint8 `[C, H, W]` with 8 bits a channel: C is 1 for grey images, else 3.
+
+    Raises:
+        DataError: where the range of its values is unknown.
+    """
+    is_grey = image.mode in ("1", "L") or image.mode.startswith("I")
+    return _pixels(_on_white(_with_8_bits(image)).convert("L" if is_grey else "RGB"))
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    width, height = image.size
+    return torch.from_numpy(np.array(image)).view(height, width, -1).permute(2, 0, 1).contiguous()
 
 
 def read_image(file: Path, *, color: Colour = "rgb") -> Image.Image:
@@ -235,15 +271,15 @@ def read_image(file: Path, *, color: Colour = "rgb") -> Image.Image:
             width, height = image.size
             if width * height > LARGEST:
                 raise DataError(
-                    f"{file}: has {width}x{height} pixels, at most {LARGEST // 1_000_000} million"
-                    " are allowed"
+                    f"has {width}x{height} pixels, at most {LARGEST // 1_000_000} million are"
+                    " allowed"
                 )
             image.load()
             with _quiet():
                 ImageOps.exif_transpose(image, in_place=True)
-            return _on_white(_with_8_bits(image, file)).convert("L" if color == "grey" else "RGB")
-    except DataError:
-        raise
+            return _on_white(_with_8_bits(image)).convert("L" if color == "grey" else "RGB")
+    except DataError as error:
+        raise DataError(f"{file}: {line}" for line in error.lines) from None
     except UnidentifiedImageError:
         raise DataError(f"{file}: is not an image ({_beginning(file)})") from None
     except Exception as error:  # Pillow's decoders raise whatever their input leads them to
@@ -265,7 +301,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _with_8_bits(image: Image.Image, file: Path) -> Image.Image:
+def _with_8_bits(image: Image.Image) -> Image.Image:
     """Scale 16-bit grey, which `convert` would clip to white; refuse what has no known range."""
     # "I" is 32 bits, but PNG and PGM have no more than 16 to put there.
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
@@ -273,7 +309,7 @@ def _with_8_bits(image: Image.Image, file: Path) -> Image.Image:
         return Image.fromarray(scaled.astype(np.uint8))
     if image.mode in ("I", "F"):
         kind = "float" if image.mode == "F" else "32-bit integer"
-        raise DataError(f"{file}: has {kind} pixels of unknown range; save it with 8 or 16 bits")
+        raise DataError(f"has {kind} pixels of unknown range; save it with 8 or 16 bits")
     return image
 
 

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +11,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cnntune.data.folder import FolderImages
-from cnntune.data.parts import Data, Normalise, Part, ResidentPart, as_unit
+from cnntune.data.own import OwnImages, attempt, joined, own_parts, remarks, settled
+from cnntune.data.parts import Data, Names, Normalise, Part, ResidentPart, as_unit
 from cnntune.data.source import Images, Source
-from cnntune.data.stream import LOADER_WORKERS, StreamedPart, sample_at
+from cnntune.data.stream import LOADER_WORKERS, StreamedPart
 from cnntune.errors import DataError
 
 RESIDENT_SHARE = 0.25  # of the free memory, for one copy of the images; workers hold one each
@@ -33,12 +33,14 @@ def load(
     """Place a builder's result on `device`. `section` is the recipe's `[data]`.
 
     `statistics` are mean and std `[C]` to normalise with, in place of the training part's own.
-    Unless `checked`, labels may be out of range and validation may be empty: `sanity` judges them.
+    Unless `checked`, labels may be out of range, pixels NaN, and validation may be empty: `sanity`
+    judges them.
 
     Raises:
         DataError: one line for each thing that cannot be trained on.
     """
-    source = source if isinstance(source, Source) else _from_user(source, section.name)
+    if not isinstance(source, Source):
+        source = _from_user(source, section.name, finite=checked)
     if not checked and len(source.train) and not len(source.val):
         source = replace(source, val=_no_images_like(source.train))
     parts = {"train": source.train, "validation": source.val}
@@ -48,7 +50,7 @@ def load(
         if len(part) == 0 and (checked or name != "validation"):
             raise DataError(f"data {section.name}: the {name} part is empty")
     resident = not section.stream and _fits(list(parts.values()), device)
-    held = {name: _hold(part, resident, name, section.name) for name, part in parts.items()}
+    held = _hold_all(parts, resident)
     labels = {name: _labels(part) for name, part in held.items()}
     classes = source.classes or _numbered_classes(list(labels.values()))
     if checked:
@@ -61,11 +63,11 @@ def load(
     normalise = _normalisation(statistics, in_shape[0], device)
 
     def place(name: str) -> Part:
-        part = held[name]
+        part, names = held[name], _names(name, parts[name])
         if isinstance(part, Images):
             on_device = Images(part.pixels.to(device), part.labels.to(device))
-            return ResidentPart(on_device, labels[name], normalise)
-        return StreamedPart(part, labels[name], normalise, device, in_shape[1:])
+            return ResidentPart(on_device, labels[name], normalise, names)
+        return StreamedPart(part, labels[name], normalise, device, in_shape[1:], names)
 
     return Data(
         train=place("train"),
@@ -74,10 +76,11 @@ def load(
         classes=classes,
         in_shape=in_shape,
         normalise=normalise,
+        remarks=remarks(part for part in parts.values() if isinstance(part, OwnImages)),
     )
 
 
-def _from_user(built: Any, name: str) -> Source:
+def _from_user(built: Any, name: str, *, finite: bool) -> Source:
     """Own code gives `(train, val)` or `(train, val, test)`."""
     if not isinstance(built, tuple) or len(built) not in (2, 3):
         raise DataError(
@@ -90,19 +93,18 @@ def _from_user(built: Any, name: str) -> Source:
                 f"data {name}: each part must be a map-style Dataset, with __len__ and __getitem__"
                 f" (got {type(part).__name__})"
             )
-    test = built[2] if len(built) == 3 else None
-    return Source(train=built[0], val=built[1], test=test, classes=_class_names(built[0]))
+    (train, val, *test), classes = own_parts(built, name, finite=finite)
+    return Source(train=train, val=val, test=test[0] if test else None, classes=classes)
 
 
 def _no_images_like(part: Any) -> Images:
-    pixels = part.pixels[0] if isinstance(part, Images) else sample_at(part, 0)[0]
-    return Images(pixels.new_empty((0, *pixels.shape)), torch.empty(0, dtype=torch.int64))
+    shape = part.pixels.shape[1:] if isinstance(part, Images) else part.shape
+    return Images(torch.empty((0, *shape), dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
 
 
-def _class_names(dataset: Any) -> tuple[str, ...]:
-    """Torchvision's data sets carry `classes`; without them the labels are counted."""
-    names = getattr(dataset, "classes", None)
-    return tuple(str(name) for name in names) if isinstance(names, list | tuple) else ()
+def _names(part_name: str, part: Any) -> Names:
+    title = "training" if part_name == "train" else part_name
+    return Names(title, part.names if isinstance(part, FolderImages) else ())
 
 
 def _numbered_classes(labels: Sequence[Tensor]) -> tuple[str, ...]:
@@ -117,7 +119,7 @@ def _fits(parts: Sequence[Any], device: torch.device) -> bool:
         if isinstance(part, Images):
             needed += part.pixels.nbytes
         else:
-            needed += sample_at(part, 0)[0].nbytes * len(part)
+            needed += part.image_bytes * len(part)
     return needed <= RESIDENT_SHARE * _free_bytes(device)
 
 
@@ -128,7 +130,21 @@ def _free_bytes(device: torch.device) -> int:
     return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _hold(part: Any, resident: bool, part_name: str, name: str) -> Any:
+def _hold_all(parts: dict[str, Any], resident: bool) -> dict[str, Any]:
+    """Each part as `_hold` has it; what is wrong with them is reported together."""
+    held = {}
+    problems: list[str] = []
+    for name, part in parts.items():
+        try:
+            held[name] = _hold(part, resident, name)
+        except DataError as error:
+            problems += error.lines
+    if problems:
+        raise DataError(problems)
+    return held
+
+
+def _hold(part: Any, resident: bool, part_name: str) -> Any:
     """A part in memory where it may be, else the data set that reads it."""
     if isinstance(part, Images) and (resident or not len(part)):
         return part
@@ -136,7 +152,7 @@ def _hold(part: Any, resident: bool, part_name: str, name: str) -> Any:
         return _InMemory(part)
     if not resident or _augments_itself(part):
         return part
-    return _read_all(part, part_name, name)
+    return _read_all(part, part_name)
 
 
 class _InMemory(Dataset[Any]):
@@ -144,6 +160,7 @@ class _InMemory(Dataset[Any]):
 
     def __init__(self, images: Images) -> None:
         self.images, self.labels = images, images.labels
+        self.shape = tuple(images.pixels.shape[1:])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -154,50 +171,53 @@ class _InMemory(Dataset[Any]):
 
 def _augments_itself(dataset: Any) -> bool:
     """A data set that gives other pixels the second time must be read anew in each epoch."""
+    if isinstance(dataset, FolderImages):
+        return False
     try:
         return any(
-            not torch.equal(sample_at(dataset, index)[0], sample_at(dataset, index)[0])
+            not _same(dataset[index][0], dataset[index][0])
             for index in range(min(TWICE, len(dataset)))
         )
     except DataError:
         return False  # `_read_all` reports it together with the others
 
 
-def _read_all(dataset: Any, part_name: str, name: str) -> Images:
-    """Every image as one tensor; all that cannot be read are reported together."""
+def _same(first: Tensor, second: Tensor) -> bool:
+    """Whether two images are equal, NaN included."""
+    return torch.equal(torch.nan_to_num(first), torch.nan_to_num(second))
 
-    def read(index: int) -> tuple[Tensor, int] | DataError:
-        try:
-            return sample_at(dataset, index)
-        except DataError as error:
-            return error
 
+def _read_all(dataset: FolderImages | OwnImages, part_name: str) -> Images:
+    """Every image as one tensor; what cannot be read is reported together."""
     # Our own decoder may run in threads (Pillow releases the lock); the user's may not.
-    threads = LOADER_WORKERS if isinstance(dataset, FolderImages) else 1
-    with ThreadPoolExecutor(threads) as pool:
-        samples = list(pool.map(read, range(len(dataset))))
-    broken = [sample for sample in samples if isinstance(sample, DataError)]
-    if broken:
-        raise DataError(line for error in broken for line in error.lines)
-    pixels = [sample[0] for sample in samples if not isinstance(sample, DataError)]
-    shapes = {tuple(image.shape) for image in pixels}
-    if len(shapes) > 1:
-        raise DataError(
-            f"data {name}: the {part_name} images must have one shape (got"
-            f" {', '.join(str(list(shape)) for shape in sorted(shapes)[:3])})"
-        )
-    labels = [sample[1] for sample in samples if not isinstance(sample, DataError)]
-    return Images(torch.stack(pixels), torch.tensor(labels))
+    if isinstance(dataset, OwnImages):
+        return _read_own(dataset)
+    with ThreadPoolExecutor(LOADER_WORKERS) as pool:
+        read = pool.map(lambda index: attempt(dataset.__getitem__, index), range(len(dataset)))
+        samples = settled(list(read), part_name)
+    return Images(torch.stack([pixels for pixels, _ in samples]), dataset.labels)
+
+
+def _read_own(dataset: OwnImages) -> Images:
+    found = [attempt(dataset.read, index) for index in range(len(dataset))]
+    failures = [sample for sample in found if isinstance(sample, DataError)]
+    kind = dataset.first[1].kind
+    others = {
+        index: sample.kind
+        for index, sample in enumerate(found)
+        if not isinstance(sample, DataError) and sample.kind != kind
+    }
+    problems = joined(failures, dataset.part, len(dataset)).lines
+    problems += [dataset.difference(others)] if others else []
+    if problems:
+        raise DataError(problems)
+    labels = torch.tensor([sample.label for sample in found])
+    return Images(torch.stack([sample.pixels for sample in found]), labels)
 
 
 def _labels(part: Any) -> Tensor:
-    """All labels of a part; data sets that list them (`labels`, `targets`) are not read for it."""
-    for attribute in ("labels", "targets"):
-        listed = getattr(part, attribute, None)
-        if isinstance(listed, Tensor | list | tuple) and len(listed) == len(part):
-            with suppress(TypeError, ValueError):  # names, not numbers
-                return torch.as_tensor(listed).long().cpu()
-    return torch.tensor([sample_at(part, index)[1] for index in range(len(part))])
+    """All labels of a part, on the CPU."""
+    return torch.as_tensor(part.labels).cpu()
 
 
 def _check_labels(labels: dict[str, Tensor], classes: Sequence[str], name: str) -> None:
@@ -217,7 +237,7 @@ def _check_labels(labels: dict[str, Tensor], classes: Sequence[str], name: str) 
 
 def _in_shape(held: dict[str, Any], name: str) -> tuple[int, int, int]:
     shapes = {
-        part_name: tuple(part.pixels.shape[1:] if isinstance(part, Images) else part[0][0].shape)
+        part_name: tuple(part.pixels.shape[1:] if isinstance(part, Images) else part.shape)
         for part_name, part in held.items()
     }
     if len(set(shapes.values())) > 1:
@@ -231,10 +251,17 @@ def _measured(train: Any, channels: int) -> tuple[Tensor, Tensor]:
     """Mean and std by channel, over the training part alone (lecture: preprocess)."""
     pixels = train.pixels if isinstance(train, Images) else _some_pixels(train)
     sums = torch.zeros(2, channels, dtype=torch.float64)
+    counts = torch.zeros(channels, dtype=torch.float64)
     for chunk in pixels.split(1000):  # float64 sums, without a float copy of all images
         unit = as_unit(chunk).double()
+        if chunk.is_floating_point():  # a single NaN would spoil all images
+            finite = torch.isfinite(unit)
+            counts += finite.sum((0, 2, 3)).cpu()
+            unit = torch.where(finite, unit, 0.0)
+        else:
+            counts += unit.numel() / channels
         sums += torch.stack([unit.sum((0, 2, 3)), unit.square().sum((0, 2, 3))]).cpu()
-    first, second = sums / (pixels.numel() / channels)
+    first, second = sums / counts.clamp(min=1)
     variance = (second - first.square()).clamp(min=0)
     std = torch.where(variance > 0, variance.sqrt(), torch.ones_like(variance))
     return first.float(), std.float()
@@ -258,4 +285,5 @@ def _some_pixels(dataset: Any) -> Tensor:
     """Evenly spaced images of a set that is too large to be read whole."""
     count = min(len(dataset), STATISTICS_IMAGES)
     indices = torch.linspace(0, len(dataset) - 1, count).long().unique()
-    return torch.stack([sample_at(dataset, int(index))[0] for index in indices])
+    samples = [attempt(dataset.__getitem__, int(index)) for index in indices]
+    return torch.stack([pixels for pixels, _ in settled(samples, "train")])

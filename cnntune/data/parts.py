@@ -4,7 +4,7 @@ What fits lives as one tensor on the device, and a batch is one gather. What doe
 streamed (`stream`). Both give the network the same numbers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,9 +13,37 @@ from torch import Tensor
 
 from cnntune.data.source import Images
 
+SHOWN = 5  # images that a finding names
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the images of a part are called: their files, or the part and their index in it."""
+
+    part: str = ""
+    files: Sequence[str] = ()
+
+    def of(self, indices: Iterable[int]) -> str:
+        """Up to five of the images, and how many more there are."""
+        chosen = [int(index) for index in indices]
+        shown = [self.files[k] if self.files else str(k) for k in chosen[:SHOWN]]
+        more = f" and {len(chosen) - SHOWN} more" if len(chosen) > SHOWN else ""
+        if self.files:
+            return ", ".join(shown) + more
+        plural = "s" if len(chosen) > 1 else ""
+        return f"{self.part} image{plural} {', '.join(shown)}{more}".lstrip()
+
+
+NAMELESS = Names()
+
 
 class Part(Protocol):
     """Train, validation or test: labels at hand, images in batches."""
+
+    @property
+    def names(self) -> Names:
+        """What findings call the images."""
+        ...
 
     @property
     def labels(self) -> Tensor:
@@ -79,6 +107,7 @@ class ResidentPart:
     images: Images
     labels: Tensor
     normalise: Normalise
+    names: Names = NAMELESS
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -103,7 +132,10 @@ class ResidentPart:
 
 @dataclass(frozen=True)
 class Data:
-    """The parts of a data set, ready to train on. `in_shape` is (C, H, W)."""
+    """The parts of a data set, ready to train on. `in_shape` is (C, H, W).
+
+    `remarks` say how samples of own code were converted.
+    """
 
     train: Part
     val: Part
@@ -111,6 +143,7 @@ class Data:
     classes: tuple[str, ...]
     in_shape: tuple[int, int, int]
     normalise: Normalise
+    remarks: tuple[str, ...] = ()
 
     @property
     def waited_seconds(self) -> float:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cnntune.cores import cores
-from cnntune.data.parts import Normalise
+from cnntune.data.parts import NAMELESS, SHOWN, Names, Normalise
 from cnntune.errors import CnntuneError, DataError
 from cnntune.seeds import derive_seed
 
@@ -43,6 +43,7 @@ class StreamedPart:
     normalise: Normalise
     device: torch.device
     image_size: tuple[int, int]
+    names: Names = NAMELESS
     waiting: Waiting = field(default_factory=Waiting)
 
     def __len__(self) -> int:
@@ -134,43 +135,14 @@ class _Caught(Dataset[Any]):
         random.seed(seed)
         np.random.seed(seed % 2**32)
         try:
-            return sample_at(self.dataset, index)
+            return self.dataset[index]
         except CnntuneError as error:
             return error
 
 
 def _collate(samples: Sequence[Any]) -> Any:
-    for sample in samples:
-        if isinstance(sample, CnntuneError):
-            return sample
-    shapes = sorted({tuple(pixels.shape) for pixels, _ in samples})
-    if len(shapes) > 1:
-        return DataError(f"data: all images must have one shape (got {shapes[0]}, {shapes[1]})")
+    errors = [sample for sample in samples if isinstance(sample, CnntuneError)]
+    if errors:
+        return DataError(line for error in errors[:SHOWN] for line in error.lines)
     pixels = torch.stack([pixels for pixels, _ in samples])
     return pixels, torch.tensor([label for _, label in samples])
-
-
-def sample_at(dataset: Any, index: int) -> tuple[Tensor, int]:
-    """One image and its label, checked.
-
-    Raises:
-        DataError: where the sample is not (image `[C, H, W]`, label).
-    """
-    sample = dataset[index]
-    if not isinstance(sample, tuple | list) or len(sample) != 2:
-        raise DataError(f"image {index}: must be (image, label) (got {type(sample).__name__})")
-    pixels, label = sample
-    if not isinstance(pixels, Tensor) or pixels.ndim != 3:
-        shape = list(pixels.shape) if isinstance(pixels, Tensor) else type(pixels).__name__
-        raise DataError(f"image {index}: must be a tensor [C, H, W] (got {shape})")
-    if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
-        raise DataError(f"image {index}: must be uint8 or float (got {pixels.dtype})")
-    try:
-        number = int(label)
-        if number != label:
-            raise ValueError
-    except (TypeError, ValueError, RuntimeError):
-        raise DataError(
-            f"image {index}: the label must be a whole number (got {label!r})"
-        ) from None
-    return pixels, number

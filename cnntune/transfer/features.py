@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from cnntune.data.parts import Data, Part
+from cnntune.data.parts import NAMELESS, Data, Names, Part
 
 BATCH_PIXELS = 2**20  # 1,024 images of 32x32, 20 of 224x224
 TWICE = 4  # images read twice, to see whether a data set augments by itself
@@ -20,6 +20,7 @@ class FeaturePart:
     labels: Tensor
     image_size: tuple[int, int] = (1, 1)
     waited_seconds: float = 0.0
+    names: Names = NAMELESS
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,7 +60,7 @@ def features_of(model: nn.Module, head: nn.Module, data: Data) -> Data | None:
                 model(inputs)
             features = torch.cat(seen)
             seen.clear()
-            return FeaturePart(features, images.labels)
+            return FeaturePart(features, images.labels, names=images.names)
 
         return replace(data, train=part(data.train), val=part(data.val), test=None)
     finally:
