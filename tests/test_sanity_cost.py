@@ -17,7 +17,7 @@ from cnntune.sanity.outputs import initial_loss
 from cnntune.sanity.subject import Cost, Subject, computing_seconds
 from cnntune.sanity.tiny import memorise
 
-SLOW = Cost(image=10.0, update=1.0)  # seconds: a step with four images takes 41
+SLOW = Cost(image=10.0, update=1.0)  # seconds: a step with ten images takes 101
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_network_that_is_too_slow_is_not_trained_and_not_blamed(own: OwnSetUp)
     said = [f for name in TRAINED_RULES for f in TRAINED_RULES[name](subject, memory)]
     assert {f.severity for f in said} <= {"ok", "info"}
     texts = {f.rule: f.evidence for f in said}
-    assert texts["overfit-tiny"] == "skipped: a step with 4 images takes 41.0 s"
+    assert texts["overfit-tiny"] == "skipped: a step with 10 images takes 101.0 s"
     assert texts["learns"].startswith("skipped: training takes too long here")
 
 

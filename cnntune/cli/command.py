@@ -222,13 +222,14 @@ def _checked_name(name: str) -> str:
 
 
 def about(setup: Setup, data: "Data") -> str:
-    """The images and the network, in a line."""
+    """The images and the network, in a line, after what was done to read samples of own code."""
     test = f", {len(data.test)} test" if data.test is not None else ""
     shape = "x".join(str(size) for size in data.in_shape)
-    return (
+    line = (
         f"{setup.recipe.name}: {len(data.train)} training images, {len(data.val)} validation{test},"
         f" {shape}, {len(data.classes)} classes; model {setup.recipe.model.name} on {setup.place}"
     )
+    return "\n".join([*data.remarks, line])
 
 
 def record(setup: Setup) -> None:

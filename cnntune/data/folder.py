@@ -206,6 +206,8 @@ class FolderImages(Dataset[tuple[Tensor, int]]):
     `DataError`. Threads may share one.
     """
 
+    bytes_only = True
+
     def __init__(
         self,
         files: Sequence[Path],

@@ -161,6 +161,7 @@ class _InMemory(Dataset[Any]):
     def __init__(self, images: Images) -> None:
         self.images, self.labels = images, images.labels
         self.shape = tuple(images.pixels.shape[1:])
+        self.bytes_only = images.pixels.dtype == torch.uint8
 
     def __len__(self) -> int:
         return len(self.images)

@@ -114,6 +114,11 @@ class OwnImages(Dataset[tuple[Tensor, int]]):
         return tuple(self.first[1].pixels.shape)
 
     @property
+    def bytes_only(self) -> bool:
+        """Whether pixels are bytes, not floats."""
+        return self.first[1].kind[1]
+
+    @property
     def image_bytes(self) -> int:
         """What an image takes in memory."""
         return self.first[1].pixels.nbytes

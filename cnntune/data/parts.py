@@ -33,6 +33,12 @@ class Names:
         plural = "s" if len(chosen) > 1 else ""
         return f"{self.part} image{plural} {', '.join(shown)}{more}".lstrip()
 
+    def pairs(self, indices: Iterable[int], others: "Names", partners: Iterable[int]) -> str:
+        """Up to five images with the one that each is like, and how many more there are."""
+        both = [(self.of([a]), others.of([b])) for a, b in zip(indices, partners, strict=True)]
+        more = f" and {len(both) - SHOWN} more" if len(both) > SHOWN else ""
+        return ", ".join(f"{first} = {second}" for first, second in both[:SHOWN]) + more
+
 
 NAMELESS = Names()
 

@@ -50,6 +50,11 @@ class StreamedPart:
         return len(self.labels)
 
     @property
+    def bytes_only(self) -> bool:
+        """Whether pixels are bytes, which are always finite."""
+        return getattr(self.dataset, "bytes_only", False)
+
+    @property
     def waited_seconds(self) -> float:
         """How long `batches` kept its callers waiting for images that were not read yet."""
         return self.waiting.seconds

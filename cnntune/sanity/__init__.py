@@ -44,7 +44,6 @@ DATA_RULES: dict[str, Rule] = {
     "labels": labels.labels,
     "split": split.split,
 }
-UNUSABLE_RULES: dict[str, Rule] = {"inputs": inputs.inputs, "labels": labels.labels}
 FIRST_RULES: dict[str, Rule] = {
     "outputs": outputs.outputs,
     "loss": loss.loss,
@@ -76,12 +75,12 @@ def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]
     """
     with _forward_pass(), user_code("sanity"):
         subject = Subject.of(recipe, data, device)
-        usable = labels.usable(data)
-        for name, rule in (DATA_RULES | FIRST_RULES if usable else UNUSABLE_RULES).items():
+        needs = _unmet(subject)
+        for name, rule in (needs or DATA_RULES | FIRST_RULES).items():
             with seeded(recipe.seed, name, device=device):
                 found = rule(subject)
             yield from found
-        if not usable:
+        if needs:
             yield outputs.WAITS
             return
         if fault := outputs.first_step(subject):
@@ -97,6 +96,16 @@ def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]
             with seeded(recipe.seed, name, device=device):
                 found = trained_rule(subject, memory)
             yield from found
+
+
+def _unmet(subject: Subject) -> dict[str, Rule]:
+    """The rules that say why no other could say anything: labels outside the classes, NaN pixels.
+
+    What other rules found there would be consequences, told as if they were faults of their own.
+    """
+    if not labels.usable(subject.data):
+        return {"inputs": inputs.inputs, "labels": labels.labels}
+    return {} if inputs.finite(subject) else {"inputs": inputs.inputs}
 
 
 @contextmanager

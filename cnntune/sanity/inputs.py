@@ -1,5 +1,7 @@
 """Checks of the pixels: are they finite, of a sane scale, in order, and different?"""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -35,21 +37,40 @@ def inputs(subject: Subject) -> list[Finding]:
     data"); bytes fed as 0..255 are 70 times too large. Rows, columns and channels in the wrong
     order train too, only badly.
     """
+    if not finite(subject):
+        return [_not_finite(subject)]
     pixels = subject.inputs
-    if not torch.isfinite(pixels).all():
-        broken = int((~torch.isfinite(pixels)).flatten(1).any(1).sum())
-        text = f"{broken} of {len(pixels)} images hold NaN or infinite pixels"
-        return [Finding("inputs", "fail", text, "mend or leave out these images", measured=broken)]
     flat = pixels.flatten(1)
     distinct = len(torch.unique(flat, dim=0))
     if distinct == 1 and len(flat) > 1:
         text = "all images are the same"
         return [Finding("inputs", "fail", text, "look at how they are read", measured=1.0)]
-    found = [*_order(pixels), *_scale(pixels), *_outliers(pixels), *_empty(pixels)]
-    found += _two_scales(pixels)
+    found = [*_order(pixels), *_scale(pixels), *_outliers(subject), *_empty(subject)]
+    found += _two_scales(subject)
     found += [*_repeated(subject), *_tell_tale(subject), *_emptied(subject)]
     text = f"mean {float(pixels.mean()):.2g}, standard deviation {float(pixels.std()):.2g}"
-    return found or [Finding("inputs", "ok", text, measured=float(pixels.std()), expected=1.0)]
+    found = found or [Finding("inputs", "ok", text, measured=float(pixels.std()), expected=1.0)]
+    return [*(Finding("inputs", "info", remark) for remark in subject.data.remarks), *found]
+
+
+def finite(subject: Subject) -> bool:
+    """Whether all pixels are numbers: beside NaN, other checks of images mean nothing."""
+    return not any(map(len, subject.broken.values()))
+
+
+def _not_finite(subject: Subject) -> Finding:
+    """One finding for all parts."""
+    parts = {"training": subject.data.train, "validation": subject.data.val}
+    parts |= {"test": subject.data.test} if subject.data.test else {}
+    told = [
+        f"{len(broken)} of {len(parts[name])} {name} images hold NaN or infinite pixels:"
+        f" {parts[name].names.of(broken)}"
+        for name, broken in subject.broken.items()
+        if len(broken)
+    ]
+    count = sum(map(len, subject.broken.values()))
+    advice = "fix or leave out these images"
+    return Finding("inputs", "fail", "; ".join(told), advice, measured=count, expected=0.0)
 
 
 def _order(pixels: Tensor) -> list[Finding]:
@@ -85,42 +106,53 @@ def _scale(pixels: Tensor) -> list[Finding]:
     return [Finding("inputs", severity, text, advice, measured=std, expected=1.0)]
 
 
-def _outliers(pixels: Tensor) -> list[Finding]:
+def _outliers(subject: Subject) -> list[Finding]:
     """A few enormous pixels rule mean and standard deviation, and squeeze all others together."""
+    pixels = subject.inputs
     far = (pixels - pixels.mean()).abs() / pixels.std()
-    image = int(far.flatten(1).amax(1).argmax())
     if float(far.max()) < OUTLIER:
         return []
     text = f"a pixel lies {float(far.max()):.0f} standard deviations off the mean; the others are"
-    text += " squeezed together"
-    advice = f"clip or leave out such images (number {image} of those looked at)"
+    text += f" squeezed together: {subject.named(far.flatten(1).amax(1) >= OUTLIER)}"
+    advice = "clip or leave out such images"
     return [Finding("inputs", "fail", text, advice, measured=float(far.max()), expected=OUTLIER)]
 
 
-def _two_scales(pixels: Tensor) -> list[Finding]:
+def _two_scales(subject: Subject) -> list[Finding]:
     """Some images in 0..1 among others in 0..255."""
-    contrasts = pixels.flatten(1).std(1)
-    contrasts = contrasts[contrasts > 0]
-    if len(contrasts) < SCALED_IMAGES:
+    contrasts = subject.inputs.flatten(1).std(1)
+    shown = ~_blank(subject.inputs)
+    if int(shown.sum()) < SCALED_IMAGES:
         return []
-    low, high = torch.quantile(contrasts, torch.tensor(SCALED).to(contrasts)).tolist()
+    low, high = torch.quantile(contrasts[shown], torch.tensor(SCALED).to(contrasts)).tolist()
     if high < APART * low:
         return []
-    text = f"the contrast of images differs by a factor of {high / low:.0f}"
+    faint = shown & (contrasts < math.sqrt(low * high))
+    strong = shown & ~faint
+    fewer, word = (faint, "little") if faint.sum() <= strong.sum() else (strong, "much")
+    text = f"the contrast of images differs by a factor of {high / low:.0f}: {word} in"
+    text += f" {subject.named(fewer)}"
     advice = "look for some that are scaled to 0..1 and others that are not"
     return [Finding("inputs", "warn", text, advice, measured=high / low, expected=1.0)]
 
 
-def _empty(pixels: Tensor) -> list[Finding]:
+def _blank(pixels: Tensor) -> Tensor:
+    """Which images are of one colour, bool `[N]`; rounding gives them a deviation above 0."""
+    return (pixels.amax((2, 3)) == pixels.amin((2, 3))).all(1)
+
+
+def _empty(subject: Subject) -> list[Finding]:
     """Channels without any contrast, and images of a single colour."""
+    pixels = subject.inputs
     found = []
     flat_channels = (pixels.amax((0, 2, 3)) == pixels.amin((0, 2, 3))).nonzero().flatten().tolist()
     if flat_channels:
         text = f"channel {flat_channels[0]} has the same value in every image"
         found.append(Finding("inputs", "warn", text, "look at how the channels are read"))
-    blank = (pixels.amax((2, 3)) == pixels.amin((2, 3))).all(1).float().mean().item()
+    is_blank = _blank(pixels)
+    blank = is_blank.float().mean().item()
     if blank > BLANK and len(flat_channels) < pixels.shape[1]:
-        text = f"{blank:.0%} of the images are of one colour"
+        text = f"{blank:.0%} of the images are of one colour: {subject.named(is_blank)}"
         found.append(Finding("inputs", "warn", text, "look at these images", measured=blank))
     return found
 
@@ -128,10 +160,13 @@ def _empty(pixels: Tensor) -> list[Finding]:
 def _repeated(subject: Subject) -> list[Finding]:
     """A handful of pictures again and again."""
     digests = subject.train_pictures.digests
-    different = len(torch.unique(digests))
+    pictures, which, counts = torch.unique(digests, return_inverse=True, return_counts=True)
+    different = len(pictures)
     if different > REPEATED * len(digests):
         return []
-    text = f"{len(digests)} training images looked at are {different} different pictures"
+    same = subject.train_pictures.indices[(which == counts.argmax()).cpu()].sort().values
+    text = f"{len(digests)} training images looked at are {different} different pictures: one is"
+    text += f" {subject.data.train.names.of(same)}"
     severity: Severity = "fail" if different <= subject.classes else "warn"
     advice = "look at the index that images are read with, and at what is kept by class or name"
     return [Finding("inputs", severity, text, advice, measured=float(different))]
@@ -170,6 +205,6 @@ def _emptied(subject: Subject) -> list[Finding]:
     share = float(lost.float().mean())
     if share < EMPTIED:
         return []
-    text = f"augmentation leaves {share:.0%} of the images without contrast"
+    text = f"augmentation leaves {share:.0%} of the images without contrast: {subject.named(lost)}"
     advice = "lower what [augment] asks for: `cnntune inspect` shows an augmented batch"
     return [Finding("inputs", "warn", text, advice, measured=share, expected=0.0)]

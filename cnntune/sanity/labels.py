@@ -3,8 +3,10 @@
 import math
 
 import torch
+from torch import Tensor
 
 from cnntune.data import Data
+from cnntune.data.own import some
 from cnntune.findings import Finding, Severity
 from cnntune.sanity.pictures import Pictures, correlations
 from cnntune.sanity.subject import Subject
@@ -38,7 +40,7 @@ def labels(subject: Subject) -> list[Finding]:
         return [
             Finding("labels", severity, text, advice, measured=float(len(missing)), expected=0.0)
         ]
-    found = _contradictions(subject) or _noise(subject)
+    found = [*(_contradictions(subject) or _noise(subject)), *_single(subject, counts)]
     ratio = float(counts.max() / counts.min())
     if ratio > IMBALANCE:
         majority = float(counts.max() / counts.sum())
@@ -49,6 +51,22 @@ def labels(subject: Subject) -> list[Finding]:
     each = f"{least} to {most}" if least < most else f"{most}"
     text = f"{len(names)} classes, {each} training images each"
     return found or [Finding("labels", "ok", text)]
+
+
+def _single(subject: Subject, counts: Tensor) -> list[Finding]:
+    """Classes of which there is one training image."""
+    single = (counts == 1).nonzero().flatten().tolist()
+    if not single:
+        return []
+    names = [subject.data.classes[k] for k in single]
+    one = len(single) == 1
+    text = f"class {names[0]} has" if one else f"{len(names)} classes have"
+    text += " a single training image" + ("" if one else f": {some(names)}")
+    unseen = [subject.data.classes[k] for k in single if k not in subject.data.val.labels]
+    if unseen:
+        text += f"; none for validation of {some(unseen)}"
+    advice = "add images, or leave the class out: one image teaches nothing about others"
+    return [Finding("labels", "warn", text, advice, measured=float(len(single)), expected=0.0)]
 
 
 def usable(data: Data) -> bool:
@@ -80,12 +98,23 @@ def _contradictions(subject: Subject) -> list[Finding]:
     _, which = torch.unique(pictures.digests, return_inverse=True)
     first = torch.full((len(pictures),), -1, device=pictures.labels.device)
     first[which] = pictures.labels
-    several = float((first[which] != pictures.labels).float().mean())
+    again = first[which] != pictures.labels
+    several = float(again.float().mean())
     if several == 0:
         return []
-    text = f"{several:.1%} of the training images occur again with another label"
+    indices, names = pictures.indices, subject.data.train.names
+    shown = again.nonzero().flatten().cpu()
+    partners = [_other(pictures, int(place)) for place in shown]
+    text = f"{several:.1%} of the training images occur again with another label: "
+    text += names.pairs(indices[shown].tolist(), names, indices[partners].tolist())
     severity: Severity = "fail" if several > CONTRADICTIONS else "warn"
     return [Finding("labels", severity, text, "decide on one label a picture", measured=several)]
+
+
+def _other(pictures: Pictures, place: int) -> int:
+    """The place of the same picture with another label."""
+    same = pictures.digests == pictures.digests[place]
+    return int((same & (pictures.labels != pictures.labels[place])).nonzero()[0])
 
 
 def _noise(subject: Subject) -> list[Finding]:

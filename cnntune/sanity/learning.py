@@ -47,8 +47,8 @@ def learns(subject: Subject, memory: Memory) -> list[Finding]:
     images = min(len(subject.data.val), affordable)
     told = _nearest_accuracy(subject)
     signal = (told - chance) / _error(chance, len(subject.val_pictures)) > ABOVE_CHANCE
-    compared = f"the largest class has {chance:.1%}; the nearest training image is right for"
-    compared += f" {told:.1%}"
+    compared = f"chance, the largest class, is {chance:.1%}; the nearest training image is right"
+    compared += f" for {told:.1%}"
     planned = min(LEARN_STEPS, subject.cost.steps(LEARN_SECONDS, LEARN_BATCH))
     if planned < LEARN_LEAST or images < ENOUGH_IMAGES:
         severity: Severity = "ok" if signal else "info"
@@ -63,8 +63,7 @@ def learns(subject: Subject, memory: Memory) -> list[Finding]:
         above = (acc - chance) / _error(chance, images) > ABOVE_CHANCE
     text = f"validation accuracy {acc:.1%} after {steps} steps; "
     if above:
-        text += f"the largest class has {chance:.1%}"
-        return [Finding("learns", "ok", text, measured=acc, expected=chance)]
+        return [Finding("learns", "ok", text + compared, measured=acc, expected=chance)]
     enough = steps >= max(LEARN_ENOUGH, planned)  # a look that was cut short proves nothing
     if signal:
         advice = "there is a signal that the network does not find: look at what it is fed"

@@ -56,7 +56,7 @@ CAPS = ("tanh", "sigmoid", "clamp", "softmax")
 PASSED_THROUGH = ("View", "Squeeze", "Unsqueeze", "Mul", "Div", "Add", "Reshape", "Alias", "Clone")
 
 
-WAITS = Finding("skipped", "info", "the other checks wait until the above is mended")
+WAITS = Finding("skipped", "info", "the other checks wait until the above is fixed")
 
 
 def outputs(subject: Subject) -> list[Finding]:

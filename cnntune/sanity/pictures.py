@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cnntune.data import Part
+from cnntune.data.parts import ResidentPart
+from cnntune.data.stream import StreamedPart
 from cnntune.seeds import derive_seed
 
 LOOKED_AT = 2000  # images of a part: a share of 1 % then shows with 20 of them
@@ -21,6 +23,7 @@ class Pictures:
 
     `digests` (int64 `[N]`) are equal where two images are, bit for bit. `small` is float32 `[N, C,
     12, 12]`: unit vectors without brightness and contrast. `means` and `stds` are those of pixels.
+    `indices` (int64 `[N]`, on the CPU) are their places in the part.
     """
 
     digests: Tensor
@@ -28,18 +31,19 @@ class Pictures:
     small: Tensor
     means: Tensor
     stds: Tensor
+    indices: Tensor
 
     @classmethod
     def of(cls, part: Part, seed: int) -> "Pictures":
         """Look at up to 2,000 images of a part."""
         height, width = part.image_size
-        order = _order(part, LOOKED_AT, seed)
+        order = drawn(part, LOOKED_AT, seed)
         chunks = part.batches(order, max(1, CHUNK_PIXELS // (height * width)))
         looked = [(*_reduced(inputs), labels) for inputs, labels in chunks]
         digests, small, means, stds, labels = (
             torch.cat(columns) for columns in zip(*looked, strict=True)
         )
-        return cls(digests, labels, small, means, stds)
+        return cls(digests, labels, small, means, stds, order)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -47,14 +51,31 @@ class Pictures:
 
 def draw_images(part: Part, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Up to `count` images of a part in a fixed random order, as the network sees them."""
-    batches = list(part.batches(_order(part, count, seed), 1024))
+    batches = list(part.batches(drawn(part, count, seed), 1024))
     inputs = torch.cat([inputs for inputs, _ in batches])
     return inputs, torch.cat([labels for _, labels in batches])
 
 
-def _order(part: Part, count: int, seed: int) -> Tensor:
+def drawn(part: Part, count: int, seed: int) -> Tensor:
+    """The indices of what `draw_images` gives, int64 `[at most count]`."""
     generator = torch.Generator().manual_seed(derive_seed(seed, "sanity"))
     return torch.randperm(len(part), generator=generator)[:count]
+
+
+def not_finite(part: Part, seed: int) -> Tensor:
+    """The indices of images with NaN or infinite pixels, among 2,000 of a streamed part."""
+    order = torch.arange(len(part))
+    if isinstance(part, ResidentPart):
+        if not part.images.pixels.is_floating_point():
+            return order[:0]
+    elif isinstance(part, StreamedPart):
+        if part.bytes_only:
+            return order[:0]
+        order = drawn(part, LOOKED_AT, seed).sort().values
+    height, width = part.image_size
+    chunks = part.batches(order, max(1, CHUNK_PIXELS // (height * width)))
+    broken = [~torch.isfinite(inputs).flatten(1).all(1).cpu() for inputs, _ in chunks]
+    return order[torch.cat(broken)] if broken else order
 
 
 def _reduced(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cnntune.data.own import some
 from cnntune.findings import Finding, Severity
 from cnntune.sanity.inputs import SMOOTH, correlation
 from cnntune.sanity.pictures import Pictures, correlations, draw_images, nearest_labels
@@ -50,14 +51,14 @@ def split(subject: Subject) -> list[Finding]:
     train, val = subject.train_pictures, subject.val_pictures
     found = [
         *_few(subject),
-        *_copies(train, val, len(subject.data.train)),
+        *_copies(subject),
         *_shift(train, val),
         *_scattered(subject),
         *_test_copies(subject),
-        *_classes(subject),
+        *(_classes(subject) or _rare(subject)),
     ]
-    if not found:
-        found = _mapping(train, val, subject.classes)
+    if all(finding.severity == "info" for finding in found):
+        found += _mapping(train, val, subject.classes)
     text = f"{len(subject.data.train)} training and {len(subject.data.val)} validation images,"
     return found or [Finding("split", "ok", f"{text} none in both")]
 
@@ -72,67 +73,97 @@ def _few(subject: Subject) -> list[Finding]:
     return [Finding("split", "warn", text, "raise data.val_fraction", measured=float(count))]
 
 
-def _copies(train: Pictures, val: Pictures, train_count: int) -> list[Finding]:
+def _copies(subject: Subject) -> list[Finding]:
     """Validation pictures that are training pictures, exactly or but for noise and light."""
-    copies = float(torch.isin(val.digests, train.digests).float().mean())
-    seen = min(1.0, len(train) / train_count)
+    train, val = subject.train_pictures, subject.val_pictures
+    copied = torch.isin(val.digests, train.digests)
+    copies = float(copied.float().mean())
+    seen = min(1.0, len(train) / len(subject.data.train))
     estimate = min(1.0, copies / seen)
     advice = "split before copying or augmenting, and keep one source's images in one part"
     twins = 1 - len(torch.unique(train.digests)) / len(train)
     if copies > max(FEW_COPIES, COPIES if twins > copies / 2 else 0.0):
-        text = f"{estimate:.1%} of the validation images are training images"
+        text = f"{estimate:.1%} of the validation images are training images: "
+        text += _pairs(subject, copied, _twins(val, train))
         severity: Severity = "fail" if estimate > COPIES else "warn"
         return [Finding("split", severity, text, advice, measured=estimate, expected=0.0)]
     few = FEW_TWINS / len(val)
     for mirrored in (False, True):
         others = train.small.flip(3) if mirrored else train.small
         usual = correlations(train.small, others).fill_diagonal_(-math.inf).amax(1)
-        likeness = correlations(val.small, others).amax(1)
+        likeness, nearest = correlations(val.small, others).max(1)
         near, expected = (float((best > NEAR).float().mean()) for best in (likeness, usual))
         if near > max(COPIES, 2 * expected) and near >= few:
             text = f"{near:.1%} of the validation images are near copies of training images"
-            text += " mirrored" if mirrored else ""
+            text += " mirrored: " if mirrored else ": "
+            text += _pairs(subject, likeness > NEAR, nearest)
             return [Finding("split", "warn", text, advice, measured=near, expected=expected)]
-        closer = float((likeness > usual.quantile(1 - CLOSEST)).float().mean())
+        is_closer = likeness > usual.quantile(1 - CLOSEST)
+        closer = float(is_closer.float().mean())
         if not mirrored and closer > CLOSER and len(val) >= ENOUGH_IMAGES:
             text = f"{closer:.0%} of the validation images are nearer to a training image than"
-            text += f" {1 - CLOSEST:.0%} of the training images are to each other"
+            text += f" {1 - CLOSEST:.0%} of the training images are to each other: "
+            text += _pairs(subject, is_closer, nearest)
             return [Finding("split", "warn", text, advice, measured=closer, expected=CLOSEST)]
-    partners = _partners(train, val)
+    has_partner, nearest = _partners(train, val)
+    partners = float(has_partner.float().mean()) if len(has_partner) else 0.0
     if partners > PARTNERS and len(val) >= ENOUGH_IMAGES:
         text = f"{partners:.0%} of the validation images have a partner among training images: as"
-        text += " alike as no other, but for a shift, a flip or other light"
+        text += " alike as no other, but for a shift, a flip or other light: "
+        text += _pairs(subject, has_partner, nearest)
         return [Finding("split", "warn", text, advice, measured=partners, expected=0.0)]
     return []
+
+
+def _twins(pictures: Pictures, among: Pictures) -> Tensor:
+    """For each picture the place of an equal one among others, any where none is: int64 `[N]`."""
+    digests, order = among.digests.sort()
+    return order[torch.searchsorted(digests, pictures.digests).clamp(max=len(digests) - 1)]
+
+
+def _pairs(subject: Subject, chosen: Tensor, partners: Tensor) -> str:
+    """Validation images by name, each with the training image at `partners` (places, `[N]`)."""
+    places = chosen.nonzero().flatten().cpu()
+    train, val = subject.train_pictures.indices, subject.val_pictures.indices
+    return subject.data.val.names.pairs(
+        val[places].tolist(), subject.data.train.names, train[partners.cpu()[places]].tolist()
+    )
 
 
 def _test_copies(subject: Subject) -> list[Finding]:
     """Test images that have been seen before, in training or in choosing a model."""
     if subject.data.test is None or not len(subject.data.test):
         return []
-    test = Pictures.of(subject.data.test, subject.recipe.seed).digests
+    test = Pictures.of(subject.data.test, subject.recipe.seed)
     parts = {"training": subject.train_pictures, "validation": subject.val_pictures}
     for name, part in parts.items():
-        count = len(subject.data.train if name == "training" else subject.data.val)
-        seen = min(1.0, len(part) / count)
-        share = min(1.0, float(torch.isin(test, part.digests).float().mean()) / seen)
+        others = subject.data.train if name == "training" else subject.data.val
+        seen = min(1.0, len(part) / len(others))
+        copied = torch.isin(test.digests, part.digests)
+        share = min(1.0, float(copied.float().mean()) / seen)
         if share > COPIES:
-            text = f"{share:.1%} of the test images are {name} images"
+            places = copied.nonzero().flatten().cpu()
+            twins = _twins(test, part).cpu()[places]
+            text = f"{share:.1%} of the test images are {name} images: "
+            text += subject.data.test.names.pairs(
+                test.indices[places].tolist(), others.names, part.indices[twins].tolist()
+            )
             severity: Severity = "fail" if name == "training" else "warn"
             advice = "draw the three parts from one list without putting back"
             return [Finding("split", severity, text, advice, measured=share, expected=0.0)]
     return []
 
 
-def _partners(train: Pictures, val: Pictures) -> float:
-    """The share of validation pictures with one training picture that is far more like than others.
+def _partners(train: Pictures, val: Pictures) -> tuple[Tensor, Tensor]:
+    """Which of 300 validation pictures have one training picture far more like them than others.
 
+    Returns bool `[N]`, and the place of the training picture that is most alike, int64 `[N]`.
     Pictures are compared without their border, turned by a pixel of twelve in all directions, and
     mirrored: what augmentation before the split does. Pictures that merely look alike, such as
     digits, have many such neighbours, at all distances.
     """
     if min(train.small.shape[-2:]) < LEAST_SIDE or len(train) <= OTHERS:
-        return 0.0
+        return torch.zeros(0, dtype=torch.bool), torch.zeros(0, dtype=torch.int64)
     inner = _inner(val.small[:PARTNER_IMAGES])
     likeness = torch.full((len(inner), len(train)), -1.0, device=inner.device)
     for mirrored in (False, True):
@@ -140,9 +171,9 @@ def _partners(train: Pictures, val: Pictures) -> float:
         for move in itertools.product((-1, 0, 1), repeat=2):
             moved = _inner(others.roll(move, dims=(2, 3)))
             likeness = torch.maximum(likeness, inner @ moved.T)
-    best = likeness.topk(OTHERS + 1, dim=1).values
+    best, places = likeness.topk(OTHERS + 1, dim=1)
     apart = (1 - best[:, 0]) < APART * (1 - best[:, -1])
-    return float((apart & (best[:, 0] > PARTNER)).float().mean())
+    return apart & (best[:, 0] > PARTNER), places[:, 0]
 
 
 def _inner(small: Tensor) -> Tensor:
@@ -215,6 +246,20 @@ def _classes(subject: Subject) -> list[Finding]:
         text += f" about {float(expected[worst]):.0f}"
         return [Finding("split", "warn", text, "shuffle before splitting, class by class")]
     return []
+
+
+def _rare(subject: Subject) -> list[Finding]:
+    """Classes with so few training images that chance leaves none of them for validation."""
+    train = torch.bincount(subject.data.train.labels, minlength=subject.classes)
+    val = torch.bincount(subject.data.val.labels, minlength=subject.classes)
+    unseen = ((train > 0) & (val == 0)).nonzero().flatten().tolist()
+    if not unseen:
+        return []
+    names = some(f"{subject.data.classes[k]} ({int(train[k])} for training)" for k in unseen)
+    text = f"no validation image of {names}: accuracy says nothing about"
+    text += " that class" if len(unseen) == 1 else " these classes"
+    advice = "add images, or raise data.val_fraction"
+    return [Finding("split", "info", text, advice, measured=float(len(unseen)), expected=0.0)]
 
 
 def _balanced(train: Tensor, val: Tensor) -> bool:

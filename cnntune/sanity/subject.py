@@ -13,7 +13,7 @@ from cnntune.build import Loss, build_loss, build_model
 from cnntune.data import Data
 from cnntune.device import seeded
 from cnntune.recipe import Recipe
-from cnntune.sanity.pictures import Pictures, draw_images
+from cnntune.sanity.pictures import Pictures, draw_images, drawn, not_finite
 from cnntune.seeds import derive_seed
 
 BATCH_IMAGES = (4, 256)  # least and most in the batch that is looked at
@@ -22,6 +22,8 @@ LOOK_SECONDS = 9.0  # for all passes of that batch; a small network needs one
 LOOK_PASSES = 3  # forward and backward, or three forward: what the rules do with that batch
 COST_IMAGES = (4, 16)  # the second, where the first are quick: small batches take longer each
 QUICK_SECONDS = 0.2
+COST_PASSES = (2, 6)  # the least and most; the first one also allocates memory
+REPEAT_SECONDS = 0.5  # after which there are no more than the least: slow ones vary little
 WARM_SECONDS = 1.5  # a first pass that took longer is not repeated
 UPDATE_SECONDS = 6e-9  # of AdamW for a weight; measured on a CPU core with 50 million
 
@@ -88,6 +90,18 @@ class Subject:
         return len(self.data.classes)
 
     @cached_property
+    def broken(self) -> dict[str, Tensor]:
+        """For each part, the indices of images with NaN or infinite pixels (int64 `[N]`)."""
+        parts = {"training": self.data.train, "validation": self.data.val}
+        parts |= {"test": self.data.test} if self.data.test else {}
+        return {name: not_finite(part, self.recipe.seed) for name, part in parts.items()}
+
+    def named(self, chosen: Tensor) -> str:
+        """Up to five of `inputs` by name; `chosen` is bool `[N]`, or int64 places among them."""
+        indices = drawn(self.data.train, len(self.labels), self.recipe.seed)
+        return self.data.train.names.of(indices[chosen.cpu()].sort().values)
+
+    @cached_property
     def train_pictures(self) -> Pictures:
         """Up to 2,000 training images in small."""
         return Pictures.of(self.data.train, self.recipe.seed)
@@ -125,15 +139,17 @@ def computing_seconds(device: torch.device) -> float:
 
 def _measure(model: nn.Module, images: Tensor, device: torch.device) -> Cost:
     weights = sum(parameter.numel() for parameter in model.parameters())
-    seconds = math.inf
-    for _ in range(2):  # the first pass also allocates memory and chooses algorithms
+    seconds, total = math.inf, 0.0
+    least, most = COST_PASSES
+    for done in range(most):  # the quickest counts: other programs make passes only slower
+        if (done and seconds > WARM_SECONDS) or (done >= least and total > REPEAT_SECONDS):
+            break
         start = computing_seconds(device)
         with seeded("cost", device=device):
             logits = model(images.clone())
         if isinstance(logits, Tensor) and logits.requires_grad:
             with suppress(RuntimeError):  # `outputs.first_step` tells the user
                 logits.float().square().mean().backward()
-        seconds = min(seconds, computing_seconds(device) - start)
-        if seconds > WARM_SECONDS:
-            break
+        took = computing_seconds(device) - start
+        seconds, total = min(seconds, took), total + took
     return Cost(seconds / len(images), UPDATE_SECONDS * weights)

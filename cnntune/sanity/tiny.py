@@ -12,7 +12,7 @@ from cnntune.sanity.record import NoDropout
 from cnntune.sanity.subject import Subject, computing_seconds
 from cnntune.train import Learner
 
-TINY_IMAGES = (32, 16, 8, 4)  # CS231n step 2: 10-100, Karpathy: "as few as two"; what is affordable
+TINY_IMAGES = (32, 16, 10)  # what is affordable of the 10 to 100 of CS231n, step 2
 TINY_STEPS = 200  # for each rate; a network that learns needs 20 to 100
 TINY_PATIENCE = 600  # steps at the best rate, where half of the images are known after 200
 HALF_WAY = 0.5  # of the images known: such a network learns, if slowly
@@ -22,7 +22,8 @@ TINY_RATES = (1.0, 0.1, 10.0, 0.01, 100.0)  # times the recipe's rate, which nob
 USUAL_RATE = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}  # tried too, if the recipe's is far off
 TINY_LOOK = 5  # steps between looks at the loss
 SOUND_STEPS = 100  # of as many images as allow them in
-LEAST_STEPS = 20  # of the fewest images, or none are learnt: large networks need 10 to 20
+LEAST_STEPS = 20  # of the fewest images in all the time there is, or none are learnt: large
+# networks need 10 to 20
 SOUND_SECONDS = 20.0
 TINY_SECONDS = 40.0  # for all rates together; a small network needs 3
 
@@ -62,7 +63,7 @@ def memorise(subject: Subject) -> Memory:
     """Learn a few images by heart, trying rates until one does."""
     sizes = [n for n in TINY_IMAGES if subject.cost.steps(SOUND_SECONDS, n) >= SOUND_STEPS]
     least = TINY_IMAGES[-1]
-    if not sizes and subject.cost.steps(SOUND_SECONDS, least) < LEAST_STEPS:
+    if not sizes and subject.cost.steps(TINY_SECONDS, least) < LEAST_STEPS:
         return Memory(least, (), subject.untrained)
     images = min(sizes[0] if sizes else least, len(subject.labels))
     model = subject.untrained
