@@ -239,7 +239,7 @@ def _image_and_label(sample: Any) -> tuple[Any, Any, str]:
             )
         image, label = (keys[0] for keys in found)
         others = [key for key in sample if key not in (image, label)]
-        left = f"; {some(others)} are left out" if others else ""
+        left = f"; left out: {some(others)}" if others else ""
         return sample[image], sample[label], f"reads {image} and {label} of each dict{left}"
     if not isinstance(sample, tuple | list) or len(sample) < 2:
         found_type = type(sample).__name__
