@@ -5,14 +5,17 @@ import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from cnntune.build import load_data
 from cnntune.data.folder import FolderImages, folder
 from cnntune.errors import DataError
+from cnntune.recipe import parse
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -419,3 +422,28 @@ def test_threads_read_the_same_images(tmp_path: Path) -> None:
     for index, (pixels, label) in enumerate(together):
         assert torch.equal(pixels, train[index][0])
         assert label == train[index][1]
+
+
+def test_broken_files_of_all_parts_are_named_five_each_and_counted(tmp_path: Path) -> None:
+    two_classes(tmp_path / "train", each=8)
+    two_classes(tmp_path / "val", each=2)
+    for number in range(7):
+        (tmp_path / "train" / "cat" / f"{number}.png").write_text("text")
+    (tmp_path / "val" / "cat" / "0.png").write_text("text")
+    recipe = parse({"data": {"name": "folder", "path": str(tmp_path)}}, file="r.toml")
+    with pytest.raises(DataError) as caught:
+        load_data(recipe, torch.device("cpu"))
+    *five, counted, last = caught.value.lines
+    assert [line.split(": ")[0] for line in (*five, last)] == [
+        *(str(tmp_path / f"train/cat/{number}.png") for number in range(5)),
+        str(tmp_path / "val/cat/0.png"),
+    ]
+    assert counted == "7 of the 16 train images cannot be used; above are the first 5"
+
+
+def test_a_name_is_the_same_composed_and_decomposed(tmp_path: Path) -> None:
+    # macOS writes "ä" as two characters where Linux and Windows write one.
+    for part, form in (("train", "NFC"), ("val", "NFD")):
+        save(tmp_path / part / normalize(form, "Käfer im Gras") / "0.png")
+        save(tmp_path / part / "dog" / "0.png")
+    assert folder(path=str(tmp_path), seed=0).classes == ("Käfer im Gras", "dog")

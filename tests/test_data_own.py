@@ -228,10 +228,13 @@ def test_names_of_classes_come_from_the_features_of_hugging_face() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["resident", "streamed"])
-def test_listed_labels_that_the_samples_contradict_are_not_believed(stream: bool) -> None:
+@pytest.mark.parametrize("listed", [[5, 4, 5], ["cat", "dog", "cat"]], ids=["numbers", "names"])
+def test_listed_labels_that_the_samples_contradict_are_not_believed(
+    stream: bool, listed: list[Any]
+) -> None:
     # As with torchvision's `target_transform`, which the list knows nothing of.
     part = Listed([(BYTES, 1), (BYTES, 0), (BYTES, 1)])
-    part.targets = [5, 4, 5]
+    part.targets = listed
     data = loaded((part, part), stream=stream)
     assert data.train.labels.tolist() == [1, 0, 1]
     assert data.classes == ("0", "1")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from own_set_up import CPU, DATA, HEALTHY, LOSS, OwnSetUp
 from torch import nn
 
@@ -31,6 +32,28 @@ def test_steps_and_images_follow_from_what_they_cost() -> None:
     cost = Cost(image=0.3, update=1.0)
     assert cost.steps(21.0, images=10) == 5  # of 10 * 0.3 s + 1 s each
     assert cost.images(20.05) == 200  # forward alone is a third
+
+
+def test_one_quick_pass_shows_what_a_network_costs(
+    own: OwnSetUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two passes beside other programs, and then the machine is free.
+    times = iter([0.3, 0.3, *[0.01] * 20])
+    reads: list[float] = []
+
+    def seconds(_: torch.device) -> float:
+        reads.append(next(times) if len(reads) % 2 else 0.0)
+        return reads[-1]
+
+    monkeypatch.setattr("cnntune.sanity.subject.computing_seconds", seconds)
+    # 16 images take as long on this clock as 4.
+    assert own.subject().cost.image == pytest.approx(0.01 / 16)
+
+
+def test_a_tiny_sample_has_ten_images_at_least(own: OwnSetUp) -> None:
+    # 20 s allow a hundred steps of two images; 40 s allow 40 of ten.
+    subject = replace(own.subject(), cost=Cost(image=0.1, update=0.0))
+    assert memorise(subject).images == 10
 
 
 def test_a_network_that_is_too_slow_is_not_trained_and_not_blamed(own: OwnSetUp) -> None:

@@ -3,14 +3,18 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from own_set_up import CPU, DATA, HEALTHY, OwnSetUp
+from PIL import Image
 
 from cnntune.build import load_data, load_recipe
 from cnntune.errors import DataError
 from cnntune.findings import Finding
+from cnntune.recipe import parse
 from cnntune.sanity.inputs import inputs
+from cnntune.sanity.labels import labels
 from cnntune.sanity.pictures import Pictures
 from cnntune.sanity.split import split
 from cnntune.sanity.subject import Subject
@@ -134,6 +138,9 @@ def test_pictures_that_often_have_two_labels_fail(own: OwnSetUp) -> None:
     said = [f for f in own.findings(data=data) if f.rule == "labels"]
     assert said[0].severity == "fail"
     assert said[0].measured == pytest.approx(200 / 600, abs=0.01)
+    pairs = re.findall(r"training image (\d+) = training image (\d+)", said[0].evidence)
+    assert [abs(int(one) - int(other)) for one, other in pairs] == [400] * 5
+    assert said[0].evidence.endswith(" more")
 
 
 def test_frames_of_one_film_on_both_sides_are_noticed(own: OwnSetUp) -> None:
@@ -190,3 +197,76 @@ def test_pictures_are_alike_bit_for_bit_or_by_shape(own: OwnSetUp) -> None:
     assert len(torch.unique(pictures.digests)) == 39  # one of the forty is a copy
     likeness = pictures.small.flatten(1) @ pictures.small.flatten(1).T
     assert int((likeness > 0.9999).sum()) == 40 + 6  # each with itself, and three with two others
+
+
+# Images that findings name
+
+
+@pytest.mark.parametrize(
+    ("change", "every", "told"),
+    [
+        ("x[::8] = 0.3", 8, "of the images are of one colour: training images "),
+        ("x[::4] *= 255", 4, ": much in training images "),
+        ("x[::4] /= 255", 4, ": little in training images "),
+        ("x[::50, 0, 0, 0] = 1e6", 50, "squeezed together: training images "),
+    ],
+)
+def test_images_that_stand_out_are_named(own: OwnSetUp, change: str, every: int, told: str) -> None:
+    said = [f.evidence for f in inputs(own.subject(data=f"{DATA}    {change}\n{BOTH}"))]
+    (named,) = [evidence.partition(told)[2] for evidence in said if told in evidence]
+    indices = [int(number) for number in re.findall(r"\d+", named.partition(" and ")[0])]
+    assert 1 < len(indices) <= 5
+    assert all(index % every == 0 for index in indices)
+
+
+def test_images_of_one_colour_are_not_taken_for_another_scale(own: OwnSetUp) -> None:
+    # The deviation of 64 times 0.3 is not 0 but 1e-8: a factor of millions.
+    subject = own.subject(data=f"{DATA}    x[::25] = 0.3\n{BOTH}")
+    assert [f.severity for f in inputs(subject)] == ["ok"]
+
+
+def test_files_that_are_in_both_parts_are_named_below_the_folder(
+    tmp_path: Path,
+) -> None:
+    noise = np.random.default_rng(0)
+    for part, count in (("train", 30), ("val", 20)):
+        for name in ("Käfer im Gras", "dog"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for k in range(count):
+                pixels = noise.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / part / name / f"{k}.png")
+    copied = tmp_path / "val/Käfer im Gras/copy.png"
+    copied.write_bytes((tmp_path / "train/Käfer im Gras/7.png").read_bytes())
+    section = {"name": "folder", "path": str(tmp_path), "image_size": 8}
+    recipe = parse({"data": section, "model": {"name": "small-cnn", "width": 4}}, file="r.toml")
+    said = split(Subject.of(recipe, load_data(recipe, CPU), CPU))[0]
+    assert said.evidence == (
+        "2.4% of the validation images are training images:"  # 1 of 41
+        " val/Käfer im Gras/copy.png = train/Käfer im Gras/7.png"
+    )
+
+
+# Classes with few images
+
+
+def test_a_class_of_a_single_image_is_a_warning_with_its_name(own: OwnSetUp) -> None:
+    alone = (
+        "    kept = y != 8\n    kept[(y == 8).nonzero()[0]] = True\n"
+        "    val_kept = val_y != 8\n"
+        "    train = TensorDataset(x[kept], y[kept])\n"
+        "    train.classes = [f'digit {k}' for k in range(10)]\n"
+        "    return train, TensorDataset(val_x[val_kept], val_y[val_kept])\n"
+    )
+    subject = own.subject(data=DATA + alone)
+    (said,) = [f for f in labels(subject) if f.severity == "warn"]
+    assert said.evidence == (
+        "class digit 8 has a single training image; none for validation of digit 8"
+    )
+    (missing,) = [f for f in split(subject) if "no validation image" in f.evidence]
+    assert missing.severity == "info"
+    assert missing.evidence.startswith("no validation image of digit 8 (1 for training)")
+
+
+def test_learning_is_told_beside_chance_and_the_nearest_image(own: OwnSetUp) -> None:
+    said = {f.rule: f.evidence for f in own.findings()}["learns"]
+    assert re.search(r"chance, the largest class, is 1\d\.\d%; the nearest training image is", said)

@@ -102,7 +102,6 @@ LATER_BUGS = (
     _loss(s.distance_to_uniform),
     _data(d.noise_for_images, "learns inputs"),
     _data(d.val_of_another_set, "split"),
-    _data(d.names_for_labels, f"labels {RAISED}"),
     _data(d.train_darkened, "split"),
     _data(d.every_label_zero, f"labels {RAISED}"),
     _data(d.label_of_255, "labels"),

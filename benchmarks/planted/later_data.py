@@ -171,16 +171,6 @@ def val_of_another_set(*, seed: int) -> Pair:
     return pair((images, labels), (val_images, val_labels))
 
 
-def names_for_labels(*, seed: int) -> Pair:
-    """Class names where numbers belong."""
-    images, labels, val_images, val_labels = cut(*digits(seed))
-
-    def change(image: Tensor, label: int) -> tuple[Tensor, str]:
-        return image, f"digit {label}"
-
-    return _Changed(images, labels, change), _Changed(val_images, val_labels, change)
-
-
 def train_darkened(*, seed: int) -> Pair:
     """Training images divided by ten, validation images not."""
     images, labels, val_images, val_labels = cut(*patterns(seed))

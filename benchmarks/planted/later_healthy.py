@@ -392,6 +392,14 @@ def augments_itself(*, seed: int) -> Pair:
     return _Flipping(train_x, train_y), TensorDataset(val_x, val_y)
 
 
+def names_for_labels(*, seed: int) -> Pair:
+    """Class names where numbers belong, which mean the same."""
+    images, labels, val_images, val_labels = cut(*digits(seed))
+    parts = (images, labels), (val_images, val_labels)
+    train, val = ([(i, f"digit {k}") for i, k in zip(*p, strict=True)] for p in parts)
+    return train, val
+
+
 def brighter_cameras(*, seed: int) -> Pair:
     """Light that differs from image to image by a factor of four."""
     images, labels = patterns(seed, 900)
@@ -432,6 +440,7 @@ DATA = (
     nine_to_one,
     augments_itself,
     brighter_cameras,
+    names_for_labels,
 )
 
 

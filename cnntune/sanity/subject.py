@@ -23,7 +23,7 @@ LOOK_PASSES = 3  # forward and backward, or three forward: what the rules do wit
 COST_IMAGES = (4, 16)  # the second, where the first are quick: small batches take longer each
 QUICK_SECONDS = 0.2
 COST_PASSES = (2, 6)  # the least and most; the first one also allocates memory
-REPEAT_SECONDS = 0.5  # after which there are no more than the least: slow ones vary little
+REPEAT_SECONDS = 1.0  # after which there are no more than the least: slow ones vary little
 WARM_SECONDS = 1.5  # a first pass that took longer is not repeated
 UPDATE_SECONDS = 6e-9  # of AdamW for a weight; measured on a CPU core with 50 million
 
