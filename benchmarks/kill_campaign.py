@@ -7,8 +7,8 @@ sends it: after a random time, or when a file or a line of progress appears, so 
 hit. Every other campaign goes on with other budgets. After each command: nothing that was there is
 lost, doubled or written again, record, folders and curves agree, values follow from seed and slot,
 the command ended (0, 1, 2 or 130, without a traceback), and five seconds later no process of it is
-left. At the end a study has no unfinished run, and where its budget stayed the same it holds, seconds
-apart, what the undisturbed study holds.
+left. At the end a study has no unfinished run, and where its budget stayed the same it holds,
+seconds apart, what the undisturbed study holds.
 """
 
 import argparse
@@ -49,9 +49,10 @@ LONGEST_SECONDS = 12.0  # until a kill that waits for no file: start-up takes ab
 GRACE_SECONDS = 5.0  # for the processes of a coordinator that ended
 ENDS_SECONDS = 300.0  # for a command; the longest takes twenty on two free cores
 POLL_SECONDS = 0.005
-STRIKES = 5  # planned for each study; the search for the phase of each goes on in order
+STRIKES = 8  # planned for each study, in the order of its phases
 MOST_COMMANDS = 30  # for a study; then it will never be done
 TARGETS = ("coordinator", "worker", "both", "interrupt")
+START = "0 start"  # a Ctrl-C before Python has read a line of ours is Python's to handle
 ENDS = (0, 1, 2, 130)
 KINDS = (
     "lost",
@@ -291,6 +292,7 @@ class Campaign:
         self.study = place / "runs" / "campaign"
         self.faults: list[str] = []
         self.history: list[str] = []  # a command and its end
+        self.cut = False  # the last command, by a strike
         number = min(STRIKES, max(0, tally.left))
         self.moments = [
             tested.moments[index]
@@ -307,15 +309,19 @@ class Campaign:
         for number in range(MOST_COMMANDS):
             last = not self.moments
             budget = self.budget(number, last=last)
-            struck = self.command((*self.tested.words, "--budget", budget), self.moment(number))
+            planned = self.moment(number)
+            code = self.command((*self.tested.words, "--budget", budget), planned)
             after = look(self.study)
             self.faults += [*faults_between(before, after), *faults_in(after, ended=False)]
             before = after
             if any(fault.startswith("never ended") for fault in self.faults):
                 return
             done = (self.study / self.tested.done).exists()
-            if not struck and done and (last or not self.changing):
+            whole = done and code in (0, 1)
+            if whole and (last or not self.changing):
                 break
+            if whole and planned is not None:  # what has passed will not come again
+                self.moments = []
         else:
             self.faults.append(f"never ended: not done after {MOST_COMMANDS} commands")
         self.faults += faults_in(before, ended=True)
@@ -335,20 +341,18 @@ class Campaign:
 
         A command with another budget often may, for what it makes of the last one shows there.
         """
-        if self.changing and number and self.moments and self.rng.random() < 0.5:
-            return None
-        if not self.moments:
+        through = self.changing and number and self.cut and self.rng.random() < 0.5
+        if through or not self.moments:
             return None
         moment = self.moments.pop(0)
         return moment if self.rng.random() < 0.75 else self.rng.uniform(0.0, LONGEST_SECONDS)
 
-    def command(self, words: Sequence[str], moment: Moment | float | None) -> bool:
-        """Run a command, strike it, and look how it ended; whether it was struck."""
+    def command(self, words: Sequence[str], moment: Moment | float | None) -> int:
+        """Run a command, strike it, and look how it ended; returns its exit code."""
         log = self.place / "log"
         log.mkdir(exist_ok=True)
         number = len(self.history)
         out, progress = log / f"{number:02d}.out", log / f"{number:02d}.err"
-        started = time.time()
         with out.open("wb") as stdout, progress.open("wb") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-m", "cnntune", *words, "--workers", "2", "--json"],
@@ -358,29 +362,39 @@ class Campaign:
                 stderr=stderr,
                 start_new_session=True,
             )
-        target = ""
-        if moment is not None and self.wait_for(process, moment, progress):
-            target = self.rng.choice(TARGETS)
-            where = phase(self.study, progress, self.tested.name, started)
+        deadline = time.monotonic() + ENDS_SECONDS
+        strikes = []
+        while moment is not None and self.wait_for(process, moment, progress, deadline):
+            where = phase(self.study, progress, self.tested.name)
+            target = self.rng.choice(TARGETS if where != START else TARGETS[:3])
             strike(process, target, self.rng)
             self.tally.kills[self.tested.name, where, target] += 1
-            target += f" struck in {where}"
+            strikes.append(f"{target} in {where}")
+            if target != "worker":  # without one of its workers the command goes on
+                break
+            moment = self.moments.pop(0) if self.moments and self.tally.left > 0 else None
+        self.cut = bool(strikes)
         try:
-            code = process.wait(timeout=ENDS_SECONDS)
+            code = process.wait(timeout=max(GRACE_SECONDS, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             self.fault("never ended", number, f"{' '.join(words)} after {ENDS_SECONDS:.0f} s")
             process.kill()
             code = process.wait()
         self.check_end(process, code, number, out, progress)
-        self.history.append(f"{words[-1]} {target or 'to its end'} -> {code}")
+        self.history.append(" ".join([words[-1], *strikes, "->", str(code)]))
         (log / "history.txt").write_text("\n".join(self.history) + "\n")
-        return bool(target)
+        return code
 
     def wait_for(
-        self, process: subprocess.Popen[bytes], moment: Moment | float, progress: Path
+        self,
+        process: subprocess.Popen[bytes],
+        moment: Moment | float,
+        progress: Path,
+        deadline: float,
     ) -> bool:
-        """Whether the moment came before the command ended."""
-        deadline = time.monotonic() + (ENDS_SECONDS if isinstance(moment, Moment) else moment)
+        """Whether the moment came before the command ended, or the deadline."""
+        if not isinstance(moment, Moment):
+            deadline = min(deadline, time.monotonic() + moment)
         before = moment.known(self.study) if isinstance(moment, Moment) else set()
         while process.poll() is None:
             if isinstance(moment, Moment) and moment.come(self.study, progress, before):
@@ -417,19 +431,18 @@ class Campaign:
                 self.fault("wrong end", number, f"{out.name} is not one JSON document")
 
     def fault(self, kind: str, number: int, text: str) -> None:
+        """Note what is wrong with a command."""
         self.faults.append(f"{kind}: command {number}: {text}")
 
 
-def phase(study: Path, progress: Path, command: str, started: float) -> str:
+def phase(study: Path, progress: Path, command: str) -> str:
     """Where a command is: what it wrote last says so."""
     said = progress.read_text(errors="replace")
     if not said:
-        return "0 start"
+        return START
     if command == "tune" and not (study / "lr-sweep.json").exists():
         return "2 sweep" if "rates at a time" in said else "1 sanity"
-    moments = list(written(study, command))
-    time_, label = max(moments, default=(0.0, "3 round 0"))
-    return label if time_ or command != "refine" else f"3 round {int(started > 0)}"
+    return max(written(study, command), default=(0.0, "3 round 0"))[1]
 
 
 def written(study: Path, command: str) -> Iterator[tuple[float, str]]:

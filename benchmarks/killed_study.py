@@ -194,7 +194,7 @@ def _run_faults(study: Look, name: str, run: RunFiles) -> Iterator[str]:
     if summary and summary["status"] == "failed":
         yield f"failed: {name}: {summary['error']}"
     elif summary and summary["epochs"] != len(epochs):
-        yield f"lost: {name}: {len(epochs)} epochs in metrics.csv, {summary['epochs']} in its summary"
+        yield f"lost: {name}: {len(epochs)} epochs logged, {summary['epochs']} in its summary"
 
 
 def differences(found: Look, wanted: Look) -> Iterator[str]:
@@ -212,8 +212,18 @@ def differences(found: Look, wanted: Look) -> Iterator[str]:
     for name in sorted(wanted.documents.keys() | found.documents.keys()):
         one, other = (without_times(each.documents.get(name)) for each in (found, wanted))
         if one != other:
-            keys = [key for key in other or {} if (one or {}).get(key) != other[key]]
-            yield f"unlike: {name}: differs in {', '.join(keys) or 'being there'}"
+            yield f"unlike: {name}: {first_difference(one, other)}"
+
+
+def first_difference(found: Any, wanted: Any, where: str = "") -> str:
+    """Where two documents differ first, and in what."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        keys = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
+        return first_difference(found.get(keys[0]), wanted.get(keys[0]), f"{where} {keys[0]}")
+    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        place = next(i for i, one in enumerate(found) if one != wanted[i])
+        return first_difference(found[place], wanted[place], f"{where} {place}")
+    return f"{where.strip()} is {found!r} and not {wanted!r}"
 
 
 def without_times(document: Any) -> Any:
