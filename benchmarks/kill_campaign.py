@@ -7,8 +7,8 @@ sends it: after a random time, or when a file or a line of progress appears, so 
 hit. Every other campaign goes on with other budgets. After each command: nothing that was there is
 lost, doubled or written again, record, folders and curves agree, values follow from seed and slot,
 the command ended (0, 1, 2 or 130, without a traceback), and five seconds later no process of it is
-left. At the end a study has no unfinished run, and where its budget stayed the same it holds,
-seconds apart, what the undisturbed study holds.
+left. At the end a study has no unfinished run, and where its budget stayed the same, and for a
+search also where it came to the same, it holds, seconds apart, what the undisturbed study holds.
 """
 
 import argparse
@@ -173,7 +173,7 @@ TESTED = {
             "tune",
             ("tune", "campaign.toml"),
             "30",
-            ("40", "20", "30", "4s", "10s"),
+            ("40", "20", "30", "3s", "6s"),
             "60",
             (
                 *SWEEP,
@@ -316,8 +316,10 @@ class Campaign:
             before = after
             if any(fault.startswith("never ended") for fault in self.faults):
                 return
-            done = (self.study / self.tested.done).exists()
-            whole = done and code in (0, 1)
+            if last and code == 2:
+                self.faults.append(f"wrong end: the budget {budget} is refused")
+                return
+            whole = code in (0, 1) and (self.study / self.tested.done).exists()
             if whole and (last or not self.changing):
                 break
             if whole and planned is not None:  # what has passed will not come again
@@ -325,7 +327,7 @@ class Campaign:
         else:
             self.faults.append(f"never ended: not done after {MOST_COMMANDS} commands")
         self.faults += faults_in(before, ended=True)
-        if wanted is not None and not self.changing:
+        if wanted is not None and (not self.changing or self.tested.last == self.tested.same):
             self.faults += differences(before, wanted)
 
     def budget(self, number: int, *, last: bool) -> str:
@@ -345,7 +347,7 @@ class Campaign:
         if through or not self.moments:
             return None
         moment = self.moments.pop(0)
-        return moment if self.rng.random() < 0.75 else self.rng.uniform(0.0, LONGEST_SECONDS)
+        return moment if self.rng.random() < 0.85 else self.rng.uniform(0.0, LONGEST_SECONDS)
 
     def command(self, words: Sequence[str], moment: Moment | float | None) -> int:
         """Run a command, strike it, and look how it ended; returns its exit code."""
@@ -381,6 +383,8 @@ class Campaign:
             process.kill()
             code = process.wait()
         self.check_end(process, code, number, out, progress)
+        if code == 2 and not strikes and "--budget" not in progress.read_text():
+            self.fault("wrong end", number, f"exit code 2 for no budget ({progress.name})")
         self.history.append(" ".join([words[-1], *strikes, "->", str(code)]))
         (log / "history.txt").write_text("\n".join(self.history) + "\n")
         return code
@@ -412,13 +416,13 @@ class Campaign:
         deadline = time.monotonic() + GRACE_SECONDS
         while (left := session(process.pid)) and time.monotonic() < deadline:
             time.sleep(0.05)
-        if left:
-            self.fault("processes left", number, f"{len(left)} after {GRACE_SECONDS:.0f} s")
+        for pid in left:
+            self.fault("processes left", number, f"after {GRACE_SECONDS:.0f} s: {words_of(pid)}")
         for pid in left:
             kill(pid, signal.SIGKILL)
         said = progress.read_text(errors="replace")
         if "Traceback" in said:
-            self.fault("traceback", number, f"{progress.name}: {said.strip().splitlines()[-1]}")
+            self.fault("traceback", number, f"{said.strip().splitlines()[-1]} ({progress.name})")
         if code == -signal.SIGKILL:
             return
         self.tally.ends[self.tested.name, code] += 1
@@ -480,6 +484,14 @@ def strike(process: subprocess.Popen[bytes], target: str, rng: random.Random) ->
         kill(rng.choice(others), signal.SIGKILL)
     if target in ("coordinator", "both"):
         process.kill()
+
+
+def words_of(pid: int) -> str:
+    """What a process was started as, in short."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:120]
+    except OSError:
+        return f"process {pid}, which has ended since"
 
 
 def kill(pid: int, number: signal.Signals) -> None:

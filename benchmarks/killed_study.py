@@ -223,7 +223,10 @@ def first_difference(found: Any, wanted: Any, where: str = "") -> str:
     if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
         place = next(i for i, one in enumerate(found) if one != wanted[i])
         return first_difference(found[place], wanted[place], f"{where} {place}")
-    return f"{where.strip()} is {found!r} and not {wanted!r}"
+    got, expected = (
+        f"{len(each)} entries" if isinstance(each, list) else repr(each) for each in (found, wanted)
+    )
+    return f"{where.strip()} is {got} and not {expected}"
 
 
 def without_times(document: Any) -> Any:
