@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUNS := runs
-SPEED := training_speed sweep_peers search_peers lr_finders input_pipeline startup fused_trials scale coordinator gpu
+SPEED := training_speed sweep_peers search_peers lr_finders input_pipeline startup fused_trials thread_contention scale coordinator gpu
 
 .PHONY: help setup demo check lint test bench clean
 

@@ -1,9 +1,13 @@
-"""How many CPU cores this process may use."""
+"""How many CPU cores this process may use, and how many threads are worth it beside others."""
 
 import os
+import statistics
+import time
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
+LOOKS = 9  # at what runs: a process that starts or ends lasts a few of them
+LOOK_SECONDS = 0.02
 
 
 def cores() -> int:
@@ -13,6 +17,44 @@ def cores() -> int:
     else:
         count = os.cpu_count() or 1
     return min([count, *quotas()])
+
+
+def threads_beside(load: float, count: int, *, machine: int, given: int = 0) -> tuple[int, str]:
+    """How many threads a run computes with, and a line where other processes decide that.
+
+    Threads of a run wait for each other after each layer, and they do so by spinning: one that
+    shares its core with another process holds up all of them, several times longer than its share
+    (`docs/performance.md`). So a run has no more threads than cores of the `machine` that the
+    `load` of others leaves idle, at least one, and at most the `count` that it may use. A number
+    that is `given` stays, for another one adds floats in another order.
+    """
+    wanted = given or count
+    fitting = max(1, min(wanted, round(machine - load)))
+    if fitting == wanted:
+        return wanted, ""
+    busy = f"{machine} core{'s' * (machine > 1)}, load {load:.1f} from other processes"
+    if given:
+        return given, f"{busy}: {given} threads, which are kept, will be slow"
+    return fitting, f"{busy}: using {fitting} thread{'s' * (fitting > 1)}"
+
+
+def load_of_others(proc: Path = Path("/proc/loadavg")) -> float:
+    """How many threads of other processes want a core now; a run that begins looks once.
+
+    Not the average over a minute, where the system tells more: the command that just ended is still
+    in it, and jobs that were started with this one are not yet (Linux, proc_loadavg(5)).
+    """
+    try:
+        looks = []
+        for _ in range(LOOKS):
+            running, _, known = proc.read_text().split()[3].partition("/")
+            looks.append(int(running) - 1)  # without us, who look
+            if int(known) == 0:  # a system that only pretends
+                raise ValueError
+            time.sleep(LOOK_SECONDS)
+        return max(0.0, statistics.median(looks))
+    except (OSError, IndexError, ValueError):
+        return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def quotas(proc: Path = Path("/proc/self/cgroup"), root: Path = CGROUPS) -> list[int]:

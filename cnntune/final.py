@@ -41,6 +41,26 @@ def run_of(study: Study, recipe: Recipe) -> Iterator[Run]:
         yield run
 
 
+def as_begun(study: Study, recipe: Recipe) -> Recipe:
+    """The recipe in the threads and the precision of its run that was interrupted, if any.
+
+    A recipe that leaves them open would find others beside other processes or on another machine,
+    and would not go on with the run. What the recipe gives stays.
+    """
+    asked = recipe.train
+    for path in sorted(study.path.glob("train-*"), reverse=True):
+        run = Run(path)
+        begun = run.config().get("train", {}) if run.summary() is None else {}
+        settled = {
+            "threads": asked.threads or begun.get("threads", 0),
+            "precision": begun.get("precision") if asked.precision == "auto" else asked.precision,
+        }
+        candidate = recipe.model_copy(update={"train": asked.model_copy(update=settled)})
+        if begun and as_config(candidate) == run.config():
+            return candidate
+    return recipe
+
+
 def _unfinished(study: Study, recipe: Recipe) -> Iterator[Run]:
     """Runs of the same recipe without an end, the last one first; some may be at work."""
     asked = as_config(recipe)

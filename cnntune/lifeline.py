@@ -24,6 +24,7 @@ from cnntune.errors import CnntuneError, StudyError
 
 FORKS = sys.platform == "linux"
 THREADS = "1"  # that a worker's libraries load with; workers share the cores among them
+COORDINATOR = "CNNTUNE_COORDINATOR"  # in the server's environment: the process that started it
 
 
 def prepare() -> None:
@@ -91,21 +92,23 @@ def _context() -> BaseContext:
 
 @contextmanager
 def _inherited() -> Iterator[None]:
-    """What a worker takes from us at its start: no SIGINT, and the threads that torch loads with.
+    """What a worker takes from us at its start: no SIGINT, the threads that torch loads with, us.
 
     Ctrl-C reaches every process of the terminal, and it is the coordinator's to handle.
     """
     main = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = THREADS
+    handed = {"OMP_NUM_THREADS": THREADS, COORDINATOR: str(os.getpid())}
+    before = {name: os.environ.get(name) for name in handed}
+    os.environ.update(handed)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
         if main:
             signal.signal(signal.SIGINT, handler)
 

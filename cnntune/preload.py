@@ -1,16 +1,19 @@
 """Imported by the server that workers are forked from, and by nobody else: all that they need.
 
 Imports take seconds, during which the server does not notice that its coordinator was killed. So
-somebody watches meanwhile; a server must not have a second thread when it forks.
+somebody watches meanwhile; a server must not have a second thread when it forks. The coordinator
+says who it is: one that was killed at once has left the server another parent before it looks.
 """
 
 import gc
 import os
 import threading
 
+from cnntune.lifeline import COORDINATOR
+
 LOOK_SECONDS = 0.1
 
-_coordinator = os.getppid()
+_coordinator = int(os.environ.get(COORDINATOR) or os.getppid())
 _done = threading.Event()
 
 

@@ -1,11 +1,13 @@
 """What a function does in a process of its own, and how that process ends."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
 from cnntune.errors import RecipeError, StudyError
-from cnntune.lifeline import call
+from cnntune.lifeline import COORDINATOR, call
 
 
 def test_a_function_is_called_in_another_process() -> None:
@@ -26,3 +28,13 @@ def test_another_error_arrives_with_its_traceback() -> None:
 def test_a_process_that_is_killed_is_said_to_have_died() -> None:
     with pytest.raises(StudyError, match=r"os:_exit died \(exit 7\)"):
         call("os:_exit", 7)
+
+
+def test_a_server_whose_coordinator_died_before_its_first_look_ends() -> None:
+    other = str(os.getppid())  # not the parent of the server
+    server = subprocess.run(
+        [sys.executable, "-c", "import cnntune.preload"],
+        env={**os.environ, COORDINATOR: other},
+        check=False,
+    )
+    assert server.returncode == 1  # while torch is imported

@@ -18,6 +18,7 @@ from cnntune.cli.command import (
     Sets,
     Setup,
     about,
+    beside_others,
     set_up,
     store,
 )
@@ -54,8 +55,8 @@ def sanity(
         command.end(command.document([], None, rule=explain, lesson=lesson))
     setup = set_up(recipe, set_, device=device, seed=seed, runs=runs, study=study)
     data = build.load_data(setup.recipe, setup.device, checked=False)
-    arithmetic.use(arithmetic.with_threads(setup.recipe, data))
     command.screen.say(about(setup, data))
+    arithmetic.use(beside_others(command, setup, setup.recipe, data))
     with command.screen.err.status("checking"):
         findings = list(step.check(setup.recipe, data, setup.device))
     document = command.document(findings, setup.study)
@@ -107,7 +108,10 @@ def sweep(command: Command, setup: Setup, data: "Data") -> "tuple[Sweep, dict[st
     from cnntune import lr_sweep as step
 
     processes = arithmetic.processes(setup.device, data)
-    recipe = setup.recipe.with_values({"train.threads": 1}) if processes > 1 else setup.recipe
+    if processes > 1:
+        recipe = setup.recipe.with_values({"train.threads": 1})
+    else:
+        recipe = beside_others(command, setup, setup.recipe, data)
     with own_code.user_code("the first batch"):
         recipe = arithmetic.settle(recipe, data, setup.device)
     arithmetic.use(recipe)

@@ -1,6 +1,7 @@
 """What every command shares: its options, its set-up, its document and its exit code."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -230,6 +231,37 @@ def about(setup: Setup, data: "Data") -> str:
         f" {shape}, {len(data.classes)} classes; model {setup.recipe.model.name} on {setup.place}"
     )
     return "\n".join([*data.remarks, line])
+
+
+def beside_others(command: Command, setup: Setup, recipe: "Recipe", data: "Data") -> "Recipe":
+    """The recipe with its threads written down, fewer where other processes keep the cores busy.
+
+    Told in a line. What a recipe gives stays, and so does what --deterministic promises.
+    """
+    from cnntune import arithmetic
+
+    settled = arithmetic.with_threads(recipe, data)
+    threads = settled.train.threads
+    if setup.place != "cpu" or threads == 1:
+        return settled
+    fixed = bool(recipe.train.threads) or recipe.train.deterministic
+    found = threads_found(command, threads, fixed=fixed)
+    return settled if found == threads else recipe.with_values({"train.threads": found})
+
+
+def threads_found(command: Command, threads: int, *, fixed: bool) -> int:
+    """So many threads, or fewer beside other processes unless the number is fixed."""
+    from cnntune import cores
+
+    found, reason = cores.threads_beside(
+        cores.load_of_others(),
+        threads,
+        machine=os.cpu_count() or 1,
+        given=threads if fixed else 0,
+    )
+    if reason:
+        command.screen.say(reason)
+    return found
 
 
 def record(setup: Setup) -> None:

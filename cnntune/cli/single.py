@@ -22,6 +22,7 @@ from cnntune.cli.command import (
     Seed,
     Sets,
     about,
+    beside_others,
     record,
     set_up,
 )
@@ -68,8 +69,9 @@ def train(
         event_files.check_tensorboard()
     if setup.study.read("study") is None:
         record(setup)
-    config = setup.recipe.for_run()
+    config = final.as_begun(setup.study, setup.recipe.for_run())
     data = build.load_data(config, setup.device)
+    config = beside_others(command, setup, config, data)
     with own_code.user_code("the first batch"):
         config = arithmetic.settle(config, data, setup.device)
     arithmetic.use(config)

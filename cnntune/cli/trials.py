@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnntune.cli.command import Command, Setup
+from cnntune.cli.command import Command, Setup, threads_found
 from cnntune.errors import StudyError
 from cnntune.runs import Study
 from cnntune.show import TrialWatch
@@ -22,6 +22,8 @@ def choose_workers(command: Command, recipe: "Recipe", places: Sequence[str]) ->
 
     workers, reason = fitting_workers(recipe, places)
     command.screen.say(reason)
+    if recipe.train.threads > 1 and places[0] == "cpu":
+        threads_found(command, recipe.train.threads, fixed=True)
     return workers
 
 
