@@ -139,6 +139,8 @@ def _read(
 def _read_ours(folder: Path) -> ReadRun:
     from cnntune.recipe import flatten  # loads pydantic, which logs of other tools do not need
 
+    if not Run(folder).metrics.is_file():
+        raise UnreadableLogError("its metrics.csv is gone, and with it its curve")
     rows = Run(folder).rows()
     if not rows:
         raise UnreadableLogError("has no finished epoch")

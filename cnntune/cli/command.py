@@ -4,7 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -13,7 +13,7 @@ import typer
 from cnntune import lifeline
 from cnntune.errors import StudyError
 from cnntune.findings import Finding, failed
-from cnntune.runs import FORMAT, Study, finite, home
+from cnntune.runs import FORMAT, Study, finite, home, this_command
 from cnntune.show import Screen
 
 if TYPE_CHECKING:
@@ -160,6 +160,7 @@ class Setup:
     study: Study
     code: Path  # where the recipe lies, and own modules with it
     again: tuple[str, ...] = ()  # the arguments that lead the next command to the same set-up
+    asked: dict[str, Any] = field(default_factory=this_command)  # recorded once, however often told
 
     @property
     def device(self) -> "torch.device":
@@ -233,11 +234,15 @@ def about(setup: Setup, data: "Data") -> str:
 
 def record(setup: Setup) -> None:
     """Write into the study's folder what was asked."""
-    setup.study.record(setup.recipe.as_toml(), device=setup.place, code=setup.code)
+    setup.study.record(
+        setup.recipe.as_toml(), device=setup.place, code=setup.code, command=setup.asked
+    )
 
 
 def store(setup: Setup, step: str, document: dict[str, Any]) -> None:
     """Keep a step's result; a study whose search has begun keeps the recipe of the search."""
-    if not (setup.study.path / "study.db").exists():
+    if (setup.study.path / "study.db").exists():
+        setup.study.record_command(setup.asked)
+    else:
         record(setup)
     setup.study.write(step, document)
