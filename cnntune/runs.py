@@ -22,6 +22,7 @@ import math
 import os
 import platform
 import re
+import secrets
 import shutil
 import socket
 import subprocess
@@ -317,10 +318,10 @@ class Study:
 
 
 def this_command() -> dict[str, Any]:
-    """What was typed, when, and by which process, as `study.json` lists it."""
+    """What was typed, and when, as `study.json` lists it; the `id` tells it from its like."""
     argv = [without_password(word) for word in sys.argv[1:]]
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"argv": argv, "at": at, "pid": os.getpid()}
+    return {"argv": argv, "at": at, "id": secrets.token_hex(4)}
 
 
 @contextmanager
