@@ -157,16 +157,32 @@ def load_weights(model: nn.Module, path: Path) -> None:
 def looks_of(study: Study) -> list[dict[str, Any]]:
     """The looks at test parts that the study's `test.json` holds, the first one first.
 
+    Where the file is gone, those that the summaries of the runs tell of.
+
     Raises:
         StudyError: where the file is something else.
     """
-    looks = (study.read("test") or {"looks": []}).get("looks")
+    record = study.read("test")
+    if record is None:
+        return _looks_in_runs(study)
+    looks = record.get("looks")
     whole = isinstance(looks, list) and all(
         isinstance(look, dict) and {"run", "at", "test_acc"} <= look.keys() for look in looks
     )
     if not whole:
         raise DamagedFileError(f"{study.path / 'test.json'}: holds no looks; remove it")
     return list(looks or [])
+
+
+def _looks_in_runs(study: Study) -> list[dict[str, Any]]:
+    found = []
+    for path in sorted(study.path.glob("train-*/summary.json")):
+        summary = Run(path.parent).summary() or {}
+        if "test_acc" in summary:
+            at = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+            measured = {key: summary[key] for key in summary if key.startswith("test_")}
+            found.append({"run": path.parent.name, "at": at, **measured})
+    return found
 
 
 @dataclass(frozen=True)

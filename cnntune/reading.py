@@ -146,8 +146,13 @@ def _read_ours(folder: Path) -> ReadRun:
         raise UnreadableLogError("has no finished epoch")
     columns = {name: name for name in ("train_loss", "val_loss", "train_acc", "val_acc", "lr")}
     settings = flatten(Run(folder).config())
+    trained = (Run(folder).summary() or {}).get("epochs", 0)
+    notes = (
+        (f"holds {len(rows)} of the {trained} epochs of the run",) if len(rows) < trained else ()
+    )
+    curve = curve_of(rows)
     return ReadRun(
-        folder, OWN_FORMAT, curve_of(rows), columns=columns, settings=settings, rows=rows
+        folder, OWN_FORMAT, curve, columns=columns, notes=notes, settings=settings, rows=rows
     )
 
 

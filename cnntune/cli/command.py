@@ -185,6 +185,10 @@ def set_up(
     """Read the recipe with its overrides, find the device, name the study.
 
     With `apart` another process does what needs torch, and this one does not import it.
+
+    Raises:
+        RecipeError: where the recipe cannot be used.
+        StudyError: where the study's `study.json` is damaged.
     """
     from cnntune import own_code, recipe_files
 
@@ -203,6 +207,7 @@ def set_up(
     folder = runs / (_checked_name(study) if study else loaded.name)
     if study is None and runs == RUNS:
         folder = home(found) or folder
+    Study(folder).read("study")  # hours of work must not end at a damaged file
     again = [source] if source else []
     again += [word for text in overrides for word in ("--set", text)]
     again += ["--runs", str(runs)] if runs != RUNS else []
