@@ -32,19 +32,23 @@ def prepare() -> None:
 def importance(trials: Sequence[Trial], space: Space) -> Importance | None:
     """Judged after the most epochs that 20 trials have come to; None where no epoch has as many.
 
+    A trial whose curve is gone is left out.
+
     A trial that diverged counts as the worst of the others: as zero it would drown everything else.
     None also where all trials came to the same accuracy.
     """
     keys = set(space)
     judged = [t for t in trials if t.status in ("complete", "pruned") and keys <= set(t.values)]
     diverged = [t for t in trials if t.status == "diverged" and keys <= set(t.values)]
+    curves = {trial.number: trial.curve for trial in judged}
+    judged = [trial for trial in judged if curves[trial.number]]
     reached = sorted((trial.summary["epochs"] for trial in judged), reverse=True)
     wanted = LEAST_TRIALS - len(diverged)
     if not judged or len(reached) < wanted:
         return None
     epochs = reached[max(wanted, 1) - 1]
     accs = {
-        trial.number: max(row.val_acc for row in trial.run.rows()[:epochs])
+        trial.number: max(row.val_acc for row in curves[trial.number][:epochs])
         for trial in judged
         if trial.summary["epochs"] >= epochs
     }

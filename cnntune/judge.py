@@ -47,7 +47,7 @@ class JudgedRun:
     @property
     def command(self) -> str | None:
         """The command that trains a run of ours again with the first change of the advice."""
-        if self.diagnosis.change is None or self.run.settings is None:
+        if self.diagnosis.change is None or not self.run.settings:  # none: config.json is gone
             return None
         key, value = self.diagnosis.change
         config = str(self.path / "config.json")

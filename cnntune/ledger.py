@@ -4,7 +4,10 @@ A trial is recorded as RUNNING with its values in one transaction, so there is n
 exists without them. Its number is its slot and names its folder.
 """
 
+import math
+import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,21 +22,15 @@ from sqlalchemy.pool import NullPool
 from cnntune.errors import StudyError
 from cnntune.recipe import Recipe, differences, stored
 from cnntune.rungs import Bracket
-from cnntune.runs import Run, Study
+from cnntune.runs import Epoch, Run, Study, summarise
 from cnntune.samplers import distribution
 from cnntune.space import Space, Value
 
 STUDY_NAME = "cnntune"  # in every study.db: the folder may be renamed
 SQLITE_WAIT_SECONDS = 60  # for another program's lock; SQLite's own 5 s fail under a backup
 DIVERGED_VALUE = 0.0  # the accuracy that Optuna is told: finite, and never the best
+LOST = "holds trials of a study whose study.db is gone or empty"
 STATES = {"failed": TrialState.FAIL, "pruned": TrialState.PRUNED}
-
-GONE: dict[str, Any] = {  # the summary of a trial that ended, and whose folder somebody removed
-    "status": "failed",
-    "epochs": 0,
-    "best_epoch": None,
-    "error": "its folder is gone",
-}
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -53,6 +50,37 @@ class Trial:
         """Validation accuracy of the best epoch, 0..1; -1 where the trial has none."""
         return float(self.summary["val_acc"]) if "val_acc" in self.summary else -1.0
 
+    @property
+    def curve(self) -> list[Epoch]:
+        """Its rows; none where the file is gone, or holds less than the trial was trained."""
+        rows = self.run.rows()
+        return rows if len(rows) >= self.summary.get("epochs", 0) else []
+
+    @property
+    def accs(self) -> list[float]:
+        """The validation accuracy of each epoch, as pruning compares them.
+
+        Of a complete trial whose curve is gone its best one, so that it keeps its place.
+        """
+        rows = self.run.rows()
+        if self.status == "complete" and len(rows) < self.summary["epochs"]:
+            return [self.val_acc] * int(self.summary["epochs"])
+        return [row.val_acc for row in rows]
+
+    @property
+    def missing(self) -> list[str]:
+        """The files of a trial that ended, by name, that are gone or damaged."""
+        if self.status == "running":
+            return []
+        if not self.run.path.is_dir():
+            return ["folder"]
+        files = {
+            "config.json": bool(self.run.config()),
+            "metrics.csv": bool(self.curve) or not self.summary.get("epochs"),
+            "summary.json": whole_summary(self.run.summary()) is not None,
+        }
+        return [name for name, whole in files.items() if not whole]
+
 
 @dataclass(frozen=True)
 class Ledger:
@@ -71,15 +99,19 @@ class Ledger:
         """
         ledger = cls._find(study)
         if ledger is None:
+            if any(study.path.glob("trial-*")):
+                raise StudyError(f"{study.path}: {LOST}; restore it from a copy")
             raise StudyError(f"{study.path}: holds no search; run `cnntune search` first")
         return ledger
 
     @classmethod
     def _find(cls, study: Study) -> "Ledger | None":
         """None also for a study that was killed while it was made."""
-        if not (study.path / "study.db").is_file():
+        path = study.path / "study.db"
+        if not path.is_file() or path.stat().st_size == 0:
             return None
-        storage = sqlite(study.path / "study.db")
+        _check_database(path)
+        storage = sqlite(path)
         try:
             ledger = cls(study, storage, optuna.load_study(study_name=STUDY_NAME, storage=storage))
         except KeyError:
@@ -93,19 +125,21 @@ class Ledger:
         `asked` is the recipe before its space was completed; with it a study is recognised.
 
         Raises:
-            StudyError: where the study holds another recipe; the keys that differ are named.
+            StudyError: where the study holds another recipe; the keys that differ are named. Where
+                its record is damaged or gone.
         """
         kept = study.read("server")
         if kept is not None:
-            raise StudyError(f"{study.path}: its search is on {kept['server']}; give --storage")
+            where = kept.get("server", "a server")
+            raise StudyError(f"{study.path}: its search is on {where}; give --storage")
         known = cls._find(study)
         if known is not None:
             known.refuse_another(asked)
             return known
-        if study.trial(0).path.exists():
+        if any(study.path.glob("trial-*")):
             raise StudyError(
-                f"{study.path}: holds trials of a study whose study.db is gone; search under a"
-                " name of its own (--study NAME) or remove the folder"
+                f"{study.path}: {LOST}; restore it from a copy, search under a name of its own"
+                " (--study NAME) or remove the folder"
             )
         study.path.mkdir(parents=True, exist_ok=True)
         storage = sqlite(study.path / "study.db")
@@ -184,7 +218,9 @@ class Ledger:
 
     def trials(self) -> list[Trial]:
         """All trials of the study, by number."""
-        return [_trial(self.study, t) for t in self.optuna_study.get_trials(deepcopy=False)]
+        epochs = self.optuna_study.user_attrs["recipe"]["search"]["epochs"]
+        trials = self.optuna_study.get_trials(deepcopy=False)
+        return [_trial(self.study, trial, epochs) for trial in trials]
 
 
 def exists(study: Study) -> bool:
@@ -197,16 +233,80 @@ def sqlite(path: Path) -> optuna.storages.RDBStorage:
     url = URL.create("sqlite", database=str(path))
     # Without a pool nothing stays open: the ledger of a finished command is just forgotten.
     arguments = {"connect_args": {"timeout": SQLITE_WAIT_SECONDS}, "poolclass": NullPool}
-    return optuna.storages.RDBStorage(url.render_as_string(), engine_kwargs=arguments)
+    try:
+        return optuna.storages.RDBStorage(url.render_as_string(), engine_kwargs=arguments)
+    except RuntimeError as error:  # tables of another version of Optuna
+        raise StudyError(f"{path}: {' '.join(str(error).split())}") from None
 
 
-def _trial(study: Study, frozen: FrozenTrial) -> Trial:
-    """One on a server carries its summary; others have it in their folder."""
-    run = study.trial(frozen.number)
-    summary = frozen.user_attrs.get("summary") or run.summary() or GONE
-    unfinished = not frozen.state.is_finished()
-    status = "running" if unfinished else summary["status"]
-    return Trial(frozen.number, status, dict(frozen.params), run, {} if unfinished else summary)
+def _check_database(path: Path) -> None:
+    """Ask SQLite whether the file is whole, before Optuna finds out in the middle of something.
+
+    Raises:
+        StudyError: where it is damaged, no SQLite database, or cannot be opened.
+    """
+    try:
+        with closing(sqlite3.connect(path, timeout=SQLITE_WAIT_SECONDS)) as database:
+            (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            raise
+        raise StudyError(f"{path}: cannot be opened: {error}") from None
+    except sqlite3.DatabaseError as error:
+        answer = str(error)
+    if answer != "ok":
+        reason = " ".join(answer.split())
+        raise StudyError(
+            f"{path}: is damaged ({reason}); restore it from a copy, or remove it: `cnntune report`"
+            " does without"
+        )
+
+
+def whole_summary(summary: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A summary that says all that trials are compared by, else None; a loss may be unknown."""
+    if not summary or summary.get("status") not in ("complete", "pruned", "diverged", "failed"):
+        return None
+    if summary["status"] in ("diverged", "failed"):
+        return summary
+    numbers = [summary.get(key) for key in ("val_acc", "epochs")]
+    if not all(isinstance(number, int | float) for number in numbers):
+        return None
+    loss = summary.get("val_loss")
+    return summary | {"val_loss": math.nan if loss is None else loss}
+
+
+def _trial(study: Study, frozen: FrozenTrial, epochs: int) -> Trial:
+    """One on a server carries its summary; others have it in their folder.
+
+    `epochs` are those of a whole run.
+    """
+    run, values = study.trial(frozen.number), dict(frozen.params)
+    if not frozen.state.is_finished():
+        return Trial(frozen.number, "running", values, run, {})
+    summary = whole_summary(frozen.user_attrs.get("summary") or run.summary())
+    if summary is None:
+        summary = _known(frozen, run.rows(), epochs)
+    return Trial(frozen.number, summary["status"], values, run, summary)
+
+
+def _known(frozen: FrozenTrial, rows: list[Epoch], epochs: int) -> dict[str, Any]:
+    """The summary of a trial that has none: from its curve, else what Optuna was told."""
+    if frozen.state is TrialState.FAIL:
+        error = "not known: its summary.json is gone"
+        return {"status": "failed", "epochs": 0, "best_epoch": None, "error": error}
+    status = "pruned" if frozen.state is TrialState.PRUNED else "complete"
+    if status == "pruned":
+        epochs, acc = max(frozen.intermediate_values.items(), default=(0, DIVERGED_VALUE))
+    else:
+        acc = float(frozen.value or DIVERGED_VALUE)
+    read = summarise(rows)
+    if rows and read.get("val_acc", DIVERGED_VALUE) == acc:  # else the curve is not whole
+        read |= {"seconds": sum(row.seconds for row in rows)}
+        return read if read["status"] == "diverged" else read | {"status": status}
+    if acc == DIVERGED_VALUE and status == "complete":
+        return {"status": "diverged", "epochs": len(rows), "best_epoch": None}
+    told = {"epochs": epochs, "best_epoch": None, "val_acc": acc, "val_loss": math.nan}
+    return {"status": status, **told}
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:
@@ -225,4 +325,5 @@ def _rank(trial: Trial) -> tuple[bool, int, float, float]:
     """A pruned trial comes after those that went further, and among its equals by accuracy."""
     pruned = trial.status == "pruned"
     epochs = -trial.summary["epochs"] if pruned else 0
-    return pruned, epochs, -trial.val_acc, float(trial.summary["val_loss"])
+    loss = float(trial.summary["val_loss"])
+    return pruned, epochs, -trial.val_acc, math.inf if math.isnan(loss) else loss

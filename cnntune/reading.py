@@ -139,13 +139,20 @@ def _read(
 def _read_ours(folder: Path) -> ReadRun:
     from cnntune.recipe import flatten  # loads pydantic, which logs of other tools do not need
 
+    if not Run(folder).metrics.is_file():
+        raise UnreadableLogError("its metrics.csv is gone, and with it its curve")
     rows = Run(folder).rows()
     if not rows:
         raise UnreadableLogError("has no finished epoch")
     columns = {name: name for name in ("train_loss", "val_loss", "train_acc", "val_acc", "lr")}
     settings = flatten(Run(folder).config())
+    trained = (Run(folder).summary() or {}).get("epochs", 0)
+    notes = (
+        (f"holds {len(rows)} of the {trained} epochs of the run",) if len(rows) < trained else ()
+    )
+    curve = curve_of(rows)
     return ReadRun(
-        folder, OWN_FORMAT, curve_of(rows), columns=columns, settings=settings, rows=rows
+        folder, OWN_FORMAT, curve, columns=columns, notes=notes, settings=settings, rows=rows
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from cnntune.errors import RecipeError
 from cnntune.problems import did_you_mean
+from cnntune.runs import check_format
 
 MAX_RECIPE_BYTES = 256_000  # a hand-written recipe has about 1 kB
 MAX_DEPTH = 10  # of tables in tables; a recipe needs 4 (`space.train.lr.log`)
@@ -86,6 +87,7 @@ def read_values(path: Path) -> dict[str, Any]:
 
     Raises:
         RecipeError: where the file cannot be read or is not TOML or JSON.
+        StudyError: where it is the `config.json` of a newer cnntune.
     """
     try:
         if path.stat().st_size > MAX_RECIPE_BYTES:
@@ -105,6 +107,8 @@ def read_values(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: must hold a table of keys (got {type(values).__name__})")
     if _depth(values) > MAX_DEPTH:
         raise RecipeError(f"{path}: nested too deeply")
+    if path.suffix == ".json":
+        check_format(values, path)
     if path.suffix == ".toml":
         values.setdefault("name", path.stem)
     return values

@@ -120,8 +120,8 @@ def begin(study: Study, epochs: int | None) -> Round:
 
 
 def _stored_changes(target: Study) -> list[Finding]:
-    stored = target.read("plan") or {"changes": []}
-    return [Finding("space", "info", evidence) for evidence in stored["changes"]]
+    stored = target.read("plan") or {}
+    return [Finding("space", "info", evidence) for evidence in stored.get("changes", [])]
 
 
 def longer_epochs(searched: Recipe) -> int:
@@ -164,7 +164,7 @@ def plan(
 def problem_of(strong: Sequence[Trial]) -> Label | None:
     """What most of the curves of the best whole runs have; None where they differ."""
     whole = [trial for trial in strong if trial.status == "complete"][:CANDIDATES]
-    labels = [diagnose(curve_of(trial.run.rows())).label for trial in whole]
+    labels = [diagnose(curve_of(rows)).label for trial in whole if (rows := trial.curve)]
     common = max(set(labels), key=labels.count, default=None)
     return common if common and labels.count(common) > len(labels) / 2 else None
 

@@ -15,30 +15,44 @@ old file or the new one, and at worst one torn line, which the reader drops.
 """
 
 import csv
+import errno
 import fcntl
 import json
 import math
 import os
 import platform
 import re
+import secrets
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cnntune import __version__
 from cnntune.errors import StudyError
 
 FORMAT = 1  # of every JSON document that we write
+HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # what a lock in other hands reads as
+FULL = (errno.ENOSPC, errno.EDQUOT)
 LIBRARIES = ("torch", "torchvision", "optuna", "numpy")
 LOCK = "lock"
+RECORD_LOCK = ".study.lock"  # of study.json, which commands write that need no lock on the study
+TEST_LOCK = ".test.lock"  # of test.json: a final test waits for another one, and not for a search
+
+
+class DamagedFileError(StudyError):
+    """A file of a study that is there and cannot be read."""
+
+
+class NoLocksError(StudyError):
+    """A folder on a file system without locks."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +93,28 @@ def best_epoch(rows: list[Epoch]) -> Epoch | None:
     return max(rows, key=lambda row: (row.val_acc, -row.val_loss))
 
 
+def summarise(rows: list[Epoch]) -> dict[str, Any]:
+    """What a run came to: its best epoch, or that it diverged."""
+    best = best_epoch(rows)
+    if best is None:
+        return {"status": "diverged", "epochs": len(rows), "best_epoch": None}
+    return {
+        "status": "complete",
+        "epochs": len(rows),
+        "best_epoch": best.epoch,
+        "train_loss": best.train_loss,
+        "train_acc": best.train_acc,
+        "val_loss": best.val_loss,
+        "val_acc": best.val_acc,
+    }
+
+
 @dataclass(frozen=True)
 class Run:
-    """The folder of one training run."""
+    """The folder of one training run.
+
+    A file of it that is damaged counts as missing: what it held is found elsewhere or trained anew.
+    """
 
     path: Path
 
@@ -124,16 +157,27 @@ class Run:
         self.checkpoint.unlink(missing_ok=True)
 
     def config(self) -> dict[str, Any]:
-        """The recipe of the run, as nested values; empty where there is none."""
-        return read_json(self.path / "config.json") or {}
+        """The recipe of the run, as nested values; empty where there is none.
+
+        Raises:
+            StudyError: where a newer cnntune wrote it.
+        """
+        return _read_whole(self.path / "config.json") or {}
 
     def summary(self) -> dict[str, Any] | None:
-        """What the run came to, or None while it is not finished."""
-        return read_json(self.path / "summary.json")
+        """What the run came to, or None while it is not finished.
+
+        Raises:
+            StudyError: where a newer cnntune wrote it.
+        """
+        return _read_whole(self.path / "summary.json")
 
     def rows(self) -> list[Epoch]:
         """The epochs so far; a torn last line is dropped."""
-        return read_metrics(self.metrics)
+        try:
+            return read_metrics(self.metrics)
+        except DamagedFileError:
+            return []
 
 
 def read_metrics(path: Path) -> list[Epoch]:
@@ -144,17 +188,19 @@ def read_metrics(path: Path) -> list[Epoch]:
     two machines may have trained a trial for a while, where each took the other for dead.
 
     Raises:
-        StudyError: where the columns are not those of a run of ours.
+        DamagedFileError: where the columns are not those of a run of ours.
     """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise DamagedFileError(f"{path}: cannot be read: {error.strerror}") from None
     if "\n" not in text:  # killed before the header was out
         return []
     header, *lines = text.split("\n")[:-1]
     if tuple(header.strip().split(",")) != COLUMNS:
-        raise StudyError(f"{path}: must have the columns {','.join(COLUMNS)}")
+        raise DamagedFileError(f"{path}: must have the columns {','.join(COLUMNS)}")
     rows = [row for row in map(_parse_row, lines) if row is not None]
     return list({row.epoch: row for row in rows}.values())
 
@@ -193,36 +239,74 @@ class Study:
         return self.run(f"trial-{number:04d}")
 
     def write(self, step: str, document: Mapping[str, Any]) -> None:
-        """Keep the last result of a step, such as `lr-sweep`."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.path / f"{step}.json", document)
+        """Keep the last result of a step, such as `lr-sweep`.
+
+        Raises:
+            StudyError: where nothing can be written there.
+        """
+        with writing_to(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self.path / f"{step}.json", document)
 
     def read(self, step: str) -> dict[str, Any] | None:
-        """The last result of a step, or None."""
+        """The last result of a step, or None.
+
+        Raises:
+            StudyError: where the file is damaged, or a newer cnntune wrote it.
+        """
         return read_json(self.path / f"{step}.json")
 
     def write_text(self, name: str, text: str) -> None:
-        """Keep a text, such as a table of the trials."""
-        write_by_rename(self.path / name, text)
+        """Keep a text, such as a table of the trials.
 
-    def record(self, recipe_toml: str, *, device: str, code: Path | None = None) -> None:
+        Raises:
+            StudyError: where nothing can be written there.
+        """
+        with writing_to(self.path):
+            write_by_rename(self.path / name, text)
+
+    def record(
+        self,
+        recipe_toml: str,
+        *,
+        device: str,
+        code: Path | None = None,
+        command: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write what was asked into `study.json` and `recipe.toml`; earlier commands are kept."""
-        about = self.read("study") or {"format": FORMAT, "name": self.name, "commands": []}
-        argv = [without_password(word) for word in sys.argv[1:]]
-        command = {"argv": argv, "at": datetime.now(UTC).isoformat(timespec="seconds")}
-        about["commands"].append(command)
-        about |= {"versions": _versions(), "device": device, "commit": _commit()}
+        about = {"versions": _versions(), "device": device, "commit": _commit()}
         if code is not None:
             about["code"] = str(code)  # where own modules lie, for whoever reruns a trial
-        self.write("study", about)
+        self._record(command or this_command(), about)
         self.write_text("recipe.toml", recipe_toml)
+
+    def record_command(self, command: Mapping[str, Any]) -> None:
+        """Add a command to `study.json` and leave the rest of what was asked as it is."""
+        self._record(command, {})
+
+    def _record(self, command: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        """Read, change and write `study.json` as the only one who does.
+
+        A command that is listed already is not listed again. Where there are no locks two commands
+        at once may cost one of them its place in the list, and a study on a server needs none.
+        """
+        with ExitStack() as held:
+            with suppress(NoLocksError):
+                held.enter_context(locked(self.path, RECORD_LOCK, waiting=lambda: None))
+            known = self.read("study") or {"format": FORMAT, "name": self.name}
+            commands = known.setdefault("commands", [])
+            if not isinstance(commands, list):
+                raise DamagedFileError(f"{self.path / 'study.json'}: commands: must be a list")
+            if command not in commands:
+                commands.append(dict(command))
+            self.write("study", {**known, **about})
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Be the only writer. The kernel frees the lock when the process ends, however it ends.
 
         Raises:
-            StudyError: where another process holds it.
+            StudyError: where another process holds it, or there are no locks.
         """
         with locked(self.path) as ours:
             if not ours:
@@ -233,17 +317,65 @@ class Study:
             yield
 
 
+def this_command() -> dict[str, Any]:
+    """What was typed, and when, as `study.json` lists it; the `id` tells it from its like."""
+    argv = [without_password(word) for word in sys.argv[1:]]
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"argv": argv, "at": at, "id": secrets.token_hex(4)}
+
+
 @contextmanager
-def locked(folder: Path) -> Iterator[bool]:
-    """Hold the folder's lock, or find that another process does; the kernel frees it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True
+def locked(
+    folder: Path, name: str = LOCK, *, waiting: Callable[[], None] | None = None
+) -> Iterator[bool]:
+    """Hold a lock of the folder, or find that another process does; the kernel frees it.
+
+    With `waiting`, which is called where another process holds the lock, wait for that process.
+
+    Raises:
+        StudyError: where nothing can be written there.
+        NoLocksError: where the file system has no locks.
+    """
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / name).open("w")
+    with file:
+        ours = _take(file, fcntl.LOCK_NB, folder)
+        if not ours and waiting is not None:
+            waiting()
+            ours = _take(file, 0, folder)
+        yield ours
+
+
+def _take(file: IO[str], flags: int, folder: Path) -> bool:
+    """Whether the lock could be had; only a lock in other hands is a No."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | flags)
+    except OSError as error:
+        if error.errno in HELD:
+            return False
+        raise NoLocksError(
+            f"{folder}: its file system gives no locks ({error.strerror}), and two commands at once"
+            " would spoil a study; give --runs a folder on a local disk, or search with --storage"
+        ) from None
+    return True
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Say in a line what keeps us from writing. A full disk stays what it is: others wait for it.
+
+    Raises:
+        StudyError: where nothing can be written to the folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        in_the_way = error.errno in (errno.EEXIST, errno.ENOTDIR)
+        reason = "a file is in its place" if in_the_way else error.strerror
+        raise StudyError(f"{folder}: cannot be written: {reason}") from None
 
 
 def home(config: Path) -> Path | None:
@@ -275,17 +407,45 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON document, or None where the file is missing.
 
     Raises:
-        StudyError: where the file holds something else.
+        DamagedFileError: where the file holds something else.
+        StudyError: where a newer cnntune wrote it.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise DamagedFileError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise StudyError(f"{path}: is not JSON: {error}") from None
+        problem = f"is not JSON: {error}; restore it from a copy, or remove it"
+        raise DamagedFileError(f"{path}: {problem}") from None
     if not isinstance(document, dict):
-        raise StudyError(f"{path}: must hold a JSON object (got {type(document).__name__})")
+        kind = type(document).__name__
+        raise DamagedFileError(f"{path}: must hold a JSON object (got {kind})")
+    check_format(document, path)
     return document
+
+
+def _read_whole(path: Path) -> dict[str, Any] | None:
+    """A JSON document, or None where the file is missing or damaged."""
+    try:
+        return read_json(path)
+    except DamagedFileError:
+        return None
+
+
+def check_format(document: Mapping[str, Any], path: Path) -> None:
+    """Refuse what a later version wrote: its keys may mean something else.
+
+    Raises:
+        StudyError: where the document is of a newer format.
+    """
+    found = document.get("format", FORMAT)
+    if isinstance(found, int) and found > FORMAT:
+        raise StudyError(
+            f"{path}: a newer cnntune wrote it (format {found}; cnntune {__version__} reads format"
+            f" {FORMAT}); install that version, or remove the file"
+        )
 
 
 def finite(value: Any) -> Any:

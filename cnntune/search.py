@@ -13,6 +13,7 @@ from cnntune.runs import Study
 from cnntune.search_findings import (
     count,
     edge_findings,
+    file_findings,
     region_findings,
     trial_findings,
     worth_findings,
@@ -130,6 +131,8 @@ def swept_range(recipe: Recipe, sweep: Mapping[str, Any] | None) -> Range | None
     """The rates that the last `lr-sweep` found worth searching, if it swept this very set-up."""
     if sweep is None or sweep.get("lr") is None:
         return None
+    if missing := {"recipe", "range"} - sweep.keys():
+        raise StudyError(f"lr-sweep.json: holds no {', '.join(sorted(missing))}; sweep again")
     swept = parse(sweep["recipe"], file="lr-sweep.json").as_values()
     now = recipe.as_values()
     if any(_at(swept, key) != _at(now, key) for key in SWEPT_KEYS):
@@ -169,6 +172,7 @@ def result(ledger: Ledger, recipe: Recipe) -> Result:
     trials = ledger.trials()
     best = best_of(trials)
     findings = [
+        *file_findings(trials),
         *trial_findings(trials),
         *edge_findings(recipe, best),
         *region_findings(ledger.recipe, trials),

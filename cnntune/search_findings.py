@@ -14,6 +14,7 @@ STRONG_SHARE = 0.2  # of the trials count as strong; with noise of a point more 
 STRONG_TRIALS = 3  # at least: one trial would narrow every range to a point
 REGION_TRIALS = 15  # so that a region rests on three strong trials among others
 REGION_SHARE = 0.5  # of a range: strong trials that span less of it show a region
+NAMED_TRIALS = 5  # of a list: more would hide the rest of the line
 WORTH_TRIALS = 10  # below, the best of so few says nothing of the best of more
 
 
@@ -37,8 +38,8 @@ def strong(trials: Sequence[Trial]) -> list[Trial]:
 
 def importance_findings(trials: Sequence[Trial], importance: Importance | None) -> list[Finding]:
     """Why there is no importance, where there is none."""
-    counts = count(trials)
-    judged = counts["complete"] + counts["pruned"]
+    ended = [trial for trial in trials if trial.status in ("complete", "pruned", "diverged")]
+    judged = sum(trial.status == "diverged" or bool(trial.curve) for trial in ended)
     if importance or not best_of(trials):
         return []
     if judged >= LEAST_TRIALS:
@@ -86,6 +87,41 @@ def trial_findings(trials: Sequence[Trial]) -> list[Finding]:
             )
         )
     return findings
+
+
+def file_findings(trials: Sequence[Trial]) -> list[Finding]:
+    """Files of ended trials that are gone or damaged, by file: what is known comes from elsewhere.
+
+    A trial without its curve is left out of what compares curves.
+    """
+    lacking: dict[str, list[int]] = {}
+    for trial in trials:
+        for name in trial.missing:
+            lacking.setdefault(name, []).append(trial.number)
+    if not lacking:
+        return []
+    evidence = "; ".join(
+        f"the {name} of {numbered(numbers)}" for name, numbers in sorted(lacking.items())
+    )
+    return [
+        Finding(
+            "missing-files",
+            "warn",
+            f"{evidence} {'are' if len(lacking) > 1 else 'is'} gone or damaged; accuracies are"
+            " those of study.db, and trials without a curve are left out where curves are compared",
+            "restore them from a copy; without its config.json a trial cannot be trained by path",
+            measured=len({number for numbers in lacking.values() for number in numbers}),
+        )
+    ]
+
+
+def numbered(numbers: Sequence[int]) -> str:
+    """`trial 3`, or `trials 3, 5 and 7 more` of which the first few are named."""
+    if len(numbers) == 1:
+        return f"trial {numbers[0]}"
+    shown = ", ".join(map(str, numbers[:NAMED_TRIALS]))
+    more = len(numbers) - NAMED_TRIALS
+    return f"trials {shown}{f' and {more} more' if more > 0 else ''}"
 
 
 def edge_findings(recipe: Recipe, best: Trial | None) -> list[Finding]:

@@ -18,9 +18,9 @@ from cnntune.data import Data
 from cnntune.errors import CnntuneError, StudyError, UserCodeError
 from cnntune.own_code import user_code
 from cnntune.recipe import Recipe
-from cnntune.runs import Epoch, Run
+from cnntune.runs import Epoch, Run, summarise
 from cnntune.train import train
-from cnntune.workers import OUT_OF_MEMORY, Event, Job, failure, summarise
+from cnntune.workers import OUT_OF_MEMORY, Event, Job, failure
 
 DISK_FULL_BYTES = 2**16  # left: less than a checkpoint of the smallest network takes
 GO_ON = "nothing is lost: free some space, and the same command goes on"

@@ -14,10 +14,10 @@ from typing import Any
 from cnntune.errors import UserCodeError
 from cnntune.ledger import Ledger
 from cnntune.rungs import PRUNE, Bracket, Progress, brackets, targets
-from cnntune.runs import Run
+from cnntune.runs import Run, summarise
 from cnntune.samplers import values_of
 from cnntune.space import Choice, Space, Value
-from cnntune.workers import OUT_OF_MEMORY, Event, Job, run_jobs, summarise
+from cnntune.workers import OUT_OF_MEMORY, Event, Job, run_jobs
 
 SAME_FAILURES = 3  # in a row: Keras Tuner stops there too; what fails in each trial is a bug
 BATCH_SIZE = "train.batch_size"
@@ -104,7 +104,7 @@ class _Search:
             summary = trial.run.summary() if trial.status == "running" else trial.summary
             if trial.status == "running" and summary is not None:
                 self.ledger.tell(trial.number, summary)
-            self.open[trial.number] = _Open(trial.values, [row.val_acc for row in trial.run.rows()])
+            self.open[trial.number] = _Open(trial.values, trial.accs)
             if summary is not None:
                 self._end(trial.number, summary)
         self.brackets = self._fitted_brackets()

@@ -17,7 +17,7 @@ from typing import Any
 from cnntune.errors import CnntuneError
 from cnntune.lifeline import start
 from cnntune.recipe import Recipe
-from cnntune.runs import Epoch, Run, best_epoch
+from cnntune.runs import Epoch, Run
 
 SERVE = "cnntune.trainer:serve"  # by name: it imports torch, which only the workers need
 DEATHS = 5  # of workers over one trial without a further epoch: then the trial is what kills them
@@ -168,22 +168,6 @@ def _killed(worker: _Worker, job: Job) -> Event:
     summary = failure(error)
     Run(job.folder).finish(summary)
     return Event(job, summary=summary)
-
-
-def summarise(rows: list[Epoch]) -> dict[str, Any]:
-    """What a run came to: its best epoch, or that it diverged."""
-    best = best_epoch(rows)
-    if best is None:
-        return {"status": "diverged", "epochs": len(rows), "best_epoch": None}
-    return {
-        "status": "complete",
-        "epochs": len(rows),
-        "best_epoch": best.epoch,
-        "train_loss": best.train_loss,
-        "train_acc": best.train_acc,
-        "val_loss": best.val_loss,
-        "val_acc": best.val_acc,
-    }
 
 
 def failure(error: str) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The run folder: what survives a kill, what is refused, and who may write."""
 
+import errno
+import fcntl
 import json
 import math
 import os
@@ -13,13 +15,16 @@ import pytest
 from cnntune.errors import StudyError
 from cnntune.runs import (
     COLUMNS,
+    RECORD_LOCK,
     Epoch,
     Run,
     Study,
     best_epoch,
     find_runs,
+    locked,
     read_json,
     read_metrics,
+    this_command,
     write_json,
 )
 
@@ -231,6 +236,51 @@ def test_the_record_keeps_what_was_asked_before(tmp_path: Path) -> None:
     assert (study.path / "recipe.toml").read_text() == "seed = 1\n"
 
 
+RECORDER = """
+import sys
+from pathlib import Path
+from cnntune.runs import Study
+
+print("ready", flush=True)
+sys.stdin.readline()
+Study(Path(sys.argv[1])).record("", device="cpu")
+"""
+
+
+def test_eight_commands_at_once_are_all_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "digits"
+    commands = [
+        subprocess.Popen(
+            [sys.executable, "-c", RECORDER, str(path), f"command-{number}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(8)
+    ]
+    for command in commands:
+        assert command.stdout is not None
+        command.stdout.readline()
+    for command in commands:
+        command.communicate("\n")
+        assert command.returncode == 0
+    about = Study(path).read("study")
+    assert about is not None
+    recorded = sorted(command["argv"][-1] for command in about["commands"])
+    assert recorded == [f"command-{number}" for number in range(8)]
+
+
+def test_a_command_that_records_twice_is_listed_once(tmp_path: Path) -> None:
+    study = Study(tmp_path / "digits")
+    command = this_command()
+    study.record("", device="cpu", command=command)
+    study.record_command(command)
+    about = study.read("study")
+    assert about is not None
+    assert about["commands"] == [command]
+    assert about["device"] == "cpu"
+
+
 @pytest.mark.parametrize(
     "word",
     [
@@ -316,3 +366,93 @@ def test_a_lock_is_free_again_after_an_error(tmp_path: Path) -> None:
 def test_two_studies_are_locked_apart(tmp_path: Path) -> None:
     with Study(tmp_path / "a").lock(), Study(tmp_path / "b").lock():
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_not_taken_for_a_study_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def no_locks(_file: object, _how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    study = Study(tmp_path / "digits")
+    with pytest.raises(StudyError) as caught, study.lock():
+        pass
+    (line,) = caught.value.lines
+    assert line.startswith(f"{study.path}: its file system gives no locks")
+    assert "--storage" in line
+    study.record("", device="cpu")  # a study on a server needs no lock
+    assert study.read("study") is not None
+
+
+def test_a_lock_may_be_waited_for_with_a_word(tmp_path: Path) -> None:
+    folder = tmp_path / "digits"
+    with hold(folder) as holder:
+        said: list[str] = []
+
+        def kill() -> None:
+            said.append("waiting")
+            holder.kill()
+
+        with locked(folder, waiting=kill) as ours:
+            assert ours
+    assert said == ["waiting"]
+
+
+def test_a_lock_of_another_name_is_another_lock(tmp_path: Path) -> None:
+    with hold(tmp_path) as holder:
+        with locked(tmp_path, RECORD_LOCK) as ours:
+            assert ours
+        holder.kill()
+
+
+@pytest.mark.parametrize("place", ["runs", "runs/digits"])
+def test_a_file_in_the_place_of_a_folder_is_a_line(tmp_path: Path, place: str) -> None:
+    path = tmp_path / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
+    study = Study(tmp_path / "runs/digits")
+    for write in (lambda: study.record("", device="cpu"), lambda: study.write("sanity", {})):
+        with pytest.raises(StudyError) as caught:
+            write()
+        (line,) = caught.value.lines
+        assert line == f"{study.path}: cannot be written: a file is in its place"
+
+
+def test_a_folder_that_nobody_may_write_to_is_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "runs")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)  # as root everything may be written
+    study = Study(tmp_path / "digits")
+    with pytest.raises(StudyError, match="cannot be written: Permission denied"), study.lock():
+        pass
+
+
+@pytest.mark.parametrize("name", ["study.json", "trial-0000/config.json"])
+def test_a_document_of_a_newer_version_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"format": 2}))
+    with pytest.raises(StudyError) as caught:
+        read_json(path)
+    assert caught.value.lines[0].startswith(f"{path}: a newer cnntune wrote it (format 2;")
+
+
+def test_the_config_of_a_newer_version_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
+    run = Run(tmp_path / "trial-0001")
+    run.begin({"name": "a", "format": 2})
+    with pytest.raises(StudyError, match="newer cnntune"):
+        run.config()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "\0"])
+def test_a_damaged_file_of_a_run_counts_as_missing(tmp_path: Path, content: str) -> None:
+    run = Run(tmp_path / "trial-0001")
+    run.begin({"name": "a"})
+    for name in ("config.json", "summary.json", "metrics.csv"):
+        (run.path / name).write_text(content)
+    assert (run.config(), run.summary(), run.rows()) == ({}, None, [])

@@ -192,16 +192,18 @@ def test_a_trial_that_was_left_behind_when_the_coordinator_died_is_ended_and_dra
     assert content(Study(tmp_path / "runs/small")) == content(whole)
 
 
-def test_a_trial_whose_folder_is_removed_counts_as_failed_and_the_search_goes_on(
+def test_a_trial_whose_folder_is_removed_keeps_its_accuracy_and_the_search_goes_on(
     recipe: Recipe, tmp_path: Path
 ) -> None:
     study = Study(tmp_path / "study")
     search(study, recipe, 2)
+    before = Ledger.open(study).trials()[0]
     shutil.rmtree(study.trial(0).path)
     search(study, recipe, 3)
     trials = Ledger.open(study).trials()
-    assert [trial.status for trial in trials] == ["failed", "complete", "complete"]
-    assert trials[0].summary["error"] == "its folder is gone"
+    assert [trial.status for trial in trials] == ["complete", "complete", "complete"]
+    assert (trials[0].val_acc, trials[0].values) == (before.val_acc, before.values)
+    assert [trial.missing for trial in trials] == [["folder"], [], []]
 
 
 def test_another_seed_draws_other_values(recipe: Recipe, tmp_path: Path) -> None:

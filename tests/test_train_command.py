@@ -10,7 +10,8 @@ import torch
 from commands import Outcome, call, rows
 
 from cnntune import train as train_room
-from cnntune.runs import Epoch, Run, Study, locked
+from cnntune.runs import TEST_LOCK, Epoch, Run, Study, locked
+from cnntune.show import Screen
 
 SMALL = """
 name = "small"
@@ -126,8 +127,12 @@ def test_a_run_that_another_process_trains_is_left_alone(
 def test_a_run_killed_after_its_look_at_the_test_part_needs_no_second_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(_run: Run, _summary: Any) -> None:
-        raise KeyboardInterrupt
+    finish = Run.finish
+
+    def stop(run: Run, summary: Any) -> None:
+        if "test_acc" in summary:
+            raise KeyboardInterrupt
+        finish(run, summary)
 
     with monkeypatch.context() as during:
         during.setattr(Run, "finish", stop)
@@ -209,3 +214,96 @@ def test_a_trials_lock_is_freed_when_its_run_is_over(tmp_path: Path) -> None:
     run = tmp_path / str(train(tmp_path).document["run"])
     with locked(run) as ours, Study(tmp_path / "runs/small").lock():
         assert ours
+
+
+def test_a_run_ends_while_a_search_is_at_work_in_its_study(tmp_path: Path) -> None:
+    with Study(tmp_path / "runs/small").lock():
+        outcome = train(tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert outcome.document["test_images"] == 24  # a fifth of 120
+
+
+def test_a_run_that_waits_for_another_final_test_is_kept_and_goes_on_with_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say = Screen.say
+
+    def stop_waiting(screen: Screen, text: str) -> None:
+        say(screen, text)
+        if "waiting for another final test" in text:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Screen, "say", stop_waiting)
+    with locked(tmp_path / "runs/small", TEST_LOCK):
+        stopped = train(tmp_path)
+    assert stopped.code == 130
+    summary = json.loads((tmp_path / "runs/small/train-0001/summary.json").read_text())
+    assert (summary["status"], summary["epochs"]) == ("complete", 5)
+    assert "test_acc" not in summary
+    before = (tmp_path / "runs/small/train-0001/metrics.csv").read_bytes()
+    again = train(tmp_path)
+    assert again.document["run"] == "runs/small/train-0001"
+    assert again.document["test_images"] == 24
+    assert "train-0001 is trained" in again.err
+    assert (tmp_path / "runs/small/train-0001/metrics.csv").read_bytes() == before
+    assert train(tmp_path).document["run"] == "runs/small/train-0002"
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"nothing"])
+def test_a_run_whose_weights_are_damaged_says_so_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    interrupt(tmp_path, monkeypatch, 5)
+    weights_file = tmp_path / "runs/small/train-0001/best.pt"
+    monkeypatch.setattr("cnntune.final.save_weights", lambda *_: weights_file.write_bytes(content))
+    outcome = train(tmp_path)
+    assert outcome.code == 2
+    (line,) = outcome.document["errors"]
+    assert line.startswith("runs/small/train-0001/best.pt: holds no weights of this model")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"nothing"])
+def test_a_damaged_checkpoint_costs_no_more_than_its_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Path, content: bytes
+) -> None:
+    interrupt(tmp_path, monkeypatch, 4)
+    run = tmp_path / "runs/small/train-0001"
+    (run / "checkpoint.pt").write_bytes(content)
+    assert train(tmp_path).code == 0
+    assert rows(run) == rows(undisturbed)
+
+
+# 24 test images are told by their pixels, 80 by the order of their labels.
+@pytest.mark.parametrize("size", [120, 400])
+def test_test_images_that_another_study_looked_at_are_measured_with_a_warning(
+    tmp_path: Path, size: int
+) -> None:
+    words = ("--set", f"data.size={size}", "--set", "train.epochs=1")
+    first = train(tmp_path, *words).document
+    assert first["findings"] == []
+    elsewhere = train(tmp_path, *words, "--study", "elsewhere", "--set", "train.lr=0.1")
+    assert elsewhere.code == 0
+    assert elsewhere.document["test_images"] == size / 5
+    (finding,) = elsewhere.document["findings"]
+    assert (finding["rule"], finding["severity"]) == ("test", "warn")
+    assert finding["evidence"] == ("this was look number 2 at these test images, after 1 in small")
+    others = ("--set", f"data.size={size - 20}", "--set", "train.epochs=1")
+    assert train(tmp_path, *others, "--study", "third").document["findings"] == []
+
+
+def test_the_looks_of_a_study_are_known_without_their_file(tmp_path: Path) -> None:
+    words = ("--set", "train.epochs=1")
+    train(tmp_path, *words)
+    (tmp_path / "runs/small/test.json").unlink()
+    second = train(tmp_path, *words).document
+    assert "test_acc" not in second
+    (finding,) = second["findings"]
+    assert finding["evidence"].startswith("the test part was used by train-0001")
+
+
+def test_a_run_in_a_study_with_a_search_is_listed_with_what_was_asked(tmp_path: Path) -> None:
+    train(tmp_path, "--set", "train.epochs=1")
+    train(tmp_path, "--set", "train.epochs=2")
+    about = json.loads((tmp_path / "runs/small/study.json").read_text())
+    epochs = [command["argv"][-1] for command in about["commands"]]
+    assert epochs == ["train.epochs=1", "train.epochs=2"]

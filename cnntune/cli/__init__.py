@@ -35,6 +35,7 @@ STOPPED = 130  # the exit code after Ctrl-C, by convention 128 and the number of
 # New objects between two looks for garbage. What is imported is none, and with Python's own number,
 # 700 to 2,000, it takes 0.15 s to find that out while torch is imported.
 GARBAGE_LOOK = 50_000
+REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 GOING_ON = ("search", "refine", "tune", "train")  # the commands that go on where they were
 
 app = typer.Typer(
@@ -96,6 +97,8 @@ def main() -> NoReturn:
             _could_not_run(["out of memory: lower train.batch_size or use a smaller model"])
         if full := _full_disk(error):
             _could_not_run([f"{full}: no space left; free some, and the same command goes on"])
+        if refused := _refused(error):
+            _could_not_run([refused])
         traceback.print_exc()
         print("this is a bug in cnntune", file=sys.stderr)
         sys.exit(3)
@@ -123,6 +126,13 @@ def _full_disk(error: BaseException | None) -> str | None:
         if code == sqlite3.SQLITE_FULL:
             return "study.db"
         error = error.__cause__ or error.__context__
+    return None
+
+
+def _refused(error: Exception) -> str | None:
+    """What the system keeps us from reading or writing, where that is what an error says."""
+    if isinstance(error, OSError) and error.errno in REFUSALS and error.filename:
+        return f"{error.filename}: {error.strerror}"
     return None
 
 

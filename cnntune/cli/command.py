@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -14,7 +14,7 @@ import typer
 from cnntune import lifeline
 from cnntune.errors import StudyError
 from cnntune.findings import Finding, failed
-from cnntune.runs import FORMAT, Study, finite, home
+from cnntune.runs import FORMAT, Study, finite, home, this_command
 from cnntune.show import Screen
 
 if TYPE_CHECKING:
@@ -161,6 +161,7 @@ class Setup:
     study: Study
     code: Path  # where the recipe lies, and own modules with it
     again: tuple[str, ...] = ()  # the arguments that lead the next command to the same set-up
+    asked: dict[str, Any] = field(default_factory=this_command)  # recorded once, however often told
 
     @property
     def device(self) -> "torch.device":
@@ -185,6 +186,10 @@ def set_up(
     """Read the recipe with its overrides, find the device, name the study.
 
     With `apart` another process does what needs torch, and this one does not import it.
+
+    Raises:
+        RecipeError: where the recipe cannot be used.
+        StudyError: where the study's `study.json` is damaged.
     """
     from cnntune import own_code, recipe_files
 
@@ -203,6 +208,7 @@ def set_up(
     folder = runs / (_checked_name(study) if study else loaded.name)
     if study is None and runs == RUNS:
         folder = home(found) or folder
+    Study(folder).read("study")  # hours of work must not end at a damaged file
     again = [source] if source else []
     again += [word for text in overrides for word in ("--set", text)]
     again += ["--runs", str(runs)] if runs != RUNS else []
@@ -266,11 +272,15 @@ def threads_found(command: Command, threads: int, *, fixed: bool) -> int:
 
 def record(setup: Setup) -> None:
     """Write into the study's folder what was asked."""
-    setup.study.record(setup.recipe.as_toml(), device=setup.place, code=setup.code)
+    setup.study.record(
+        setup.recipe.as_toml(), device=setup.place, code=setup.code, command=setup.asked
+    )
 
 
 def store(setup: Setup, step: str, document: dict[str, Any]) -> None:
     """Keep a step's result; a study whose search has begun keeps the recipe of the search."""
-    if not (setup.study.path / "study.db").exists():
+    if (setup.study.path / "study.db").exists():
+        setup.study.record_command(setup.asked)
+    else:
         record(setup)
     setup.study.write(step, document)

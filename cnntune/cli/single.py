@@ -30,7 +30,6 @@ from cnntune.findings import Finding
 
 if TYPE_CHECKING:
     from cnntune.judge import JudgedRun
-    from cnntune.runs import Epoch
 
 
 def train(
@@ -63,12 +62,15 @@ def train(
     )
 
     from cnntune import arithmetic, build, event_files, final, own_code
-    from cnntune.workers import summarise
+    from cnntune.runs import TEST_LOCK, locked
 
     if tensorboard:
         event_files.check_tensorboard()
+    final.looks_of(setup.study)  # hours of training must not end at a damaged file
     if setup.study.read("study") is None:
         record(setup)
+    else:
+        setup.study.record_command(setup.asked)
     config = final.as_begun(setup.study, setup.recipe.for_run())
     data = build.load_data(config, setup.device)
     config = beside_others(command, setup, config, data)
@@ -76,23 +78,27 @@ def train(
         config = arithmetic.settle(config, data, setup.device)
     arithmetic.use(config)
     command.screen.say(f"{about(setup, data)}, {config.arithmetic()}")
-    rows: list[Epoch] = []
     with own_code.user_code("training"), final.run_of(setup.study, config) as run:
-        if done := len(run.rows()):
-            command.screen.say(f"{run.path} was interrupted after epoch {done}; it goes on")
         model = build.build_model(config, data)
-        with event_files.event_file(run) if tensorboard else nullcontext() as write:
-            for row in final.train_and_keep(config, data, setup.device, model, run):
-                rows.append(row)
-                command.screen.epoch(row, config.train.epochs)
-                if write:
-                    write(row)
-        summary = summarise(rows) | {"waited_seconds": data.waited_seconds}
+        rows = final.trained_rows(run, config.train.epochs)
+        if rows:
+            command.screen.say(f"{run.path} is trained")
+        else:
+            if done := len(run.rows()):
+                command.screen.say(f"{run.path} was interrupted after epoch {done}; it goes on")
+            with event_files.event_file(run) if tensorboard else nullcontext() as write:
+                for row in final.train_and_keep(config, data, setup.device, model, run):
+                    rows.append(row)
+                    command.screen.epoch(row, config.train.epochs)
+                    if write:
+                        write(row)
+        summary = final.keep_trained(run, rows, data.waited_seconds)
         findings = final.waiting_findings(rows, data.waited_seconds)
         if summary["status"] == "diverged":
             findings.append(_diverged_finding(rows[-1].epoch))
         elif not no_test:
-            with setup.study.lock():
+            waits = f"{run.path} is trained; waiting for another final test in {setup.study.path}"
+            with locked(setup.study.path, TEST_LOCK, waiting=lambda: command.screen.say(waits)):
                 measured, found = final.final_test(model, data, setup.study, run, again=test_again)
             summary |= measured
             findings += found

@@ -31,6 +31,9 @@ def find_study(name: str | None, runs: Path, holding: str = "study.db") -> Study
     """The study that STUDY means: a folder, a name in `runs`, or the last one searched.
 
     Only folders with a file `holding` count: every study has a `study.json`.
+
+    Raises:
+        StudyError: where there is no such study, or it lacks the file.
     """
     if name is None:
         searched = sorted(runs.glob(f"*/{holding}"), key=lambda path: path.stat().st_mtime)
@@ -40,6 +43,10 @@ def find_study(name: str | None, runs: Path, holding: str = "study.db") -> Study
     for folder in (Path(name), runs / name):
         if (folder / holding).is_file():
             return Study(folder)
+        if folder.is_dir() and (any(folder.glob("trial-*")) or (folder / "study.json").is_file()):
+            raise StudyError(
+                f"{folder}: holds no {holding}: nothing was searched here, or the file is gone"
+            )
     there = sorted(path.parent.name for path in runs.glob(f"*/{holding}"))
     raise StudyError(
         f"{name}: no study of that name in {runs}; there are: {', '.join(there) or 'none'}"

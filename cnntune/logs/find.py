@@ -27,6 +27,7 @@ CONTROL = (*range(1, 8), *range(14, 27), *range(28, 32))
 TABLE_SHARE = 0.5  # values a line: a table of curves has more
 STUDY = "study.json"  # marks a study of cnntune's own: all else in it is told by its runs
 METRICS = "metrics.csv"
+SUMMARY = "summary.json"  # marks a run of a study that has ended
 EVENT_FILE = re.compile(r"events\.out\.tfevents\..*")
 
 # Never a training log, so not worth opening on a walk through a project.
@@ -77,7 +78,10 @@ def sources(path: Path, is_ours: Callable[[Path], bool]) -> Iterator[Source]:
         if METRICS in files and is_ours(folder):
             yield Source(folder, list, ours=True)
             files = [file for file in files if EVENT_FILE.fullmatch(file)]
-        elif any(study in (folder, *folder.parents) for study in studies):
+        elif METRICS not in files and SUMMARY in files and _in_study(studies, folder):
+            yield Source(folder, list, ours=True)  # to say that it has no curve any more
+            continue
+        elif _in_study(studies, folder):
             continue
         elif mlflow.is_run_folder(folder):
             folders.clear()
@@ -95,6 +99,11 @@ def sources(path: Path, is_ours: Callable[[Path], bool]) -> Iterator[Source]:
             elif at.is_file():
                 yield Source(at, partial(read_file, at))
     yield from event_sources(events)
+
+
+def _in_study(studies: Sequence[Path], folder: Path) -> bool:
+    """Whether the folder is one of the studies, or lies in one."""
+    return any(study in (folder, *folder.parents) for study in studies)
 
 
 def event_sources(events: Mapping[Path, Sequence[Path]]) -> Iterator[Source]:

@@ -55,8 +55,8 @@ def _content_hash(script: str) -> str:
 
 
 def _fixed(value: float | None) -> str:
-    """A loss or an accuracy; empty where there is none."""
-    return "" if value is None else f"{value:.4f}"
+    """A loss or an accuracy; empty where there is none or it is not known."""
+    return "" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
 def _number(value: Any) -> str:

@@ -10,7 +10,7 @@ from cnntune.build import argument_problems
 from cnntune.errors import CnntuneError, StudyError
 from cnntune.findings import Finding
 from cnntune.importance import Importance, importance
-from cnntune.ledger import Ledger, Trial, best_of, exists, ranked
+from cnntune.ledger import Ledger, Trial, best_of, exists, ranked, whole_summary
 from cnntune.recipe import Recipe, flatten, parse
 from cnntune.runs import Epoch, Run, Study
 from cnntune.search import default_space
@@ -18,6 +18,7 @@ from cnntune.search_findings import (
     TRACEBACK,
     count,
     edge_findings,
+    file_findings,
     importance_findings,
     region_findings,
     trial_findings,
@@ -95,6 +96,7 @@ def read_chapter(study: Study, whole_space: Space | None) -> Chapter | None:
     best = best_of(trials)
     images = best.summary.get("val_images") if best else None
     findings = [
+        *file_findings(trials),
         *trial_findings(trials),
         *edge_findings(recipe.model_copy(update={"space": space}), best),
         *region_findings(recipe, trials),
@@ -128,7 +130,7 @@ def _trials(study: Study) -> tuple[Recipe, list[Trial]] | None:
     trials = []
     for folder in folders:
         run = Run(folder)
-        summary, config = run.summary(), flatten(run.config())
+        summary, config = whole_summary(run.summary()), flatten(run.config())
         status = summary["status"] if summary else "running"
         values = {key: config[key] for key in space if key in config}
         trials.append(Trial(int(folder.name[6:]), status, values, run, summary or {}))
