@@ -4,7 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -118,6 +118,7 @@ class Command:
     name: str
     json: bool
     screen: Screen
+    notes: list[Finding] = field(default_factory=list)  # about what was asked, first in `findings`
 
     @classmethod
     def begin(cls, name: str, *, json: bool, quiet: bool) -> "Command":
@@ -126,10 +127,16 @@ class Command:
         sys.stdout = sys.stderr
         return cls(name, json, screen)
 
+    def note(self, finding: Finding) -> None:
+        """Say something about what was asked, and keep it for the document."""
+        self.notes.append(finding)
+        self.screen.say(finding.evidence)
+
     def document(
         self, findings: Sequence[Finding], study: Study | None, **added: Any
     ) -> dict[str, Any]:
         """The command's JSON document, as in the contract."""
+        findings = [*self.notes, *findings]
         return {
             "format": FORMAT,
             "command": self.name,
@@ -160,6 +167,7 @@ class Setup:
     study: Study
     code: Path  # where the recipe lies, and own modules with it
     again: tuple[str, ...] = ()  # the arguments that lead the next command to the same set-up
+    space_warnings: tuple[Finding, ...] = ()  # for those who search its space
 
     @property
     def device(self) -> "torch.device":
@@ -170,6 +178,7 @@ class Setup:
 
 
 def set_up(
+    command: Command,
     source: str | None,
     sets: Sequence[str] | None,
     *,
@@ -183,13 +192,17 @@ def set_up(
 ) -> Setup:
     """Read the recipe with its overrides, find the device, name the study.
 
-    With `apart` another process does what needs torch, and this one does not import it.
+    Where no recipe is named and none is here, the digits take its place, and that is said. With
+    `apart` another process does what needs torch, and this one does not import it.
     """
     from cnntune import own_code, recipe_files
 
     overrides = [*(sets or []), *further, *([f"seed={seed}"] if seed is not None else [])]
     overrides += ["train.deterministic=true"] if exact else []
     found = recipe_files.find(source)
+    if source is None and found.name != recipe_files.OWN:
+        text = f"no {recipe_files.OWN} here: using the {found.stem} recipe"
+        command.note(Finding("recipe", "info", text, "`cnntune init DIR` writes one for images"))
     code = own_code.code_folder(found)
     own_code.add_code_folders(code)  # the workers look for modules where this process does
     if apart:
@@ -198,7 +211,7 @@ def set_up(
         from cnntune import opening
 
         opened = opening.opened(source, overrides, device)
-    loaded, place, places = opened
+    loaded, place, places, warnings = opened
     folder = runs / (_checked_name(study) if study else loaded.name)
     if study is None and runs == RUNS:
         folder = home(found) or folder
@@ -206,7 +219,7 @@ def set_up(
     again += [word for text in overrides for word in ("--set", text)]
     again += ["--runs", str(runs)] if runs != RUNS else []
     again += ["--study", study] if study else []
-    return Setup(loaded, place, places, Study(folder), code, tuple(again))
+    return Setup(loaded, place, places, Study(folder), code, tuple(again), tuple(warnings))
 
 
 def _checked_name(name: str) -> str:
