@@ -43,8 +43,8 @@ def import_string(name: str) -> Callable[..., Any]:
     """
     module_name, colon, attribute = name.partition(":")
     if re.search(r"[/\\]|\.py$", module_name):
-        module = re.sub(r"[/\\]+", ".", re.sub(r"\.py$", "", module_name)).strip(".")
-        meant = f"; did you mean '{module}:{attribute or 'build'}'?"
+        dotted = re.sub(r"[/\\]+", ".", re.sub(r"\.py$", "", module_name)).strip(".")
+        meant = f"; did you mean '{dotted}:{attribute or 'build'}'?"
         raise RecipeError(f"must be 'module:function', not a file (got {name!r}{meant})")
     if not (colon and module_name and attribute) or module_name.startswith("."):
         raise RecipeError(f"must be 'module:function' (got {name!r})")

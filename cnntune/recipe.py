@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, time
 from itertools import combinations, product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -273,16 +273,16 @@ def stored(values: Mapping[str, Any], *, file: str) -> Recipe:
 def key_type(key: str, argument_types: Mapping[str, Any]) -> Any:
     """The annotation of a flat key with its limits and marks; `Any` where nothing declares one."""
     section, _, name = key.partition(".")
-    owner = Recipe.model_fields[section].annotation if section in Recipe.model_fields else None
-    field = owner.model_fields.get(name) if name and _is_section(owner) else None
-    if not name:
-        field = Recipe.model_fields.get(section)
+    field = Recipe.model_fields.get(section)
+    if field is not None and name:
+        owner = field.annotation
+        field = owner.model_fields.get(name) if _is_section(owner) else None
     if field is None:
         return argument_types.get(key, Any)
     return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
 
 
-def _is_section(owner: Any) -> bool:
+def _is_section(owner: Any) -> TypeGuard[type[Section]]:
     return isinstance(owner, type) and issubclass(owner, Section)
 
 

@@ -94,7 +94,7 @@ def grid_point(
 def _nth_point(levels: Mapping[str, Sequence[Value]], index: int) -> dict[str, Value]:
     """Point `index` of the product of all levels, the last key varying fastest."""
     point = {}
-    for key, values in reversed(levels.items()):
+    for key, values in reversed(list(levels.items())):
         index, place = divmod(index, len(values))
         point[key] = values[place]
     return {key: point[key] for key in levels}

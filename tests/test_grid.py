@@ -18,7 +18,7 @@ from cnntune.trials import without_larger
 LR, WIDTH = (0.1, 0.05, 0.01), (2, 4)
 SPACE: dict[str, Dimension] = {"train.lr": Choice(LR), "model.width": Choice(WIDTH)}
 POINTS = {(lr, width) for lr in LR for width in WIDTH}
-TWELVE = {f"key{number}": Range(0.0, 1.0) for number in range(12)}
+TWELVE: dict[str, Dimension] = {f"key{number}": Range(0.0, 1.0) for number in range(12)}
 
 TOML = """
 name = "small"
