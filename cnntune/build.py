@@ -86,15 +86,15 @@ def argument_problems(values: Mapping[str, Any]) -> list[Problem]:
 
 def argument_types(values: Mapping[str, Any]) -> dict[str, Any]:
     """The annotation of each argument that the recipe's builders name, by flat key."""
-    found = {}
+    found: dict[str, Any] = {}
     for section in GIVEN:
         try:
             builder = _builder(values, section)
         except RecipeError:
             continue  # `argument_problems` reports it
         if builder is not None:
-            for name, parameter in inspect.signature(builder).parameters.items():
-                found[f"{section}.{name}"] = _annotation(builder, parameter)
+            named = inspect.signature(builder).parameters.items()
+            found |= {f"{section}.{name}": _annotation(builder, p) for name, p in named}
     return found
 
 

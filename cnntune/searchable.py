@@ -39,7 +39,8 @@ def mark_of(annotation: Any) -> Mark | None:
 
 def takes_whole_numbers(annotation: Any) -> bool:
     """Whether the type takes whole numbers and no fractions, as `int` and `Count | None` do."""
-    return set(_plain_types(annotation)) - {type(None)} == {int}
+    types_ = set(_plain_types(annotation))
+    return int in types_ and float not in types_
 
 
 def _plain_types(annotation: Any) -> Iterator[Any]:

@@ -406,10 +406,10 @@ def test_a_value_that_a_trial_is_too_short_for_is_refused() -> None:
 
 
 def test_a_key_of_the_space_is_not_blamed_for_what_is_wrong_without_it() -> None:
-    text = "train.epochs = 1\ntrain.warmup_epochs = 1\n[space]\ntrain.lr = { log = [1e-3, 1e-1] }\n"
-    assert problem(text + "model.width = { choice = [8, 16] }").startswith(
-        "r.toml: train.warmup_epochs: must be < 1, which is train.epochs (got 1)"
-    )
+    # The rate hides the warm-up, which would come to light with each rate of the space.
+    text = "train.lr = -1\ntrain.epochs = 1\ntrain.warmup_epochs = 1\n[space]\n"
+    text += "train.lr = { log = [1e-3, 1e-1] }\nmodel.width = { choice = [8, 16] }"
+    assert problem(text) == "r.toml: train.lr: must be > 0 (got -1)"
 
 
 @pytest.mark.parametrize(
@@ -527,7 +527,8 @@ import typing
 from torch import nn
 
 def build(*, num_classes, in_shape, width: int, depth: typing.Optional[int] = None, gain=2.0,
-          blocks=3, share: "float" = 0.5, **more):
+          blocks=3, widths: int | list[int] = 4, scale: int | float = 1, share: "float" = 0.5,
+          **more):
     return nn.Flatten()
 """
 
@@ -538,6 +539,8 @@ def build(*, num_classes, in_shape, width: int, depth: typing.Optional[int] = No
         ("width", True),
         ("depth", True),
         ("blocks", True),  # as its default is
+        ("widths", True),
+        ("scale", False),
         ("gain", False),
         ("share", False),
         ("unnamed", False),

@@ -128,9 +128,9 @@ class Command:
         return cls(name, json, screen)
 
     def note(self, finding: Finding) -> None:
-        """Say something about what was asked, and keep it for the document."""
+        """Say something about what was asked, to the quiet too, and keep it for the document."""
         self.notes.append(finding)
-        self.screen.say(finding.evidence)
+        print(finding.evidence, file=sys.stderr)
 
     def document(
         self, findings: Sequence[Finding], study: Study | None, **added: Any
