@@ -437,7 +437,8 @@ class _Trials:
             return f"{tried[new[0].key]!r}: {where}{new[0].message}"
         listed = " and ".join(f"{key}={json.dumps(value)}" for key, value in tried.items())
         message = f"with {listed}: {where}{new[0].key}: {new[0].message}"
-        if any(key == "model.name" or key.count(".") > 1 for key in tried):
+        by_network = any(key == "model.name" or key.count(".") > 1 for key in tried)
+        if by_network and new[0].key.startswith("model."):
             message += f"; {ONE_NETWORK}"
         return message
 
@@ -463,15 +464,23 @@ ONE_NETWORK = (
 
 
 def _tries(space: Mapping[str, Dimension]) -> Iterator[dict[str, Value]]:
-    """Each value to be tried by itself, then each pair of two keys' values."""
-    values = {
-        key: d.options if isinstance(d, Choice) else (d.at(0.0), d.at(1.0))
-        for key, d in space.items()
-    }
-    for size in (1, 2):
-        for keys in combinations(values, size):
-            for picked in product(*(values[key] for key in keys)):
-                yield dict(zip(keys, picked, strict=True))
+    """Each value to be tried by itself, then each pair of two keys' extreme values."""
+    for key, dimension in space.items():
+        options = dimension.options if isinstance(dimension, Choice) else _extremes(dimension)
+        yield from ({key: option} for option in options)
+    for first, second in combinations(space, 2):
+        for pair in product(_extremes(space[first]), _extremes(space[second])):
+            yield dict(zip((first, second), pair, strict=True))
+
+
+def _extremes(dimension: Dimension) -> Sequence[Value]:
+    """Both ends of numbers; all options where some are texts, true or false."""
+    if isinstance(dimension, Range):
+        return dimension.at(0.0), dimension.at(1.0)
+    numbers = [o for o in dimension.options if isinstance(o, int | float)]
+    if len(numbers) < len(dimension.options) or any(isinstance(o, bool) for o in numbers):
+        return dimension.options
+    return min(numbers), max(numbers)
 
 
 def _dimensions(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

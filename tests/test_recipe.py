@@ -397,6 +397,13 @@ def test_two_keys_are_tried_together_too() -> None:
     )
 
 
+def test_hundreds_of_numbers_are_tried_in_no_time() -> None:
+    numbers = [number / 1000 for number in range(1, 1000)]
+    keys = ("train.lr", "train.weight_decay", "train.momentum", "train.grad_clip")
+    space = load("[space]\n" + "\n".join(f"{key} = {{ choice = {numbers} }}" for key in keys)).space
+    assert len(space) == 4
+
+
 def test_a_value_that_a_trial_is_too_short_for_is_refused() -> None:
     text = "train.epochs = 9\nsearch.epochs = 3\n[space]\ntrain.warmup_epochs = { choice = [0, 4] }"
     assert problem(text).startswith(
