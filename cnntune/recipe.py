@@ -4,11 +4,11 @@ Every key has one default, here or in the signature of the builder that takes it
 recipe are found before anything is trained, and reported together.
 """
 
+import functools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, time
-from itertools import combinations, product
 from typing import Annotated, Any, Literal, TypeGuard
 
 import tomli_w
@@ -20,6 +20,7 @@ from cnntune.problems import Problem, problems_from
 from cnntune.rungs import Pruner
 from cnntune.searchable import OTHER_IMAGES, Costly, Fixed, mark_of, takes_whole_numbers
 from cnntune.space import Choice, Dimension, Range, Sampler, Value, parse_dimension
+from cnntune.space_check import tried_problems
 
 ONCE = Fixed("it is decided once, for all trials of a search")
 MAX_SEED = 2**63 - 1  # what torch's generators take
@@ -247,7 +248,8 @@ def parse(
         fixed = _fixed_keys(space, types)
         space_problems += fixed
         space = {key: space[key] for key in space if f"space.{key}" not in {p.key for p in fixed}}
-    problems += space_problems + _Trials(base, problems, check_arguments).problems(space)
+    check = functools.partial(_checked_with, base, check_arguments)
+    problems += space_problems + tried_problems(space, check, known=problems)
     if problems:
         raise _error(problems, file, overridden)
     return Recipe.model_validate({**base, "space": space})
@@ -396,91 +398,29 @@ def _fixed_keys(space: Mapping[str, Dimension], types: Mapping[str, Any]) -> lis
     return problems
 
 
-@dataclass(frozen=True)
-class _Trials:
-    """Tries the values of a space in the recipe `base`, which has the problems `known`."""
+def _checked_with(
+    base: Mapping[str, Any], check_arguments: CheckArguments, tried: Mapping[str, Value]
+) -> tuple[list[Problem], str]:
+    """The problems of the recipe `base` with some values, else those of a trial with them.
 
-    base: Mapping[str, Any]
-    known: Sequence[Problem]
-    check_arguments: CheckArguments
+    The text says where it is the trial's.
+    """
 
-    def problems(self, space: Mapping[str, Dimension]) -> list[Problem]:
-        """Try both ends of each range and every option, alone and then with those of another key.
-
-        At most one problem for each key and each pair.
-        """
-        found: dict[tuple[str, ...], Problem] = {}
-        for tried in _tries(space):
-            keys = tuple(tried)
-            if keys in found or any((key,) in found for key in keys):
-                continue
-            message = self._message(tried)
-            if message is not None:
-                found[keys] = Problem(f"space.{keys[0]}", message)
-        return list(found.values())
-
-    def _message(self, tried: Mapping[str, Value]) -> str | None:
-        """What is wrong with these values, None where nothing is."""
-        values = self._with(tried)
-        new = [*_schema_problems(values), *self._argument_problems(tried, values)]
-        new = [problem for problem in new if problem not in self.known]
-        if self.known:  # else a value would be blamed for what is wrong without it
-            new = [problem for problem in new if problem.key in tried and len(tried) == 1]
-        where = ""
-        if not new and not self.known:
-            recipe = Recipe.model_validate(values)
-            new = _schema_problems(self._with({**recipe._as_trial(), **tried}))
-            where = f"in a trial of {recipe.search.epochs} epochs, which is search.epochs: "
-        if not new:
-            return None
-        if [new[0].key] == list(tried):
-            return f"{tried[new[0].key]!r}: {where}{new[0].message}"
-        listed = " and ".join(f"{key}={json.dumps(value)}" for key, value in tried.items())
-        message = f"with {listed}: {where}{new[0].key}: {new[0].message}"
-        by_network = any(key == "model.name" or key.count(".") > 1 for key in tried)
-        if by_network and new[0].key.startswith("model."):
-            message += f"; {ONE_NETWORK}"
-        return message
-
-    def _with(self, tried: Mapping[str, Value]) -> dict[str, Any]:
-        values: dict[str, Any] = json.loads(json.dumps(self.base))
-        for key, value in tried.items():
+    def changed(more: Mapping[str, Value]) -> dict[str, Any]:
+        values: dict[str, Any] = json.loads(json.dumps(base))
+        for key, value in more.items():
             set_key(values, key, value)
         return values
 
-    def _argument_problems(
-        self, tried: Mapping[str, Value], values: Mapping[str, Any]
-    ) -> Sequence[Problem]:
-        """Those of builders: a pair of values meets in a builder only if one of them names it."""
-        if len(tried) > 1 and not {"data.name", "model.name"} & tried.keys():
-            return ()
-        return self.check_arguments(values)
-
-
-ONE_NETWORK = (
-    "networks with different arguments need a recipe and a search each (--study NAME), for a key"
-    " cannot be searched for some networks alone"
-)
-
-
-def _tries(space: Mapping[str, Dimension]) -> Iterator[dict[str, Value]]:
-    """Each value to be tried by itself, then each pair of two keys' extreme values."""
-    for key, dimension in space.items():
-        options = dimension.options if isinstance(dimension, Choice) else _extremes(dimension)
-        yield from ({key: option} for option in options)
-    for first, second in combinations(space, 2):
-        for pair in product(_extremes(space[first]), _extremes(space[second])):
-            yield dict(zip((first, second), pair, strict=True))
-
-
-def _extremes(dimension: Dimension) -> Sequence[Value]:
-    """Both ends of numbers; all options where some are texts, true or false."""
-    if isinstance(dimension, Range):
-        return dimension.at(0.0), dimension.at(1.0)
-    numbers = [o for o in dimension.options if isinstance(o, int | float)]
-    if len(numbers) < len(dimension.options) or any(isinstance(o, bool) for o in numbers):
-        return dimension.options
-    return min(numbers), max(numbers)
+    values = changed(tried)
+    problems = _schema_problems(values)
+    if len(tried) == 1 or "model.name" in tried:  # else the values do not meet in a builder
+        problems += check_arguments(values)
+    if problems:
+        return problems, ""
+    recipe = Recipe.model_validate(values)
+    text = f"in a trial of {recipe.search.epochs} epochs, which is search.epochs: "
+    return _schema_problems(changed({**recipe._as_trial(), **tried})), text
 
 
 def _dimensions(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
