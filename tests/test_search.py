@@ -259,7 +259,9 @@ def test_a_study_whose_space_would_be_refused_today_is_read_and_refined(tmp_path
     recipe = load_recipe(str(tmp_path / "small.toml"))
     space = {"train.lr": recipe.space["train.lr"], "data.val_fraction": fractions}
     study = Study(tmp_path / "runs/small")
-    search(study, recipe.model_copy(update={"space": space}), 3)
+    old = recipe.model_copy(update={"space": space})
+    search(study, old, 3)
+    study.record(old.as_toml(), device="cpu", code=tmp_path)
     asked = f"space.data.val_fraction={toml(fractions)}"
     (line,) = command("search", "--set", asked).document["errors"]
     assert line.startswith("--set: space.data.val_fraction: cannot be searched over: trials would")
