@@ -52,26 +52,27 @@ def load_recipe(source: str | None, overrides: Sequence[str] = ()) -> Recipe:
         overridden.append(key)
     add_code_folders(code_folder(path))
     return recipe.parse(
-        values, file=str(source or path), overridden=overridden, check_arguments=argument_problems
+        values,
+        file=str(source or path),
+        overridden=overridden,
+        check_arguments=argument_problems,
+        argument_types=argument_types,
     )
 
 
 def argument_problems(values: Mapping[str, Any]) -> list[Problem]:
     """Unknown names, and arguments that do not fit the signature of the builder they go to."""
     problems = []
-    finders = {"data": (_find_data, "digits"), "model": (_find_model, "small-cnn")}
-    for section, (find, default) in finders.items():
-        table = values.get(section, {})
-        name = table.get("name", default) if isinstance(table, dict) else None
-        if not isinstance(name, str):
-            continue  # the schema reports it
+    for section in GIVEN:
         try:
-            builder = find(name)
+            builder = _builder(values, section)
         except RecipeError as error:
             problems.append(Problem(f"{section}.name", str(error)))
             continue
+        if builder is None:
+            continue
         common = _common_keys(section)
-        given = {key: value for key, value in table.items() if key not in common}
+        given = {k: value for k, value in values.get(section, {}).items() if k not in common}
         _, found = bind(builder, given, section)
         problems += found
     loss = values.get("train", {}).get("loss", "") if isinstance(values.get("train"), dict) else ""
@@ -81,6 +82,34 @@ def argument_problems(values: Mapping[str, Any]) -> list[Problem]:
         except RecipeError as error:
             problems.append(Problem("train.loss", f"{error}; built in: cross-entropy"))
     return problems
+
+
+def argument_types(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The annotation of each argument that the recipe's builders name, by flat key."""
+    found: dict[str, Any] = {}
+    for section in GIVEN:
+        try:
+            builder = _builder(values, section)
+        except RecipeError:
+            continue  # `argument_problems` reports it
+        if builder is not None:
+            named = inspect.signature(builder).parameters.items()
+            found |= {f"{section}.{name}": _annotation(builder, p) for name, p in named}
+    return found
+
+
+def _builder(values: Mapping[str, Any], section: str) -> Callable[..., Any] | None:
+    """The builder that a section names; None where its name is no text, which the schema reports.
+
+    Raises:
+        RecipeError: where there is no builder of that name.
+    """
+    table = values.get(section, {})
+    default = recipe.Recipe.model_fields[section].default.name
+    name = table.get("name", default) if isinstance(table, dict) else None
+    if not isinstance(name, str):
+        return None
+    return _find_data(name) if section == "data" else _find_model(name)
 
 
 def allows(recipe_: Recipe, key: str, value: Value) -> bool:

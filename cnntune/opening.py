@@ -5,15 +5,18 @@ Both need torch: the signatures of the builders tell which keys a recipe may hav
 
 from collections.abc import Sequence
 
-from cnntune.build import load_recipe
+from cnntune.build import argument_types, load_recipe
 from cnntune.device import places, resolve
-from cnntune.recipe import Recipe
+from cnntune.findings import Finding
+from cnntune.recipe import Recipe, space_findings
 
 
 def opened(
     source: str | None, overrides: Sequence[str], device: str
-) -> tuple[Recipe, str, tuple[str, ...]]:
+) -> tuple[Recipe, str, tuple[str, ...], list[Finding]]:
     """The recipe with its overrides, the name of its device, and of those that take its trials.
+
+    The last are warnings about its space, for those who search it.
 
     Whoever has this from another process must not need torch to read it.
 
@@ -24,4 +27,5 @@ def opened(
     """
     recipe = load_recipe(source, overrides)
     place = resolve(device)
-    return recipe, str(place), places(place)
+    remarks = space_findings(recipe, argument_types(recipe.as_values()))
+    return recipe, str(place), places(place), remarks

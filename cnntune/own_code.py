@@ -42,6 +42,10 @@ def import_string(name: str) -> Callable[..., Any]:
         UserCodeError: where the module raises while it is imported.
     """
     module_name, colon, attribute = name.partition(":")
+    if re.search(r"[/\\]|\.py$", module_name):
+        dotted = re.sub(r"[/\\]+", ".", re.sub(r"\.py$", "", module_name)).strip(".")
+        meant = f"; did you mean '{dotted}:{attribute or 'build'}'?"
+        raise RecipeError(f"must be 'module:function', not a file (got {name!r}{meant})")
     if not (colon and module_name and attribute) or module_name.startswith("."):
         raise RecipeError(f"must be 'module:function' (got {name!r})")
     with user_code(f"importing {module_name}"):

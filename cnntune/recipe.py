@@ -4,21 +4,25 @@ Every key has one default, here or in the signature of the builder that takes it
 recipe are found before anything is trained, and reported together.
 """
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cnntune.errors import RecipeError
+from cnntune.findings import Finding
 from cnntune.problems import Problem, problems_from
 from cnntune.rungs import Pruner
+from cnntune.searchable import OTHER_IMAGES, Costly, Fixed, mark_of, takes_whole_numbers
 from cnntune.space import Choice, Dimension, Range, Sampler, Value, parse_dimension
+from cnntune.space_check import tried_problems
 
-NOT_SEARCHED = ("name", "test", "search", "space")  # what no trial depends on
+ONCE = Fixed("it is decided once, for all trials of a search")
 MAX_SEED = 2**63 - 1  # what torch's generators take
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # it names a folder
 
@@ -45,11 +49,13 @@ class BuilderSection(Section):
 class DataSection(BuilderSection):
     """`[data]`: which images."""
 
-    name: str = "digits"
+    name: Annotated[str, OTHER_IMAGES] = "digits"
     # Draws the split; apart from `seed`, so that repeats share it.
-    seed: int = Field(0, ge=0, le=MAX_SEED)
+    seed: Annotated[int, OTHER_IMAGES] = Field(0, ge=0, le=MAX_SEED)
     normalize: bool = True  # subtract the training part's mean, divide by its std, by channel
-    stream: bool = False  # read batches from disk although the images would fit in memory
+    stream: Annotated[bool, ONCE] = (
+        False  # read batches from disk although the images would fit in memory
+    )
 
 
 class ModelSection(BuilderSection):
@@ -91,14 +97,18 @@ class TrainSection(Section):
     momentum: float = Field(0.9, ge=0, lt=1)  # sgd's; adam and adamw keep their betas
     weight_decay: float = Field(1e-4, ge=0)
     batch_size: int = Field(128, ge=1)
-    epochs: int = Field(10, ge=1)
+    epochs: Annotated[int, Fixed("each trial trains for search.epochs")] = Field(10, ge=1)
     schedule: Literal["constant", "cosine", "step", "one-cycle"] = "constant"
     warmup_epochs: float = Field(0.0, ge=0)
     grad_clip: float = Field(0.0, ge=0)  # largest gradient norm; 0 leaves gradients alone
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: `arithmetic.settle` decides
-    deterministic: bool = False  # float32, and no algorithm that may round differently next time
-    threads: int = Field(0, ge=0)  # of the CPU; 0: one for a trial or small batches, else all cores
-    patience: int = Field(0, ge=0)  # epochs without a better one before the run ends; 0: never
+    # auto: `arithmetic.settle` decides
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], ONCE] = "auto"
+    # float32, and no algorithm that may round differently next time
+    deterministic: Annotated[bool, ONCE] = False
+    # of the CPU; 0: one for a trial or small batches, else all cores
+    threads: Annotated[int, ONCE] = Field(0, ge=0)
+    # epochs without a better one before the run ends; 0: never
+    patience: Annotated[int, Costly("a trial with more patience trains longer")] = Field(0, ge=0)
     ema: float = Field(0.0, ge=0, lt=1)  # share of the averaged weights that a step keeps; 0: off
     # The next four are for model.weights. Rates count from the head, which has train.lr.
     freeze: Literal["none", "backbone"] = "none"  # backbone: the head alone is trained
@@ -125,15 +135,19 @@ class SearchSection(Section):
 class Recipe(Section):
     """A whole recipe; `space` maps recipe keys to the dimensions that a search draws them from."""
 
-    name: str = Field("recipe", pattern=NAME_PATTERN)
-    seed: int = Field(0, ge=0)
+    name: Annotated[str, Fixed("it names the study")] = Field("recipe", pattern=NAME_PATTERN)
+    seed: Annotated[int, Fixed("it would rank luck; `cnntune refine` repeats the best")] = Field(
+        0, ge=0
+    )
     data: DataSection = DataSection()
     model: ModelSection = ModelSection()
     augment: AugmentSection = AugmentSection()
     train: TrainSection = TrainSection()
-    test: FinalTestSection = FinalTestSection()
-    search: SearchSection = SearchSection()
-    space: dict[str, Range | Choice] = Field(default_factory=dict)
+    test: Annotated[FinalTestSection, Fixed("no trial is tested")] = FinalTestSection()
+    search: Annotated[SearchSection, ONCE] = SearchSection()
+    space: Annotated[dict[str, Range | Choice], Fixed("it is the space itself")] = Field(
+        default_factory=dict
+    )
 
     def with_values(self, values: Mapping[str, Value]) -> "Recipe":
         """This recipe with flat keys (`{"train.lr": 0.01}`) changed, validated again."""
@@ -149,13 +163,16 @@ class Recipe(Section):
         shorter. Trials run side by side, so each has one thread unless the recipe says otherwise;
         written down here, a trial that is trained again computes the same numbers.
         """
+        return self.for_run().with_values(self._as_trial() | dict(values))
+
+    def _as_trial(self) -> dict[str, Value]:
+        """What a trial changes before its own values."""
         share = self.search.epochs / self.train.epochs
-        shorter: dict[str, Value] = {
+        return {
             "train.epochs": self.search.epochs,
             "train.warmup_epochs": self.train.warmup_epochs * share,
             "train.threads": self.train.threads or 1,
         }
-        return self.for_run().with_values(shorter | dict(values))
 
     def for_run(self) -> "Recipe":
         """The recipe as it trains by itself, without a space."""
@@ -190,6 +207,7 @@ class Recipe(Section):
 
 
 CheckArguments = Callable[[Mapping[str, Any]], Sequence[Problem]]
+ArgumentTypes = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 def unchecked(values: Mapping[str, Any]) -> Sequence[Problem]:  # noqa: ARG001  # same signature
@@ -203,20 +221,18 @@ def parse(
     file: str,
     overridden: Sequence[str] = (),
     check_arguments: CheckArguments = unchecked,
+    argument_types: ArgumentTypes | None = None,
 ) -> Recipe:
     """Validate nested values.
 
     `check_arguments` finds the problems of builder arguments, which only the builders' signatures
-    know. Keys in `overridden` are reported as coming from `--set`.
+    know, and `argument_types` gives the annotations of these arguments by flat key. The latter is
+    for a recipe that somebody wrote: there also keys that no search may draw are problems. Keys in
+    `overridden` are reported as coming from `--set`.
 
     Raises:
         RecipeError: with one line for each problem.
     """
-
-    def problems_of(candidate: Mapping[str, Any]) -> list[Problem]:
-        without_space = {key: value for key, value in candidate.items() if key != "space"}
-        return [*_schema_problems(without_space), *check_arguments(without_space)]
-
     dates = [
         Problem(key, f"must be a number, a text, true, false or a list (got {value})")
         for key, value in flatten(values).items()
@@ -224,29 +240,67 @@ def parse(
     ]
     if dates:  # TOML has them, JSON and the builders do not
         raise _error(dates, file, overridden)
-    problems = problems_of(values)
-    space, space_problems = _parse_space(values, set(problems), problems_of)
-    problems += space_problems
+    base = {key: value for key, value in values.items() if key != "space"}
+    problems = [*_schema_problems(base), *check_arguments(base)]
+    types = None if argument_types is None else argument_types(base)
+    space, space_problems = _read_space(values.get("space", {}), types)
+    if types is not None:
+        fixed = _fixed_keys(space, types)
+        space_problems += fixed
+        space = {key: space[key] for key in space if f"space.{key}" not in {p.key for p in fixed}}
+    check = functools.partial(_checked_with, base, check_arguments)
+    problems += space_problems + tried_problems(space, check, known=problems)
     if problems:
         raise _error(problems, file, overridden)
-    return Recipe.model_validate({**values, "space": space})
+    return Recipe.model_validate({**base, "space": space})
 
 
 def stored(values: Mapping[str, Any], *, file: str) -> Recipe:
-    """A recipe that was whole when `as_values` gave its values: no builder needs to be asked.
+    """A recipe that was whole when `as_values` or `as_toml` wrote it.
+
+    Its space is taken as it is: no builder is asked and no value tried, so that a study stays
+    readable whose own code is gone, or whose space would be refused today.
 
     Raises:
         RecipeError: where a key is not known to this version.
     """
-    recipe = parse(values, file=file)
-    written = dict(_dimensions(values.get("space", {})))
-    whole = {
-        key: replace(dimension, integer=True)
-        for key, dimension in recipe.space.items()
-        if isinstance(dimension, Range)
-        and all(isinstance(end, int) for ends in written[key].values() for end in ends)
-    }
-    return recipe.model_copy(update={"space": recipe.space | whole})
+    base = {key: value for key, value in values.items() if key != "space"}
+    space, problems = _read_space(values.get("space", {}), types=None)
+    problems = [*_schema_problems(base), *problems]
+    if problems:
+        raise _error(problems, file, ())
+    return Recipe.model_validate({**base, "space": space})
+
+
+def key_type(key: str, argument_types: Mapping[str, Any]) -> Any:
+    """The annotation of a flat key with its limits and marks; `Any` where nothing declares one."""
+    section, _, name = key.partition(".")
+    field = Recipe.model_fields.get(section)
+    if field is not None and name:
+        owner = field.annotation
+        field = owner.model_fields.get(name) if _is_section(owner) else None
+    if field is None:
+        return argument_types.get(key, Any)
+    return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+
+
+def _is_section(owner: Any) -> TypeGuard[type[Section]]:
+    return isinstance(owner, type) and issubclass(owner, Section)
+
+
+def space_findings(recipe: Recipe, argument_types: Mapping[str, Any]) -> list[Finding]:
+    """A warning for each key of the space whose trials may not be compared by accuracy alone."""
+    reasons = {}
+    for key in recipe.space:
+        mark = mark_of(key_type(key, argument_types))
+        if isinstance(mark, Costly):
+            reasons[key] = f"{mark.reason}, and only accuracy ranks the trials"
+        elif key.startswith("data.") and ":" in recipe.data.name:
+            reasons[key] = "if it changes the validation images, trials cannot be compared"
+    return [
+        Finding("space", "warn", f"{key} is searched: {reason}", where=key)
+        for key, reason in reasons.items()
+    ]
 
 
 def _error(problems: Sequence[Problem], file: str, overridden: Sequence[str]) -> RecipeError:
@@ -282,7 +336,8 @@ def _combination_problems(recipe: Recipe) -> list[Problem]:
         problems.append(
             Problem(
                 "train.warmup_epochs",
-                f"must be < {train.epochs}, which is train.epochs (got {train.warmup_epochs:g})",
+                f"must be < {train.epochs}, which is train.epochs (got {train.warmup_epochs:g});"
+                " change one of them, such as --set train.warmup_epochs=0",
             )
         )
     if train.label_smoothing and train.loss != "cross-entropy":
@@ -305,13 +360,10 @@ def _transfer_problems(recipe: Recipe) -> list[Problem]:
     return []
 
 
-def _parse_space(
-    values: Mapping[str, Any],
-    known: set[Problem],
-    problems_of: Callable[[Mapping[str, Any]], list[Problem]],
+def _read_space(
+    table: Any, types: Mapping[str, Any] | None
 ) -> tuple[dict[str, Dimension], list[Problem]]:
-    """Read `[space]`, and try both ends of each range and every option in the recipe itself."""
-    table = values.get("space", {})
+    """Read `[space]`; without `types`, builder arguments are whole numbers if written so."""
     if not isinstance(table, dict):
         return {}, [Problem("space", f"must be a table (got {table!r})")]
     space: dict[str, Dimension] = {}
@@ -322,37 +374,53 @@ def _parse_space(
         except ValueError as error:
             problems.append(Problem(f"space.{key}", str(error)))
             continue
-
-        def problem_with(value: Value, key: str = key) -> str | None:
-            candidate = json.loads(json.dumps({k: v for k, v in values.items() if k != "space"}))
-            set_key(candidate, key, value)
-            new = [problem for problem in problems_of(candidate) if problem not in known]
-            return f"{value!r}: {new[0].message}" if new else None
-
-        if key.split(".")[0] in NOT_SEARCHED:
-            problems.append(Problem(f"space.{key}", "cannot be searched over"))
-            continue
-        dimension = _whole_numbers(dimension, problem_with)
-        tried = dimension.options if isinstance(dimension, Choice) else _ends(dimension)
-        found = [problem for value in tried if (problem := problem_with(value))]
-        problems += [Problem(f"space.{key}", problem) for problem in found[:1]]
+        if isinstance(dimension, Range):
+            annotation = key_type(key, types or {})
+            if types is None and annotation is Any:
+                ends = next(iter(written.values()))
+                whole = all(isinstance(end, int) for end in ends)
+            else:
+                ends = (dimension.low, dimension.high)
+                whole = takes_whole_numbers(annotation) and all(map(float.is_integer, ends))
+            dimension = replace(dimension, integer=whole)
         space[key] = dimension
     return space, problems
 
 
-def _ends(dimension: Range) -> tuple[int | float, ...]:
-    return dimension.at(0.0), dimension.at(1.0)
+def _fixed_keys(space: Mapping[str, Dimension], types: Mapping[str, Any]) -> list[Problem]:
+    """The keys of the space that no search may draw."""
+    problems = []
+    for key in space:
+        section = key.partition(".")[0]
+        mark = mark_of(key_type(section, {})) or mark_of(key_type(key, types))
+        if isinstance(mark, Fixed):
+            problems.append(Problem(f"space.{key}", f"cannot be searched over: {mark.reason}"))
+    return problems
 
 
-def _whole_numbers(dimension: Dimension, problem_with: Callable[[Value], str | None]) -> Dimension:
-    """A range over a key that refuses fractions draws whole numbers."""
-    if isinstance(dimension, Choice) or not (
-        dimension.low.is_integer() and dimension.high.is_integer()
-    ):
-        return dimension
-    fraction_refused = "whole number" in (problem_with(dimension.low + 0.5) or "")
-    whole = "must be a" not in (problem_with(int(dimension.low)) or "")
-    return replace(dimension, integer=whole and fraction_refused)
+def _checked_with(
+    base: Mapping[str, Any], check_arguments: CheckArguments, tried: Mapping[str, Value]
+) -> tuple[list[Problem], str]:
+    """The problems of the recipe `base` with some values, else those of a trial with them.
+
+    The text says where it is the trial's.
+    """
+
+    def changed(more: Mapping[str, Value]) -> dict[str, Any]:
+        values: dict[str, Any] = json.loads(json.dumps(base))
+        for key, value in more.items():
+            set_key(values, key, value)
+        return values
+
+    values = changed(tried)
+    problems = _schema_problems(values)
+    if len(tried) == 1 or "model.name" in tried:  # else the values do not meet in a builder
+        problems += check_arguments(values)
+    if problems:
+        return problems, ""
+    recipe = Recipe.model_validate(values)
+    text = f"in a trial of {recipe.search.epochs} epochs, which is search.epochs: "
+    return _schema_problems(changed({**recipe._as_trial(), **tried})), text
 
 
 def _dimensions(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -11,6 +11,7 @@ from cnntune.errors import RecipeError
 from cnntune.problems import did_you_mean
 from cnntune.runs import check_format
 
+OWN = "cnntune.toml"  # the recipe of the folder where a command runs
 MAX_RECIPE_BYTES = 256_000  # a hand-written recipe has about 1 kB
 MAX_DEPTH = 10  # of tables in tables; a recipe needs 4 (`space.train.lr.log`)
 
@@ -63,7 +64,7 @@ def find(source: str | None) -> Path:
         RecipeError: where it is none of these.
     """
     if source is None:
-        own = Path("cnntune.toml")
+        own = Path(OWN)
         return own if own.is_file() else shipped()["digits"]
     path = Path(source)
     if path.suffix in (".toml", ".json"):

@@ -4,9 +4,12 @@ With the first three a trial's values follow from (seed, slot) alone. `tpe` and 
 the trials before; their first ones are the same random draws.
 """
 
-import itertools
+import functools
+import math
 import random
 import warnings
+from array import array
+from collections.abc import Mapping, Sequence
 
 import optuna
 from optuna.distributions import (
@@ -22,17 +25,25 @@ from cnntune.space import Choice, Dimension, Sampler, Space, Value, draw
 
 RANDOM_TRIALS = 10  # before a model has something to go by (the default of Optuna's samplers)
 GRID_LEVELS = 5  # of a range, its ends included
+LISTED = 500_000  # points of a grid; larger ones are shuffled without a list of them
+FEISTEL_STEPS = 4  # rounds; with four the result passes for random (Luby and Rackoff 1988)
 SOBOL_SEED_BITS = 32  # what numpy's generators take
 
 
 def values_of(
-    sampler: Sampler, optuna_study: optuna.Study, space: Space, *, seed: int, slot: int
+    sampler: Sampler,
+    optuna_study: optuna.Study,
+    space: Space,
+    *,
+    seed: int,
+    slot: int,
+    given: Sequence[Mapping[str, Value]] = (),
 ) -> dict[str, Value]:
-    """The values of trial `slot`."""
+    """The values of trial `slot`; the first slots, which no sampler decides, have those `given`."""
     if sampler == "qmc":
         return _sobol(space, seed=seed, slot=slot)
     if sampler == "grid":
-        return _grid_point(space, seed=seed, slot=slot)
+        return grid_point(space, seed=seed, slot=slot, given=given)
     if sampler == "random" or slot < RANDOM_TRIALS:
         return draw(space, seed=seed, slot=slot)
     return _proposed(sampler, optuna_study, space, seed=derive_seed(seed, slot, sampler))
@@ -55,17 +66,64 @@ def _sobol(space: Space, *, seed: int, slot: int) -> dict[str, Value]:
 
 def grid_size(space: Space) -> int:
     """The number of points of the grid over `space`."""
-    size = 1
-    for dimension in space.values():
-        size *= len(_levels(dimension))
-    return size
+    return math.prod(len(_levels(dimension)) for dimension in space.values())
 
 
-def _grid_point(space: Space, *, seed: int, slot: int) -> dict[str, Value]:
-    """Point `slot` of the grid in a shuffled order, so that a few points cover all of it."""
-    points = list(itertools.product(*(_levels(dimension) for dimension in space.values())))
-    random.Random(derive_seed(seed, "grid")).shuffle(points)
-    return dict(zip(space, points[slot % len(points)], strict=True))
+def distinct_trials(sampler: Sampler, space: Space) -> int | None:
+    """How many trials a sampler can draw before it has to repeat one; None without such a limit."""
+    return grid_size(space) if sampler == "grid" else None
+
+
+def grid_point(
+    space: Space, *, seed: int, slot: int, given: Sequence[Mapping[str, Value]] = ()
+) -> dict[str, Value]:
+    """Point `slot` of the grid in a shuffled order, so that a few points cover all of it.
+
+    The first slots are those of the points `given`. One of them that lies on the grid has left its
+    own place free, and the point whose place it took is found there.
+    """
+    levels = {key: _levels(dimension) for key, dimension in space.items()}
+    size = grid_size(space)
+    while True:
+        point = _nth_point(levels, shuffled(slot % size, size, seed))
+        if point not in given or given.index(point) == slot:
+            return point
+        slot = given.index(point)
+
+
+def _nth_point(levels: Mapping[str, Sequence[Value]], index: int) -> dict[str, Value]:
+    """Point `index` of the product of all levels, the last key varying fastest."""
+    point = {}
+    for key, values in reversed(list(levels.items())):
+        index, place = divmod(index, len(values))
+        point[key] = values[place]
+    return {key: point[key] for key in levels}
+
+
+def shuffled(index: int, size: int, seed: int) -> int:
+    """Where a shuffle of `size` places, the same for the same seed, puts place `index`.
+
+    Up to `LISTED` places it is a shuffled list. Beyond, nothing is listed: a Feistel network
+    permutes the numbers of an even number of bits and is repeated until the result is below `size`
+    (Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
+    """
+    if size <= LISTED:
+        return _shuffled_list(size, seed)[index]
+    half = ((size - 1).bit_length() + 1) // 2  # bits
+    while True:
+        left, right = divmod(index, 1 << half)
+        for step in range(FEISTEL_STEPS):
+            left, right = right, left ^ derive_seed(seed, "grid", step, right) % (1 << half)
+        index = (left << half) + right
+        if index < size:
+            return index
+
+
+@functools.lru_cache(maxsize=2)
+def _shuffled_list(size: int, seed: int) -> "array[int]":
+    places = array("l", range(size))
+    random.Random(derive_seed(seed, "grid")).shuffle(places)
+    return places
 
 
 def _levels(dimension: Dimension) -> list[Value]:

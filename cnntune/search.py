@@ -8,8 +8,9 @@ from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.importance import Importance, importance
 from cnntune.ledger import Ledger, Trial, best_of, exists
-from cnntune.recipe import Recipe, parse
+from cnntune.recipe import Recipe, stored
 from cnntune.runs import Study
+from cnntune.samplers import distinct_trials, grid_point
 from cnntune.search_findings import (
     count,
     edge_findings,
@@ -74,10 +75,12 @@ def begin(study: Study, recipe: Recipe) -> tuple[Ledger, list[Finding]]:
 
     Raises:
         RecipeError: where the completed space does not fit the recipe.
-        StudyError: where the study holds another recipe.
+        StudyError: where the study holds another recipe, or a grid in another order.
     """
     prepared, notes = (recipe, []) if exists(study) else prepare(recipe, study)
-    return Ledger.create(study, prepared, asked=recipe), notes
+    ledger = Ledger.create(study, prepared, asked=recipe)
+    _refuse_another_grid(ledger)
+    return ledger, notes
 
 
 def join(study: Study, recipe: Recipe, server: Server) -> tuple[SharedLedger, list[Finding]]:
@@ -85,7 +88,8 @@ def join(study: Study, recipe: Recipe, server: Server) -> tuple[SharedLedger, li
 
     Raises:
         RecipeError: where the completed space does not fit the recipe.
-        StudyError: where the study holds another recipe, or is to be pruned.
+        StudyError: where the study holds another recipe, a grid in another order, or is to be
+            pruned.
     """
     if recipe.search.pruner != "none":
         raise StudyError(
@@ -94,7 +98,34 @@ def join(study: Study, recipe: Recipe, server: Server) -> tuple[SharedLedger, li
         )
     prepared, notes = prepare(recipe, study)
     ledger = SharedLedger.join(study, server, recipe, prepared)
+    _refuse_another_grid(ledger)
     return ledger, [] if ledger.trials() else notes
+
+
+def _refuse_another_grid(ledger: Ledger) -> None:
+    """Raise `StudyError` where an earlier version ordered the grid otherwise.
+
+    In another order the next points may have been trained already.
+    """
+    recipe = ledger.recipe
+    first = ledger.trials()[:1] if recipe.search.sampler == "grid" else []
+    if first and first[0].values != grid_point(recipe.space, seed=recipe.seed, slot=0):
+        raise StudyError(
+            f"{ledger.study.path}: an earlier version ordered its grid otherwise; it can be read"
+            " and refined, but not searched on: search under a name of its own (--study NAME)"
+        )
+
+
+def within_grid(recipe: Recipe, budget: int) -> tuple[int, list[Finding]]:
+    """The trials of a budget that differ, and what to say where these are fewer."""
+    most = distinct_trials(recipe.search.sampler, recipe.space)
+    if most is None or budget <= most:
+        return budget, []
+    evidence = (
+        f"the grid has {most} point{'s' if most > 1 else ''}: {most} trials instead of {budget}"
+    )
+    advice = "--sampler random tries a new value of each range in each trial"
+    return most, [Finding("grid", "info", evidence, advice, measured=most, expected=budget)]
 
 
 def prepare(recipe: Recipe, study: Study) -> tuple[Recipe, list[Finding]]:
@@ -133,7 +164,7 @@ def swept_range(recipe: Recipe, sweep: Mapping[str, Any] | None) -> Range | None
         return None
     if missing := {"recipe", "range"} - sweep.keys():
         raise StudyError(f"lr-sweep.json: holds no {', '.join(sorted(missing))}; sweep again")
-    swept = parse(sweep["recipe"], file="lr-sweep.json").as_values()
+    swept = stored(sweep["recipe"], file="lr-sweep.json").as_values()
     now = recipe.as_values()
     if any(_at(swept, key) != _at(now, key) for key in SWEPT_KEYS):
         return None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cnntune.samplers import values_of
+from cnntune.samplers import distinct_trials, values_of
 from cnntune.shared_ledger import SharedLedger
 from cnntune.space import Value
 from cnntune.trials import memory_limit, stop_after_same, without_larger
@@ -38,7 +38,8 @@ def run_shared(
         UserCodeError: where three trials in a row fail in the same way.
         StudyError: where the disk is full, or the server stays away.
     """
-    search = _Search(ledger, budget, seconds)
+    most = distinct_trials(ledger.recipe.search.sampler, ledger.recipe.space)
+    search = _Search(ledger, budget if most is None else min(budget, most), seconds)
     failures: list[str] = []
     waiting = False
     while True:
@@ -97,8 +98,8 @@ class _Search:
         return None
 
     def _values(self, slot: int) -> Mapping[str, Value]:
-        space = without_larger(self.recipe.space, self.too_large)
         sampler, study = self.recipe.search.sampler, self.ledger.optuna_study
+        space = without_larger(self.recipe.space, self.too_large, sampler)
         return values_of(sampler, study, space, seed=self.recipe.seed, slot=slot)
 
     def tell(self, event: Event) -> Event:

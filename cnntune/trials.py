@@ -15,8 +15,8 @@ from cnntune.errors import UserCodeError
 from cnntune.ledger import Ledger
 from cnntune.rungs import PRUNE, Bracket, Progress, brackets, targets
 from cnntune.runs import Run, summarise
-from cnntune.samplers import values_of
-from cnntune.space import Choice, Space, Value
+from cnntune.samplers import distinct_trials, values_of
+from cnntune.space import Choice, Sampler, Space, Value
 from cnntune.workers import OUT_OF_MEMORY, Event, Job, run_jobs
 
 SAME_FAILURES = 3  # in a row: Keras Tuner stops there too; what fails in each trial is a bug
@@ -37,12 +37,14 @@ def run_trials(
 
     The first trials take the values `given`, the others theirs from `seed`, the recipe's if left
     out. After `seconds` no trial is begun or taken further; those that are training go on to their
-    next rung.
+    next rung. A grid ends with its last point, whatever the budget.
 
     Raises:
         UserCodeError: where three trials in a row fail in the same way.
         StudyError: where the disk is full.
     """
+    most = distinct_trials(ledger.recipe.search.sampler, ledger.recipe.space)
+    budget = budget if most is None else min(budget, most)
     search = _Search(ledger, budget, tuple(given), seed, seconds)
     search.reconcile()
     yield from search.prune()
@@ -168,9 +170,9 @@ class _Search:
     def _values(self, slot: int) -> dict[str, Value]:
         if slot < len(self.given):
             return dict(self.given[slot])
-        space = without_larger(self.recipe.space, self.too_large)
         sampler, study = self.recipe.search.sampler, self.ledger.optuna_study
-        return values_of(sampler, study, space, seed=self.seed, slot=slot)
+        space = without_larger(self.recipe.space, self.too_large, sampler)
+        return values_of(sampler, study, space, seed=self.seed, slot=slot, given=self.given)
 
     def note(self, event: Event) -> None:
         """Keep what happened."""
@@ -222,10 +224,13 @@ def memory_limit(
     return min(size, known or size)
 
 
-def without_larger(space: Space, limit: float | None) -> Space:
-    """The space without the batch sizes that found no memory, unless nothing is left."""
+def without_larger(space: Space, limit: float | None, sampler: Sampler) -> Space:
+    """The space without the batch sizes that found no memory, unless nothing is left.
+
+    A grid keeps them: with fewer points a slot would mean another point.
+    """
     sizes = space.get(BATCH_SIZE)
-    if limit is None or sizes is None:
+    if limit is None or sizes is None or sampler == "grid":
         return space
     if isinstance(sizes, Choice):
         options = tuple(option for option in sizes.options if float(option) < limit)

@@ -96,6 +96,8 @@ def tune(
     study = outcome.study
     ledger, notes = search.begin(study, recipe)
     size = budget.round_trials(COARSE_SHARE, 0)
+    size, fewer = search.within_grid(ledger.recipe, size)
+    outcome.findings += fewer
     train = functools.partial(run_trials, workers=workers, places=places)
     coarse = train(ledger, budget=size, seconds=budget.seconds_left)
     title = f"round 0: {size} trials of {ledger.recipe.search.epochs} epochs"
@@ -110,6 +112,7 @@ def tune(
             break
         current = refine.begin(study, None)
         outcome.changes += current.changes
+        size, _ = search.within_grid(current.recipe, size)
         refined = train(
             current.ledger,
             budget=size,

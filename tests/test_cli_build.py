@@ -6,6 +6,8 @@ import pytest
 from commands import call
 from PIL import Image
 
+from cnntune.build import load_recipe
+
 
 def images(folder: Path, classes: tuple[str, ...] = ("cat", "dog"), side: int = 70) -> None:
     for label, name in enumerate(classes):
@@ -20,13 +22,72 @@ def test_init_writes_a_recipe_for_the_images_that_inspect_takes(tmp_path: Path) 
     written = call("init", "pets", "--json", cwd=tmp_path)
     assert written.code == 0, written.err
     (advice,) = written.document["findings"]
-    assert "10 training images a class, which is little" in advice["evidence"]
+    # Of 10 images a class 2 are for validation and 1 for the test.
+    assert "7 training images a class, which is little" in advice["evidence"]
     text = (tmp_path / "cnntune.toml").read_text()
     assert text.startswith("# 20 images of 2 classes in pets\n")
     assert "image_size = 64 " in text  # 70 pixels fill 64, not 96
     inspected = call("inspect", "--json", cwd=tmp_path)
     assert inspected.code == 0, inspected.err
     assert inspected.document["layers"][-1]["output"] == [2]
+
+
+@pytest.mark.parametrize(
+    "name", ["it's", 'say "cheese"', "back\\slash", "two words", "Blümchen", "a\nb", "x" * 100]
+)
+def test_init_writes_a_recipe_for_a_folder_of_any_name(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images(tmp_path / name)
+    assert call("init", name, cwd=tmp_path).code == 0
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe(None).data.arguments["path"] == name
+
+
+def test_a_folder_whose_name_is_no_text_is_one_line(tmp_path: Path) -> None:
+    images(tmp_path / "caf\udce9")  # Latin-1, as old archives have it
+    outcome = call("init", "caf\udce9", cwd=tmp_path)
+    assert outcome.code == 2
+    assert outcome.err == "'caf\\udce9': a recipe cannot hold what is no Unicode\n"
+
+
+def test_the_recipe_of_init_trains_for_one_epoch_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images(tmp_path / "pets")
+    call("init", "pets", cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe(None, ["train.epochs=1"]).train.epochs == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("data.image_size=7", "--set: data.image_size: must be >= 8 (got 7)"),
+        ("data.val_fraction=0", "data.val_fraction must be > 0 here (got 0)"),
+    ],
+)
+def test_a_setting_that_leaves_nothing_to_look_at_is_named(
+    tmp_path: Path, setting: str, said: str
+) -> None:
+    images(tmp_path / "pets")
+    call("init", "pets", cwd=tmp_path)
+    outcome = call("inspect", "--set", setting, cwd=tmp_path)
+    assert outcome.code == 2
+    assert said in outcome.err
+
+
+def test_without_a_recipe_here_it_is_said_that_the_digits_are_used(tmp_path: Path) -> None:
+    assert call("init", "nowhere", cwd=tmp_path).code == 2
+    outcome = call("inspect", "--json", "--quiet", cwd=tmp_path)
+    (note,) = [f for f in outcome.document["findings"] if f["rule"] == "recipe"]
+    assert (note["severity"], note["evidence"]) == (
+        "info",
+        "no cnntune.toml here: using the digits recipe",
+    )
+    assert outcome.err == "no cnntune.toml here: using the digits recipe\n"
+    named = call("inspect", "digits", "--json", cwd=tmp_path)
+    assert "recipe" not in [finding["rule"] for finding in named.document["findings"]]
 
 
 def test_init_leaves_a_recipe_that_is_there_alone(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from cnntune import recipe_files
-from cnntune.build import load_recipe, with_defaults
+from cnntune.build import argument_types, load_recipe, with_defaults
 from cnntune.errors import RecipeError, UserCodeError
-from cnntune.recipe import Recipe, differences, parse, stored
+from cnntune.recipe import Recipe, differences, parse, space_findings, stored
 from cnntune.recipe_files import parse_override
 from cnntune.space import Choice, Range
 
@@ -380,13 +380,142 @@ def test_both_ends_and_every_option_are_tried_in_the_recipe(written: str, messag
 def test_an_option_that_does_not_go_with_the_rest_of_the_recipe_is_refused() -> None:
     text = "train.epochs = 9\nsearch.epochs = 9\ntrain.warmup_epochs = 2\n[space]\n"
     line = problem(text + "train.schedule = { choice = ['cosine', 'one-cycle'] }")
-    assert line.startswith("r.toml: space.train.schedule: 'one-cycle': must be 0")
+    assert line.startswith(
+        'r.toml: space.train.schedule: with train.schedule="one-cycle": train.warmup_epochs:'
+        " must be 0"
+    )
 
 
-@pytest.mark.parametrize("key", ["name", "search.epochs", "space.x", "search"])
-def test_the_studys_own_keys_cannot_be_searched_over(key: str) -> None:
+def test_two_keys_are_tried_together_too() -> None:
+    text = (
+        "train.epochs = 9\nsearch.epochs = 9\n[space]\ntrain.warmup_epochs = { choice = [0, 2] }\n"
+    )
+    line = problem(text + "train.schedule = { choice = ['cosine', 'one-cycle'] }")
+    assert line.startswith(
+        "r.toml: space.train.warmup_epochs: with train.warmup_epochs=2 and"
+        ' train.schedule="one-cycle": train.warmup_epochs: must be 0'
+    )
+
+
+def test_hundreds_of_numbers_are_tried_in_no_time() -> None:
+    numbers = [number / 1000 for number in range(1, 1000)]
+    keys = ("train.lr", "train.weight_decay", "train.momentum", "train.grad_clip")
+    space = load("[space]\n" + "\n".join(f"{key} = {{ choice = {numbers} }}" for key in keys)).space
+    assert len(space) == 4
+
+
+def test_a_value_that_a_trial_is_too_short_for_is_refused() -> None:
+    text = "train.epochs = 9\nsearch.epochs = 3\n[space]\ntrain.warmup_epochs = { choice = [0, 4] }"
+    assert problem(text).startswith(
+        "r.toml: space.train.warmup_epochs: 4: in a trial of 3 epochs, which is search.epochs:"
+        " must be < 3, which is train.epochs (got 4)"
+    )
+
+
+def test_a_key_of_the_space_is_not_blamed_for_what_is_wrong_without_it() -> None:
+    # The rate hides the warm-up, which would come to light with each rate of the space.
+    text = "train.lr = -1\ntrain.epochs = 1\ntrain.warmup_epochs = 1\n[space]\n"
+    text += "train.lr = { log = [1e-3, 1e-1] }\nmodel.width = { choice = [8, 16] }"
+    assert problem(text) == "r.toml: train.lr: must be > 0 (got -1)"
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        (
+            "model.width = 32\n[space]\nmodel.name = { choice = ['small-cnn', 'vgg16'] }",
+            'space.model.name: with model.name="vgg16": model.width: unknown key; allowed: ',
+        ),
+        (
+            "[space]\nmodel.name = { choice = ['small-cnn', 'vgg16'] }\n"
+            "model.width = { choice = [8, 16] }",
+            'space.model.name: with model.name="vgg16" and model.width=8: model.width: unknown key',
+        ),
+        (
+            "[space.model.small-cnn]\nwidth = { choice = [8, 16] }",
+            "space.model.small-cnn.width: with model.small-cnn.width=8: model.small-cnn: unknown",
+        ),
+    ],
+)
+def test_networks_with_different_arguments_are_said_to_need_a_search_each(
+    text: str, start: str
+) -> None:
+    line = problem(text)
+    assert line.startswith(f"r.toml: {start}")
+    assert "networks with different arguments need a recipe and a search each" in line
+
+
+def test_networks_that_take_the_same_arguments_are_searched_together() -> None:
+    names = "model.name = { choice = ['small-cnn', 'small-resnet'] }\n"
+    space = load(f"[space]\n{names}model.width = {{ choice = [8, 16] }}").space
+    assert space["model.name"] == Choice(("small-cnn", "small-resnet"))
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("name", "it names the study"),
+        ("seed", "it would rank luck; `cnntune refine` repeats the best"),
+        ("search", "it is decided once, for all trials of a search"),
+        ("search.epochs", "it is decided once, for all trials of a search"),
+        ("test.views", "no trial is tested"),
+        ("space.x", "it is the space itself"),
+        ("train.epochs", "each trial trains for search.epochs"),
+        ("train.threads", "it is decided once, for all trials of a search"),
+        ("train.precision", "it is decided once, for all trials of a search"),
+        ("data.name", "trials would be measured on different validation images"),
+        ("data.seed", "trials would be measured on different validation images"),
+        ("data.val_fraction", "trials would be measured on different validation images"),
+        ("data.size", "trials would be measured on different validation images"),
+    ],
+)
+def test_a_key_that_makes_trials_incomparable_cannot_be_searched_over(
+    key: str, reason: str
+) -> None:
     line = problem(f"[space]\n{key} = {{ choice = [1, 2] }}")
-    assert line == f"r.toml: space.{key}: cannot be searched over"
+    assert line == f"r.toml: space.{key}: cannot be searched over: {reason}"
+
+
+@pytest.mark.parametrize("name", ["folder", "npz", "cifar10"])
+def test_where_the_images_lie_cannot_be_searched_over(name: str) -> None:
+    text = f"data.name = '{name}'\ndata.path = 'a'\n[space]\ndata.path = {{ choice = ['a', 'b'] }}"
+    assert problem(text).startswith("r.toml: space.data.path: cannot be searched over: trials")
+
+
+OWN_DATA = """
+def build(*, seed, size: int = 32, blur: float = 0.0): ...
+"""
+
+
+def warnings_of(text: str) -> dict[str, str]:
+    recipe = load(text)
+    found = space_findings(recipe, argument_types(recipe.as_values()))
+    assert {finding.severity for finding in found} <= {"warn"}
+    return {finding.where: finding.evidence for finding in found}
+
+
+def test_a_key_that_buys_accuracy_is_searched_with_a_warning() -> None:
+    text = (
+        "data.name = 'folder'\ndata.path = 'a'\n[space]\ndata.image_size = { choice = [32, 64] }\n"
+    )
+    found = warnings_of(
+        text + "train.patience = { choice = [0, 2] }\nmodel.width = { choice = [8] }"
+    )
+    assert found.keys() == {"data.image_size", "train.patience"}
+    assert "larger images take longer" in found["data.image_size"]
+
+
+def test_an_argument_of_own_data_code_is_searched_with_a_warning() -> None:
+    Path("searched_data.py").write_text(OWN_DATA)
+    found = warnings_of(
+        "data.name = 'searched_data:build'\n[space]\ndata.blur = { choice = [0, 1] }"
+    )
+    assert "if it changes the validation images" in found["data.blur"]
+
+
+def test_a_stored_recipe_whose_space_would_be_refused_today_is_read() -> None:
+    space = {"data.val_fraction": {"uniform": [0.1, 0.5]}, "train.momentum": {"choice": [0.5, 2]}}
+    assert stored({"space": space}, file="study.db").as_values()["space"] == space
 
 
 def test_a_range_over_a_whole_number_key_draws_whole_numbers() -> None:
@@ -398,6 +527,37 @@ def test_a_range_over_a_whole_number_key_draws_whole_numbers() -> None:
     assert space["model.width"] == Range(8, 64, integer=True)
     assert space["train.lr"] == Range(1, 2)
     assert space["train.grad_clip"] == Range(0, 5)
+
+
+OWN_TYPES = """
+import typing
+from torch import nn
+
+def build(*, num_classes, in_shape, width: int, depth: typing.Optional[int] = None, gain=2.0,
+          blocks=3, widths: int | list[int] = 4, scale: int | float = 1, share: "float" = 0.5,
+          **more):
+    return nn.Flatten()
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "integer"),
+    [
+        ("width", True),
+        ("depth", True),
+        ("blocks", True),  # as its default is
+        ("widths", True),
+        ("scale", False),
+        ("gain", False),
+        ("share", False),
+        ("unnamed", False),
+    ],
+)
+def test_whole_numbers_are_drawn_where_own_code_says_so(key: str, integer: bool) -> None:
+    Path("typed_model.py").write_text(OWN_TYPES)
+    model = "model.name = 'typed_model:build'\nmodel.width = 8\n"
+    space = load(f"{model}[space]\nmodel.{key} = {{ uniform = [2, 8] }}").space
+    assert space[f"model.{key}"] == Range(2, 8, integer=integer)
 
 
 def test_keys_of_the_space_may_be_quoted_dotted_or_tables() -> None:
@@ -413,7 +573,8 @@ def test_keys_of_the_space_may_be_quoted_dotted_or_tables() -> None:
 
 def test_a_warm_up_as_long_as_the_run_is_refused() -> None:
     assert problem("train.warmup_epochs = 3\ntrain.epochs = 3") == (
-        "r.toml: train.warmup_epochs: must be < 3, which is train.epochs (got 3)"
+        "r.toml: train.warmup_epochs: must be < 3, which is train.epochs (got 3); change one of"
+        " them, such as --set train.warmup_epochs=0"
     )
 
 
@@ -459,6 +620,9 @@ def test_nan_and_infinity_do_not_reach_own_code(value: str) -> None:
         ("nosuchmodule:build", "no module 'nosuchmodule' in the working directory"),
         ("found_model:buidl", "'found_model' has no function 'buidl'; did you mean 'build'?"),
         (":build", "must be 'module:function'"),
+        ("found_model.py:build", "; did you mean 'found_model:build'?"),
+        ("./pkg/found_model.py:build", "; did you mean 'pkg.found_model:build'?"),
+        ("pkg/found_model:", "; did you mean 'pkg.found_model:build'?"),
         ("found_model:", "must be 'module:function'"),
         (".found_model:build", ""),
         ("builtins:dict", ""),

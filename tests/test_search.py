@@ -21,7 +21,7 @@ from cnntune.recipe import Recipe
 from cnntune.runs import Run, Study
 from cnntune.search import default_space, intersect, prepare
 from cnntune.search_findings import trial_findings
-from cnntune.space import Choice, Range
+from cnntune.space import Choice, Range, toml
 from cnntune.trainer import run_job
 from cnntune.trials import run_trials
 from cnntune.workers import Event, Job, in_order, run_jobs
@@ -253,6 +253,23 @@ def test_a_changed_recipe_is_refused_by_the_key_that_changed(tmp_path: Path) -> 
     assert "train.momentum: 0.9 there, 0.5 asked" in first
     assert "--study" in second
     assert content(Study(tmp_path / "runs" / "small")) == before
+
+
+def test_a_study_whose_space_would_be_refused_today_is_read_and_refined(tmp_path: Path) -> None:
+    command = commanded(tmp_path)
+    fractions = Range(0.2, 0.4)
+    recipe = load_recipe(str(tmp_path / "small.toml"))
+    space = {"train.lr": recipe.space["train.lr"], "data.val_fraction": fractions}
+    study = Study(tmp_path / "runs/small")
+    old = recipe.model_copy(update={"space": space})
+    search(study, old, 3)
+    study.record(old.as_toml(), device="cpu", code=tmp_path)
+    asked = f"space.data.val_fraction={toml(fractions)}"
+    (line,) = command("search", "--set", asked).document["errors"]
+    assert line.startswith("--set: space.data.val_fraction: cannot be searched over: trials would")
+    assert call("report", "small", cwd=tmp_path).code == 0
+    refined = call("refine", "small", "--budget", "1", "--seeds", "1", "--json", cwd=tmp_path)
+    assert "data.val_fraction" in refined.document["best"]["values"], refined.err
 
 
 def test_a_changed_space_is_refused_too(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from cnntune.errors import RecipeError
 from cnntune.findings import Finding
 
 if TYPE_CHECKING:
+    from cnntune.data.survey import Survey
     from cnntune.inspect import Inspection
 
 
@@ -58,7 +59,7 @@ def inspect(
             raise RecipeError("--model: takes no RECIPE and no --augment: it has no data")
         found, findings, again = _model_alone(model, _shape(input_), classes, set_, device)
     else:
-        setup = set_up(recipe, set_, device=device, seed=seed, runs=runs, study=study)
+        setup = set_up(command, recipe, set_, device=device, seed=seed, runs=runs, study=study)
         found, findings = _with_data(command, setup, augment)
         again = ("sanity", *setup.again)
     document = command.document(findings, None, **found.as_json())
@@ -119,17 +120,19 @@ def _shape(text: str) -> tuple[int, int, int]:
     return int(match[1]), int(match[2]), int(match[3])
 
 
+LONGEST_NAME = 64  # characters of a recipe's name
+VAL_FRACTION, TEST_FRACTION = 0.2, 0.1
 RECIPE = """\
-# {count} images of {classes} classes in {folder}
-name = "{name}"
+# {images} images of {classes} classes in {folder}
+name = {name}
 seed = 0
 
 [data]
 name = "folder"
-path = "{folder}"
+path = {path}
 image_size = {size}     # every image is resized and cropped to this square
-val_fraction = 0.2  # drawn once, class by class; repeats over seeds share it
-test_fraction = 0.1 # looked at once, by `cnntune train`
+val_fraction = {val_fraction}  # drawn once, class by class; repeats over seeds share it
+test_fraction = {test_fraction} # looked at once, by `cnntune train`
 
 [model]
 name = "resnet18"   # any torchvision classifier; its stem is adapted to small images
@@ -145,7 +148,7 @@ weight_decay = 1e-4
 batch_size = {batch}
 epochs = 20
 schedule = "cosine"
-warmup_epochs = 1
+warmup_epochs = 0.5
 
 [search]
 epochs = 3
@@ -154,6 +157,31 @@ epochs = 3
 train.lr = {{ log = [1e-3, 3e-1] }}
 train.weight_decay = {{ log = [1e-6, 1e-2] }}
 """
+
+
+def _first_recipe(folder: Path, found: "Survey") -> str:
+    """The recipe of the images in `folder`, as TOML with comments."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name)[:LONGEST_NAME].strip("-._")
+    path = _toml_value(folder.as_posix())
+    return RECIPE.format(
+        images=found.images,
+        classes=found.classes,
+        folder=path[1:-1],  # in a comment, where a line must not end early either
+        path=path,
+        name=_toml_value(name or "images"),
+        size=found.size,
+        val_fraction=VAL_FRACTION,
+        test_fraction=TEST_FRACTION,
+        crop=max(1, found.size // 8),
+        batch=min(128, max(8, found.training // 20)),
+    )
+
+
+def _toml_value(text: str) -> str:
+    """The text in quotes, with whatever has to be escaped between them."""
+    import tomli_w
+
+    return tomli_w.dumps({"value": text}).partition(" = ")[2].strip()
 
 
 def init(
@@ -165,31 +193,26 @@ def init(
 ) -> None:
     """Write a commented cnntune.toml for the images of a folder."""
     command = Command.begin("init", json=json, quiet=quiet)
-    target = Path("cnntune.toml")
+    from cnntune.recipe_files import OWN
+
+    target = Path(OWN)
     if target.exists():
         raise RecipeError(f"{target}: exists already; remove it, or edit it")
 
     from cnntune.data.survey import survey
     from cnntune.transfer.advice import PHOTOGRAPH, advise
 
-    found = survey(folder)
-    target.write_text(
-        RECIPE.format(
-            count=found.images,
-            classes=found.classes,
-            folder=folder.as_posix(),
-            name=re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._") or "images",
-            size=found.size,
-            crop=max(1, found.size // 8),
-            batch=min(128, max(8, found.images // 20)),
-        ),
-        encoding="utf-8",
-    )
-    per_class = found.images / found.classes
+    found = survey(folder, val_fraction=VAL_FRACTION, test_fraction=TEST_FRACTION)
+    try:
+        target.write_bytes(_first_recipe(folder, found).encode())
+    except UnicodeEncodeError:
+        raise RecipeError(f"{str(folder)!r}: a recipe cannot hold what is no Unicode") from None
+    per_class = found.training / found.classes
     findings = [advise(per_class, similar=found.size >= PHOTOGRAPH)]
     if not json:
         command.screen.title(
-            f"{target}: {found.images} images, {found.classes} classes, {found.size} px"
+            f"{target}: {found.images} images, {found.training} of them for training,"
+            f" {found.classes} classes, {found.size} px"
         )
         command.screen.findings(findings)
     command.screen.next("sanity")

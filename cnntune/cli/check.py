@@ -53,7 +53,7 @@ def sanity(
         if not json:
             command.screen.text(lesson)
         command.end(command.document([], None, rule=explain, lesson=lesson))
-    setup = set_up(recipe, set_, device=device, seed=seed, runs=runs, study=study)
+    setup = set_up(command, recipe, set_, device=device, seed=seed, runs=runs, study=study)
     data = build.load_data(setup.recipe, setup.device, checked=False)
     command.screen.say(about(setup, data))
     arithmetic.use(beside_others(command, setup, setup.recipe, data))
@@ -83,7 +83,14 @@ def lr_sweep(
     """Step 3: the learning rate that lowers the loss within 100 iterations."""
     command = Command.begin("lr-sweep", json=json, quiet=quiet)
     setup = set_up(
-        recipe, set_, device=device, seed=seed, runs=runs, study=study, exact=deterministic
+        command,
+        recipe,
+        set_,
+        device=device,
+        seed=seed,
+        runs=runs,
+        study=study,
+        exact=deterministic,
     )
 
     from cnntune import build

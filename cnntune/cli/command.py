@@ -119,6 +119,7 @@ class Command:
     name: str
     json: bool
     screen: Screen
+    notes: list[Finding] = field(default_factory=list)  # about what was asked, first in `findings`
 
     @classmethod
     def begin(cls, name: str, *, json: bool, quiet: bool) -> "Command":
@@ -127,10 +128,16 @@ class Command:
         sys.stdout = sys.stderr
         return cls(name, json, screen)
 
+    def note(self, finding: Finding) -> None:
+        """Say something about what was asked, to the quiet too, and keep it for the document."""
+        self.notes.append(finding)
+        print(finding.evidence, file=sys.stderr)
+
     def document(
         self, findings: Sequence[Finding], study: Study | None, **added: Any
     ) -> dict[str, Any]:
         """The command's JSON document, as in the contract."""
+        findings = [*self.notes, *findings]
         return {
             "format": FORMAT,
             "command": self.name,
@@ -162,6 +169,7 @@ class Setup:
     code: Path  # where the recipe lies, and own modules with it
     again: tuple[str, ...] = ()  # the arguments that lead the next command to the same set-up
     asked: dict[str, Any] = field(default_factory=this_command)  # recorded once, however often told
+    space_warnings: tuple[Finding, ...] = ()  # for those who search its space
 
     @property
     def device(self) -> "torch.device":
@@ -172,6 +180,7 @@ class Setup:
 
 
 def set_up(
+    command: Command,
     source: str | None,
     sets: Sequence[str] | None,
     *,
@@ -185,7 +194,8 @@ def set_up(
 ) -> Setup:
     """Read the recipe with its overrides, find the device, name the study.
 
-    With `apart` another process does what needs torch, and this one does not import it.
+    Where no recipe is named and none is here, the digits take its place, and that is said. With
+    `apart` another process does what needs torch, and this one does not import it.
 
     Raises:
         RecipeError: where the recipe cannot be used.
@@ -196,6 +206,9 @@ def set_up(
     overrides = [*(sets or []), *further, *([f"seed={seed}"] if seed is not None else [])]
     overrides += ["train.deterministic=true"] if exact else []
     found = recipe_files.find(source)
+    if source is None and found.name != recipe_files.OWN:
+        text = f"no {recipe_files.OWN} here: using the {found.stem} recipe"
+        command.note(Finding("recipe", "info", text, "`cnntune init DIR` writes one for images"))
     code = own_code.code_folder(found)
     own_code.add_code_folders(code)  # the workers look for modules where this process does
     if apart:
@@ -204,7 +217,7 @@ def set_up(
         from cnntune import opening
 
         opened = opening.opened(source, overrides, device)
-    loaded, place, places = opened
+    loaded, place, places, warnings = opened
     folder = runs / (_checked_name(study) if study else loaded.name)
     if study is None and runs == RUNS:
         folder = home(found) or folder
@@ -213,7 +226,7 @@ def set_up(
     again += [word for text in overrides for word in ("--set", text)]
     again += ["--runs", str(runs)] if runs != RUNS else []
     again += ["--study", study] if study else []
-    return Setup(loaded, place, places, Study(folder), code, tuple(again))
+    return Setup(loaded, place, places, Study(folder), code, tuple(again), tuple(warnings))
 
 
 def _checked_name(name: str) -> str:

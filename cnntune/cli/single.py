@@ -58,7 +58,14 @@ def train(
     """
     command = Command.begin("train", json=json, quiet=quiet)
     setup = set_up(
-        recipe, set_, device=device, seed=seed, runs=runs, study=study, exact=deterministic
+        command,
+        recipe,
+        set_,
+        device=device,
+        seed=seed,
+        runs=runs,
+        study=study,
+        exact=deterministic,
     )
 
     from cnntune import arithmetic, build, event_files, final, own_code

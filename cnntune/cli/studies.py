@@ -81,6 +81,7 @@ def search(
     asked = {"epochs": epochs, "sampler": sampler, "pruner": pruner}
     further = [f"search.{key}={value}" for key, value in asked.items() if value is not None]
     setup = set_up(
+        command,
         recipe,
         set_,
         device=device,
@@ -98,6 +99,8 @@ def search(
         else:
             ledger, notes = step.join(setup.study, setup.recipe, server)
         record(setup)
+        budget, fewer = step.within_grid(ledger.recipe, budget)
+        notes = [*setup.space_warnings, *notes, *fewer]
         processes = asked_workers or choose_workers(command, ledger.recipe, setup.places)
         command.screen.say(f"searching {space_line(ledger.recipe)}")
         for note in notes:
@@ -159,6 +162,8 @@ def refine(
         ledger, recipe, notes = refinement.ledger, refinement.recipe, refinement.changes
         setup = Setup(recipe, str(place), places, refinement.study, code)
         record(setup)
+        budget, fewer = search.within_grid(recipe, budget)
+        notes = [*notes, *fewer]
         processes = asked_workers or choose_workers(command, recipe, places)
         command.screen.say(
             f"refining around the best {len(refinement.strong)} trials of {found.path},"
@@ -225,6 +230,7 @@ def tune(
     lifeline.prepare()
     further = [f"search.epochs={epochs}"] if epochs else []
     setup = set_up(
+        command,
         recipe,
         set_,
         device=device,
@@ -263,7 +269,7 @@ def tune(
             for change in phase.changes:
                 command.screen.say(change.evidence)
             watch(command, phase.recipe, phase.events, total=phase.trials, done=0)
-        findings = [*outcome.changes, *outcome.findings]
+        findings = [*setup.space_warnings, *outcome.changes, *outcome.findings]
         document = command.document(
             findings,
             setup.study,

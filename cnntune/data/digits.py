@@ -11,9 +11,10 @@ from torch import Tensor
 from cnntune.data.source import (
     TEST_FRACTION,
     VAL_FRACTION,
-    Count,
     Fraction,
     Images,
+    PerClass,
+    Size,
     Source,
     choose_classes,
     split_pool,
@@ -27,9 +28,9 @@ BRIGHTEST = 16  # scikit-learn counts the dark pixels of a 4x4 block, so 0 ... 1
 def digits(
     *,
     seed: int,
-    size: Count | None = None,
+    size: Size | None = None,
     classes: list[str] | None = None,
-    per_class: Count | None = None,
+    per_class: PerClass | None = None,
     val_fraction: Fraction = VAL_FRACTION,
     test_fraction: Fraction = TEST_FRACTION,
 ) -> Source:

@@ -22,8 +22,9 @@ from torch.utils.data import Dataset
 from cnntune.data.source import (
     TEST_FRACTION,
     VAL_FRACTION,
-    Count,
     Fraction,
+    ImagePath,
+    ImageSide,
     Source,
     check_fractions,
     stratified_split,
@@ -49,9 +50,9 @@ DEEP_GREY = 257  # 16 bits to 8: 65535 / 255
 
 def folder(
     *,
-    path: str,
+    path: ImagePath,
     seed: int,
-    image_size: Count = 64,
+    image_size: ImageSide = 64,
     color: Colour = "rgb",
     val_fraction: Fraction = VAL_FRACTION,
     test_fraction: Fraction = TEST_FRACTION,

@@ -48,7 +48,7 @@ def load(
         parts["test"] = source.test
     for name, part in parts.items():
         if len(part) == 0 and (checked or name != "validation"):
-            raise DataError(f"data {section.name}: the {name} part is empty")
+            raise DataError(f"data {section.name}: the {name} part is empty{_cure(section, name)}")
     resident = not section.stream and _fits(list(parts.values()), device)
     held = _hold_all(parts, resident)
     labels = {name: _labels(part) for name, part in held.items()}
@@ -78,6 +78,12 @@ def load(
         normalise=normalise,
         remarks=remarks(part for part in parts.values() if isinstance(part, OwnImages)),
     )
+
+
+def _cure(section: Any, name: str) -> str:
+    """The setting that emptied a part, where one did."""
+    emptied = name == "validation" and section.arguments.get("val_fraction") == 0
+    return "; data.val_fraction must be > 0 here (got 0)" if emptied else ""
 
 
 def _from_user(built: Any, name: str, *, finite: bool) -> Source:

@@ -13,6 +13,7 @@ from cnntune.data.source import (
     TEST_FRACTION,
     VAL_FRACTION,
     Fraction,
+    ImagePath,
     Images,
     Source,
     split_pool,
@@ -40,7 +41,7 @@ CHANNELS = (1, 3)
 
 def npz(
     *,
-    path: str,
+    path: ImagePath,
     seed: int,
     layout: Layout = "auto",
     val_fraction: Fraction = VAL_FRACTION,

@@ -14,15 +14,18 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from cnntune.data.source import (
+    LEAST_SIDE,
     TEST_FRACTION,
     VAL_FRACTION,
-    Count,
     Fraction,
     Images,
+    PerClass,
+    Size,
     Source,
     choose_classes,
     split_pool,
 )
+from cnntune.searchable import OTHER_IMAGES
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -39,12 +42,12 @@ GRADIENT = 0.2  # of the background, from the middle to an edge, as a share of f
 def shapes(
     *,
     seed: int,
-    size: Count = 4000,
+    size: Size = 4000,
     classes: list[str] | None = None,
-    per_class: Count | None = None,
-    noise: Share = 0.05,
+    per_class: PerClass | None = None,
+    noise: Annotated[Share, OTHER_IMAGES] = 0.05,
     label_noise: Share = 0.0,
-    image_size: Count = 32,
+    image_size: Annotated[int, Field(ge=LEAST_SIDE), OTHER_IMAGES] = 32,
     val_fraction: Fraction = VAL_FRACTION,
     test_fraction: Fraction = TEST_FRACTION,
 ) -> Source:

@@ -10,9 +10,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cnntune.errors import DataError
+from cnntune.searchable import OTHER_IMAGES, Costly
 
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+LEAST_SIDE = 8  # pixels: that of the digits; densenet121 takes no fewer
+Fraction = Annotated[float, Field(ge=0, lt=1), OTHER_IMAGES]  # of the images, for a part
+Size = Annotated[int, Field(ge=1), OTHER_IMAGES]  # images, all parts together
+PerClass = Annotated[int, Field(ge=1), Costly("more training images raise the accuracy")]
+ImagePath = Annotated[str, OTHER_IMAGES]
+ImageSide = Annotated[int, Field(ge=LEAST_SIDE), Costly("larger images take longer to train on")]
 
 VAL_FRACTION = 0.2  # of all images; leaves 360 of the digits, so one image is 0.28 points
 TEST_FRACTION = 0.2

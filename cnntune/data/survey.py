@@ -18,17 +18,20 @@ class Survey:
     """The images of a folder: how many, of how many classes, and the size to train at."""
 
     images: int
+    training: int  # of them, once the others are cut off for validation and test
     classes: int
     size: int
 
 
-def survey(path: Path) -> Survey:
+def survey(path: Path, *, val_fraction: float, test_fraction: float) -> Survey:
     """Count the images under `path`; the size is the largest of `SIZES` that most of them fill.
+
+    The fractions cut a folder that is not cut into parts yet, as they will in the recipe.
 
     Raises:
         DataError: where `path` holds no class folders, or none of its images can be read.
     """
-    source = folder(path=str(path), seed=0)
+    source = folder(path=str(path), seed=0, val_fraction=val_fraction, test_fraction=test_fraction)
     parts = [part for part in (source.train, source.val, source.test) if part is not None]
     images = [part for part in parts if isinstance(part, FolderImages)]
     files = [file for part in images for file in part.files]
@@ -36,7 +39,8 @@ def survey(path: Path) -> Survey:
     if not sides:
         raise DataError(f"{path}: none of its images can be read")
     filled = [size for size in SIZES if size <= median(sides)]
-    return Survey(len(files), len(source.classes), filled[-1] if filled else SIZES[0])
+    size = filled[-1] if filled else SIZES[0]
+    return Survey(len(files), len(images[0]), len(source.classes), size)
 
 
 def _side(file: Path) -> int | None:

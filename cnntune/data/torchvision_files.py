@@ -15,9 +15,10 @@ from torch import Tensor
 
 from cnntune.data.source import (
     VAL_FRACTION,
-    Count,
     Fraction,
+    ImagePath,
     Images,
+    Size,
     Source,
     stratified_split,
     stratified_subset,
@@ -32,9 +33,9 @@ IDX_FILES = "the four unpacked *-ubyte.gz files"
 def cifar10(
     *,
     seed: int,
-    path: str = "data",
+    path: ImagePath = "data",
     download: bool = False,
-    size: Count | None = None,
+    size: Size | None = None,
     val_fraction: Fraction = VAL_FRACTION,
 ) -> Source:
     """50,000 + 10,000 photographs, uint8 `[N, 3, 32, 32]`, 10 classes (Krizhevsky 2009).
@@ -53,9 +54,9 @@ def cifar10(
 def mnist(
     *,
     seed: int,
-    path: str = "data",
+    path: ImagePath = "data",
     download: bool = False,
-    size: Count | None = None,
+    size: Size | None = None,
     val_fraction: Fraction = VAL_FRACTION,
 ) -> Source:
     """60,000 + 10,000 handwritten digits, uint8 `[N, 1, 28, 28]` (LeCun et al. 1998).
@@ -74,9 +75,9 @@ def mnist(
 def fashion_mnist(
     *,
     seed: int,
-    path: str = "data",
+    path: ImagePath = "data",
     download: bool = False,
-    size: Count | None = None,
+    size: Size | None = None,
     val_fraction: Fraction = VAL_FRACTION,
 ) -> Source:
     """60,000 + 10,000 grey pictures of clothes, uint8 `[N, 1, 28, 28]` (Xiao et al. 2017).

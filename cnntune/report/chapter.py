@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnntune import refine
-from cnntune.build import argument_problems
-from cnntune.errors import CnntuneError, StudyError
+from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.importance import Importance, importance
 from cnntune.ledger import Ledger, Trial, best_of, exists, ranked, whole_summary
-from cnntune.recipe import Recipe, flatten, parse
+from cnntune.recipe import Recipe, flatten, stored
 from cnntune.runs import Epoch, Run, Study
 from cnntune.search import default_space
 from cnntune.search_findings import (
@@ -117,13 +116,13 @@ def _trials(study: Study) -> tuple[Recipe, list[Trial]] | None:
     """
     if exists(study):
         ledger = Ledger.open(study)
-        return _recipe(ledger.optuna_study.user_attrs["recipe"], study), ledger.trials()
+        return ledger.recipe, ledger.trials()
     folders = [path for path in sorted(study.path.glob("trial-*")) if path.name[6:].isdigit()]
     toml = study.path / "recipe.toml"
     if not folders or not toml.is_file():
         return None
     try:
-        recipe = _recipe(tomllib.loads(toml.read_text(encoding="utf-8")), study)
+        recipe = stored(tomllib.loads(toml.read_text(encoding="utf-8")), file=str(toml))
     except ValueError as error:
         raise StudyError(f"{toml}: is not TOML: {error}") from None
     space = recipe.space or default_space(recipe.train.optimizer)
@@ -135,15 +134,6 @@ def _trials(study: Study) -> tuple[Recipe, list[Trial]] | None:
         values = {key: config[key] for key in space if key in config}
         trials.append(Trial(int(folder.name[6:]), status, values, run, summary or {}))
     return recipe.model_copy(update={"space": space}), trials
-
-
-def _recipe(values: dict[str, Any], study: Study) -> Recipe:
-    """A stored recipe; own code that is gone cannot say which keys are whole numbers."""
-    file = str(study.path)
-    try:
-        return parse(values, file=file, check_arguments=argument_problems)
-    except CnntuneError:
-        return parse(values, file=file)
 
 
 def by_rank(trials: Sequence[Trial]) -> list[Trial]:
