@@ -14,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from cnntune.chance import Chance
 from cnntune.errors import CnntuneError
 from cnntune.lifeline import start
 from cnntune.recipe import Recipe
@@ -170,10 +171,14 @@ def _killed(worker: _Worker, job: Job) -> Event:
     return Event(job, summary=summary)
 
 
-def summarise(rows: list[Epoch]) -> dict[str, Any]:
-    """What a run came to: its best epoch, or that it diverged."""
+def summarise(rows: list[Epoch], chance: Chance | None = None) -> dict[str, Any]:
+    """What a run came to: its best epoch, or that it diverged.
+
+    It diverged where its last loss is no finite number, or so far above that of guessing that there
+    is no way back (`Chance.hopeless`). This is decided here alone, once, when the run ends.
+    """
     best = best_epoch(rows)
-    if best is None:
+    if best is None or (chance and chance.hopeless(rows[-1].val_loss, rows[-1].val_acc)):
         return {"status": "diverged", "epochs": len(rows), "best_epoch": None}
     return {
         "status": "complete",
