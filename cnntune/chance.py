@@ -1,6 +1,7 @@
-"""What guessing gives: the accuracy and the loss that a network must beat to have learned at all."""
+"""What guessing gives: the accuracy and the loss that a network has to beat."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,10 +26,10 @@ class Chance:
     images: int | None = None
 
     @classmethod
-    def of(cls, counts: Sequence[int]) -> "Chance":
-        """From the number of validation images of each class."""
-        images = sum(counts)
-        shares = [count / images for count in counts if count]
+    def of(cls, labels: Sequence[int]) -> "Chance":
+        """From the labels of the validation images, at least one."""
+        images = len(labels)
+        shares = [count / images for count in Counter(labels).values()]
         entropy = -sum(share * math.log(share) for share in shares)
         return cls(max(shares), max(0.0, entropy), images)
 

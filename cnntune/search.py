@@ -10,13 +10,7 @@ from cnntune.importance import Importance, importance
 from cnntune.ledger import Ledger, Trial, best_of, exists
 from cnntune.recipe import Recipe, parse
 from cnntune.runs import Study
-from cnntune.search_findings import (
-    count,
-    edge_findings,
-    region_findings,
-    trial_findings,
-    worth_findings,
-)
+from cnntune.search_findings import count, findings_of, nothing_learned
 from cnntune.server import Server
 from cnntune.shared_ledger import SharedLedger
 from cnntune.space import Dimension, Range, toml
@@ -168,13 +162,9 @@ def result(ledger: Ledger, recipe: Recipe) -> Result:
     """Read what a study came to; `recipe` holds the space whose edges matter."""
     trials = ledger.trials()
     best = best_of(trials)
-    findings = [
-        *trial_findings(trials),
-        *edge_findings(recipe, best),
-        *region_findings(ledger.recipe, trials),
-        *worth_findings(trials),
-    ]
-    return Result(trials, best, importance(trials, ledger.recipe.space), findings)
+    found = None if nothing_learned(trials) else importance(trials, ledger.recipe.space)
+    findings = findings_of(ledger.recipe, trials, recipe.space)
+    return Result(trials, best, found, findings)
 
 
 def table(trials: Sequence[Trial]) -> "pd.DataFrame":
@@ -188,4 +178,6 @@ def table(trials: Sequence[Trial]) -> "pd.DataFrame":
         | trial.values
         for trial in trials
     ]
-    return pd.DataFrame(rows)
+    whole = dict.fromkeys(("best_epoch", "epochs"), "Int64")  # numbers also beside missing ones
+    frame = pd.DataFrame(rows)
+    return frame.astype(whole) if rows else frame

@@ -22,6 +22,7 @@ from rich.text import Text
 from cnntune.findings import Finding, Severity
 from cnntune.plot import ASCII, UNICODE, plot
 from cnntune.runs import Epoch
+from cnntune.texts import counted, unwrapped, wrapped
 
 if TYPE_CHECKING:
     from cnntune.importance import Importance
@@ -127,7 +128,9 @@ class Screen:
     def result(self, path: Path, trials: "Sequence[Trial]") -> None:
         """What a search or a refinement came to: counts, then the best trials."""
         statuses = Counter(trial.status for trial in trials)
-        self.title(f"{path}: " + ", ".join(f"{n} trials {s}" for s, n in statuses.most_common()))
+        self.title(
+            f"{path}: " + ", ".join(f"{counted(n, 'trial')} {s}" for s, n in statuses.most_common())
+        )
         complete = [trial for trial in trials if trial.status == "complete"]
         best = sorted(complete, key=lambda trial: (-trial.val_acc, trial.summary["val_loss"]))
         rows = [

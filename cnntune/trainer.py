@@ -94,7 +94,7 @@ def run_job(job: Job, device: torch.device) -> Iterator[Event]:
                     run.log(row)
                 rows.append(row)
                 yield Event(job, epoch=row)
-        chance = Chance.of(torch.bincount(data.val.labels).tolist())
+        chance = Chance.of(data.val.labels.tolist())
         summary = summarise(rows, chance) | {
             "parameters": sum(p.numel() for p in model.parameters()),
             **chance.as_json(),

@@ -188,7 +188,7 @@ def guessing(shape: Shape) -> Verdict | None:
         text = f"{name} was {worst:.4g}, far above the {chance.loss:.4g} of guessing, and"
         text += f" validation accuracy is that of guessing, {accs[-1]:.3g}"
         return Verdict("unstable", "diverged", text, ratio(worst, WORSE * chance.loss), "fail")
-    return _no_better(chance, accs, text)
+    return None if falls_steadily(shape) else _no_better(chance, accs, text)
 
 
 def no_skill(shape: Shape) -> Verdict | None:
@@ -214,8 +214,7 @@ def hardly_learned(shape: Shape) -> Verdict | None:
     """
     if len(shape.train) < MIN_POINTS or shape.train_fall >= SLOW or shape.val_fall >= SLOW_VAL:
         return None
-    steady = shape.trend > STEADY * shape.range > 0
-    if (shape.curve.end("val_acc") or 0.0) >= ACCURATE or (shape.train_fall >= STUCK and steady):
+    if (shape.curve.end("val_acc") or 0.0) >= ACCURATE or falls_steadily(shape):
         return None
     first, last, fall = shape.train.values[0], shape.train_end, shape.train_fall
     text = f"{shape.train_name} went from {first:.4g} to {last:.4g}, a change of {-fall:+.1%}"
@@ -405,6 +404,11 @@ def confidence(verdict: Verdict, shape: Shape | None) -> float:
     if verdict.margin < math.inf and points < MANY_POINTS:
         value = min(value, 0.5 if points < FEW_POINTS else 0.75)
     return round(value, 2)
+
+
+def falls_steadily(shape: Shape) -> bool:
+    """Whether the loss came down, slowly perhaps, and still does as it did all along."""
+    return shape.train_fall >= STUCK and shape.trend > STEADY * shape.range > 0
 
 
 def accuracy_holds(shape: Shape) -> bool:

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "cnntune"
 
 # The table of docs/architecture.md, from the ground up. `data` and `models` are folders.
 FLOORS = (
-    "errors findings problems seeds schedule recipe recipe_files space rungs runs own_code"
+    "errors findings texts problems seeds schedule recipe recipe_files space rungs runs own_code"
     " chance curves flags prescribe verdict logs reading plot pictures event_files"
     " cores lifeline torchvision_import",
     "data models augment build device arithmetic checkpoint samplers average optimizers transfer"
