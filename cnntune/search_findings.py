@@ -81,7 +81,8 @@ def trial_findings(trials: Sequence[Trial]) -> list[Finding]:
             Finding(
                 "failed-trials",
                 "fail" if none_complete else "warn",
-                f"{counts['failed']} of {counted(len(trials), 'trial')} failed, the first with: {cause}",
+                f"{counts['failed']} of {counted(len(trials), 'trial')} failed, the first with:"
+                f" {cause}",
                 "the whole message is in the trial's summary.json",
             )
         )
@@ -122,7 +123,7 @@ def nothing_learned(trials: Sequence[Trial]) -> list[Finding]:
             f" {best.val_acc:.3g} and a loss of {best.summary['val_loss']:.4g}; guessing gives"
             f" {chance.acc:.3g} and {chance.loss:.4g}",
             "run `cnntune sanity`, then `cnntune lr-sweep` for a range of train.lr that lowers the"
-            " loss, and search in a study of its own: --study NAME",
+            " loss; search that, or with more --epochs, in a study of its own: --study NAME",
             measured=best.val_acc,
             expected=chance.acc,
         )

@@ -19,6 +19,9 @@ def wrapped(text: str, width: int) -> list[str]:
     """
     lines = []
     for paragraph in text.splitlines() or [""]:
+        if len(paragraph) <= width:  # as it is, with the blanks in it
+            lines.append(paragraph)
+            continue
         line = ""
         for piece in PIECES.findall(paragraph):
             if line and len(line) + 1 + len(piece) > width:
