@@ -3,7 +3,8 @@
 import re
 
 # What has to stay in one piece: a quoted option together with its name, a quoted text, a command.
-PIECES = re.compile(r"--?[\w-]+[ =]'[^']*'\S*|\S*'[^']*'\S*|\S*`[^`]*`\S*|\S+")
+QUOTED = r"(?<!\w)'[^']*'\S*"  # an apostrophe within a word opens no quotation
+PIECES = re.compile(rf"--?[\w-]+ {QUOTED}|\S*{QUOTED}|\S*`[^`]*`\S*|\S+")
 
 
 def counted(number: int, noun: str) -> str:

@@ -131,7 +131,7 @@ def _perhaps_unread() -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:  # no reader, or no space
         _silence()
 
 
@@ -141,7 +141,7 @@ def _silence() -> None:
     for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
             os.dup2(nowhere, stream.fileno())
 
 
