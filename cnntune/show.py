@@ -257,13 +257,14 @@ class Screen:
         """
         keys = list(dict.fromkeys(key for row in rows for key in row["values"]))
         names = [short_name(key, keys) for key in keys]
-        table = _results_table(names)
-        for row in rows:
-            values = (number(row["values"].get(key, "")) for key in keys)
-            table.add_row(*self._results_of(row), *values)
         endless = console.options.update(width=ENDLESS)
-        if Measurement.get(console, endless, table).minimum <= console.width:
-            return table
+        for between in (" ", "\n"):  # headings on one line, or a line a word
+            table = _results_table([name.replace("_", between) for name in names])
+            for row in rows:
+                values = (number(row["values"].get(key, "")) for key in keys)
+                table.add_row(*self._results_of(row), *values)
+            if Measurement.get(console, endless, table).maximum <= console.width:
+                return table
         table = _results_table(())
         for row in rows:
             table.add_row(*self._results_of(row))
@@ -355,15 +356,15 @@ def _write(console: Console, text: str, style: str = "") -> None:
         console.print(line, style=style, markup=False, soft_wrap=True)
 
 
-def _results_table(keys: Sequence[str]) -> Table:
-    """What trials came to, and a column a key."""
+def _results_table(headings: Sequence[str]) -> Table:
+    """What trials came to, and a column for each heading of a key."""
     table = Table(box=None, pad_edge=False)
     table.add_column("trial", no_wrap=True)
     for heading in ("val acc", "val loss"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("curve", no_wrap=True)
-    for key in keys:
-        table.add_column(key.replace("_", " "), justify="right")
+    for name in headings:
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 

@@ -81,3 +81,16 @@ def test_ten_keys_are_readable_at_any_width(width: int, monkeypatch: pytest.Monk
         assert all(f"{key.rpartition('.')[2]}=0.0123" in text for key in KEYS)
     else:
         assert re.search(r"key number a +key number b", lines[0])
+
+
+def test_headings_take_a_line_a_word_before_anything_is_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = {"train.label_smoothing": 0.0123456, "train.weight_decay": 3.95e-05, "model.width": 8}
+    row = {"name": 0, "val_acc": 0.5, "val_loss": 1.0, "accs": [0.5] * 3, "values": values}
+    # trial 5, val acc 7, val loss 8, curve 5, smoothing 9, 3.95e-05 8, width 5, six gaps of 2: 59
+    for width, lines in ((59, 3), (58, 3)):
+        shown = drawn(width, monkeypatch, lambda s: s.out.print(s.trial_table([row], s.out)))
+        assert len(shown) == lines
+        assert ("label_smoothing=0.0123" in shown[-1]) == (width == 58)
+        assert "3.95e-05" in shown[-1]
