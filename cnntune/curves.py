@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 from statistics import median
 
+from cnntune.chance import Chance
+
 MIN_POINTS = 3  # two points show a direction, not a shape
 MANY_POINTS = 10  # from here on a curve can spare the lag of a rolling median
 
@@ -72,7 +74,8 @@ class Shape:
     They hold losses, or error rates (1 - accuracy) for want of losses, as their names say; `val`
     holds the train curve if nothing was validated. `smooth` is the rolling median of `val`, `best`
     the place of its minimum and `end` where it ends. Small differences are judged in `unit`: the
-    first train loss, or the first val loss without one, or 1 where `val` is an error rate.
+    first train loss, or the first val loss without one, or 1 where `val` is an error rate. `chance`
+    is what guessing gives on the validation set, None where that is not known.
     """
 
     curve: Curve
@@ -84,6 +87,7 @@ class Shape:
     best: int
     end: float
     unit: float
+    chance: Chance | None = None
 
     @property
     def has_both(self) -> bool:
@@ -149,7 +153,7 @@ class Shape:
         return self.val.epochs[self.val.values.index(min(self.val.values))]
 
 
-def measure(curve: Curve) -> Shape | None:
+def measure(curve: Curve, chance: Chance | None = None) -> Shape | None:
     """Boil a curve down; None where no list has `MIN_POINTS` finite values."""
     train_name, train = _longest_first(curve, ("train_loss", "train_acc"))
     val_name, val = _longest_first(curve, ("val_loss", "val_acc"))
@@ -172,6 +176,7 @@ def measure(curve: Curve) -> Shape | None:
         best=smooth.index(min(smooth)),
         end=tail_median(smooth, END),
         unit=1.0 if val_name.endswith("error") else abs(first),
+        chance=chance,
     )
 
 

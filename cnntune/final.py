@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from cnntune.build import with_defaults
+from cnntune.chance import Chance
 from cnntune.data import Data, Part
 from cnntune.data.parts import Normalise
 from cnntune.errors import StudyError
@@ -150,9 +151,11 @@ def trained_rows(run: Run, epochs: int) -> list[Epoch]:
     return rows if ended and (run.path / WEIGHTS).is_file() else []
 
 
-def keep_trained(run: Run, rows: list[Epoch], waited_seconds: float) -> dict[str, Any]:
+def keep_trained(
+    run: Run, rows: list[Epoch], chance: Chance, waited_seconds: float
+) -> dict[str, Any]:
     """Write what the training came to before the test is measured, which may yet fail or wait."""
-    summary = summarise(rows) | {"waited_seconds": waited_seconds}
+    summary = summarise(rows, chance) | chance.as_json() | {"waited_seconds": waited_seconds}
     run.finish(summary | TEST_WAITS)
     return summary
 

@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 
+from cnntune.chance import Chance
 from cnntune.curves import (
+    END,
     MANY_POINTS,
     MIN_POINTS,
     Shape,
     logged,
     noise,
     row_lost,
+    tail_median,
 )
 
 FEW_POINTS = 5  # below: confidence at most one half
@@ -23,7 +26,10 @@ LR_STEP = 0.5  # of the rate before; schedules that step go down by a half, a fi
 NOISY = 0.25  # of the val range, by the median step over the last half
 SPIKE = 0.5  # of the range, above what lies around it: no noise that lets a run learn is so large
 SPIKE_NOISE = 6  # median steps; of normal noise one value in some 10,000 goes so far
-CHANCE = 0.02  # of ln K, around it
+CHANCE = 0.02  # of the loss of guessing, around it
+NEAR_ONE_IN = 0.1  # of 1/K: an accuracy this near to it is perhaps that of guessing among K
+FELL = 0.5  # of a loss that was far above: in another unit a loss may lie there and not move
+EXPLODED = 100.0  # times the loss of guessing, in a log whose losses may be of any unit
 USUAL_CLASSES = (*range(2, 11), 20, 100, 200, 1000)  # few, for each K makes a chance hit likelier
 
 
@@ -48,7 +54,8 @@ def flags_of(
         "gap-from-start": gap_from_start(shape),
         "best-at-start": label == "overfitting" and shape.best == 0,
         "over-confident": problem == "over-confident",
-        "at-chance": label == "underfitting" and chance_level(shape) is not None,
+        "at-chance": label == "underfitting"
+        and (problem == "guessing" or chance_level(shape) is not None),
         "rate-step": has_step(rates),
         "schedule-ended": bool(rates) and rates[-1] <= LR_ENDED * max(rates),
         "stopped-early": label in ("still-improving", "too-short")
@@ -57,6 +64,29 @@ def flags_of(
         "saturated-early": problem == "converged-early",
     }
     return [name for name, shown in signs.items() if shown]
+
+
+def supposed_chance(shape: Shape) -> Chance | None:
+    """What guessing gives, where a log shows it: an accuracy of 1/K, and a loss that fits.
+
+    The loss ends at ln K, or it came down from far above while the accuracy never moved. Either
+    alone says nothing: half of ten classes are told right at an accuracy of 1/2, too.
+    """
+    accs = (shape.curve.series("val_acc") or shape.curve.series("train_acc")).values
+    losses = shape.train if shape.train_name == "train loss" else shape.val
+    if len(accs) < MIN_POINTS or len(losses) < MIN_POINTS or median(accs) <= 0:
+        return None
+    if shape.train_name != "train loss" and shape.val_name != "val loss":
+        return None
+    classes = round(1 / median(accs))
+    if classes < 2 or abs(classes * median(accs) - 1) > NEAR_ONE_IN:
+        return None
+    chance = Chance.among(classes)
+    never_moved = all(abs(classes * acc - 1) <= NEAR_ONE_IN for acc in accs)
+    worst, end = max(losses.values), tail_median(losses.values, END)
+    came_down = end <= FELL * worst and worst > EXPLODED * chance.loss
+    near = abs(end / chance.loss - 1) <= CHANCE
+    return chance if near or (never_moved and came_down) else None
 
 
 def chance_level(shape: Shape) -> int | None:

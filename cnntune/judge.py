@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from cnntune.chance import Chance
 from cnntune.curves import MIN_POINTS, Curve
 from cnntune.errors import DataError, RecipeError
 from cnntune.findings import Finding, Severity
@@ -115,8 +116,13 @@ def judge_runs(runs: Sequence[ReadRun]) -> list[JudgedRun]:
         if run.settings is not None:
             studies.setdefault(run.file.parent, []).append(run)
     best = {folder: _best(siblings) for folder, siblings in studies.items()}
+    # An unfinished run does not tell what guessing gives; another of its study does.
+    chance = {
+        folder: next((run.chance for run in siblings if run.chance), None)
+        for folder, siblings in studies.items()
+    }
     return [
-        JudgedRun(run, _diagnose(run, best[run.file.parent] if run.settings is not None else None))
+        JudgedRun(run, _diagnose(run, best.get(run.file.parent), chance.get(run.file.parent)))
         for run in runs
     ]
 
@@ -195,7 +201,7 @@ def parse_labels(text: str) -> frozenset[str]:
     return labels
 
 
-def _diagnose(run: ReadRun, reference: ReadRun | None) -> Diagnosis:
+def _diagnose(run: ReadRun, reference: ReadRun | None, chance: Chance | None) -> Diagnosis:
     if run.settings is None:
         return diagnose(run.curve)
     planned = run.settings.get("train.epochs")
@@ -204,6 +210,7 @@ def _diagnose(run: ReadRun, reference: ReadRun | None) -> Diagnosis:
         planned_epochs=planned if isinstance(planned, int) else None,
         reference=reference.curve if reference is not None and reference is not run else None,
         settings=run.settings,
+        chance=run.chance or chance,
     )
 
 

@@ -111,6 +111,10 @@ CURES: dict[str, tuple[Cure | str, ...]] = {
         HIGHER_RATE,
         "see whether the network can fit a few images at all: run `cnntune sanity`",
     ),
+    "guessing": (
+        "find a learning rate that lowers the loss: run `cnntune lr-sweep`",
+        "see whether the network can fit a few images at all: run `cnntune sanity`",
+    ),
     "too-weak": (MORE_WIDTH, LESS_WEIGHT_DECAY, LESS_DROPOUT, HIGHER_RATE, MORE_EPOCHS),
     "overfitting": (
         MORE_AUGMENTATION,

@@ -1,10 +1,12 @@
 """From paths to runs with curves: ours and those of other tools, each run once."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cnntune.chance import Chance
 from cnntune.curves import MIN_POINTS, Curve
 from cnntune.errors import DataError, StudyError
 from cnntune.logs.align import align
@@ -28,7 +30,7 @@ class ReadRun:
 
     `file` is where it was read from, and `part` which of that file's runs it is. `columns` tells
     for each curve the column that it was taken from. `settings` (flat recipe keys) and `rows` are
-    those of a run of ours, and None for others.
+    those of a run of ours, and None for others; so is `chance`, what guessing gives there.
     """
 
     file: Path
@@ -39,6 +41,7 @@ class ReadRun:
     notes: tuple[str, ...] = ()
     settings: Mapping[str, Any] | None = None
     rows: list[Epoch] | None = None
+    chance: Chance | None = None
 
     @property
     def path(self) -> Path:
@@ -146,13 +149,22 @@ def _read_ours(folder: Path) -> ReadRun:
         raise UnreadableLogError("has no finished epoch")
     columns = {name: name for name in ("train_loss", "val_loss", "train_acc", "val_acc", "lr")}
     settings = flatten(Run(folder).config())
-    trained = (Run(folder).summary() or {}).get("epochs", 0)
+    summary: dict[str, Any] = {}
+    with suppress(StudyError):  # the curve can be judged without
+        summary = Run(folder).summary() or {}
+    trained = summary.get("epochs", 0)
     notes = (
         (f"holds {len(rows)} of the {trained} epochs of the run",) if len(rows) < trained else ()
     )
-    curve = curve_of(rows)
     return ReadRun(
-        folder, OWN_FORMAT, curve, columns=columns, notes=notes, settings=settings, rows=rows
+        folder,
+        OWN_FORMAT,
+        curve_of(rows),
+        columns=columns,
+        notes=notes,
+        settings=settings,
+        rows=rows,
+        chance=Chance.in_summary(summary),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnntune.adapt import Change, apply, changes
+from cnntune.chance import Chance
 from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.importance import importance
@@ -14,7 +15,7 @@ from cnntune.ledger import Ledger, Trial, best_of, exists, ranked
 from cnntune.reading import curve_of
 from cnntune.recipe import Recipe
 from cnntune.runs import Study
-from cnntune.search_findings import strong
+from cnntune.search_findings import nothing_learned, strong
 from cnntune.seeds import derive_seed
 from cnntune.space import Value
 from cnntune.verdict import Label, diagnose
@@ -49,10 +50,12 @@ def strong_trials(trials: Sequence[Trial]) -> list[Trial]:
     """The best fifth of the trials, pruned ones included, and at least three.
 
     Raises:
-        StudyError: where no trial is complete.
+        StudyError: where no trial is complete, or none learned anything.
     """
     if best_of(trials) is None:
         raise StudyError("there is no complete trial to refine around; search first")
+    if nothing := nothing_learned(trials):
+        raise StudyError(f"there is nothing to refine around: {nothing[0].evidence}")
     return strong(trials)
 
 
@@ -164,7 +167,11 @@ def plan(
 def problem_of(strong: Sequence[Trial]) -> Label | None:
     """What most of the curves of the best whole runs have; None where they differ."""
     whole = [trial for trial in strong if trial.status == "complete"][:CANDIDATES]
-    labels = [diagnose(curve_of(rows)).label for trial in whole if (rows := trial.curve)]
+    labels = [
+        diagnose(curve_of(rows), chance=Chance.in_summary(trial.summary)).label
+        for trial in whole
+        if (rows := trial.curve)
+    ]
     common = max(set(labels), key=labels.count, default=None)
     return common if common and labels.count(common) > len(labels) / 2 else None
 
@@ -201,7 +208,9 @@ class Candidate:
 
 
 def candidates_of(trials: Sequence[Trial]) -> list[Trial]:
-    """The best trials that were trained whole."""
+    """The best trials that were trained whole; none where no trial learned anything."""
+    if nothing_learned(trials):
+        return []
     return [trial for trial in ranked(trials) if trial.status == "complete"][:CANDIDATES]
 
 

@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cnntune import __version__
+from cnntune.chance import Chance
 from cnntune.errors import StudyError
 
 FORMAT = 1  # of every JSON document that we write
@@ -93,10 +94,14 @@ def best_epoch(rows: list[Epoch]) -> Epoch | None:
     return max(rows, key=lambda row: (row.val_acc, -row.val_loss))
 
 
-def summarise(rows: list[Epoch]) -> dict[str, Any]:
-    """What a run came to: its best epoch, or that it diverged."""
+def summarise(rows: list[Epoch], chance: Chance | None = None) -> dict[str, Any]:
+    """What a run came to: its best epoch, or that it diverged.
+
+    It diverged where its last loss is no finite number, or so far above that of guessing that there
+    is no way back (`Chance.hopeless`). This is decided here alone, once, when the run ends.
+    """
     best = best_epoch(rows)
-    if best is None:
+    if best is None or (chance and chance.hopeless(rows[-1].val_loss, rows[-1].val_acc)):
         return {"status": "diverged", "epochs": len(rows), "best_epoch": None}
     return {
         "status": "complete",

@@ -11,14 +11,7 @@ from cnntune.ledger import Ledger, Trial, best_of, exists
 from cnntune.recipe import Recipe, stored
 from cnntune.runs import Study
 from cnntune.samplers import distinct_trials, grid_point
-from cnntune.search_findings import (
-    count,
-    edge_findings,
-    file_findings,
-    region_findings,
-    trial_findings,
-    worth_findings,
-)
+from cnntune.search_findings import count, findings_of, nothing_learned
 from cnntune.server import Server
 from cnntune.shared_ledger import SharedLedger
 from cnntune.space import Dimension, Range, toml
@@ -202,14 +195,9 @@ def result(ledger: Ledger, recipe: Recipe) -> Result:
     """Read what a study came to; `recipe` holds the space whose edges matter."""
     trials = ledger.trials()
     best = best_of(trials)
-    findings = [
-        *file_findings(trials),
-        *trial_findings(trials),
-        *edge_findings(recipe, best),
-        *region_findings(ledger.recipe, trials),
-        *worth_findings(trials),
-    ]
-    return Result(trials, best, importance(trials, ledger.recipe.space), findings)
+    found = None if nothing_learned(trials) else importance(trials, ledger.recipe.space)
+    findings = findings_of(ledger.recipe, trials, recipe.space)
+    return Result(trials, best, found, findings)
 
 
 def table(trials: Sequence[Trial]) -> "pd.DataFrame":
@@ -223,4 +211,6 @@ def table(trials: Sequence[Trial]) -> "pd.DataFrame":
         | trial.values
         for trial in trials
     ]
-    return pd.DataFrame(rows)
+    whole = dict.fromkeys(("best_epoch", "epochs"), "Int64")  # numbers also beside missing ones
+    frame = pd.DataFrame(rows)
+    return frame.astype(whole) if rows else frame

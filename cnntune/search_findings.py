@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+from cnntune.chance import Chance
 from cnntune.findings import Finding
 from cnntune.importance import LEAST_TRIALS, Importance
 from cnntune.ledger import Trial, best_of, ranked
 from cnntune.lifeline import call
 from cnntune.recipe import Recipe
-from cnntune.space import Range, edges, narrow, toml
+from cnntune.space import Range, Space, edges, narrow, toml
+from cnntune.texts import counted
 
 TRACEBACK = "Traceback"  # begins an error of Python's, whose last line says what it was
 STRONG_SHARE = 0.2  # of the trials count as strong; with noise of a point more would not stand out
@@ -19,10 +21,10 @@ WORTH_TRIALS = 10  # below, the best of so few says nothing of the best of more
 
 
 def count(trials: Sequence[Trial]) -> dict[str, int]:
-    """How many trials stand how; a diverged trial is a complete one, with the worst accuracy."""
+    """How many trials stand how; each is counted once."""
     statuses = [trial.status for trial in trials]
     return {
-        "complete": statuses.count("complete") + statuses.count("diverged"),
+        "complete": statuses.count("complete"),
         "pruned": statuses.count("pruned"),
         "failed": statuses.count("failed"),
         "running": statuses.count("running"),
@@ -36,11 +38,24 @@ def strong(trials: Sequence[Trial]) -> list[Trial]:
     return found[: max(STRONG_TRIALS, round(len(found) * STRONG_SHARE))]
 
 
+def findings_of(recipe: Recipe, trials: Sequence[Trial], space: Space) -> list[Finding]:
+    """All that trials of `recipe` say but for the importance; the edges are those of `space`."""
+    if nothing := nothing_learned(trials):  # then what differs between the trials is luck
+        return [*file_findings(trials), *trial_findings(trials), *nothing]
+    return [
+        *file_findings(trials),
+        *trial_findings(trials),
+        *edge_findings(recipe.model_copy(update={"space": space}), bests_of(trials)),
+        *region_findings(recipe, trials),
+        *worth_findings(trials),
+    ]
+
+
 def importance_findings(trials: Sequence[Trial], importance: Importance | None) -> list[Finding]:
     """Why there is no importance, where there is none."""
     ended = [trial for trial in trials if trial.status in ("complete", "pruned", "diverged")]
     judged = sum(trial.status == "diverged" or bool(trial.curve) for trial in ended)
-    if importance or not best_of(trials):
+    if importance or not best_of(trials) or nothing_learned(trials):
         return []
     if judged >= LEAST_TRIALS:
         return [Finding("importance", "info", "all trials came to the same accuracy")]
@@ -48,7 +63,8 @@ def importance_findings(trials: Sequence[Trial], importance: Importance | None) 
         Finding(
             "importance",
             "info",
-            f"{judged} trials are too few to say which key matters",
+            f"{counted(judged, 'trial')} {'is' if judged == 1 else 'are'} too few to say which key"
+            " matters",
             f"search on with --budget {max(2 * judged, LEAST_TRIALS)}",
         )
     ]
@@ -67,7 +83,8 @@ def trial_findings(trials: Sequence[Trial]) -> list[Finding]:
             Finding(
                 "failed-trials",
                 "fail" if none_complete else "warn",
-                f"{counts['failed']} of {len(trials)} trials failed, the first with: {cause}",
+                f"{counts['failed']} of {counted(len(trials), 'trial')} failed, the first with:"
+                f" {cause}",
                 "the whole message is in the trial's summary.json",
             )
         )
@@ -82,7 +99,7 @@ def trial_findings(trials: Sequence[Trial]) -> list[Finding]:
             Finding(
                 "diverged-trials",
                 "fail" if counts["diverged"] == len(trials) else "info",
-                f"{counts['diverged']} of {len(trials)} trials diverged{at}",
+                f"{counts['diverged']} of {counted(len(trials), 'trial')} diverged{at}",
                 "run `cnntune lr-sweep` for a range of rates that do not",
             )
         )
@@ -124,24 +141,59 @@ def numbered(numbers: Sequence[int]) -> str:
     return f"trials {shown}{f' and {more} more' if more > 0 else ''}"
 
 
-def edge_findings(recipe: Recipe, best: Trial | None) -> list[Finding]:
+def nothing_learned(trials: Sequence[Trial]) -> list[Finding]:
+    """A best trial that is no better than guessing is no result: all trials failed to learn.
+
+    Guessing is answering the largest class each time. Studies of old versions do not tell what that
+    gives, and nothing is said of them.
+    """
+    best = best_of(trials)
+    known = (Chance.in_summary(trial.summary) for trial in trials)
+    chance = next((found for found in known if found), None)
+    if best is None or chance is None or not chance.tells or chance.beaten_by(best.val_acc):
+        return []
+    return [
+        Finding(
+            "nothing-learned",
+            "fail",
+            f"the best of {counted(len(trials), 'trial')} has a validation accuracy of"
+            f" {best.val_acc:.3g} and a loss of {best.summary['val_loss']:.4g}; guessing gives"
+            f" {chance.acc:.3g} and {chance.loss:.4g}",
+            "run `cnntune sanity`, then `cnntune lr-sweep` for a range of train.lr that lowers the"
+            " loss; search that, or with more --epochs, in a study of its own: --study NAME",
+            measured=best.val_acc,
+            expected=chance.acc,
+        )
+    ]
+
+
+def bests_of(trials: Sequence[Trial]) -> list[Trial]:
+    """The complete trials that share the highest validation accuracy, the lowest loss first."""
+    best = best_of(trials)
+    same = [t for t in trials if best and t.status == "complete" and t.val_acc == best.val_acc]
+    return sorted(same, key=lambda trial: float(trial.summary["val_loss"]))
+
+
+def edge_findings(recipe: Recipe, bests: Sequence[Trial]) -> list[Finding]:
     """The best value at the end of a range: what lies beyond may be better (tuning playbook).
 
-    Ends beyond which the recipe allows nothing, such as a dropout of 0, are no edges.
+    Where several trials are the best, all of them have to lie there. Ends beyond which the recipe
+    allows nothing, such as a dropout of 0, are no edges.
     """
-    found = edges(recipe.space, best.values) if best else []
+    found = [{(e.key, e.side): e for e in edges(recipe.space, trial.values)} for trial in bests]
+    shared = [e for place, e in found[0].items() if all(place in o for o in found)] if found else []
     return [
         Finding(
             "edge",
             "warn",
-            f"the best {edge.key}, {edge.value:.3g}, lies at the {edge.side} end of its range"
+            f"the best {edge.key}, {edge.value:.3g}, lies {edge.place} its range"
             f" {recipe.space[edge.key]}",
             "widen it in a study of its own: --study NAME --set"
             f" 'space.{edge.key}={toml(edge.wider)}'",
             where=edge.key,
             measured=edge.value,
         )
-        for edge in found
+        for edge in shared
         if call("cnntune.build:allows", recipe, edge.key, edge.beyond)
     ]
 

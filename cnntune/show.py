@@ -10,18 +10,21 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from cnntune.findings import Finding, Severity
 from cnntune.plot import ASCII, UNICODE, plot
 from cnntune.runs import Epoch
+from cnntune.texts import counted, unwrapped, wrapped
 
 if TYPE_CHECKING:
     from cnntune.importance import Importance
@@ -38,7 +41,13 @@ MARKS: dict[Severity, tuple[str, str]] = {
     "warn": ("WARN", "yellow"),
     "fail": ("FAIL", "bold red"),
 }
+MARK_WIDTH = max(len(mark) for mark, _ in MARKS.values())
+LEAST_WIDTH = 36  # characters for the evidence beside mark and rule
+READABLE = 88  # characters a line of running text
+NARROW = 60  # columns below which names need the room of curves
 WIDE = 100  # columns from which curves get more room
+ENDLESS = 10_000  # characters, to measure what a table would need
+LARGE_LOSS = 1e4  # beyond it decimals say nothing
 PLOT_WIDTH, PLOT_HEIGHT = 100, 14  # characters of a curve drawn large
 BEST_ROWS = 10  # trials in a result table: the rest is in the run folders
 
@@ -52,18 +61,27 @@ class Progress(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
+class Result(Console):
+    """The console of what was asked for: without a reader there is nothing left to do."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich where the reader of stdout went away; rich itself would exit with 1."""
+        self.quiet = True
+        raise  # the BrokenPipeError, for which rich called
+
+
 class Screen:
     """Two consoles: what was asked for goes to `out`, what happens meanwhile to `err`."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.out = Console(file=sys.stdout, highlight=False)  # as it is now: see Command.begin
+        self.out = Result(file=sys.stdout, highlight=False)  # as it is now: see Command.begin
         self.err = Progress(stderr=True, highlight=False, quiet=quiet)
         encoding = (self.out.encoding or "").lower()
         self.blocks = BLOCKS if encoding.startswith("utf") else PLAIN_BLOCKS
 
     def say(self, text: str) -> None:
         """A line of progress or a hint."""
-        self.err.print(text, style="dim", markup=False)
+        _write(self.err, text, "dim")
 
     def next(self, *words: str) -> None:
         """The command to type next, on one line however long, so that it can be copied."""
@@ -72,24 +90,40 @@ class Screen:
 
     def title(self, text: str) -> None:
         """The first line of a result."""
-        self.out.print(text, style="bold", markup=False)
+        _write(self.out, text, "bold")
 
     def text(self, text: str) -> None:
         """A line of a result."""
-        self.out.print(text, markup=False)
+        _write(self.out, text)
 
-    def findings(self, findings: Iterable[Finding]) -> None:
-        """One row a finding: mark, rule, evidence, and below it what to do."""
-        table = Table.grid(padding=(0, 2))
-        table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True)
-        table.add_column()
+    def lesson(self, text: str) -> None:
+        """Paragraphs, in lines that are comfortable to read."""
+        for line in wrapped(unwrapped(text), min(self.out.width, READABLE)):
+            self.out.print(line, markup=False, soft_wrap=True)
+
+    def findings(self, findings: Sequence[Finding]) -> None:
+        """One row a finding: mark, rule, evidence, and below it what to do.
+
+        On a narrow screen the evidence stands below mark and rule.
+        """
+        rules = max((len(finding.rule) for finding in findings), default=0)
+        margin = MARK_WIDTH + 2 + rules + 2
+        beside = self.out.width - margin >= LEAST_WIDTH
+        if not beside:
+            margin = 2
         for finding in findings:
             mark, style = MARKS[finding.severity]
-            table.add_row(Text(mark, style), finding.rule, Text(finding.evidence))
+            head = Text.assemble((f"{mark:<{MARK_WIDTH}}", style), "  ", f"{finding.rule:<{rules}}")
+            width = self.out.width - margin
+            lines = [(line, "") for line in wrapped(finding.evidence, width)]
             if finding.advice:
-                table.add_row("", "", Text(f"-> {finding.advice}", "italic"))
-        self.out.print(table)
+                lines += [(line, "italic") for line in wrapped(f"-> {finding.advice}", width)]
+            if beside:
+                first, *lines = lines
+                head.append(f"  {first[0]}")
+            self.out.print(head, soft_wrap=True)
+            for line, look in lines:
+                self.out.print(Text.assemble(" " * margin, (line, look)), soft_wrap=True)
 
     def spark(self, values: Sequence[float], *, width: int, low: float, high: float) -> str:
         """A curve in one line of `width` characters at most; `x` marks NaN and infinity."""
@@ -127,7 +161,9 @@ class Screen:
     def result(self, path: Path, trials: "Sequence[Trial]") -> None:
         """What a search or a refinement came to: counts, then the best trials."""
         statuses = Counter(trial.status for trial in trials)
-        self.title(f"{path}: " + ", ".join(f"{n} trials {s}" for s, n in statuses.most_common()))
+        self.title(
+            f"{path}: " + ", ".join(f"{counted(n, 'trial')} {s}" for s, n in statuses.most_common())
+        )
         complete = [trial for trial in trials if trial.status == "complete"]
         best = sorted(complete, key=lambda trial: (-trial.val_acc, trial.summary["val_loss"]))
         rows = [
@@ -141,7 +177,7 @@ class Screen:
             for trial in best[:BEST_ROWS]
         ]
         if rows:
-            self.out.print(self.trial_table(rows))
+            self.out.print(self.trial_table(rows, self.out))
         if len(best) > len(rows):
             self.text(f"... and {len(best) - len(rows)} more in {path}")
 
@@ -213,26 +249,43 @@ class Screen:
                 f" about {engineering(found.memory.total)}B of memory{seen}"
             )
 
-    def trial_table(self, rows: Sequence[Mapping[str, Any]]) -> Table:
-        """`rows` hold `name`, `status`, `val_acc`, `val_loss`, `accs` and `values`."""
-        table = Table(box=None, pad_edge=False)
-        table.add_column("trial", no_wrap=True)
-        for heading in ("val acc", "val loss"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        table.add_column("curve", no_wrap=True)
+    def trial_table(self, rows: Sequence[Mapping[str, Any]], console: Console) -> RenderableType:
+        """`rows` hold `name`, `status`, `val_acc`, `val_loss`, `accs` and `values`.
+
+        Each key has a column where `console` is wide enough; otherwise the values of a trial stand
+        in lines of their own, below it.
+        """
         keys = list(dict.fromkeys(key for row in rows for key in row["values"]))
-        for key in keys:
-            table.add_column(short_name(key, keys).replace("_", " "), justify="right")
+        names = [short_name(key, keys) for key in keys]
+        endless = console.options.update(width=ENDLESS)
+        for between in (" ", "\n"):  # headings on one line, or a line a word
+            table = _results_table([name.replace("_", between) for name in names])
+            for row in rows:
+                values = (number(row["values"].get(key, "")) for key in keys)
+                table.add_row(*self._results_of(row), *values)
+            if Measurement.get(console, endless, table).maximum <= console.width:
+                return table
+        table = _results_table(())
         for row in rows:
-            acc, loss = row.get("val_acc"), row.get("val_loss")
-            table.add_row(
-                str(row["name"]),
-                row["status"] if acc is None else f"{acc:.4f}",
-                "" if loss is None else f"{loss:.4f}",
-                self.spark(row["accs"], width=12, low=0.0, high=1.0),
-                *(number(row["values"].get(key, "")) for key in keys),
-            )
-        return table
+            table.add_row(*self._results_of(row))
+        heading, *lines = console.render_lines(table, pad=False)
+        parts: list[RenderableType] = [_line(heading)]
+        for row, line in zip(rows, lines, strict=True):
+            held = zip(keys, names, strict=True)
+            values = (f"{n}={number(row['values'][k])}" for k, n in held if k in row["values"])
+            texts = wrapped(" ".join(values), console.width - 2)
+            parts.append(_line(line))
+            parts.extend(Text(f"  {text}", no_wrap=True, overflow="ignore") for text in texts)
+        return Group(*parts)
+
+    def _results_of(self, row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+        acc, loss = row.get("val_acc"), row.get("val_loss")
+        return (
+            str(row["name"]),
+            row["status"] if acc is None else f"{acc:.4f}",
+            "" if loss is None else f"{loss:.4f}" if loss < LARGE_LOSS else f"{loss:.3g}",
+            self.spark(row["accs"], width=12, low=0.0, high=1.0),
+        )
 
     def diagnoses(self, judged: "Sequence[JudgedRun]") -> None:
         """A row for each run; then, for each label, what the best run under it teaches.
@@ -254,10 +307,10 @@ class Screen:
             self._large_curve(judged[0])
         for label, run in by_label.items():
             self.out.print()
-            self.out.print(Text.assemble((label, "bold"), f": {run.path}"))
-            self.out.print(Text(run.diagnosis.evidence))
+            self.out.print(Text.assemble((label, "bold"), f": {run.path}"), soft_wrap=True)
+            self.text(run.diagnosis.evidence)
             for line in run.diagnosis.advice:
-                self.out.print(Text(f"-> {line}", "italic"))
+                _write(self.out, f"-> {line}", "italic")
             if run.command:
                 self.out.print(Text(f"   {run.command}", "cyan"), soft_wrap=True)
 
@@ -277,23 +330,46 @@ class Screen:
         for heading in ("sure", "best"):
             table.add_column(heading, justify="right", no_wrap=True)
         width = 8 if self.out.width < WIDE else 20
-        for heading in ("train", "val loss"):
+        curves = self.out.width >= NARROW
+        for heading in ("train", "val loss") if curves else ():
             table.add_column(heading, no_wrap=True)
         for run in judged:
             diagnosis, curve = run.diagnosis, run.curve
             train, val = _numbers(curve.train_loss), _numbers(curve.val_loss)
             finite = [value for value in train + val if math.isfinite(value)]
             low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+            shown = (train, val) if curves else ()
             best = "-" if diagnosis.best_epoch is None else f"{diagnosis.best_epoch:g}"
             table.add_row(
                 str(run.path.resolve().relative_to(root) if root else run.path),
                 diagnosis.label,
                 f"{diagnosis.confidence:.0%}",
                 f"{best}/{diagnosis.epochs}",
-                self.spark(train, width=width, low=low, high=high),
-                self.spark(val, width=width, low=low, high=high),
+                *(self.spark(one, width=width, low=low, high=high) for one in shown),
             )
         return table
+
+
+def _write(console: Console, text: str, style: str = "") -> None:
+    """A line, broken between words where it is longer than the screen is wide."""
+    for line in wrapped(text, console.width):
+        console.print(line, style=style, markup=False, soft_wrap=True)
+
+
+def _results_table(headings: Sequence[str]) -> Table:
+    """What trials came to, and a column for each heading of a key."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("trial", no_wrap=True)
+    for heading in ("val acc", "val loss"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("curve", no_wrap=True)
+    for name in headings:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _line(segments: Sequence[Segment]) -> Text:
+    return Text.assemble(*((s.text, s.style or "") for s in segments), no_wrap=True)
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:
@@ -387,5 +463,7 @@ class TrialWatch:
         if not self.live:
             return
         best = sorted(self.finished, key=lambda row: -(row.get("val_acc") or 0.0))[:5]
-        parts: list[RenderableType] = [self.screen.trial_table([*best, *self.running.values()])]
+        parts: list[RenderableType] = [
+            self.screen.trial_table([*best, *self.running.values()], self.screen.err)
+        ]
         self.live.update(Group(Text(self._progress(), "bold"), *parts), refresh=True)

@@ -164,6 +164,14 @@ class Edge:
     value: float
     side: str  # lower or upper
     wider: Range
+    outside: bool = False  # not within the range, as the best of a search may be for a refinement
+
+    @property
+    def place(self) -> str:
+        """Where the value lies, as the words before "its range"."""
+        if self.outside:
+            return "below" if self.side == "lower" else "above"
+        return f"at the {self.side} end of"
 
     @property
     def beyond(self) -> int | float:
@@ -179,10 +187,12 @@ def edges(space: Space, values: Mapping[str, Value]) -> list[Edge]:
             continue
         value = float(values[key])
         position = dimension.position(value)
+        whole = replace(dimension, low=min(dimension.low, value), high=max(dimension.high, value))
+        outside = not dimension.low <= value <= dimension.high
         if position <= EDGE:
-            found.append(Edge(key, value, "lower", _widen(dimension, lower=True)))
+            found.append(Edge(key, value, "lower", _widen(whole, lower=True), outside))
         elif position >= 1 - EDGE:
-            found.append(Edge(key, value, "upper", _widen(dimension, lower=False)))
+            found.append(Edge(key, value, "upper", _widen(whole, lower=False), outside))
     return found
 
 

@@ -14,6 +14,7 @@ import torch
 
 from cnntune.arithmetic import settle, use
 from cnntune.build import build_model, load_data, with_defaults
+from cnntune.chance import Chance
 from cnntune.data import Data
 from cnntune.errors import CnntuneError, StudyError, UserCodeError
 from cnntune.own_code import user_code
@@ -93,9 +94,10 @@ def run_job(job: Job, device: torch.device) -> Iterator[Event]:
                     run.log(row)
                 rows.append(row)
                 yield Event(job, epoch=row)
-        summary = summarise(rows) | {
+        chance = Chance.of(data.val.labels.tolist())
+        summary = summarise(rows, chance) | {
             "parameters": sum(p.numel() for p in model.parameters()),
-            "val_images": len(data.val),
+            **chance.as_json(),
             "waited_seconds": data.waited_seconds - waited,
         }
     except Exception as error:

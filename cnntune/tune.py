@@ -15,6 +15,7 @@ from cnntune.findings import Finding
 from cnntune.ledger import Ledger, best_of
 from cnntune.recipe import Recipe
 from cnntune.runs import FORMAT, Study
+from cnntune.search_findings import nothing_learned
 from cnntune.space import Range
 from cnntune.trials import run_trials
 from cnntune.workers import Event
@@ -153,6 +154,8 @@ def reason_to_stop(rounds: Sequence[Ledger], size: int) -> Finding | None:
     bests = [best_of(one.trials()) for one in rounds]
     if bests[-1] is None:
         return Finding("stopped", "fail", "no trial of the last round is complete")
+    if nothing := nothing_learned([trial for one in rounds for trial in one.trials()]):
+        return nothing[0]
     if size == 0:
         return Finding("stopped", "info", "the budget is spent")
     if len(bests) < 2 or bests[-2] is None:

@@ -9,10 +9,11 @@ point, at 0.03 it is 5 points lower.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from cnntune.chance import Chance
 from cnntune.curves import (
     END,
     MANY_POINTS,
@@ -32,7 +33,15 @@ from cnntune.curves import (
     tail_median,
 )
 from cnntune.findings import Severity
-from cnntune.flags import ACC_GAP, FEW_POINTS, LOSS_GAP, chance_level, flags_of
+from cnntune.flags import (
+    ACC_GAP,
+    CHANCE,
+    FEW_POINTS,
+    LOSS_GAP,
+    chance_level,
+    flags_of,
+    supposed_chance,
+)
 from cnntune.prescribe import Settings, first_change, prescribe
 
 Label = Literal[
@@ -43,6 +52,9 @@ GAVE_BACK = 0.5  # of the fall of the train loss, lost again by the end
 BLOW_UP = 0.1  # of the first train loss: a smaller rise is noise
 OSCILLATION = 0.25  # of the train range, by the median step after the first quarter
 OSCILLATION_STEPS = 6  # at least
+
+WORSE = 10.0  # times the loss of guessing: no calibrated network is far worse than a guess
+SURE = 10.0  # at most, for how far a run at chance is from having learned
 
 SLOW = 0.1  # of the first train loss; labelled runs that learned something fell by 15% and more
 SLOW_VAL = 0.2  # of the first val loss; coarser, for small validation sets are noisy
@@ -149,6 +161,51 @@ def oscillates(shape: Shape) -> Verdict | None:
     return Verdict("unstable", "oscillating", text, ratio(size, OSCILLATION * span), "warn")
 
 
+def guessing(shape: Shape) -> Verdict | None:
+    """A network no better than guessing has learned nothing, however its loss went.
+
+    A loss of log C is that of a network that has no idea (CS231n step 1). One that is, or was, an
+    order of magnitude worse is sure of wrong answers: steps were so large that weights exploded.
+    """
+    chance = shape.chance or supposed_chance(shape)
+    if chance is None or not chance.tells or chance.loss <= 0:
+        return None
+    name, held = shape.train_name, shape.train
+    if name != "train loss" or len(held) < MIN_POINTS:
+        name, held = shape.val_name, shape.val
+    accs = (shape.curve.series("val_acc") or shape.curve.series("train_acc")).values
+    at_chance = bool(accs) and not chance.beaten_by(max(accs))
+    if not name.endswith("loss"):
+        return _no_better(chance, accs, "no loss was logged") if at_chance else None
+    end, worst = tail_median(held.values, END), max(held.values)
+    text = f"{name} ends at {end:.4g}"
+    if end > WORSE * chance.loss:
+        text += f", far above the {chance.loss:.4g} of guessing"
+        return Verdict("unstable", "diverged", text, ratio(end, WORSE * chance.loss), "fail")
+    if not at_chance or end < (1 - CHANCE) * chance.loss:
+        return None
+    if worst > WORSE * chance.loss:
+        text = f"{name} was {worst:.4g}, far above the {chance.loss:.4g} of guessing, and"
+        text += f" validation accuracy is that of guessing, {accs[-1]:.3g}"
+        return Verdict("unstable", "diverged", text, ratio(worst, WORSE * chance.loss), "fail")
+    return None if falls_steadily(shape) else _no_better(chance, accs, text)
+
+
+def no_skill(shape: Shape) -> Verdict | None:
+    """A run at rest whose validation accuracy is that of guessing has not converged: it failed."""
+    accs, chance = shape.curve.series("val_acc").values, shape.chance
+    if chance is None or not chance.tells or not accs or chance.beaten_by(max(accs)):
+        return None
+    return _no_better(chance, accs, f"{shape.val_name} ends at {shape.end:.4g}")
+
+
+def _no_better(chance: Chance, accs: Sequence[float], text: str) -> Verdict:
+    text += f" and accuracy is {max(accs):.3g} at best; guessing gives {chance.loss:.4g}"
+    text += f" and {chance.acc:.3g}"
+    margin = min(SURE, ratio(chance.noise, max(0.0, max(accs) - chance.acc)))
+    return Verdict("underfitting", "guessing", text, margin, "warn")
+
+
 def hardly_learned(shape: Shape) -> Verdict | None:
     """A loss that stays where it began: the learning rate is far off, or something is broken.
 
@@ -157,8 +214,7 @@ def hardly_learned(shape: Shape) -> Verdict | None:
     """
     if len(shape.train) < MIN_POINTS or shape.train_fall >= SLOW or shape.val_fall >= SLOW_VAL:
         return None
-    steady = shape.trend > STEADY * shape.range > 0
-    if (shape.curve.end("val_acc") or 0.0) >= ACCURATE or (shape.train_fall >= STUCK and steady):
+    if (shape.curve.end("val_acc") or 0.0) >= ACCURATE or falls_steadily(shape):
         return None
     first, last, fall = shape.train.values[0], shape.train_end, shape.train_fall
     text = f"{shape.train_name} went from {first:.4g} to {last:.4g}, a change of {-fall:+.1%}"
@@ -274,10 +330,12 @@ def at_rest(shape: Shape) -> Verdict:
 RULES: tuple[Callable[[Shape], Verdict | None], ...] = (
     blew_up,
     oscillates,
+    guessing,
     hardly_learned,
     val_turned,
     still_improving,
     memorised,
+    no_skill,
 )
 
 
@@ -287,15 +345,17 @@ def diagnose(
     planned_epochs: int | None = None,
     reference: Curve | None = None,
     settings: Settings | None = None,
+    chance: Chance | None = None,
 ) -> Diagnosis:
     """Label one run; nothing is raised, whatever the curve holds.
 
     `planned_epochs` is what the run was meant to have, if it was stopped before; `reference` is the
     study's best run, which tells underfitting from convergence; `settings` are flat recipe keys and
-    their values, with which the advice names keys.
+    their values, with which the advice names keys; `chance` is what guessing gives on the
+    validation set, where that is known.
     """
     curve = once_each(curve)
-    shape = measure(curve)
+    shape = measure(curve, chance)
     other = measure(once_each(reference)) if reference else None
     verdict = diverged(curve, planned_epochs) or judge(curve, shape, other)
     flags = flags_of(verdict.label, verdict.problem, shape, planned_epochs)
@@ -344,6 +404,11 @@ def confidence(verdict: Verdict, shape: Shape | None) -> float:
     if verdict.margin < math.inf and points < MANY_POINTS:
         value = min(value, 0.5 if points < FEW_POINTS else 0.75)
     return round(value, 2)
+
+
+def falls_steadily(shape: Shape) -> bool:
+    """Whether the loss came down, slowly perhaps, and still does as it did all along."""
+    return shape.train_fall >= STUCK and shape.trend > STEADY * shape.range > 0
 
 
 def accuracy_holds(shape: Shape) -> bool:

@@ -37,7 +37,8 @@ OURS: dict[str, set[str]] = {
     "refine": {"candidates", "tie"},
     "report": {"report"},
     "train": {"run", "status", "epochs", "best_epoch", "train_loss", "train_acc"}
-    | {"val_loss", "val_acc", "test_loss", "test_acc", "test_images", "waited_seconds"},
+    | {"val_loss", "val_acc", "test_loss", "test_acc", "test_images", "waited_seconds"}
+    | {"chance_acc", "chance_loss", "val_images"},
 }
 CURVE = {"lr", "verdict", "loss_first", "loss_last", "losses"}
 VERDICTS = {"decreasing", "slow", "flat", "unstable", "diverged"}
@@ -498,7 +499,33 @@ def test_a_reader_that_goes_away_leaves_no_traceback(runs: Path, words: list[str
     finally:
         os.close(writer)
     assert done.stderr.decode() == ""
-    assert done.returncode != 3
+    assert done.returncode == 141  # 128 and SIGPIPE, as of `yes | head -1`
+
+
+@pytest.mark.parametrize(("path", "code"), [("runs", 141), ("nowhere", 2)])
+def test_nobody_reads_stdout_or_stderr(runs: Path, path: str, code: int) -> None:
+    words = " ".join(f"'{word}'" for word in (*CNNTUNE, "diagnose", path, "--json"))
+    for ending in ("2>&1 | true", "2>&- | true"):
+        shell = f"set -o pipefail; (sleep 0.3; {words}) {ending}"
+        done = subprocess.run(["bash", "-c", shell], cwd=runs, capture_output=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (code, b"", b"")
+
+
+def test_closed_streams_change_no_exit_code(runs: Path) -> None:
+    words = " ".join(f"'{word}'" for word in (*CNNTUNE, "diagnose"))
+    for path, code in (("runs", 0), ("nowhere", 2)):
+        shell = f"{words} {path} >&- 2>&-"
+        assert subprocess.run(["bash", "-c", shell], cwd=runs, check=False).returncode == code
+
+
+def test_a_pipe_is_a_log(runs: Path) -> None:
+    log = "epoch,train_loss,val_loss\n1,2.2,2.2\n2,1.7,1.8\n3,1.3,1.4\n4,1.0,1.1\n"
+    (runs / "log.csv").write_text(log)
+    words = " ".join(f"'{word}'" for word in (*CNNTUNE, "diagnose", "--json"))
+    shell = f"{words} <(cat log.csv)"
+    done = subprocess.run(["bash", "-c", shell], cwd=runs, capture_output=True, check=True)
+    (read,) = json.loads(done.stdout)["runs"]
+    assert (read["format"], read["epochs"]) == ("csv", 4)
 
 
 TALKING = """

@@ -8,6 +8,7 @@ from drawn_curves import CONVERGED, LABELLED, NAN, OVERFITTING, decay, every, ru
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cnntune.chance import Chance
 from cnntune.curves import Curve, noise, rolling_median, slope, tail_median
 from cnntune.verdict import diagnose
 
@@ -97,6 +98,52 @@ def test_a_loss_at_chance_level_is_underfitting(classes: int) -> None:
     wiggle = [0.004, -0.003, 0.002, -0.004, 0.003, -0.002, 0.001, -0.001]
     losses = [chance * (1 + part) for part in wiggle]
     assert diagnose(run([chance, *losses], [chance, *losses])).label == "underfitting"
+
+
+TEN_CLASSES = Chance(0.1, math.log(10), 1000)
+GUESSES = [0.1, 0.11, 0.09, 0.1, 0.1, 0.1]
+
+
+def test_a_run_that_fell_to_the_loss_of_guessing_has_not_converged() -> None:
+    fallen = run([3.4, 2.5, 2.305, 2.303, 2.303, 2.303], [3.4, 2.5, *[2.303] * 4], val_acc=GUESSES)
+    for chance in (TEN_CLASSES, None):  # a log of another tool shows it by itself
+        found = diagnose(fallen, chance=chance)
+        assert (found.label, found.also) == ("underfitting", [])
+        assert "guessing gives 2.303 and 0.1" in found.evidence
+    learned = replace(fallen, val_acc=[0.1, 0.3, *[0.5] * 4])
+    assert diagnose(learned, chance=TEN_CLASSES).label == "converged"
+
+
+def test_a_loss_that_comes_down_from_millions_to_a_hundred_exploded() -> None:
+    # 7e6 and 119 beside the ln 10 = 2.303 of guessing among the ten classes of an accuracy of 0.1
+    losses = [7e6, 3e6, 9e5, 1e5, 4e3, 119]
+    exploded = run(losses, losses, val_acc=[0.1] * 6)
+    for chance in (TEN_CLASSES, None):
+        found = diagnose(exploded, chance=chance)
+        assert (found.label, found.severity) == ("unstable", "fail")
+        assert "of guessing" in found.evidence
+    assert diagnose(run(losses, losses)).label == "still-improving"  # may be a squared error
+    halves = [0.1, 0.2, 0.3, 0.4, 0.5, 0.5]  # of a sum over the images: it learned
+    assert diagnose(run(losses, losses, val_acc=halves)).label == "still-improving"
+
+
+def test_a_run_that_exploded_and_fell_back_to_guessing_is_unstable() -> None:
+    losses = [400.0, 2.31, 2.303, 2.303, 2.303, 2.303]
+    found = diagnose(run(losses, losses, val_acc=GUESSES), chance=TEN_CLASSES)
+    assert found.label == "unstable"
+
+
+def test_the_largest_class_is_no_accuracy_to_rest_at() -> None:
+    losses = [0.6, 0.35, 0.34, 0.34, 0.34, 0.34]  # 0.325 is the entropy of 90 % and 10 %
+    run_of_two = run(losses, losses, val_acc=[0.9] * 6)
+    assert diagnose(run_of_two, chance=Chance(0.9, 0.3251, 500)).label == "underfitting"
+    assert diagnose(run_of_two).label == "converged"
+
+
+def test_images_learnt_by_heart_are_overfitting_though_validation_is_at_chance() -> None:
+    train, val = decay(2.3, 0.05, 0.4, 12), decay(2.3, 5.0, 0.3, 12)
+    found = diagnose(run(train, val, val_acc=[0.1] * 12), chance=TEN_CLASSES)
+    assert found.label == "overfitting"
 
 
 def test_a_last_percent_at_chance_level_is_no_improvement() -> None:

@@ -13,8 +13,9 @@ PACKAGE = Path(__file__).parents[1] / "cnntune"
 
 # The table of docs/architecture.md, from the ground up. `data` and `models` are folders.
 FLOORS = (
-    "errors findings problems searchable seeds schedule recipe recipe_files space space_check"
-    " rungs runs own_code curves flags prescribe verdict logs reading plot pictures event_files"
+    "errors findings texts problems searchable seeds schedule recipe recipe_files space space_check"
+    " rungs runs own_code chance curves flags prescribe verdict logs reading plot pictures"
+    " event_files"
     " cores lifeline torchvision_import",
     "data models augment build device arithmetic checkpoint samplers average optimizers transfer"
     " views parallel opening",

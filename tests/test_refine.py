@@ -240,7 +240,7 @@ def test_an_unfinished_refinement_keeps_its_epochs(tmp_path: Path) -> None:
 
 def edge_of(key: str, dimension: dict[str, Any], value: float) -> list[str]:
     """The ends at which the best `value` is said to lie."""
-    found = edge_findings(recipe({key: dimension}), trial(0, 0.9, **{key: value}))
+    found = edge_findings(recipe({key: dimension}), [trial(0, 0.9, **{key: value})])
     return ["lower" if "lower" in finding.evidence else "upper" for finding in found]
 
 
@@ -275,6 +275,6 @@ def test_an_edge_is_reported_where_the_recipe_allows_more(
 def test_the_advice_at_an_edge_can_be_typed(
     key: str, dimension: dict[str, Any], value: float, wider: Range
 ) -> None:
-    (finding,) = edge_findings(recipe({key: dimension}), trial(0, 0.9, **{key: value}))
+    (finding,) = edge_findings(recipe({key: dimension}), [trial(0, 0.9, **{key: value})])
     override = finding.advice.partition("--set '")[2].rstrip("'")
     assert load_recipe("digits", [override]).space[key] == wider

@@ -132,6 +132,13 @@ def test_every_trial_is_a_row_with_its_values_and_its_accuracy(whole: Path, page
         assert config["model"]["norm"] in cells
 
 
+def test_a_log_axis_has_a_few_plain_numbers(page: Page) -> None:
+    # of 1e-3 ... 1e-1 the three powers of ten, and no number between them that would overlap
+    labels = [text.strip() for text in page.texts["text"]]
+    assert {"0.001", "0.01", "0.1"} <= set(labels)
+    assert not [label for label in labels if "\N{MULTIPLICATION SIGN}" in label]
+
+
 def test_a_page_asks_for_nothing_from_elsewhere(page: Page) -> None:
     links = [
         value

@@ -448,7 +448,11 @@ def test_a_trial_that_diverged_is_never_the_best(tmp_path: Path) -> None:
     assert statuses == {0.05: "complete", 1e6: "diverged"}
     document = outcome.document
     assert document["best"]["values"]["train.lr"] == 0.05
-    assert document["trials"]["complete"] == 6
+    exploded = sum(trial.values["train.lr"] == 1e6 for trial in found)
+    counted_once = {"complete": 6 - exploded, "diverged": exploded}
+    assert document["trials"] == {"pruned": 0, "failed": 0, "running": 0} | counted_once
+    listed = (tmp_path / "runs" / "small" / "trials.csv").read_text()
+    assert listed.count(",diverged,") == exploded
     assert [f for f in document["findings"] if f["rule"] == "diverged-trials"]
 
 

@@ -8,7 +8,17 @@ from cnntune.build import load_recipe
 from cnntune.ledger import Trial
 from cnntune.recipe import Recipe
 from cnntune.runs import Run
-from cnntune.search_findings import expected_best, region_findings, strong, worth_findings
+from cnntune.search_findings import (
+    bests_of,
+    edge_findings,
+    expected_best,
+    importance_findings,
+    nothing_learned,
+    region_findings,
+    strong,
+    trial_findings,
+    worth_findings,
+)
 
 
 def trial(number: int, acc: float, lr: float = 0.01, status: str = "complete") -> Trial:
@@ -62,3 +72,43 @@ def test_no_region_is_named_where_the_strong_trials_lie_apart(recipe: Recipe) ->
     trials = [trial(n, 0.9, lr) for n, lr in enumerate((1e-4, 0.03, 1.0))]
     trials += [trial(n, 0.1, 1e-3) for n in range(3, 15)]
     assert region_findings(recipe, trials) == []
+
+
+def test_an_edge_holds_for_all_that_are_the_best(recipe: Recipe) -> None:
+    # 1e-4 and 1.0 are the ends of the range, 0.01 is its middle
+    upper, middle = trial(0, 0.9, 1.0), trial(1, 0.9, 0.01)
+    assert edge_findings(recipe, bests_of([upper, middle])) == []
+    (finding,) = edge_findings(recipe, bests_of([upper, trial(1, 0.9, 0.9), trial(2, 0.8, 0.01)]))
+    assert "lies at the upper end of its range" in finding.evidence
+
+
+@pytest.mark.parametrize(("lr", "place"), [(1e-5, "below"), (3.0, "above")])
+def test_a_value_outside_of_its_range_lies_at_no_end_of_it(
+    recipe: Recipe, lr: float, place: str
+) -> None:
+    (finding,) = edge_findings(recipe, [trial(0, 0.9, lr)])
+    assert f"lies {place} its range" in finding.evidence
+    override = finding.advice.partition("--set '")[2].rstrip("'")
+    wider = load_recipe("digits", [override]).space["train.lr"]
+    assert wider.low < lr < wider.high  # type: ignore[union-attr]
+
+
+def at_chance(number: int, acc: float) -> Trial:
+    known = trial(number, acc)
+    known.summary.update(chance_acc=0.1, chance_loss=2.3026, val_images=100)
+    return known
+
+
+def test_nothing_is_learned_where_the_best_is_within_the_noise_of_guessing() -> None:
+    # three standard errors of 0.1 on 100 images are 3 sqrt(0.1 * 0.9 / 100) = 0.09
+    (finding,) = nothing_learned([at_chance(0, 0.12), at_chance(1, 0.18)])
+    assert (finding.severity, finding.measured, finding.expected) == ("fail", 0.18, 0.1)
+    assert "the best of 2 trials" in finding.evidence
+    assert nothing_learned([at_chance(0, 0.12), at_chance(1, 0.2)]) == []
+    assert importance_findings([at_chance(0, 0.12)], None) == []
+
+
+def test_one_trial_is_not_plural() -> None:
+    failed = trial(0, 0.5, status="failed")
+    assert "1 of 1 trial failed" in trial_findings([failed])[0].evidence
+    assert "1 trial is too few" in importance_findings([trial(0, 0.5)], None)[0].evidence

@@ -4,7 +4,7 @@ Heavy libraries are imported inside the commands that need them, so that `--help
 start at once.
 
 Exit codes: 0 fine; 1 a finding of severity `fail`; 2 could not run; 3 a bug in cnntune; 130 Ctrl-C
-or SIGTERM.
+or SIGTERM; 141 nobody reads the result any more.
 """
 
 import errno
@@ -14,8 +14,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -32,6 +32,7 @@ from cnntune.cli.studies import refine, search, tune
 from cnntune.errors import CnntuneError
 
 STOPPED = 130  # the exit code after Ctrl-C, by convention 128 and the number of SIGINT
+READER_GONE = 141  # by convention 128 and the number of SIGPIPE: `cnntune diagnose runs | head -1`
 # New objects between two looks for garbage. What is imported is none, and with Python's own number,
 # 700 to 2,000, it takes 0.15 s to find that out while torch is imported.
 GARBAGE_LOOK = 50_000
@@ -71,12 +72,17 @@ def options(
 def main() -> NoReturn:
     """Run the command line; a problem is one line, a bug is a traceback."""
     gc.set_threshold(GARBAGE_LOOK)
+    _open_streams()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)
     out = sys.stdout
     try:
         try:
             code = app(standalone_mode=False)
+        except SystemExit as end:
+            if isinstance(end.__context__, BrokenPipeError):  # typer makes an exit code 1 of it
+                raise end.__context__ from None
+            raise
         finally:
             sys.stdout = out
         if code == STOPPED:
@@ -86,8 +92,8 @@ def main() -> NoReturn:
             gc.freeze()  # at exit there would be a look at all that a search imports: 0.3 s
         sys.exit(code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere
-        sys.exit(1)
+        _silence()
+        sys.exit(READER_GONE)
     except CnntuneError as error:
         _could_not_run(error.lines)
     except TyperException as error:  # a wrong option or argument
@@ -99,9 +105,47 @@ def main() -> NoReturn:
             _could_not_run([f"{full}: no space left; free some, and the same command goes on"])
         if refused := _refused(error):
             _could_not_run([refused])
-        traceback.print_exc()
-        print("this is a bug in cnntune", file=sys.stderr)
+        with _perhaps_unread():
+            traceback.print_exc()
+            print("this is a bug in cnntune", file=sys.stderr)
         sys.exit(3)
+
+
+def _open_streams() -> None:
+    """Where the caller closed stdout or stderr, what is written there goes nowhere.
+
+    Otherwise the next file that is opened would take its number, and receive what libraries write.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w", closefd=False))
+
+
+@contextmanager
+def _perhaps_unread() -> Iterator[None]:
+    """Print on the way out, whether or not somebody reads it: the exit code stays what it is."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError:  # no reader, or no space
+        _silence()
+
+
+def _silence() -> None:
+    """What is left in stdout and stderr goes nowhere; at exit it would be an error once more."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(nowhere, stream.fileno())
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> NoReturn:
@@ -111,7 +155,7 @@ def _stop(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 def _say_stopped() -> None:
     goes_on = any(word in GOING_ON for word in sys.argv[1:2])
-    with suppress(OSError):  # the terminal may be what went away
+    with suppress(OSError), _perhaps_unread():  # the terminal may be what went away
         print(f"stopped{'; the same command goes on' if goes_on else ''}", file=sys.stderr)
 
 
@@ -138,10 +182,12 @@ def _refused(error: Exception) -> str | None:
 
 def _could_not_run(lines: Sequence[str]) -> NoReturn:
     """One line a problem on stderr, a document on stdout if one was asked for, and exit code 2."""
-    for line in lines:
-        print(line, file=sys.stderr)
+    with _perhaps_unread():
+        for line in lines:
+            print(line, file=sys.stderr)
     if "--json" in sys.argv:
         name = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-        command = Command.begin(name, json=True, quiet=True)
-        command.print(command.document([], None, errors=lines) | {"ok": False})
+        with _perhaps_unread():
+            command = Command.begin(name, json=True, quiet=True)
+            command.print(command.document([], None, errors=lines) | {"ok": False})
     sys.exit(2)

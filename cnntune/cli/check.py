@@ -51,7 +51,7 @@ def sanity(
     if explain is not None:
         lesson = step.explain(explain)
         if not json:
-            command.screen.text(lesson)
+            command.screen.lesson(lesson)
         command.end(command.document([], None, rule=explain, lesson=lesson))
     setup = set_up(command, recipe, set_, device=device, seed=seed, runs=runs, study=study)
     data = build.load_data(setup.recipe, setup.device, checked=False)

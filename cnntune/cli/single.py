@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cnntune.chance import Chance
 from cnntune.cli.command import (
     RUNS,
     AsJson,
@@ -30,6 +31,7 @@ from cnntune.findings import Finding
 
 if TYPE_CHECKING:
     from cnntune.judge import JudgedRun
+    from cnntune.runs import Epoch
 
 
 def train(
@@ -99,10 +101,11 @@ def train(
                     command.screen.epoch(row, config.train.epochs)
                     if write:
                         write(row)
-        summary = final.keep_trained(run, rows, data.waited_seconds)
+        chance = Chance.of(data.val.labels.tolist())
+        summary = final.keep_trained(run, rows, chance, data.waited_seconds)
         findings = final.waiting_findings(rows, data.waited_seconds)
         if summary["status"] == "diverged":
-            findings.append(_diverged_finding(rows[-1].epoch))
+            findings.append(_diverged_finding(rows[-1], chance))
         elif not no_test:
             waits = f"{run.path} is trained; waiting for another final test in {setup.study.path}"
             with locked(setup.study.path, TEST_LOCK, waiting=lambda: command.screen.say(waits)):
@@ -171,10 +174,14 @@ def _draw(judged: "Sequence[JudgedRun]", folder: Path) -> None:
         save_curves(run.curve, picture, title=title, best_epoch=diagnosis.best_epoch)
 
 
-def _diverged_finding(epoch: int) -> Finding:
+def _diverged_finding(last: "Epoch", chance: Chance) -> Finding:
+    evidence = f"the loss became NaN or infinite in epoch {last.epoch}"
+    if not last.diverged:
+        evidence = f"the loss is {last.val_loss:.4g} after epoch {last.epoch}, far above the"
+        evidence += f" {chance.loss:.4g} of guessing"
     return Finding(
         "diverged",
         "fail",
-        f"the loss became NaN or infinite in epoch {epoch}",
+        evidence,
         "lower train.lr tenfold, or run `cnntune lr-sweep`; then warm up or clip gradients",
     )

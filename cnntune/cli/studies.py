@@ -119,8 +119,10 @@ def search(
         command.screen.result(setup.study.path, result.trials)
         command.screen.importance(result.importance)
         command.screen.findings(findings)
-    if result.best:
+    if result.best and document["ok"]:
         command.screen.next("refine", str(setup.study.path))
+    elif result.best:
+        command.screen.next("sanity", *setup.again)
     command.end(document)
 
 

@@ -115,7 +115,7 @@ def repeat_best(
     """Train the best trials again with other seeds, showing what happens."""
     from cnntune import refine as step
 
-    best = min(step.CANDIDATES, sum(trial.status == "complete" for trial in trials))
+    best = len(step.candidates_of(trials))
     total = best * (seeds - 1)
     if not total:
         return

@@ -162,13 +162,14 @@ def read_file(path: Path) -> list[Record]:
         UnreadableLogError: where the format is known, and yet nothing can be read.
         OSError: where the file cannot be opened.
     """
-    with path.open("rb") as stream:
+    with path.open("rb") as stream:  # once: a pipe such as <(zcat log.gz) cannot be read again
         head = stream.read(HEAD)
-    if mlflow.is_database(head):
-        return mlflow.read_database(path)
-    if not (tensorboard.is_event_file(head) or wandb.is_wandb_file(head) or is_text(head)):
-        return []
-    data, cut = read_bytes(path)
+        if mlflow.is_database(head):
+            return mlflow.read_database(path)
+        if not (tensorboard.is_event_file(head) or wandb.is_wandb_file(head) or is_text(head)):
+            return []
+        data = head + stream.read(MAX_BYTES + 1 - len(head))
+    data, cut = data[:MAX_BYTES], len(data) > MAX_BYTES
     notes = (f"only the first {MAX_BYTES // 2**20} MB were read",) if cut else ()
     return [replace(run, notes=(*run.notes, *notes)) for run in read_data(data)]
 

@@ -14,7 +14,8 @@ from markupsafe import Markup
 
 from cnntune.report import charts
 from cnntune.report.chapter import by_rank, cause
-from cnntune.report.story import Story, counted, read
+from cnntune.report.story import Story, read
+from cnntune.texts import counted
 
 __all__ = ["Story", "page", "read"]
 

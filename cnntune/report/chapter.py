@@ -16,12 +16,9 @@ from cnntune.search import default_space
 from cnntune.search_findings import (
     TRACEBACK,
     count,
-    edge_findings,
-    file_findings,
+    findings_of,
     importance_findings,
-    region_findings,
-    trial_findings,
-    worth_findings,
+    nothing_learned,
 )
 from cnntune.space import Space
 
@@ -57,7 +54,6 @@ class Chapter:
     def counts(self) -> dict[str, int]:
         """How many trials stand how, without those of which there are none."""
         counts = count(self.trials)
-        counts["complete"] -= counts["diverged"]
         return {status: number for status, number in counts.items() if number}
 
     @property
@@ -87,19 +83,14 @@ def read_chapter(study: Study, whole_space: Space | None) -> Chapter | None:
     if found_trials is None:
         return None
     recipe, trials = found_trials
-    found = importance(trials, recipe.space)
-    space = recipe.space if whole_space is None else whole_space
+    found = None if nothing_learned(trials) else importance(trials, recipe.space)
     repeats = study.path.glob("trial-*-seed-*")
     seeds = 1 + max((int(path.name.rpartition("-")[2]) for path in repeats), default=0)
     candidates = refine.candidates(study, trials, seeds=seeds)
     best = best_of(trials)
     images = best.summary.get("val_images") if best else None
     findings = [
-        *file_findings(trials),
-        *trial_findings(trials),
-        *edge_findings(recipe.model_copy(update={"space": space}), best),
-        *region_findings(recipe, trials),
-        *worth_findings(trials),
+        *findings_of(recipe, trials, recipe.space if whole_space is None else whole_space),
         *importance_findings(trials, found),
         *refine.seed_findings(candidates, val_images=images),
     ]

@@ -26,6 +26,8 @@ THIN, THICK = 0.7, 2.0  # points
 SIDE = 4.6  # inches, so that two stand side by side on a wide page
 SMALL = 2.6  # inches, for one key of a space
 NAME_LENGTH = 12  # characters of an option: longer ones would overlap
+MOST_LETTERS = 22  # of all options together, side by side below a small picture
+MOST_TICKS = 4  # with a number, below a small picture
 
 
 def run_curve(rows: Sequence[Epoch], name: str) -> Markup:
@@ -83,10 +85,14 @@ def key_scatter(chapter: Chapter, key: str) -> Markup:
             axes.scatter(places, [max(trial.val_acc, lowest) for trial in found], s=14, **look)
         if isinstance(dimension, Choice):
             names = [str(option)[:NAME_LENGTH] for option in dimension.options]
-            axes.set_xticks(range(len(names)), names, parse_math=False)
+            crowded = sum(map(len, names)) > MOST_LETTERS
+            turned: dict[str, Any] = {"rotation": 40, "ha": "right"} if crowded else {}
+            axes.set_xticks(range(len(names)), names, parse_math=False, **turned)
             axes.set_xlim(-0.5, len(names) - 0.5)
         elif dimension.log:
-            axes.set_xscale("log")
+            _log_axis(axes, dimension)
+        else:
+            axes.locator_params(axis="x", nbins=MOST_TICKS)
         if not ranked(having):
             axes.set_ylim(-0.05, 1)
         _label(axes, key, "val acc")
@@ -130,6 +136,24 @@ def _label(axes: "Axes", across: str, up: str) -> None:
     axes.grid(color=INK, alpha=0.15)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def _log_axis(axes: "Axes", dimension: Range) -> None:
+    """A few labelled ticks: powers of ten, or the ends of a range that holds fewer than two."""
+    from matplotlib.ticker import NullFormatter
+
+    first, last = math.log10(dimension.low), math.log10(dimension.high)
+    powers = range(math.ceil(first - 1e-9), math.floor(last + 1e-9) + 1)
+    shown = powers[:: math.ceil(len(powers) / MOST_TICKS)] if len(powers) > 1 else ()
+    ticks = [10.0**power for power in shown] or [dimension.low, dimension.high]
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [_plain(tick) for tick in ticks])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _plain(number: float) -> str:
+    """`0.01`, `1e-5`: three digits in as few characters as they take."""
+    return re.sub(r"e([+-])0*", lambda found: f"e{found[1]}".replace("+", ""), f"{number:.3g}")
 
 
 def _epoch_axis(axes: "Axes", last: int) -> None:

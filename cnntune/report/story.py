@@ -14,6 +14,7 @@ from cnntune.reading import read_paths
 from cnntune.recipe import Recipe
 from cnntune.report.chapter import Chapter, read_chapter
 from cnntune.runs import Epoch, Run, Study
+from cnntune.texts import counted
 
 DOCUMENTS = {  # of the folder, with the keys that the page shows
     "study": ("commands", "versions", "device"),
@@ -163,8 +164,3 @@ def _judge(runs: Sequence[Run]) -> list[JudgedRun]:
     paths = [run.path for run in runs if run.rows()]
     found = judge_runs(read_paths(paths)[0]) if paths else []
     return sorted(found, key=lambda one: paths.index(one.path))
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 trial`, `2 trials`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

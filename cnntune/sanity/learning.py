@@ -6,6 +6,7 @@ import time
 import torch
 
 from cnntune.augment import augment
+from cnntune.chance import ABOVE_CHANCE, ENOUGH_IMAGES
 from cnntune.device import seeded
 from cnntune.evaluate import evaluate
 from cnntune.findings import Finding, Severity
@@ -26,8 +27,6 @@ LEARN_WALL = 300.0  # seconds; for images that are slow to read
 LEARN_BATCH = 64
 LEARN_IMAGES = 2000  # of validation: 1.1 points of standard error at worst
 SETTLE_PASSES = 3  # after training, running statistics are nearly there
-ABOVE_CHANCE = 3.0  # standard errors: one false alarm in 700
-ENOUGH_IMAGES = 40  # validation images below which chance cannot be told from skill
 
 
 def learns(subject: Subject, memory: Memory) -> list[Finding]:

@@ -1,0 +1,96 @@
+"""What is drawn stays readable and can be pasted, however narrow the screen."""
+
+import io
+import re
+from typing import Any
+
+import pytest
+
+from cnntune.findings import Finding
+from cnntune.show import Screen
+from cnntune.texts import counted, unwrapped, wrapped
+
+OPTION = "--set 'space.train.lr={ log = [1e-05, 0.1] }'"
+
+
+def test_lines_break_between_words_and_never_within_a_command() -> None:
+    text = f"widen it in a study of its own: --study NAME {OPTION} and run `cnntune lr-sweep` again"
+    assert wrapped(text, 30) == [
+        "widen it in a study of its",
+        "own: --study NAME",
+        OPTION,
+        "and run `cnntune lr-sweep`",
+        "again",
+    ]
+
+
+def test_an_apostrophe_opens_no_quotation() -> None:
+    assert wrapped("Karpathy's recipe and CS231n's steps", 20) == [
+        "Karpathy's recipe",
+        "and CS231n's steps",
+    ]
+
+
+def test_what_fits_stays_as_it_is() -> None:
+    assert wrapped("  a   b\nc", 10) == ["  a   b", "c"]
+    assert wrapped("", 10) == [""]
+
+
+def test_a_docstring_becomes_paragraphs_and_its_lists_stay() -> None:
+    assert unwrapped("one\ntwo\n\nthree\n- four\n    five") == "one two\n\nthree\n- four\n    five"
+
+
+def test_one_is_not_plural() -> None:
+    assert (counted(1, "trial"), counted(2, "trial")) == ("1 trial", "2 trials")
+
+
+def drawn(width: int, monkeypatch: pytest.MonkeyPatch, draw: Any) -> list[str]:
+    out = io.StringIO()
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setenv("COLUMNS", str(width))
+    draw(Screen())
+    return out.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_command_of_a_finding_is_never_cut(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = Finding("edge", "warn", "the best train.lr lies at the upper end", f"try {OPTION}")
+    lines = drawn(width, monkeypatch, lambda screen: screen.findings([finding]))
+    assert any(OPTION in line for line in lines)
+    assert lines[0].startswith("WARN  edge")
+    within = [line for line in lines if OPTION not in line]
+    assert max(map(len, within)) <= width
+
+
+KEYS = [f"train.key_number_{letter}" for letter in "abcdefghij"]
+
+
+@pytest.mark.parametrize("width", [40, 80, 300])
+def test_ten_keys_are_readable_at_any_width(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = dict.fromkeys(KEYS, 0.0123)
+    rows = [{"name": 0, "val_acc": 0.5, "val_loss": 1e12, "accs": [0.5], "values": values}]
+    lines = drawn(
+        width, monkeypatch, lambda screen: screen.out.print(screen.trial_table(rows, screen.out))
+    )
+    assert max(map(len, lines)) <= width
+    text = " ".join(lines)
+    assert "…" not in text
+    assert text.count("0.0123") == 10
+    assert "1e+12" in text
+    if width < 300:
+        assert all(f"{key.rpartition('.')[2]}=0.0123" in text for key in KEYS)
+    else:
+        assert re.search(r"key number a +key number b", lines[0])
+
+
+def test_headings_take_a_line_a_word_before_anything_is_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = {"train.label_smoothing": 0.0123456, "train.weight_decay": 3.95e-05, "model.width": 8}
+    row = {"name": 0, "val_acc": 0.5, "val_loss": 1.0, "accs": [0.5] * 3, "values": values}
+    # trial 5, val acc 7, val loss 8, curve 5, smoothing 9, 3.95e-05 8, width 5, six gaps of 2: 59
+    for width, lines in ((59, 3), (58, 3)):
+        shown = drawn(width, monkeypatch, lambda s: s.out.print(s.trial_table([row], s.out)))
+        assert len(shown) == lines
+        assert ("label_smoothing=0.0123" in shown[-1]) == (width == 58)
+        assert "3.95e-05" in shown[-1]
