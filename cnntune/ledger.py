@@ -95,18 +95,9 @@ class Ledger:
         Raises:
             StudyError: where the study holds another recipe; the keys that differ are named.
         """
-        kept = study.read("server")
-        if kept is not None:
-            raise StudyError(f"{study.path}: its search is on {kept['server']}; give --storage")
-        known = cls._find(study)
+        known = cls.of_recipe(study, asked)
         if known is not None:
-            known.refuse_another(asked)
             return known
-        if study.trial(0).path.exists():
-            raise StudyError(
-                f"{study.path}: holds trials of a study whose study.db is gone; search under a"
-                " name of its own (--study NAME) or remove the folder"
-            )
         study.path.mkdir(parents=True, exist_ok=True)
         storage = sqlite(study.path / "study.db")
         optuna_study = optuna.create_study(
@@ -115,6 +106,26 @@ class Ledger:
         optuna_study.set_user_attr("recipe", recipe.as_values())
         optuna_study.set_user_attr("asked", asked.as_values())
         return cls(study, storage, optuna_study)
+
+    @classmethod
+    def of_recipe(cls, study: Study, asked: Recipe) -> "Ledger | None":
+        """The record of a search of this very recipe, None where none was begun.
+
+        Raises:
+            StudyError: where the folder cannot take a search of that recipe.
+        """
+        kept = study.read("server")
+        if kept is not None:
+            raise StudyError(f"{study.path}: its search is on {kept['server']}; give --storage")
+        known = cls._find(study)
+        if known is not None:
+            known.refuse_another(asked)
+        elif study.trial(0).path.exists():
+            raise StudyError(
+                f"{study.path}: holds trials of a study whose study.db is gone; search under a"
+                " name of its own (--study NAME) or remove the folder"
+            )
+        return known
 
     def refuse_another(self, asked: Recipe) -> None:
         """Name the keys in which the study's recipe differs from the one asked for."""

@@ -6,6 +6,7 @@ Both need torch: the signatures of the builders tell which keys a recipe may hav
 from collections.abc import Sequence
 
 from cnntune.build import load_recipe
+from cnntune.data import Data
 from cnntune.device import places, resolve
 from cnntune.recipe import Recipe
 
@@ -25,3 +26,13 @@ def opened(
     recipe = load_recipe(source, overrides)
     place = resolve(device)
     return recipe, str(place), places(place)
+
+
+def described(recipe: Recipe, place: str, data: Data) -> str:
+    """The images and the network, in a line."""
+    test = f", {len(data.test)} test" if data.test is not None else ""
+    shape = "x".join(str(size) for size in data.in_shape)
+    return (
+        f"{recipe.name}: {len(data.train)} training images, {len(data.val)} validation{test},"
+        f" {shape}, {len(data.classes)} classes; model {recipe.model.name} on {place}"
+    )

@@ -13,16 +13,16 @@ PACKAGE = Path(__file__).parents[1] / "cnntune"
 
 # The table of docs/architecture.md, from the ground up. `data` and `models` are folders.
 FLOORS = (
-    "errors findings problems seeds schedule recipe recipe_files space rungs runs own_code"
+    "errors clock findings problems seeds schedule recipe recipe_files space rungs runs own_code"
     " curves flags prescribe verdict logs reading plot pictures event_files"
     " cores lifeline torchvision_import",
     "data models augment build device arithmetic checkpoint samplers average optimizers transfer"
     " views parallel opening",
     "evaluate train ledger shared_ledger server",
-    "workers trainer preload capacity probe importance search_findings adapt",
+    "workers trainer preload capacity probe importance search_findings adapt winner",
     "trials shared",
     "sanity lr_sweep search refine final judge inspect",
-    "tune report",
+    "tune report checks",
     "show cli",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}

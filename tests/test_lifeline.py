@@ -4,8 +4,9 @@ import os
 
 import pytest
 
+from cnntune.clock import Deadline, OutOfTimeError
 from cnntune.errors import RecipeError, StudyError
-from cnntune.lifeline import call
+from cnntune.lifeline import call, follow
 
 
 def test_a_function_is_called_in_another_process() -> None:
@@ -26,3 +27,15 @@ def test_another_error_arrives_with_its_traceback() -> None:
 def test_a_process_that_is_killed_is_said_to_have_died() -> None:
     with pytest.raises(StudyError, match=r"os:_exit died \(exit 7\)"):
         call("os:_exit", 7)
+
+
+def test_what_an_iterator_yields_arrives_from_another_process_value_by_value() -> None:
+    assert list(follow("builtins:range", 3)) == [0, 1, 2]
+    with pytest.raises(RuntimeError, match=r"Traceback(.|\n)*ValueError"):
+        list(follow("math:sqrt", -1.0))
+
+
+def test_an_iterator_is_ended_at_its_deadline_though_it_had_more_to_yield() -> None:
+    endless = follow("itertools:repeat", "news", deadline=Deadline.after(0.5))
+    with pytest.raises(OutOfTimeError):
+        list(endless)

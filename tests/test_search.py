@@ -109,7 +109,7 @@ def test_a_search_runs_its_budget_and_draws_within_the_space(undisturbed: Study)
 
 
 def two_at_a_time(
-    next_job: Callable[[], Job | None], *, workers: int, places: Sequence[str]
+    next_job: Callable[[], Job | None], *, places: Sequence[str], **_: Any
 ) -> Iterator[Event]:
     """Two workers of which the second always finishes first."""
     while pair := [job for job in (next_job(), next_job()) if job]:
@@ -138,7 +138,7 @@ def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(
 
 
 def killed_after_the_second_trial(
-    next_job: Callable[[], Job | None], *, workers: int, places: Sequence[str]
+    next_job: Callable[[], Job | None], *, places: Sequence[str], **_: Any
 ) -> Iterator[Event]:
     """The coordinator dies when `summary.json` is written and before it can read of it."""
     while job := next_job():

@@ -86,7 +86,7 @@ def _seconds(text: str) -> float:
 
 
 def parse_budget(text: str) -> tuple[int | None, float | None]:
-    """`200` as trials, `2h` as seconds.
+    """`200` as training runs, `2h` as seconds.
 
     Raises:
         StudyError: where it is neither.
@@ -96,7 +96,7 @@ def parse_budget(text: str) -> tuple[int | None, float | None]:
     try:
         return None, _seconds(text)
     except typer.BadParameter:
-        allowed = "a number of trials, or a time such as 90s, 30m or 2h"
+        allowed = "a number of training runs, or a time such as 90s, 30m or 2h"
         raise StudyError(f"--budget: must be {allowed} (got {text!r})") from None
 
 
@@ -105,7 +105,8 @@ Timeout = Annotated[
     typer.Option(
         parser=_seconds,
         metavar="TIME",
-        help="Begin nothing after this time: 90s, 30m, 2h. The same command goes on.",
+        help="Stop after this time: 90s, 30m, 2h. Trials in training are cut after their last"
+        " finished epoch; the same command goes on with them.",
         show_default=False,
     ),
 ]
@@ -223,12 +224,9 @@ def _checked_name(name: str) -> str:
 
 def about(setup: Setup, data: "Data") -> str:
     """The images and the network, in a line."""
-    test = f", {len(data.test)} test" if data.test is not None else ""
-    shape = "x".join(str(size) for size in data.in_shape)
-    return (
-        f"{setup.recipe.name}: {len(data.train)} training images, {len(data.val)} validation{test},"
-        f" {shape}, {len(data.classes)} classes; model {setup.recipe.model.name} on {setup.place}"
-    )
+    from cnntune.opening import described
+
+    return described(setup.recipe, setup.place, data)
 
 
 def record(setup: Setup) -> None:
