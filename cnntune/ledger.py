@@ -200,7 +200,12 @@ class Ledger:
 
 def exists(study: Study) -> bool:
     """Whether a search was begun here."""
-    return Ledger._find(study) is not None
+    return begun(study) is not None
+
+
+def begun(study: Study) -> Ledger | None:
+    """The record of the search that was begun here, None where none was."""
+    return Ledger._find(study)
 
 
 def sqlite(path: Path) -> optuna.storages.RDBStorage:

@@ -13,7 +13,7 @@ from cnntune import refine, search
 from cnntune.clock import NEVER, Deadline
 from cnntune.errors import StudyError
 from cnntune.findings import Finding, Severity
-from cnntune.ledger import Ledger, best_of, exists
+from cnntune.ledger import Ledger, best_of
 from cnntune.recipe import Recipe
 from cnntune.runs import FORMAT, Study
 from cnntune.space import Range
@@ -24,6 +24,7 @@ from cnntune.winner import (
     best_rivals,
     candidates,
     findings,
+    ledgers,
     pool,
     rounds,
     val_images,
@@ -143,22 +144,24 @@ def tune(
     current = refine.unfinished(study)
     if not rounds(study):
         current = _search_round(ledger, notes, budget)
+    records = ledgers(study)
     while True:
         if current is not None:
-            yield from _train(study, current, budget, workers=workers, places=places)
+            yield from _train(current, budget, _used(records), workers=workers, places=places)
             if not _is_over(current.ledger, budget):
-                outcome.findings.append(_cut(study, current))
+                outcome.findings.append(_cut(current, records))
                 break
             _close(current)
-        size = budget.round_trials(ROUND_SHARE, _used(study))
-        reason = reason_to_stop(_ledgers(study), size)
+        size = budget.round_trials(ROUND_SHARE, _used(records))
+        reason = reason_to_stop(records, size)
         if reason:
             outcome.findings.append(reason)
             break
         current = refine.begin(study, None, size)
-    for part in [study, *rounds(study)]:
-        outcome.changes += refine.read_plan(part)[1]
-    yield from _over_seeds(outcome, budget, workers=workers, places=places)
+        records.append(current.ledger)
+    for record in records:
+        outcome.changes += refine.read_plan(record.study)[1]
+    yield from _over_seeds(outcome, records, budget, workers=workers, places=places)
 
 
 def _search_round(ledger: Ledger, notes: list[Finding], budget: Budget) -> refine.Round:
@@ -174,13 +177,13 @@ def _search_round(ledger: Ledger, notes: list[Finding], budget: Budget) -> refin
 
 
 def _train(
-    study: Study, current: refine.Round, budget: Budget, *, workers: int, places: Sequence[str]
+    current: refine.Round, budget: Budget, used: int, *, workers: int, places: Sequence[str]
 ) -> Iterator[Phase]:
-    """Bring a round to its planned size, as far as the budget goes."""
+    """Bring a round to its planned size, as far as the budget goes of which `used` is spent."""
     ledger = current.ledger
     trials = ledger.trials()
-    planned = current.planned or budget.round_trials(ROUND_SHARE, _used(study) - len(trials))
-    size = budget.still(planned, len(trials), _used(study))
+    planned = current.planned or budget.round_trials(ROUND_SHARE, used - len(trials))
+    size = budget.still(planned, len(trials), used)
     if size != current.planned:
         refine.write_plan(current.study, size, current.changes)
     running = sum(trial.status == "running" for trial in trials)
@@ -230,15 +233,10 @@ def _close(current: refine.Round) -> None:
         current.study.write("refine", {"format": FORMAT, "trials": trials})
 
 
-def _ledgers(study: Study) -> list[Ledger]:
-    return [Ledger.open(part) for part in [study, *rounds(study)] if exists(part)]
-
-
-def _used(study: Study) -> int:
+def _used(records: Sequence[Ledger]) -> int:
     """How many runs were begun, repeats included."""
-    parts = [study, *rounds(study)]
-    repeats = sum(len(list(part.path.glob("trial-*-seed-*"))) for part in parts)
-    return repeats + sum(len(ledger.trials()) for ledger in _ledgers(study))
+    repeats = sum(len(list(record.study.path.glob("trial-*-seed-*"))) for record in records)
+    return repeats + sum(len(record.trials()) for record in records)
 
 
 def with_swept_rates(recipe: Recipe, study: Study) -> Recipe:
@@ -286,13 +284,13 @@ def refuse_too_short(asked: float | None, time: Deadline, trial_seconds: float |
     )
 
 
-def reason_to_stop(rounds: Sequence[Ledger], size: int) -> Finding | None:
+def reason_to_stop(records: Sequence[Ledger], size: int) -> Finding | None:
     """Why there is no further round of `size` trials, None where there is one.
 
     The gain of the last round over all before is held against the standard error of an accuracy
     measured on so many images: less than that another seed, or other images, would change as well.
     """
-    *before, last = [best_of(one.trials()) for one in rounds]
+    *before, last = [best_of(record.trials()) for record in records]
     earlier = [best.val_acc for best in before if best]
     if last is None:
         severity: Severity = "warn" if earlier else "fail"
@@ -311,28 +309,33 @@ def reason_to_stop(rounds: Sequence[Ledger], size: int) -> Finding | None:
     return Finding("stopped", "info", "the budget is spent") if size == 0 else None
 
 
-def _cut(study: Study, current: refine.Round) -> Finding:
+def _cut(current: refine.Round, records: Sequence[Ledger]) -> Finding:
     """That time ended a round, and what it came to."""
     trials = current.ledger.trials()
     running = sum(trial.status == "running" for trial in trials)
     planned = refine.read_plan(current.study)[0]
     return Finding(
         "stopped",
-        "info" if best_rivals(pool(study)) else "fail",
-        f"the time is up: round {current.number} has begun {len(trials)} of {planned} trials;"
-        f" {running} are cut after their last finished epoch",
+        "info" if best_rivals(pool(records)) else "fail",
+        f"the time is up: round {current.number} has begun {len(trials)} of {planned} trials,"
+        f" {running} of them cut after the last finished epoch",
         "the same command goes on with them",
     )
 
 
 def _over_seeds(
-    outcome: Outcome, budget: Budget, *, workers: int, places: Sequence[str]
+    outcome: Outcome,
+    records: Sequence[Ledger],
+    budget: Budget,
+    *,
+    workers: int,
+    places: Sequence[str],
 ) -> Iterator[Phase]:
     """Train the best trials of all rounds again with fresh seeds, and compare them."""
-    rivals = best_rivals(pool(outcome.study))
+    rivals = best_rivals(pool(records))
     if not rivals:
         return
-    todo = refine.repeats_to_train(rivals, seeds=SEEDS, most=budget.repeats(_used(outcome.study)))
+    todo = refine.repeats_to_train(rivals, seeds=SEEDS, most=budget.repeats(_used(records)))
     if todo and not budget.time.passed:
         events = refine.repeat(todo, workers=workers, places=places, deadline=budget.time)
         title = f"the best {len(rivals)} trials with fresh seeds: {len(todo)} runs"

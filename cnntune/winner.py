@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cnntune.findings import Finding
-from cnntune.ledger import Ledger, Trial, exists, ranked
+from cnntune.ledger import Ledger, Trial, begun, ranked
 from cnntune.recipe import Recipe
 from cnntune.runs import Run, Study, best_epoch
 from cnntune.space import Value
@@ -60,17 +60,21 @@ def rounds(study: Study) -> list[Study]:
     return [Study(path) for path in sorted(found, key=lambda path: int(path.name[7:]))]
 
 
-def pool(study: Study) -> list[Rival]:
-    """The trials of the search and of all its refinements, finished or not, the last round first.
+def ledgers(study: Study) -> list[Ledger]:
+    """The records of the search and of its refinements, finished or not, in their order."""
+    return [ledger for part in [study, *rounds(study)] if (ledger := begun(part)) is not None]
+
+
+def pool(records: Sequence[Ledger]) -> list[Rival]:
+    """All trials of a study's rounds, those of the last round first.
 
     The order matters between equals alone: there the later round is preferred, whose space is the
     better one.
     """
     found: list[Rival] = []
-    for part in [study, *rounds(study)]:
-        if exists(part):
-            ledger = Ledger.open(part)
-            found = [*(rival_of(trial, ledger.recipe) for trial in ledger.trials()), *found]
+    for ledger in records:
+        recipe = ledger.recipe
+        found = [*(rival_of(trial, recipe) for trial in ledger.trials()), *found]
     return found
 
 

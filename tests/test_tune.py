@@ -1,20 +1,23 @@
 """Step 7: the loop keeps its budget, ends for a reason, and goes on where it was stopped."""
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import Outcome as Ended
-from commands import call, one_after_the_other
+from commands import call
 
 from cnntune.build import load_recipe
 from cnntune.clock import NEVER, Deadline
 from cnntune.errors import StudyError
 from cnntune.ledger import Ledger
 from cnntune.recipe import Recipe
-from cnntune.runs import Study
+from cnntune.runs import Epoch, Run, Study
 from cnntune.tune import Budget, Outcome, begun_with, refuse_too_short, tune
+from cnntune.workers import Event, Job, summarise
 
 SMALL = """
 name = "small"
@@ -44,12 +47,27 @@ def recipe(tmp_path: Path) -> Recipe:
     return load_recipe(str(tmp_path / "small.toml"))
 
 
+def drawn_curves(next_job: Callable[[], Job | None], **_: Any) -> Iterator[Event]:
+    """`run_jobs` that writes what a run leaves behind and trains nothing: higher rates do better,
+    by more than chance."""
+    while job := next_job():
+        yield Event(job)
+        run = Run(job.folder)
+        for epoch in range(run.begin(job.recipe.as_values()) + 1, job.recipe.train.epochs + 1):
+            acc = 0.5 + job.recipe.train.lr + 0.001 * job.recipe.seed
+            run.log(Epoch(epoch, job.recipe.train.lr, 1 / epoch, acc, 1 / epoch, acc, 1.0, 1.0))
+            yield Event(job, epoch=run.rows()[-1])
+        summary = summarise(run.rows()) | {"val_images": 10**6}
+        run.finish(summary)
+        yield Event(job, summary=summary)
+
+
 def loop(study: Study, recipe: Recipe, budget: Budget, *, events: int = 10**6) -> Outcome:
     """Run the loop in this process, and stop it after so many events, as Ctrl-C does."""
     outcome = Outcome(study)
     with study.lock(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cnntune.trials.run_jobs", one_after_the_other)
-        patch.setattr("cnntune.refine.run_jobs", one_after_the_other)
+        patch.setattr("cnntune.trials.run_jobs", drawn_curves)
+        patch.setattr("cnntune.refine.run_jobs", drawn_curves)
         for phase in tune(outcome, recipe, budget, workers=1, places=("cpu",)):
             for _ in phase.events:
                 events -= 1
@@ -128,9 +146,7 @@ def test_a_wrong_budget_is_a_line_that_names_the_option(tmp_path: Path) -> None:
 def test_a_time_in_which_no_trial_fits_is_refused_with_one_that_would_do() -> None:
     refuse_too_short(30.0, Deadline.after(20.0), 15.0)
     refuse_too_short(None, NEVER, 15.0)
-    with pytest.raises(
-        StudyError, match=r"--budget: 30 s .* a trial takes at least 25 s; --budget"
-    ):
+    with pytest.raises(StudyError, match=r"--budget: 30 s .* a trial takes at least 25 s"):
         refuse_too_short(30.0, Deadline.after(20.0), 25.0)
     with pytest.raises(StudyError, match=r"30 s went into the checks; --budget 12\ds would do"):
         refuse_too_short(30.0, Deadline.after(0.0), None)
@@ -140,9 +156,9 @@ def test_the_loop_trains_as_many_runs_as_it_may_and_the_same_budget_adds_none(
     tmp_path: Path, recipe: Recipe
 ) -> None:
     study = Study(tmp_path / "study")
-    first = loop(study, recipe, of_runs(17))  # 8 trials, no second round, 9 repeats
-    assert len(runs_of(study)) == 17
-    assert trials_of(study) == 8
+    first = loop(study, recipe, of_runs(17))
+    assert (trials_of(study), trials_of(study, "refine-1")) == (4, 4)
+    assert len(runs_of(study)) == 17  # and 9 repeats
     assert "stopped" in rules(first)
     assert {"winner", "tie"} & rules(first)
     assert [candidate.asked for candidate in first.candidates] == [3, 3, 3]
@@ -155,20 +171,29 @@ def test_the_loop_trains_as_many_runs_as_it_may_and_the_same_budget_adds_none(
     assert again.findings == first.findings
 
 
-def stopped_in_round_1(study: Study, recipe: Recipe) -> None:
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five trials of round 0, one of round 1, and a second one that has begun: 5 * 3 + 4 + 2."""
+    folder = tmp_path_factory.mktemp("stopped")
+    (folder / "small.toml").write_text(SMALL)
+    recipe, study = load_recipe(str(folder / "small.toml")), Study(folder / "study")
     loop(study, recipe, of_runs(22), events=21)
     assert (trials_of(study), trials_of(study, "refine-1")) == (5, 2)
     statuses = [trial.status for trial in Ledger.open(Study(study.path / "refine-1")).trials()]
     assert statuses == ["complete", "running"]
+    return study.path
+
+
+@pytest.fixture
+def study(stopped: Path, tmp_path: Path) -> Study:
+    """A loop that was stopped in its second round."""
+    return Study(shutil.copytree(stopped, tmp_path / "study"))
 
 
 @pytest.mark.parametrize("budget", [of_runs(13), of_runs(17), of_runs(21), of_runs(22)])
 def test_a_loop_that_goes_on_with_another_budget_ends_and_never_exceeds_it(
-    tmp_path: Path, recipe: Recipe, budget: Budget
+    study: Study, recipe: Recipe, budget: Budget
 ) -> None:
-    study = Study(tmp_path / "study")
-    stopped_in_round_1(study, recipe)
     outcome = loop(study, recipe, budget)
     assert budget.runs is not None
     assert len(runs_of(study)) <= budget.runs
@@ -182,11 +207,7 @@ def test_a_loop_that_goes_on_with_another_budget_ends_and_never_exceeds_it(
     )
 
 
-def test_a_loop_that_goes_on_with_time_in_place_of_runs_ends(
-    tmp_path: Path, recipe: Recipe
-) -> None:
-    study = Study(tmp_path / "study")
-    stopped_in_round_1(study, recipe)
+def test_a_loop_that_goes_on_with_time_in_place_of_runs_ends(study: Study, recipe: Recipe) -> None:
     outcome = loop(study, recipe, of_time(0.0))
     (stopped,) = [finding for finding in outcome.findings if finding.rule == "stopped"]
     assert "round 1 has begun 2 of 4 trials" in stopped.evidence
@@ -198,20 +219,14 @@ def test_a_loop_that_goes_on_with_time_in_place_of_runs_ends(
     assert trials_of(study, "refine-1") == 4
 
 
-def test_a_larger_budget_goes_to_later_rounds(tmp_path: Path, recipe: Recipe) -> None:
-    study = Study(tmp_path / "study")
-    stopped_in_round_1(study, recipe)
+def test_a_larger_budget_goes_to_later_rounds(study: Study, recipe: Recipe) -> None:
     loop(study, recipe, of_runs(60), events=10)  # 2 trials and a bit more of round 1
     assert trials_of(study) == 5
     plan = json.loads((study.path / "refine-1/plan.json").read_text())
     assert plan["trials"] == 4
 
 
-def test_the_reasons_of_all_rounds_are_told_also_after_a_stop(
-    tmp_path: Path, recipe: Recipe
-) -> None:
-    study = Study(tmp_path / "study")
-    stopped_in_round_1(study, recipe)
+def test_the_reasons_of_all_rounds_are_told_also_after_a_stop(study: Study, recipe: Recipe) -> None:
     plan = json.loads((study.path / "refine-1/plan.json").read_text())
     assert plan["changes"]
     outcome = loop(study, recipe, of_runs(13))

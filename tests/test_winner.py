@@ -16,6 +16,7 @@ from cnntune.winner import (
     best_rivals,
     candidates,
     findings,
+    ledgers,
     pool,
     quantile,
     rounds,
@@ -70,14 +71,14 @@ def test_the_best_three_of_all_rounds_are_rivals_also_of_a_round_that_is_not_fin
 ) -> None:
     searched(Study(tmp_path), 0.93, 0.50)
     searched(Study(tmp_path / "refine-1"), 0.97, 0.94)  # without its refine.json
-    found = best_rivals(pool(Study(tmp_path)))
+    found = best_rivals(pool(ledgers(Study(tmp_path))))
     assert names(found) == ["refine-1/trial-0000", "refine-1/trial-0001", "trial-0000"]
 
 
 def test_a_refined_trial_does_not_win_by_its_epochs(tmp_path: Path) -> None:
     searched(Study(tmp_path), 0.95, epochs=2)
     searched(Study(tmp_path / "refine-1"), 0.94, epochs=20)
-    found = best_rivals(pool(Study(tmp_path)))
+    found = best_rivals(pool(ledgers(Study(tmp_path))))
     assert names(found) == ["trial-0000", "refine-1/trial-0000"]
     assert [one.recipe.search.epochs for one in found] == [2, 20]  # each repeats its own recipe
 
@@ -85,7 +86,7 @@ def test_a_refined_trial_does_not_win_by_its_epochs(tmp_path: Path) -> None:
 def test_between_equals_the_later_round_is_preferred(tmp_path: Path) -> None:
     for part in ("", "refine-1", "refine-2"):
         searched(Study(tmp_path / part), 0.9)
-    found = best_rivals(pool(Study(tmp_path)))
+    found = best_rivals(pool(ledgers(Study(tmp_path))))
     assert names(found) == ["refine-2/trial-0000", "refine-1/trial-0000", "trial-0000"]
 
 
@@ -98,7 +99,7 @@ def test_a_trial_that_time_cut_counts_by_its_best_finished_epoch(tmp_path: Path)
     run.begin({})
     for number, val_acc in enumerate((0.5, 0.8, 0.7), start=1):
         run.log(Epoch(number, 0.1, 1.0, 0.5, 1.0, val_acc, 1.0, 1.0))
-    first, second = best_rivals(pool(study))
+    first, second = best_rivals(pool(ledgers(study)))
     assert (first.name, first.trial.val_acc, first.cut) == ("trial-0001", 0.8, True)
     assert (second.name, second.cut) == ("trial-0000", False)
 

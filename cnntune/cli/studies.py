@@ -181,7 +181,7 @@ def refine(
         )
         whole_space = recipe.model_copy(update={"space": Ledger.open(found).recipe.space})
         result = search.result(ledger, whole_space)
-        rivals = winner.best_rivals(winner.pool(found))
+        rivals = winner.best_rivals(winner.pool(winner.ledgers(found)))
         repeat_best(command, setup, rivals, seeds=seeds, workers=processes)
         candidates = winner.candidates(rivals, seeds=seeds)
         val_images = winner.val_images(rivals)
@@ -247,8 +247,7 @@ def tune(
     from cnntune import search
     from cnntune import tune as step
     from cnntune.capacity import parse_workers
-    from cnntune.ledger import Ledger
-    from cnntune.winner import rounds
+    from cnntune.winner import ledgers
 
     limits = step.Budget.of(count, time)
     asked_workers = parse_workers(workers)
@@ -273,9 +272,9 @@ def tune(
             winner=str(outcome.winner) if outcome.winner else None,
         )
         setup.study.write("tune", document)
-        for part in [setup.study, *rounds(setup.study)]:
-            trials = Ledger.open(part).trials()
-            part.write_text("trials.csv", search.table(trials).to_csv(index=False))
+        for ledger in ledgers(setup.study):
+            table = search.table(ledger.trials()).to_csv(index=False)
+            ledger.study.write_text("trials.csv", table)
     if not json:
         command.screen.title(f"{setup.study.path}: tuned")
         command.screen.candidates(outcome.candidates)
