@@ -190,7 +190,7 @@ def study(stopped: Path, tmp_path: Path) -> Study:
     return Study(shutil.copytree(stopped, tmp_path / "study"))
 
 
-@pytest.mark.parametrize("budget", [of_runs(13), of_runs(17), of_runs(21), of_runs(22)])
+@pytest.mark.parametrize("budget", [of_runs(13), of_runs(17), of_runs(22)])
 def test_a_loop_that_goes_on_with_another_budget_ends_and_never_exceeds_it(
     study: Study, recipe: Recipe, budget: Budget
 ) -> None:
@@ -198,7 +198,7 @@ def test_a_loop_that_goes_on_with_another_budget_ends_and_never_exceeds_it(
     assert budget.runs is not None
     assert len(runs_of(study)) <= budget.runs
     assert trials_of(study) == 5
-    assert trials_of(study, "refine-1") == {13: 2, 17: 3, 21: 4, 22: 4}.get(budget.runs)
+    assert trials_of(study, "refine-1") == {13: 2, 17: 3, 22: 4}.get(budget.runs)
     assert outcome.winner is not None
     assert all(
         trial.status == "complete"
