@@ -43,7 +43,7 @@ class Swept:
 def check(recipe: Recipe, place: str, deadline: Deadline = NEVER) -> Iterator[str | Finding]:
     """Lines to say and findings of `sanity`, from a process of its own.
 
-    Rules that have said nothing at the deadline are named in a last line.
+    Rules that have said nothing at the deadline are named in a last finding, of rule `sanity`.
 
     Raises:
         UserCodeError: where own model or loss code raises.
@@ -56,7 +56,7 @@ def check(recipe: Recipe, place: str, deadline: Deadline = NEVER) -> Iterator[st
             yield news
     except OutOfTimeError:
         left = ", ".join(rule for rule in sanity.RULES if rule not in told)
-        yield f"sanity: skipped: time: {left}"
+        yield Finding("sanity", "info", f"skipped: time: {left}")
 
 
 def findings(recipe: Recipe, place: str) -> Iterator[str | Finding]:
@@ -70,10 +70,11 @@ def findings(recipe: Recipe, place: str) -> Iterator[str | Finding]:
 
 def sweep(
     recipe: Recipe, place: str, deadline: Deadline = NEVER
-) -> Iterator[str | RateCurve | Swept]:
+) -> Iterator[str | RateCurve | Finding | Swept]:
     """Lines to say, curves as they are measured, and last what can be judged.
 
-    A sweep that is cut before it has tried every rate of the grid ends without a `Swept`.
+    A sweep that is cut says so in a finding; one that has not tried every rate of the grid by then
+    ends without a `Swept`.
 
     Raises:
         UserCodeError: where own model or loss code raises.
@@ -91,7 +92,7 @@ def sweep(
     except OutOfTimeError:
         measured = lr_sweep.over_the_grid(measured)
         what = "cut short" if measured else "skipped"
-        yield f"lr-sweep: {what}: time"
+        yield Finding("lr-sweep", "info", f"{what}: time")
     if measured:
         yield Swept(measured, steps)
 

@@ -18,12 +18,14 @@ def recipe() -> Recipe:
 
 
 def test_a_check_without_time_names_the_rules_that_are_left_out(recipe: Recipe) -> None:
-    (line,) = checks.check(recipe, "cpu", Deadline.after(0.0))
-    assert line == f"sanity: skipped: time: {', '.join(sanity.RULES)}"
+    (left_out,) = checks.check(recipe, "cpu", Deadline.after(0.0))
+    text = f"skipped: time: {', '.join(sanity.RULES)}"
+    assert left_out == Finding("sanity", "info", text)
 
 
 def test_a_sweep_without_time_is_left_out(recipe: Recipe) -> None:
-    assert list(checks.sweep(recipe, "cpu", Deadline.after(0.0))) == ["lr-sweep: skipped: time"]
+    (left_out,) = checks.sweep(recipe, "cpu", Deadline.after(0.0))
+    assert left_out == Finding("lr-sweep", "info", "skipped: time")
 
 
 @pytest.mark.slow

@@ -38,6 +38,7 @@ from cnntune.cli.trials import (
     writing,
 )
 from cnntune.clock import Deadline
+from cnntune.findings import Finding
 from cnntune.rungs import Pruner
 from cnntune.space import Sampler
 
@@ -107,7 +108,7 @@ def search(
         result = step.result(ledger, ledger.recipe)
         findings = [
             *notes,
-            *cut_findings(result.trials, deadline),
+            *cut_findings(result.trials, budget, deadline),
             *result.findings,
             *importance_findings(result.trials, result.importance),
         ]
@@ -254,8 +255,9 @@ def tune(
     with setup.study.lock():
         recipe_ = step.begun_with(setup.recipe, setup.study)
         record(setup)
+        shortened = []
         if recipe_ is None:
-            check_and_sweep(command, setup, seconds, time)
+            shortened = check_and_sweep(command, setup, seconds, time)
             recipe_ = step.with_swept_rates(setup.recipe, setup.study)
         processes = asked_workers or choose_workers(command, recipe_, setup.places)
         outcome = step.Outcome(setup.study)
@@ -264,7 +266,7 @@ def tune(
             for change in phase.changes:
                 command.screen.say(change.evidence)
             watch(command, phase.recipe, phase.events, total=phase.runs, done=phase.done)
-        findings = [*outcome.changes, *outcome.findings]
+        findings = [*shortened, *outcome.changes, *outcome.findings]
         document = command.document(
             findings,
             setup.study,
@@ -284,17 +286,20 @@ def tune(
     command.end(document)
 
 
-def check_and_sweep(command: Command, setup: Setup, seconds: float | None, time: Deadline) -> None:
+def check_and_sweep(
+    command: Command, setup: Setup, seconds: float | None, time: Deadline
+) -> list[Finding]:
     """What comes before a first round: sanity, and a sweep where there is none.
 
-    Both have a share of the time and are cut short at its end. A `fail` of sanity ends the command.
+    Both have a share of the time; what was cut short at its end comes back as findings. A `fail` of
+    sanity ends the command.
 
     Raises:
         StudyError: where no trial can be trained in the time left.
     """
     from cnntune import checks, lr_sweep
     from cnntune import tune as step
-    from cnntune.findings import Finding, failed
+    from cnntune.findings import failed
 
     until_sanity, until_sweep = time.share(step.SANITY_TIME), time.share(step.SWEEP_TIME)
     checked = []
@@ -307,11 +312,14 @@ def check_and_sweep(command: Command, setup: Setup, seconds: float | None, time:
         command.screen.findings(checked)
         command.screen.next("sanity", *setup.again)
         command.end(command.document(checked, setup.study))
+    shortened = [finding for finding in checked if finding.rule == "sanity"]
     swept, least = None, None
     if setup.study.read("lr-sweep") is None:
         for part in checks.sweep(setup.recipe, setup.place, until_sweep):
             if isinstance(part, str):
                 command.screen.say(part)
+            if isinstance(part, Finding):
+                shortened.append(part)
             if isinstance(part, checks.Swept):
                 swept = part
         if swept is not None:
@@ -321,3 +329,4 @@ def check_and_sweep(command: Command, setup: Setup, seconds: float | None, time:
             setup.study.write("lr-sweep", kept)
             least = swept.trial_seconds(setup.recipe)
     step.refuse_too_short(seconds, time, least)
+    return shortened

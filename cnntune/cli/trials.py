@@ -103,12 +103,12 @@ def train_trials(
         ledger.fetch()
 
 
-def cut_findings(trials: "Sequence[Trial]", deadline: Deadline) -> list[Finding]:
-    """That time is up, and how many trials it ended."""
-    if not deadline.passed:
-        return []
+def cut_findings(trials: "Sequence[Trial]", budget: int, deadline: Deadline) -> list[Finding]:
+    """That time is up, and how many trials it ended, where it ended the search."""
     running = sum(trial.status == "running" for trial in trials)
-    text = f"the time is up: {running} of {len(trials)} trials are cut"
+    if not deadline.passed or (len(trials) >= budget and not running):
+        return []
+    text = f"the time is up: {len(trials)} of {budget} trials have begun, {running} of them cut"
     return [Finding("timeout", "info", text, "the same command goes on with them")]
 
 
