@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from cnntune.build import build_loss, build_model
-from cnntune.cores import cores
+from cnntune.cores import cores, load_of_others, threads_beside
 from cnntune.data import Data
 from cnntune.data.parts import ResidentPart
 from cnntune.device import seeded
@@ -65,6 +65,22 @@ def processes(device: torch.device, data: Data) -> int:
     Images that are streamed have processes of their own, so there it is one too.
     """
     return cores() if device.type == "cpu" and isinstance(data.train, ResidentPart) else 1
+
+
+def beside_others(recipe: Recipe, data: Data, place: str) -> tuple[Recipe, str]:
+    """The recipe with its threads written down, and a line where other processes need the cores.
+
+    Fewer threads then, but for those that the recipe gives or `--deterministic` promises.
+    """
+    settled = with_threads(recipe, data)
+    threads = settled.train.threads
+    if place != "cpu" or threads == 1:
+        return settled, ""
+    fixed = bool(recipe.train.threads) or recipe.train.deterministic
+    found, reason = threads_beside(
+        load_of_others(), threads, machine=os.cpu_count() or 1, given=threads if fixed else 0
+    )
+    return recipe.with_values({"train.threads": found}), reason
 
 
 def use(recipe: Recipe) -> None:

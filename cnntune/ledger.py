@@ -128,19 +128,9 @@ class Ledger:
             StudyError: where the study holds another recipe; the keys that differ are named. Where
                 its record is damaged or gone.
         """
-        kept = study.read("server")
-        if kept is not None:
-            where = kept.get("server", "a server")
-            raise StudyError(f"{study.path}: its search is on {where}; give --storage")
-        known = cls._find(study)
+        known = cls.of_recipe(study, asked)
         if known is not None:
-            known.refuse_another(asked)
             return known
-        if any(study.path.glob("trial-*")):
-            raise StudyError(
-                f"{study.path}: {LOST}; restore it from a copy, search under a name of its own"
-                " (--study NAME) or remove the folder"
-            )
         study.path.mkdir(parents=True, exist_ok=True)
         storage = sqlite(study.path / "study.db")
         optuna_study = optuna.create_study(
@@ -149,6 +139,28 @@ class Ledger:
         optuna_study.set_user_attr("recipe", recipe.as_values())
         optuna_study.set_user_attr("asked", asked.as_values())
         return cls(study, storage, optuna_study)
+
+    @classmethod
+    def of_recipe(cls, study: Study, asked: Recipe) -> "Ledger | None":
+        """The record of a search of this very recipe, None where none was begun.
+
+        Raises:
+            StudyError: where the folder cannot take a search of that recipe, or its record is
+                damaged or gone.
+        """
+        kept = study.read("server")
+        if kept is not None:
+            where = kept.get("server", "a server")
+            raise StudyError(f"{study.path}: its search is on {where}; give --storage")
+        known = cls._find(study)
+        if known is not None:
+            known.refuse_another(asked)
+        elif any(study.path.glob("trial-*")):
+            raise StudyError(
+                f"{study.path}: {LOST}; restore it from a copy, search under a name of its own"
+                " (--study NAME) or remove the folder"
+            )
+        return known
 
     def refuse_another(self, asked: Recipe) -> None:
         """Name the keys in which the study's recipe differs from the one asked for."""
@@ -225,7 +237,12 @@ class Ledger:
 
 def exists(study: Study) -> bool:
     """Whether a search was begun here."""
-    return Ledger._find(study) is not None
+    return begun(study) is not None
+
+
+def begun(study: Study) -> Ledger | None:
+    """The record of the search that was begun here, None where none was."""
+    return Ledger._find(study)
 
 
 def sqlite(path: Path) -> optuna.storages.RDBStorage:

@@ -20,6 +20,7 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from cnntune.clock import NEVER, Deadline, OutOfTimeError
 from cnntune.errors import CnntuneError, StudyError
 
 FORKS = sys.platform == "linux"
@@ -67,14 +68,55 @@ def call(function: str, *arguments: Any) -> Any:
     return result
 
 
+def follow(function: str, *arguments: Any, deadline: Deadline = NEVER) -> Iterator[Any]:
+    """What the iterator `module:function` yields in a process of its own, as it yields it.
+
+    Raises:
+        OutOfTimeError: at the deadline; the process is ended.
+        CnntuneError: what the iterator raises of that kind; its other errors become RuntimeError.
+        StudyError: where the process is killed.
+    """
+    process, pipe = start(f"{__name__}:relay", function, arguments)
+    try:
+        while not deadline.passed and pipe.poll(deadline.seconds_left):
+            more, value, error = pipe.recv()
+            if error is not None:
+                raise error
+            if not more:
+                return
+            yield value
+        raise OutOfTimeError
+    except (EOFError, ConnectionResetError):
+        process.join()
+        raise StudyError(f"the process for {function} died (exit {process.exitcode})") from None
+    finally:
+        process.kill()
+        pipe.close()
+
+
+def relay(pipe: Connection, function: str, arguments: tuple[Any, ...]) -> None:
+    """Send `(True, value, None)` for each value of the iterator, and at its end `(False, ...)`."""
+    try:
+        for value in _found(function)(*arguments):
+            pipe.send((True, value, None))
+        pipe.send((False, None, None))
+    except Exception as error:
+        pipe.send((False, None, _sendable(error)))
+
+
 def answer(pipe: Connection, function: str, arguments: tuple[Any, ...]) -> None:
     """Send `(result, None)` of the function, or `(None, error)`."""
     try:
         pipe.send((_found(function)(*arguments), None))
-    except CnntuneError as error:
-        pipe.send((None, error))
     except Exception as error:
-        pipe.send((None, RuntimeError("".join(traceback.format_exception(error)))))
+        pipe.send((None, _sendable(error)))
+
+
+def _sendable(error: Exception) -> Exception:
+    """An error of ours as it is; others may not survive the pipe, and become their traceback."""
+    if isinstance(error, CnntuneError):
+        return error
+    return RuntimeError("".join(traceback.format_exception(error)))
 
 
 def _found(function: str) -> Callable[..., Any]:

@@ -6,8 +6,9 @@ other weights and batches too, since just above the best rate a network may fail
 
 import math
 import statistics
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -49,13 +50,15 @@ USABLE = ("decreasing", "slow")
 class RateCurve:
     """The training losses of one learning rate, in nats, one an iteration; the last may be NaN.
 
-    `repeat` counts the seeds: 0 is the recipe's own. `iterations` is how many were planned.
+    `repeat` counts the seeds: 0 is the recipe's own. `iterations` is how many were planned,
+    `seconds` what all of them took.
     """
 
     lr: float
     losses: list[float]
     repeat: int = 0
     iterations: int = ITERATIONS
+    seconds: float = field(default=0.0, compare=False)
 
     @property
     def first(self) -> float:
@@ -164,6 +167,7 @@ def try_rate(
     batch = min(settings.batch_size, len(data.train))
     order = _endless_order(len(data.train), batch, iterations, generator)
     losses: list[Tensor] = []
+    start = time.monotonic()
     with seeded(seed, "lr-sweep", device=device):
         for inputs, labels in data.train.batches(order, batch):
             augmented = augment(inputs, labels, recipe.augment, data.normalise, generator)
@@ -171,7 +175,8 @@ def try_rate(
             losses.append(loss)
             if len(losses) % LOOK == 0 and not math.isfinite(float(loss)):
                 break
-    return RateCurve(lr, torch.stack(losses).float().tolist(), repeat, iterations)
+    measured = torch.stack(losses).float().tolist()
+    return RateCurve(lr, measured, repeat, iterations, time.monotonic() - start)
 
 
 def _endless_order(images: int, batch: int, count: int, generator: torch.Generator) -> Tensor:
@@ -259,6 +264,18 @@ class Sweep:
         }
 
 
+def over_the_grid(curves: Sequence[RateCurve]) -> list[RateCurve]:
+    """What a sweep that was cut short can be judged by: the last try of every rate of the grid.
+
+    Empty where the grid was not tried once.
+    """
+    for iterations in (PATIENCE, ITERATIONS):
+        found = [curve for curve in curves if curve.iterations == iterations]
+        if {curve.lr for curve in found} >= set(GRID):
+            return found
+    return []
+
+
 def judge(curves: Sequence[RateCurve]) -> Sweep:
     """What a sweep came to; where it was repeated with more iterations, those count."""
     curves = [c for c in curves if c.iterations == max(curve.iterations for curve in curves)]
@@ -268,11 +285,13 @@ def judge(curves: Sequence[RateCurve]) -> Sweep:
     if best is None:
         return Sweep(own, verdicts, None, None, [_no_rate(own, verdicts)])
     low, high = search_range(verdicts, best.lr)
+    seeds = sum(curve.lr == best.lr for curve in curves)
+    stable = f", stable over {seeds} seeds" if seeds > 1 else ""
     finding = Finding(
         "lr-sweep",
         "ok",
-        f"rate {best.lr:.2g}: loss {best.first:.3f} -> {best.last:.3g} in {best.iterations} steps,"
-        f" stable over {CONFIRMATIONS + 1} seeds; rates worth searching: {low:.2g} to {high:.2g}",
+        f"rate {best.lr:.2g}: loss {best.first:.3f} -> {best.last:.3g} in {best.iterations} steps"
+        f"{stable}; rates worth searching: {low:.2g} to {high:.2g}",
         f"--set train.lr={best.lr:.2g}",
         measured=best.lr,
     )

@@ -6,6 +6,7 @@ Both need torch: the signatures of the builders tell which keys a recipe may hav
 from collections.abc import Sequence
 
 from cnntune.build import argument_types, load_recipe
+from cnntune.data import Data
 from cnntune.device import places, resolve
 from cnntune.findings import Finding
 from cnntune.recipe import Recipe, space_findings
@@ -29,3 +30,14 @@ def opened(
     place = resolve(device)
     remarks = space_findings(recipe, argument_types(recipe.as_values()))
     return recipe, str(place), places(place), remarks
+
+
+def described(recipe: Recipe, place: str, data: Data) -> str:
+    """The images and the network, in a line, after what was done to read samples of own code."""
+    test = f", {len(data.test)} test" if data.test is not None else ""
+    shape = "x".join(str(size) for size in data.in_shape)
+    line = (
+        f"{recipe.name}: {len(data.train)} training images, {len(data.val)} validation{test},"
+        f" {shape}, {len(data.classes)} classes; model {recipe.model.name} on {place}"
+    )
+    return "\n".join([*data.remarks, line])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from cnntune.clock import NEVER, Deadline
 from cnntune.samplers import distinct_trials, values_of
 from cnntune.shared_ledger import SharedLedger
 from cnntune.space import Value
@@ -24,26 +25,26 @@ def run_shared(
     budget: int,
     workers: int,
     places: Sequence[str],
-    seconds: float | None = None,
+    deadline: Deadline = NEVER,
     say: Callable[[str], None],
 ) -> Iterator[Event]:
     """Train here what the study has left and yield what happens here.
 
     Ends when the study has `budget` trials and all have ended, on whatever machine. While others
-    train the last ones it waits, for one of them might die; `say` takes a line about that. After
-    `seconds` nothing is begun or waited for. The last event of a trial that another machine has
-    taken over meanwhile has the status "dropped".
+    train the last ones it waits, for one of them might die; `say` takes a line about that. At the
+    deadline trials in training are cut, and nothing is waited for. The last event of a trial that
+    another machine has taken over meanwhile has the status "dropped".
 
     Raises:
         UserCodeError: where three trials in a row fail in the same way.
         StudyError: where the disk is full, or the server stays away.
     """
     most = distinct_trials(ledger.recipe.search.sampler, ledger.recipe.space)
-    search = _Search(ledger, budget if most is None else min(budget, most), seconds)
+    search = _Search(ledger, budget if most is None else min(budget, most), deadline)
     failures: list[str] = []
     waiting = False
     while True:
-        for event in run_jobs(search.next_job, workers=workers, places=places):
+        for event in run_jobs(search.next_job, workers=workers, places=places, deadline=deadline):
             yield event if event.summary is None else search.tell(event)
             if event.summary is not None:
                 error = event.summary.get("error")
@@ -55,27 +56,24 @@ def run_shared(
         if not waiting:
             say(f"{left} trials still train on other machines; waiting, in case one of them dies")
             waiting = True
-        time.sleep(POLL_SECONDS)
+        left_seconds = deadline.seconds_left
+        time.sleep(POLL_SECONDS if left_seconds is None else min(POLL_SECONDS, left_seconds))
 
 
 class _Search:
     """What one coordinator of several knows: the trials that train here."""
 
-    def __init__(self, ledger: SharedLedger, budget: int, seconds: float | None) -> None:
+    def __init__(self, ledger: SharedLedger, budget: int, deadline: Deadline) -> None:
         self.ledger, self.budget = ledger, budget
         self.recipe = ledger.recipe
-        self.deadline = None if seconds is None else time.monotonic() + seconds
+        self.deadline = deadline
         self.busy: dict[int, dict[str, Value]] = {}
         self.too_large: float | None = None  # the smallest batch size that found no memory here
         self.idle_until = 0.0  # so that each epoch of a busy worker does not ask the server
 
-    @property
-    def _late(self) -> bool:
-        return self.deadline is not None and time.monotonic() > self.deadline
-
     def left(self) -> int:
         """The trials that others have not ended, 0 where that is no longer our concern."""
-        if self._late:
+        if self.deadline.passed:
             return 0
         trials = self.ledger.trials()
         running = sum(trial.status == "running" for trial in trials)
@@ -83,7 +81,7 @@ class _Search:
 
     def next_job(self) -> Job | None:
         """The next trial to train here; one that was finished here and not told is told."""
-        if self._late or time.monotonic() < self.idle_until:
+        if self.deadline.passed or time.monotonic() < self.idle_until:
             return None
         space = self.recipe.space
         while claimed := self.ledger.claim(space, self.budget, self.busy, self._values):

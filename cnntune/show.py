@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cnntune.inspect import Inspection
     from cnntune.judge import JudgedRun
     from cnntune.ledger import Trial
-    from cnntune.refine import Candidate
+    from cnntune.winner import Candidate
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 PLAIN_BLOCKS = "_.-=+*#@"
@@ -189,11 +189,14 @@ class Screen:
             self.text(f"importance, {found.trials} trials after epoch {found.epochs}: {listed}")
 
     def candidates(self, candidates: "Sequence[Candidate]") -> None:
-        """The best trials over seeds."""
+        """The best trials over fresh seeds, or by the accuracy that selected them."""
         for candidate in candidates:
+            if candidate.mean is None:
+                self.text(f"{candidate.name}: val acc {candidate.selected_acc:.4f}, one seed")
+                continue
             accs = " ".join(f"{acc:.4f}" for acc in candidate.val_accs)
             spread = f" ± {candidate.sd:.4f}" if candidate.sd is not None else ""
-            self.text(f"trial {candidate.number}: val acc {candidate.mean:.4f}{spread}  ({accs})")
+            self.text(f"{candidate.name}: val acc {candidate.mean:.4f}{spread}  ({accs})")
 
     def epoch(self, row: Epoch, epochs: int) -> None:
         """A line of progress for an epoch of a single run."""

@@ -6,11 +6,11 @@ killed or extended holds the same trials as one that ran through.
 """
 
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cnntune.clock import NEVER, Deadline
 from cnntune.errors import UserCodeError
 from cnntune.ledger import Ledger
 from cnntune.rungs import PRUNE, Bracket, Progress, brackets, targets
@@ -31,13 +31,17 @@ def run_trials(
     places: Sequence[str],
     given: Sequence[Mapping[str, Value]] = (),
     seed: int | None = None,
-    seconds: float | None = None,
+    deadline: Deadline = NEVER,
+    begin_until: Deadline = NEVER,
+    at_least: int = 0,
 ) -> Iterator[Event]:
     """Bring the study to `budget` trials and yield what happens; call it under the lock.
 
     The first trials take the values `given`, the others theirs from `seed`, the recipe's if left
-    out. After `seconds` no trial is begun or taken further; those that are training go on to their
-    next rung. A grid ends with its last point, whatever the budget.
+    out. At the deadline trials in training are cut: what they are after their last finished epoch
+    is in their folders, and the next call goes on there. After `begin_until` no trial is begun, but
+    for the first `at_least`, and the budget is what has begun. A grid ends with its last point,
+    whatever the budget.
 
     Raises:
         UserCodeError: where three trials in a row fail in the same way.
@@ -45,13 +49,15 @@ def run_trials(
     """
     most = distinct_trials(ledger.recipe.search.sampler, ledger.recipe.space)
     budget = budget if most is None else min(budget, most)
-    search = _Search(ledger, budget, tuple(given), seed, seconds)
+    search = _Search(ledger, budget, tuple(given), seed, deadline)
     search.reconcile()
     yield from search.prune()
     failures: list[str] = []
-    for event in run_jobs(search.next_job, workers=workers, places=places):
+    for event in run_jobs(search.next_job, workers=workers, places=places, deadline=deadline):
         search.note(event)
         yield event
+        if begin_until.passed:
+            search.begin_no_more(at_least)
         yield from search.prune()
         if event.summary is not None:
             error = event.summary.get("error")
@@ -87,14 +93,14 @@ class _Search:
         budget: int,
         given: tuple[Mapping[str, Value], ...],
         seed: int | None,
-        seconds: float | None,
+        deadline: Deadline,
     ) -> None:
         self.ledger, self.budget, self.given = ledger, budget, given
         self.recipe = ledger.recipe
         self.epochs = self.recipe.search.epochs
         self.pruner = self.recipe.search.pruner
         self.seed = self.recipe.seed if seed is None else seed
-        self.deadline = None if seconds is None else time.monotonic() + seconds
+        self.deadline = deadline
         self.brackets: list[Bracket] = []
         self.open: dict[int, _Open] = {}
         self.ended: dict[int, Progress] = {}
@@ -133,13 +139,16 @@ class _Search:
     def _begun(self) -> int:
         return len(self.open) + len(self.ended)
 
-    @property
-    def _late(self) -> bool:
-        return self.deadline is not None and time.monotonic() > self.deadline
+    def begin_no_more(self, at_least: int) -> None:
+        """Make the budget what has begun, or `at_least`; nobody waits for the others then."""
+        budget = min(self.budget, max(self._begun, at_least))
+        if budget < self.budget:
+            self.budget = budget
+            self.brackets = self._fitted_brackets()
 
     def next_job(self) -> Job | None:
         """The next piece of work: a trial that may go on, or a new one."""
-        if self._late:
+        if self.deadline.passed:
             return None
         for number, target in self._targets().items():
             trial = self.open[number]

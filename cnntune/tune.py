@@ -1,66 +1,113 @@
 """Lecture step 7: search, refine around the best, look at the curves, refine again, until it ends.
 
-It ends when the budget does, or when a round gained less than another seed would change.
+It ends when the budget does, or when a round gained less than another seed would change. Then the
+best three of all rounds are trained again with fresh seeds.
 """
 
-import functools
 import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnntune import refine, search
-from cnntune.findings import Finding
+from cnntune.clock import NEVER, Deadline
+from cnntune.errors import StudyError
+from cnntune.findings import Finding, Severity
 from cnntune.ledger import Ledger, best_of
 from cnntune.recipe import Recipe
 from cnntune.runs import FORMAT, Study
 from cnntune.search_findings import nothing_learned
 from cnntune.space import Range
 from cnntune.trials import run_trials
+from cnntune.winner import (
+    CANDIDATES,
+    Candidate,
+    best_rivals,
+    candidates,
+    findings,
+    ledgers,
+    pool,
+    rounds,
+    val_images,
+)
 from cnntune.workers import Event
 
 COARSE_SHARE = 0.4  # of the trials; the later rounds draw from smaller spaces and train longer
 ROUND_SHARE = 0.2  # of the trials, for each refinement
 LEAST_TRIALS = 4  # of a round: fewer say nothing about a space
-SEEDS = 3  # for each of the best three, at the end
+SEEDS = 3  # fresh ones for each of the best three, at the end
+REPEATS = CANDIDATES * SEEDS
+LEAST_BUDGET = LEAST_TRIALS + REPEATS
+TIMED_TRIALS = 50  # with a limit of time each round has the size that it would have of so many
+SANITY_TIME, SWEEP_TIME = 0.125, 0.25  # of the time, until each of them has to be through
+ROUNDS_TIME = 0.75  # of the time, until the rounds end; the rest is for the repeats
+ROUND_TIME = 0.5  # of the time left for rounds, until a round begins no further trial
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be spent: trials in all rounds, or seconds from now on."""
+    """What may be spent: training runs in all, repeats included, or time.
 
-    trials: int | None = None
-    seconds: float | None = None
-    start: float = field(default_factory=time.monotonic)
+    Rounds end at `rounds_until`, whatever is to be repeated at `time`; both never, if the budget is
+    one of runs.
+    """
 
-    @property
-    def seconds_left(self) -> float | None:
-        """None without a limit."""
-        if self.seconds is None:
-            return None
-        return self.seconds - (time.monotonic() - self.start)
+    runs: int | None = None
+    time: Deadline = NEVER
+    rounds_until: Deadline = NEVER
+
+    @classmethod
+    def of(cls, runs: int | None, time: Deadline) -> "Budget":
+        """The budget of a command that begins now.
+
+        Raises:
+            StudyError: where so few runs are no round and its repeats.
+        """
+        if runs is not None and runs < LEAST_BUDGET:
+            raise StudyError(
+                f"--budget: must be at least {LEAST_BUDGET} training runs, {LEAST_TRIALS} trials"
+                f" and {SEEDS} repeats of the best {CANDIDATES} (got {runs})"
+            )
+        return cls(runs, time, time.share(ROUNDS_TIME))
 
     def round_trials(self, share: float, used: int) -> int:
-        """The trials of the next round; 0 where the budget is spent.
+        """The trials of the next round, where `used` runs are trained; 0: the budget is spent.
 
-        With a limit of time each round has the size that it would have of fifty trials.
+        What would be too little for a further round belongs to this one.
         """
-        if self.trials is None:
-            left = self.seconds_left or 0.0
-            return max(LEAST_TRIALS, round(share * 50)) if left > 0 else 0
-        wanted = max(LEAST_TRIALS, round(share * self.trials))
-        left_trials = self.trials - used
-        return min(wanted, left_trials) if left_trials >= LEAST_TRIALS else 0
+        if self.runs is None:
+            ended = self.rounds_until.passed
+            return 0 if ended else max(LEAST_TRIALS, round(share * TIMED_TRIALS))
+        in_rounds = self.runs - REPEATS
+        left = in_rounds - used
+        if left < LEAST_TRIALS:
+            return 0
+        size = max(LEAST_TRIALS, round(share * in_rounds))
+        return left if left - size < LEAST_TRIALS else size
+
+    def still(self, wanted: int, begun: int, used: int) -> int:
+        """How many of the `wanted` trials a round may have, of which so many have begun."""
+        if self.runs is None:
+            return max(wanted, begun)
+        left = max(0, self.runs - REPEATS - used)
+        return max(begun, min(wanted, begun + left))
+
+    def repeats(self, used: int) -> int | None:
+        """How many new repeats may be trained; None without a limit."""
+        return None if self.runs is None else max(0, self.runs - used)
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the loop: what is about to be trained, why, and what happens."""
+    """A part of the loop: what is about to be trained, why, and what happens.
+
+    Of its `runs` so many are `done` before it begins.
+    """
 
     title: str
     recipe: Recipe
-    trials: int
+    runs: int
+    done: int
     changes: list[Finding]
     events: Iterator[Event]
 
@@ -72,15 +119,12 @@ class Outcome:
     study: Study
     changes: list[Finding] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    best_round: Study | None = None  # whose trials the candidates are
-    candidates: list[refine.Candidate] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
 
     @property
     def winner(self) -> Path | None:
         """The `config.json` of the trial to train."""
-        if not self.candidates or self.best_round is None:
-            return None
-        return self.best_round.trial(self.candidates[0].number).path / "config.json"
+        return self.candidates[0].config if self.candidates else None
 
 
 def tune(
@@ -89,43 +133,111 @@ def tune(
     """Run the loop round by round, under the study's lock.
 
     The caller exhausts the events of a phase before it asks for the next, and reads `outcome` at
-    the end. A loop that was stopped goes on where it was.
+    the end. A loop that was stopped goes on where it was: with the last round that was begun, which
+    has the size it was planned with. Earlier rounds are not trained further, since what they find
+    can no longer steer anything.
 
     Raises:
-        StudyError: where the study holds another recipe.
+        StudyError: where the study holds another recipe, or a round changes nothing.
     """
     study = outcome.study
     ledger, notes = search.begin(study, recipe)
-    size = budget.round_trials(COARSE_SHARE, 0)
-    size, fewer = search.within_grid(ledger.recipe, size)
-    outcome.findings += fewer
-    train = functools.partial(run_trials, workers=workers, places=places)
-    coarse = train(ledger, budget=size, seconds=budget.seconds_left)
-    title = f"round 0: {size} trials of {ledger.recipe.search.epochs} epochs"
-    yield Phase(title, ledger.recipe, size, notes, coarse)
+    current = refine.unfinished(study)
+    if not rounds(study):
+        current = _search_round(ledger, notes, budget)
+    records = ledgers(study)
     while True:
-        rounds = [ledger, *map(Ledger.open, finished_rounds(study))]
-        used = sum(len(one.trials()) for one in rounds)
-        size = budget.round_trials(ROUND_SHARE, used)
-        reason = reason_to_stop(rounds, size)
+        if current is not None:
+            yield from _train(current, budget, _used(records), workers=workers, places=places)
+            if not _is_over(current.ledger, budget):
+                outcome.findings.append(_cut(current, records))
+                break
+            _close(current)
+        size = budget.round_trials(ROUND_SHARE, _used(records))
+        reason = reason_to_stop(records, size)
         if reason:
             outcome.findings.append(reason)
             break
-        current = refine.begin(study, None)
-        outcome.changes += current.changes
-        size, _ = search.within_grid(current.recipe, size)
-        refined = train(
-            current.ledger,
-            budget=size,
-            seconds=budget.seconds_left,
-            given=current.given,
-            seed=current.seed,
-        )
-        title = f"round {current.number}: {size} trials of {current.recipe.search.epochs} epochs"
-        yield Phase(title, current.recipe, size, current.changes, refined)
-        if len(current.ledger.trials()) == size:
-            current.study.write("refine", {"format": FORMAT, "trials": size})
-    yield from _over_seeds(outcome, rounds, workers=workers, places=places)
+        current = refine.begin(study, None, size)
+        records.append(current.ledger)
+    for record in records:
+        outcome.changes += refine.read_plan(record.study)[1]
+    yield from _over_seeds(outcome, records, budget, workers=workers, places=places)
+
+
+def _search_round(ledger: Ledger, notes: list[Finding], budget: Budget) -> refine.Round:
+    """The search as the first round; one that `search` has begun keeps its trials."""
+    planned, changes = refine.read_plan(ledger.study)
+    begun = len(ledger.trials())
+    if planned is None:
+        fresh = begun < LEAST_TRIALS
+        planned = budget.round_trials(COARSE_SHARE, 0) if fresh else begun
+        changes = notes
+        refine.write_plan(ledger.study, planned, changes)
+    return refine.Round(ledger, [], 0, changes, planned)
+
+
+def _train(
+    current: refine.Round, budget: Budget, used: int, *, workers: int, places: Sequence[str]
+) -> Iterator[Phase]:
+    """Bring a round to its planned size, as far as the budget goes of which `used` is spent."""
+    ledger = current.ledger
+    trials = ledger.trials()
+    planned = current.planned or budget.round_trials(ROUND_SHARE, used - len(trials))
+    size, fewer = search.within_grid(current.recipe, budget.still(planned, len(trials), used))
+    if size != current.planned:
+        refine.write_plan(current.study, size, [*current.changes, *fewer])
+    running = sum(trial.status == "running" for trial in trials)
+    if len(trials) >= size and not running:
+        return
+    events = run_trials(
+        ledger,
+        budget=size,
+        workers=workers,
+        places=places,
+        given=current.given,
+        seed=current.seed,
+        deadline=budget.time,
+        begin_until=budget.rounds_until.share(ROUND_TIME),
+        at_least=LEAST_TRIALS,
+    )
+    title = f"round {current.number}: {size} trials of {current.recipe.search.epochs} epochs"
+    limited = _while_time(events, budget, any(one.status == "complete" for one in trials))
+    yield Phase(title, current.recipe, size, len(trials) - running, current.changes, limited)
+    if not _is_over(ledger, budget) and not budget.rounds_until.passed:
+        raise StudyError(f"{current.study.path}: round {current.number} ended before its trials")
+
+
+def _while_time(events: Iterator[Event], budget: Budget, complete: bool) -> Iterator[Event]:
+    """End a round when its time is over, unless there is no complete trial yet to be repeated."""
+    for event in events:
+        yield event
+        complete = complete or (event.summary or {}).get("status") == "complete"
+        if complete and budget.rounds_until.passed:
+            return
+
+
+def _is_over(ledger: Ledger, budget: Budget) -> bool:
+    """Whether a round has had its trials; when its time is over, the least number is enough."""
+    trials = ledger.trials()
+    planned = refine.read_plan(ledger.study)[0] or 0
+    enough = planned if budget.runs is not None else min(planned, LEAST_TRIALS)
+    return len(trials) >= enough and all(trial.status != "running" for trial in trials)
+
+
+def _close(current: refine.Round) -> None:
+    """Store that a round is over: with the trials it has had, it is never taken up again."""
+    trials = len(current.ledger.trials())
+    if trials != refine.read_plan(current.study)[0]:
+        refine.write_plan(current.study, trials, current.changes)
+    if current.number:
+        current.study.write("refine", {"format": FORMAT, "trials": trials})
+
+
+def _used(records: Sequence[Ledger]) -> int:
+    """How many runs were begun, repeats included."""
+    repeats = sum(len(list(record.study.path.glob("trial-*-seed-*"))) for record in records)
+    return repeats + sum(len(record.trials()) for record in records)
 
 
 def with_swept_rates(recipe: Recipe, study: Study) -> Recipe:
@@ -140,57 +252,96 @@ def with_swept_rates(recipe: Recipe, study: Study) -> Recipe:
     return recipe.model_copy(update={"space": recipe.space | {"train.lr": swept}})
 
 
-def finished_rounds(study: Study) -> list[Study]:
-    """The refinements that have had all their trials."""
-    return [one for one in refine.rounds(study) if one.read("refine") is not None]
+def begun_with(recipe: Recipe, study: Study) -> Recipe | None:
+    """The recipe as the study's search was begun with it; None where none was begun.
+
+    Raises:
+        StudyError: where the folder cannot take a search of that recipe.
+    """
+    swept = with_swept_rates(recipe, study)
+    try:
+        return swept if Ledger.of_recipe(study, swept) else None
+    except StudyError:
+        return recipe if Ledger.of_recipe(study, recipe) else None
 
 
-def reason_to_stop(rounds: Sequence[Ledger], size: int) -> Finding | None:
+def refuse_too_short(asked: float | None, time: Deadline, trial_seconds: float | None) -> None:
+    """Say before the first round that its time is too short for a single trial.
+
+    `asked` is the whole budget in seconds; a trial takes at least `trial_seconds`, None if unknown.
+
+    Raises:
+        StudyError: where it is, with a time that would do.
+    """
+    left, trial = time.seconds_left, trial_seconds or 0.0
+    if asked is None or left is None or left > trial:
+        return
+    spent = asked - left
+    least = f" and a trial takes at least {trial:.0f} s" if trial else ""
+    enough = math.ceil(max(spent / SWEEP_TIME, asked) + 2 * trial)
+    raise StudyError(
+        f"--budget: {asked:g} s is too short for a single trial: {spent:.0f} s went into the checks"
+        f"{least}; --budget {enough}s would do"
+    )
+
+
+def reason_to_stop(records: Sequence[Ledger], size: int) -> Finding | None:
     """Why there is no further round of `size` trials, None where there is one.
 
-    The gain of the last round is held against the standard error of an accuracy measured on so many
-    images: less than that another seed, or other images, would change as well.
+    The gain of the last round over all before is held against the standard error of an accuracy
+    measured on so many images: less than that another seed, or other images, would change as well.
     """
-    bests = [best_of(one.trials()) for one in rounds]
-    if bests[-1] is None:
-        return Finding("stopped", "fail", "no trial of the last round is complete")
-    if nothing := nothing_learned([trial for one in rounds for trial in one.trials()]):
+    *before, last = [best_of(record.trials()) for record in records]
+    earlier = [best.val_acc for best in before if best]
+    if last is None:
+        severity: Severity = "warn" if earlier else "fail"
+        return Finding("stopped", severity, "no trial of the last round is complete")
+    if nothing := nothing_learned([trial for record in records for trial in record.trials()]):
         return nothing[0]
-    if size == 0:
-        return Finding("stopped", "info", "the budget is spent")
-    if len(bests) < 2 or bests[-2] is None:
-        return None
-    images = max(1, int(bests[-1].summary.get("val_images", 1)))
-    acc = bests[-1].val_acc
-    gain = acc - bests[-2].val_acc
-    chance = math.sqrt(max(acc * (1 - acc), 1 / images) / images)
-    if gain > chance:
-        return None
-    text = (
-        f"the last round gained {100 * gain:+.2f} points, within the {100 * chance:.2f} of chance"
+    if earlier:
+        images = max(1, int(last.summary.get("val_images", 1)))
+        acc = last.val_acc
+        gain = acc - max(earlier)
+        chance = math.sqrt(max(acc * (1 - acc), 1 / images) / images)
+        if gain <= chance:
+            text = (
+                f"the last round gained {100 * gain:+.2f} points, within the"
+                f" {100 * chance:.2f} of chance"
+            )
+            return Finding("stopped", "info", text, measured=gain, expected=chance)
+    return Finding("stopped", "info", "the budget is spent") if size == 0 else None
+
+
+def _cut(current: refine.Round, records: Sequence[Ledger]) -> Finding:
+    """That time ended a round, and what it came to."""
+    trials = current.ledger.trials()
+    running = sum(trial.status == "running" for trial in trials)
+    planned = refine.read_plan(current.study)[0]
+    return Finding(
+        "stopped",
+        "info" if best_rivals(pool(records)) else "fail",
+        f"the time is up: round {current.number} has begun {len(trials)} of {planned} trials,"
+        f" {running} of them cut after the last finished epoch",
+        "the same command goes on with them",
     )
-    return Finding("stopped", "info", text, measured=gain, expected=chance)
 
 
 def _over_seeds(
-    outcome: Outcome, rounds: Sequence[Ledger], *, workers: int, places: Sequence[str]
+    outcome: Outcome,
+    records: Sequence[Ledger],
+    budget: Budget,
+    *,
+    workers: int,
+    places: Sequence[str],
 ) -> Iterator[Phase]:
-    """Train the best trials of the best round again with further seeds, and compare them."""
-
-    def best_acc(ledger: Ledger) -> float:
-        best = best_of(ledger.trials())
-        return best.val_acc if best else -1.0
-
-    best_round = max(rounds, key=best_acc)
-    trials = best_round.trials()
-    rivals = refine.candidates_of(trials)
+    """Train the best trials of all rounds again with fresh seeds, and compare them."""
+    rivals = best_rivals(pool(records))
     if not rivals:
         return
-    study, recipe = best_round.study, best_round.recipe
-    again = refine.repeat(study, trials, recipe, seeds=SEEDS, workers=workers, places=places)
-    repeats = len(rivals) * (SEEDS - 1)
-    yield Phase(f"the best {len(rivals)} trials with further seeds", recipe, repeats, [], again)
-    outcome.best_round = study
-    outcome.candidates = refine.candidates(study, trials, seeds=SEEDS)
-    images = rivals[0].summary.get("val_images")
-    outcome.findings += refine.seed_findings(outcome.candidates, val_images=images)
+    todo = refine.repeats_to_train(rivals, seeds=SEEDS, most=budget.repeats(_used(records)))
+    if todo and not budget.time.passed:
+        events = refine.repeat(todo, workers=workers, places=places, deadline=budget.time)
+        title = f"the best {len(rivals)} trials with fresh seeds: {len(todo)} runs"
+        yield Phase(title, rivals[0].recipe, len(todo), 0, [], events)
+    outcome.candidates = candidates(rivals, seeds=SEEDS)
+    outcome.findings += findings(outcome.candidates, val_images=val_images(rivals))

@@ -14,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from cnntune.clock import NEVER, Deadline
 from cnntune.errors import CnntuneError
 from cnntune.lifeline import start
 from cnntune.recipe import Recipe
@@ -66,7 +67,11 @@ class _Worker:
 
 
 def run_jobs(
-    next_job: Callable[[], Job | None], *, workers: int, places: Sequence[str]
+    next_job: Callable[[], Job | None],
+    *,
+    workers: int,
+    places: Sequence[str],
+    deadline: Deadline = NEVER,
 ) -> Iterator[Event]:
     """Train jobs on `workers` processes and yield what happens, as it happens.
 
@@ -75,8 +80,9 @@ def run_jobs(
     `next_job` is asked whenever a worker is free and the caller has seen every event before; None
     means that there is nothing to do until something else happens. The iterator ends when nothing
     is left to happen. A worker that dies is replaced, and its job taken up again where its run
-    stopped; a job over which workers die again and again fails. Closing the iterator ends the
-    workers at once; their unfinished runs have no `summary.json`.
+    stopped; a job over which workers die again and again fails. The deadline, and closing the
+    iterator, end the workers at once; their unfinished runs have no `summary.json` and go on from
+    their last finished epoch when they are given out again.
     """
     pool: list[_Worker] = []
     deaths: dict[Path, int] = {}
@@ -92,7 +98,7 @@ def run_jobs(
             busy = {worker.pipe: worker for worker in pool if worker.job}
             if not busy:
                 return
-            for pipe in connection.wait(list(busy)):
+            for pipe in connection.wait(list(busy), deadline.seconds_left):
                 worker = busy[pipe]  # type: ignore[index]
                 job = worker.job
                 assert job is not None  # only busy workers are waited for
@@ -107,6 +113,8 @@ def run_jobs(
                 elif event.epoch is not None:
                     deaths.pop(job.folder, None)
                 yield event
+            if deadline.passed:
+                return
     finally:
         for worker in pool:
             worker.process.kill()

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from cnntune import cli
+from cnntune.clock import NEVER, Deadline
 from cnntune.trainer import Trainer
 from cnntune.workers import Event, Job
 
@@ -86,13 +87,20 @@ def call(*words: str, cwd: Path) -> Outcome:
 
 
 def one_after_the_other(
-    next_job: Callable[[], Job | None], *, workers: int, places: Sequence[str]
+    next_job: Callable[[], Job | None],
+    *,
+    workers: int,
+    places: Sequence[str],
+    deadline: Deadline = NEVER,
 ) -> Iterator[Event]:
     """`run_jobs` without worker processes."""
     trainer = Trainer(torch.device(places[0]))
     while job := next_job():
         yield Event(job)
-        yield from trainer.train(job)
+        for event in trainer.train(job):
+            yield event
+            if deadline.passed:
+                return
 
 
 def rows(run_folder: Path) -> list[str]:

@@ -7,8 +7,7 @@ import pytest
 from commands import call
 
 from cnntune.chance import Chance
-from cnntune.runs import Epoch, Run
-from cnntune.workers import summarise
+from cnntune.runs import Epoch, Run, summarise
 
 TEN = Chance(0.1, math.log(10), 1000)  # ten classes of 100 images
 

@@ -175,8 +175,9 @@ def test_search_takes_over_the_range_of_the_sweep_and_says_so(session: Session) 
 
 def test_refine_trains_its_best_over_the_seeds_asked_for(session: Session) -> None:
     document = session.document("refine")
-    assert len(document["candidates"]) == 2
+    assert len(document["candidates"]) == 3  # the best of the search and the refinement
     assert all(len(candidate["val_accs"]) == 2 for candidate in document["candidates"])
+    assert all(candidate["asked"] == 2 for candidate in document["candidates"])
     means = [candidate["mean"] for candidate in document["candidates"]]
     assert means == sorted(means, reverse=True)
     assert document["tie"][0] == document["candidates"][0]["number"]
@@ -185,7 +186,7 @@ def test_refine_trains_its_best_over_the_seeds_asked_for(session: Session) -> No
 
 def test_diagnose_judges_every_run_of_search_and_refinement(session: Session) -> None:
     document = session.document("diagnose")
-    assert len(document["runs"]) == 4 + 2 + 2  # trials, refined trials, their second seeds
+    assert len(document["runs"]) == 4 + 2 + 6  # trials, refined trials, two seeds of the best
     assert document["skipped"] == []
     for entry in document["runs"]:
         assert entry.keys() == RUN | OUR_RUN

@@ -13,17 +13,17 @@ PACKAGE = Path(__file__).parents[1] / "cnntune"
 
 # The table of docs/architecture.md, from the ground up. `data` and `models` are folders.
 FLOORS = (
-    "errors findings texts problems searchable seeds schedule recipe recipe_files space space_check"
-    " rungs runs own_code chance curves flags prescribe verdict logs reading plot pictures"
-    " event_files"
+    "errors clock findings texts problems searchable seeds schedule recipe recipe_files space"
+    " space_check rungs runs own_code chance curves flags prescribe verdict logs reading plot"
+    " pictures event_files"
     " cores lifeline torchvision_import",
     "data models augment build device arithmetic checkpoint samplers average optimizers transfer"
     " views parallel opening",
     "evaluate train ledger shared_ledger server",
-    "workers trainer preload capacity probe importance search_findings adapt",
+    "workers trainer preload capacity probe importance search_findings adapt winner",
     "trials shared",
     "sanity lr_sweep search refine final judge inspect",
-    "tune report",
+    "tune report checks",
     "show cli",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}

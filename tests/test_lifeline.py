@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from cnntune.clock import Deadline, OutOfTimeError
 from cnntune.errors import RecipeError, StudyError
-from cnntune.lifeline import COORDINATOR, call
+from cnntune.lifeline import COORDINATOR, call, follow
 
 
 def test_a_function_is_called_in_another_process() -> None:
@@ -38,3 +39,15 @@ def test_a_server_whose_coordinator_died_before_its_first_look_ends() -> None:
         check=False,
     )
     assert server.returncode == 1  # while torch is imported
+
+
+def test_what_an_iterator_yields_arrives_from_another_process_value_by_value() -> None:
+    assert list(follow("builtins:range", 3)) == [0, 1, 2]
+    with pytest.raises(RuntimeError, match=r"Traceback(.|\n)*ValueError"):
+        list(follow("math:sqrt", -1.0))
+
+
+def test_an_iterator_is_ended_at_its_deadline_though_it_had_more_to_yield() -> None:
+    endless = follow("itertools:repeat", "news", deadline=Deadline.after(0.5))
+    with pytest.raises(OutOfTimeError):
+        list(endless)

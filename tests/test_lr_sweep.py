@@ -20,6 +20,7 @@ from cnntune.lr_sweep import (
     judge,
     judge_rates,
     next_tries,
+    over_the_grid,
     pick,
     search_range,
     sweep,
@@ -278,3 +279,10 @@ def test_trying_a_rate_leaves_model_random_state_and_recipe_alone(digits: Data) 
     after = build_model(recipe, digits).state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert recipe == small()
+
+
+def test_a_sweep_that_was_cut_is_judged_where_every_rate_of_the_grid_was_tried() -> None:
+    grid = [RateCurve(lr, [2.0] * 100) for lr in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)]
+    longer = [RateCurve(lr, [2.0] * 300, iterations=300) for lr in (1e-1, 1e-2)]
+    assert over_the_grid(grid[:4]) == []
+    assert over_the_grid([*grid, *longer]) == grid

@@ -1,6 +1,5 @@
 """Step 5: which trials are strong, how the space narrows, and when the best is really better."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +9,7 @@ from cnntune.build import argument_problems, load_recipe
 from cnntune.errors import StudyError
 from cnntune.ledger import Ledger, Trial
 from cnntune.recipe import Recipe, parse
-from cnntune.refine import (
-    Candidate,
-    begin,
-    candidates,
-    longer_epochs,
-    next_round,
-    plan,
-    rounds,
-    seed_findings,
-    strong_trials,
-    tied,
-)
+from cnntune.refine import begin, longer_epochs, next_round, plan, strong_trials
 from cnntune.runs import Run, Study
 from cnntune.search_findings import edge_findings
 from cnntune.space import Choice, Range
@@ -93,8 +81,8 @@ def test_a_choice_keeps_what_the_strong_trials_chose() -> None:
     assert plan(before, strong, 20, {})[0].space == {"train.batch_size": Choice((32, 128))}
 
 
-@pytest.mark.parametrize(("train_epochs", "expected"), [(20, 20), (4, 6)])
-def test_a_refinement_trains_for_the_recipes_epochs_or_three_times_the_coarse_ones(
+@pytest.mark.parametrize(("train_epochs", "expected"), [(20, 20), (3, 3), (1, 2)])
+def test_a_refinement_trains_for_the_recipes_epochs_and_never_less_than_the_search(
     train_epochs: int, expected: int
 ) -> None:
     assert longer_epochs(recipe(epochs=train_epochs)) == expected
@@ -103,6 +91,11 @@ def test_a_refinement_trains_for_the_recipes_epochs_or_three_times_the_coarse_on
 def test_a_refinement_trains_longer() -> None:
     planned = plan(recipe(), [trial(0, 0.9)], 7, {})[0]
     assert (planned.train.epochs, planned.search.epochs) == (7, 7)
+
+
+def test_a_refinement_prunes_nothing_that_the_best_could_be_lost_by() -> None:
+    before = parse({"search": {"epochs": 9, "pruner": "halving"}}, file="test")
+    assert plan(before, [trial(0, 0.9)], 20, {})[0].search.pruner == "none"
 
 
 @pytest.mark.parametrize(("epochs", "warmup"), [(20, 2.0), (10, 1.0), (9, 0.0)])
@@ -123,96 +116,8 @@ def test_a_refinement_keeps_the_schedule_where_it_is_searched_over() -> None:
     assert (planned.train.schedule, planned.train.warmup_epochs) == ("constant", 0.0)
 
 
-def candidate(number: int, *val_accs: float) -> Candidate:
-    return Candidate(number, {}, list(val_accs))
-
-
-def test_a_candidate_has_the_mean_and_the_sample_deviation_of_its_seeds() -> None:
-    found = candidate(0, 0.90, 0.92, 0.94)
-    assert found.mean == pytest.approx(0.92)
-    assert found.sd == pytest.approx(0.02)  # sqrt((0.02^2 + 0.02^2) / 2)
-    assert candidate(1, 0.9).sd is None
-
-
-def test_candidates_within_two_standard_errors_are_tied() -> None:
-    # Pooled deviation 0.02; two standard errors are 2 * 0.02 * sqrt(1/3 + 1/3) = 0.0327.
-    best, near, far = (
-        candidate(0, 0.90, 0.92, 0.94),
-        candidate(1, 0.87, 0.89, 0.91),  # 0.030 below
-        candidate(2, 0.86, 0.88, 0.90),  # 0.040 below
-    )
-    assert tied([best, near, far]) == [best, near]
-
-
-@pytest.mark.parametrize(("below", "level"), [(0.040, 2), (0.042, 1)])
-def test_spreads_are_pooled_and_seeds_are_counted(below: float, level: int) -> None:
-    # Deviations 0.01 over 3 seeds and 0.03 over 2: pooled sqrt((1 + 9) / 2) * 0.01 = 0.02236;
-    # two standard errors are 2 * 0.02236 * sqrt(1/3 + 1/2) = 0.0408.
-    half = 0.03 / math.sqrt(2)  # a + h and a - h deviate by h * sqrt(2)
-    best = candidate(0, 0.89, 0.90, 0.91)
-    second = candidate(1, 0.90 - below - half, 0.90 - below + half)
-    assert len(tied([best, second])) == level
-
-
-def test_one_seed_tells_nothing_of_ties() -> None:
-    found = [candidate(0, 0.9), candidate(1, 0.9)]
-    assert tied(found) == found[:1]
-    assert seed_findings(found) == []
-    assert tied([]) == []
-
-
-def test_a_winner_is_named_with_its_spread_and_a_tie_with_its_rivals() -> None:
-    best, near = candidate(4, 0.90, 0.92, 0.94), candidate(1, 0.89, 0.91, 0.93)
-    (tie,) = seed_findings([best, near])
-    assert (tie.rule, tie.severity) == ("tie", "info")
-    assert "trial 4: 0.9200 ± 0.0200 over 3 seeds" in tie.evidence
-    assert "trial 1 (0.9100)" in tie.evidence
-    (winner,) = seed_findings([best, candidate(2, 0.50, 0.52, 0.54)])
-    assert (winner.rule, winner.severity) == ("winner", "ok")
-
-
 def finished(study: Study, label: str, **summary: Any) -> None:
     study.run(label).finish({"status": "complete", **summary})
-
-
-def test_candidates_are_the_best_three_in_the_order_of_their_mean(tmp_path: Path) -> None:
-    study = Study(tmp_path)
-    trials = [trial(0, 0.90), trial(1, 0.88), trial(2, 0.86), trial(3, 0.84)]
-    finished(study, "trial-0000-seed-1", val_acc=0.80)  # mean 0.85
-    finished(study, "trial-0001-seed-1", val_acc=0.90)  # mean 0.89
-    finished(study, "trial-0002-seed-1", val_acc=0.88)  # mean 0.87
-    finished(study, "trial-0003-seed-1", val_acc=1.00)  # was not among the best three
-    found = candidates(study, trials, seeds=2)
-    assert [candidate.number for candidate in found] == [1, 2, 0]
-    assert found[0].val_accs == [0.88, 0.90]
-
-
-def test_a_repeat_that_diverged_is_counted_apart(tmp_path: Path) -> None:
-    study = Study(tmp_path)
-    study.run("trial-0000-seed-1").finish({"status": "diverged", "best_epoch": None})
-    (found,) = candidates(study, [trial(0, 0.9)], seeds=2)
-    assert (found.val_accs, found.diverged) == ([0.9], 1)
-
-
-def test_a_repeat_that_failed_says_nothing(tmp_path: Path) -> None:
-    study = Study(tmp_path)
-    study.run("trial-0000-seed-1").finish({"status": "failed", "best_epoch": None})
-    (found,) = candidates(study, [trial(0, 0.9)], seeds=2)
-    assert (found.val_accs, found.diverged) == ([0.9], 0)
-
-
-def test_one_image_more_is_no_victory() -> None:
-    best = Candidate(0, {}, [0.9972] * 3)
-    second = Candidate(1, {}, [0.9944] * 3)
-    assert tied([best, second], val_images=359) == [best, second]
-    assert tied([best, second], val_images=None) == [best]
-
-
-def test_rounds_are_counted_and_not_spelled(tmp_path: Path) -> None:
-    for name in ("refine-10", "refine-2", "refine-1", "refine-old", "other"):
-        (tmp_path / name).mkdir()
-    found = [study.name for study in rounds(Study(tmp_path))]
-    assert found == ["refine-1", "refine-2", "refine-10"]
 
 
 def test_an_unfinished_refinement_is_taken_up_and_a_finished_one_is_refined(tmp_path: Path) -> None:
@@ -231,11 +136,11 @@ def test_an_unfinished_refinement_keeps_its_epochs(tmp_path: Path) -> None:
         ledger.begin(asked.space, {"train.lr": 0.01})
         ledger.tell(0, {"status": "complete", "val_acc": 0.5})
         finished(study, "trial-0000", val_acc=0.5, val_loss=1.0, epochs=2)
-        first = begin(study, 6)
+        first = begin(study, 6, 4)
         Ledger.create(first.study, first.recipe, asked=first.recipe)
-    assert begin(study, 6).recipe == begin(study, None).recipe == first.recipe
+    assert begin(study, 6, 4).recipe == begin(study, None, 4).recipe == first.recipe
     with pytest.raises(StudyError, match="--epochs 6"):
-        begin(study, 8)
+        begin(study, 8, 4)
 
 
 def edge_of(key: str, dimension: dict[str, Any], value: float) -> list[str]:

@@ -16,6 +16,7 @@ from commands import CNNTUNE, PATIENCE_SECONDS, Outcome, call, one_after_the_oth
 
 from cnntune import trials as trials_room
 from cnntune.build import load_recipe
+from cnntune.clock import Deadline
 from cnntune.ledger import Ledger, Trial, best_of
 from cnntune.recipe import Recipe
 from cnntune.runs import Run, Study
@@ -109,7 +110,7 @@ def test_a_search_runs_its_budget_and_draws_within_the_space(undisturbed: Study)
 
 
 def two_at_a_time(
-    next_job: Callable[[], Job | None], *, workers: int, places: Sequence[str]
+    next_job: Callable[[], Job | None], *, places: Sequence[str], **_: Any
 ) -> Iterator[Event]:
     """Two workers of which the second always finishes first."""
     while pair := [job for job in (next_job(), next_job()) if job]:
@@ -138,7 +139,7 @@ def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(
 
 
 def killed_after_the_second_trial(
-    next_job: Callable[[], Job | None], *, workers: int, places: Sequence[str]
+    next_job: Callable[[], Job | None], *, places: Sequence[str], **_: Any
 ) -> Iterator[Event]:
     """The coordinator dies when `summary.json` is written and before it can read of it."""
     while job := next_job():
@@ -637,3 +638,46 @@ def test_one_worker_and_two_give_the_same_search(tmp_path: Path, undisturbed: St
         words = ("search", "small.toml", "--budget", str(BUDGET), "--workers", workers, "--json")
         assert run(*words, cwd=folder).code == 0
         assert content(Study(folder / "runs/small")) == content(undisturbed)
+
+
+@pytest.mark.parametrize("pruner", ["none", "halving"])
+def test_when_no_more_is_to_begin_what_has_begun_comes_to_its_end(
+    recipe: Recipe, tmp_path: Path, pruner: str
+) -> None:
+    recipe = recipe.with_values({"search.epochs": 3, "search.pruner": pruner})
+    study = Study(tmp_path / "study")
+    ledger = Ledger.create(study, recipe, asked=recipe)
+    over = Deadline.after(0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trials_room, "run_jobs", one_after_the_other)
+        place = ("cpu",)
+        list(run_trials(ledger, budget=9, workers=1, places=place, begin_until=over, at_least=3))
+    ends = sorted(trial.status for trial in ledger.trials())
+    assert ends == (["complete"] * 3 if pruner == "none" else ["complete", "pruned", "pruned"])
+
+
+def test_a_search_that_time_ends_goes_on_as_if_it_had_not_been(
+    recipe: Recipe, tmp_path: Path, undisturbed: Study
+) -> None:
+    words = ("search", "small.toml", "--json", "--budget", str(BUDGET), "--workers", "1")
+    early = call(*words, "--timeout", "0.01", cwd=tmp_path)  # over before the first epoch is
+    assert early.document["trials"]["running"] <= 1
+    (finding,) = (one for one in early.document["findings"] if one["rule"] == "timeout")
+    assert finding["advice"] == "the same command goes on with them"
+    assert call(*words, cwd=tmp_path).code == 0
+    assert content(Study(tmp_path / "runs/small")) == content(undisturbed)
+
+
+@pytest.mark.slow
+def test_the_deadline_ends_workers_in_the_middle_of_a_run_which_goes_on_later(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    job = Job(0, recipe.for_trial({"train.epochs": 10**6}), tmp_path / "trial-0000")
+    for _ in range(2):
+        time_limit = Deadline.after(15.0)
+        pool = run_jobs(in_order([job]), workers=1, places=("cpu",), deadline=time_limit)
+        assert all(event.summary is None for event in pool)
+    epochs = [row.epoch for row in Run(job.folder).rows()]
+    assert epochs == list(range(1, len(epochs) + 1))
+    assert len(epochs) > 1
+    assert Run(job.folder).summary() is None

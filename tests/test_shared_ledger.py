@@ -13,6 +13,7 @@ from postgres import Postgres
 
 from cnntune import search, server, shared
 from cnntune.build import load_recipe
+from cnntune.clock import Deadline
 from cnntune.errors import DeviceError, StudyError
 from cnntune.ledger import Ledger
 from cnntune.recipe import Recipe
@@ -105,7 +106,8 @@ def search_on(
 ) -> Iterator[Event]:
     """What happens when a machine searches in this process."""
     patch.setattr(shared, "run_jobs", one_after_the_other)
-    return run_shared(ledger, budget=budget, workers=1, places=("cpu",), seconds=seconds, say=print)
+    time = Deadline.after(seconds)
+    return run_shared(ledger, budget=budget, workers=1, places=("cpu",), deadline=time, say=print)
 
 
 def test_machines_take_one_slot_after_the_other_until_the_budget_is_spent(

@@ -1,65 +1,295 @@
-"""Step 7: the loop stops for a reason, resumes, and finds its way out of a planted problem."""
+"""Step 7: the loop keeps its budget, ends for a reason, and goes on where it was stopped."""
 
 import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from commands import Outcome, call
+from commands import Outcome as Ended
+from commands import call
 
-from cnntune.tune import Budget
+from cnntune.build import load_recipe
+from cnntune.clock import NEVER, Deadline
+from cnntune.errors import StudyError
+from cnntune.ledger import Ledger
+from cnntune.recipe import Recipe
+from cnntune.runs import Epoch, Run, Study, summarise
+from cnntune.tune import Budget, Outcome, begun_with, refuse_too_short, tune
+from cnntune.workers import Event, Job
 
 SMALL = """
 name = "small"
 [data]
 name = "digits"
-size = 240
+size = 200
 [model]
-width = 4
+width = 2
 [train]
-batch_size = 32
-epochs = 4
-[search]
+batch_size = 64
 epochs = 2
+[search]
+epochs = 1
 [space]
 train.lr = { log = [1e-2, 3e-1] }
 """
 
 
-def tuned(folder: Path, text: str, *words: str) -> Outcome:
+def tuned(folder: Path, text: str, *words: str) -> Ended:
     (folder / "small.toml").write_text(text)
     return call("tune", "small.toml", "--json", *words, cwd=folder)
 
 
-def test_a_budget_of_trials_is_shared_among_the_rounds() -> None:
-    budget = Budget(trials=50)
-    assert budget.round_trials(0.4, 0) == 20
-    assert budget.round_trials(0.2, 20) == 10
-    assert budget.round_trials(0.2, 44) == 6  # what is left
-    assert budget.round_trials(0.2, 47) == 0  # three trials are no round
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    (tmp_path / "small.toml").write_text(SMALL)
+    return load_recipe(str(tmp_path / "small.toml"))
 
 
-def test_a_budget_of_time_ends_when_it_is_over() -> None:
-    assert Budget(seconds=60.0).round_trials(0.2, 1000) == 10
-    assert Budget(seconds=60.0, start=-1e9).round_trials(0.2, 0) == 0
+def drawn_curves(next_job: Callable[[], Job | None], **_: Any) -> Iterator[Event]:
+    """`run_jobs` that writes what a run leaves behind and trains nothing: higher rates do better,
+    by more than chance."""
+    while job := next_job():
+        yield Event(job)
+        run = Run(job.folder)
+        for epoch in range(run.begin(job.recipe.as_values()) + 1, job.recipe.train.epochs + 1):
+            acc = 0.5 + job.recipe.train.lr + 0.001 * job.recipe.seed
+            run.log(Epoch(epoch, job.recipe.train.lr, 1 / epoch, acc, 1 / epoch, acc, 1.0, 1.0))
+            yield Event(job, epoch=run.rows()[-1])
+        summary = summarise(run.rows()) | {"val_images": 10**6}
+        run.finish(summary)
+        yield Event(job, summary=summary)
+
+
+def loop(study: Study, recipe: Recipe, budget: Budget, *, events: int = 10**6) -> Outcome:
+    """Run the loop in this process, and stop it after so many events, as Ctrl-C does."""
+    outcome = Outcome(study)
+    with study.lock(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cnntune.trials.run_jobs", drawn_curves)
+        patch.setattr("cnntune.refine.run_jobs", drawn_curves)
+        for phase in tune(outcome, recipe, budget, workers=1, places=("cpu",)):
+            for _ in phase.events:
+                events -= 1
+                if events == 0:
+                    return outcome
+    return outcome
+
+
+def of_runs(count: int) -> Budget:
+    return Budget.of(count, NEVER)
+
+
+def of_time(seconds: float) -> Budget:
+    return Budget.of(None, Deadline.after(seconds))
+
+
+def runs_of(study: Study) -> list[str]:
+    """Every run that was begun, trials and repeats, by its path in the study."""
+    found = study.path.rglob("trial-*/config.json")
+    return sorted(str(path.parent.relative_to(study.path)) for path in found)
+
+
+def trials_of(study: Study, part: str = "") -> int:
+    return len(Ledger.open(Study(study.path / part)).trials())
+
+
+def rules(outcome: Outcome) -> set[str]:
+    return {finding.rule for finding in outcome.findings}
+
+
+def sizes(budget: Budget) -> list[int]:
+    """The rounds that a budget is spent on."""
+    found = [budget.round_trials(0.4, 0)]
+    while size := budget.round_trials(0.2, sum(found)):
+        found.append(size)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("runs", "rounds"),
+    [
+        (50, [16, 8, 8, 9]),  # 9 runs are kept for the repeats; the last round has what is left
+        (13, [4]),
+        (16, [7]),  # three trials more would be no round
+        (22, [5, 4, 4]),
+    ],
+)
+def test_a_budget_is_spent_on_rounds_to_the_last_run(runs: int, rounds: list[int]) -> None:
+    assert sizes(of_runs(runs)) == rounds
+
+
+def test_rounds_have_the_size_of_fifty_trials_until_their_time_is_over() -> None:
+    assert of_time(60.0).round_trials(0.2, 1000) == 10
+    assert of_time(0.0).round_trials(0.2, 0) == 0
+
+
+@pytest.mark.parametrize("runs", ["1", "7", "12"])
+def test_a_budget_that_is_too_small_is_refused_before_anything_runs(
+    tmp_path: Path, runs: str
+) -> None:
+    outcome = tuned(tmp_path, SMALL, "--budget", runs)
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1
+    assert "--budget: must be at least 13 training runs" in outcome.err
+    assert f"(got {runs})" in outcome.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_wrong_budget_is_a_line_that_names_the_option(tmp_path: Path) -> None:
+    outcome = call("tune", "digits", "--budget", "soon", cwd=tmp_path)
+    assert outcome.code == 2
+    assert outcome.err.startswith("--budget: must be a number of training runs, or a time")
+    assert "got 'soon'" in outcome.err
+
+
+def test_a_time_in_which_no_trial_fits_is_refused_with_one_that_would_do() -> None:
+    refuse_too_short(30.0, Deadline.after(20.0), 15.0)
+    refuse_too_short(None, NEVER, 15.0)
+    with pytest.raises(StudyError, match=r"--budget: 30 s .* a trial takes at least 25 s"):
+        refuse_too_short(30.0, Deadline.after(20.0), 25.0)
+    with pytest.raises(StudyError, match=r"30 s went into the checks; --budget 12\ds would do"):
+        refuse_too_short(30.0, Deadline.after(0.0), None)
+
+
+def test_the_loop_trains_as_many_runs_as_it_may_and_the_same_budget_adds_none(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    study = Study(tmp_path / "study")
+    first = loop(study, recipe, of_runs(17))
+    assert (trials_of(study), trials_of(study, "refine-1")) == (4, 4)
+    assert len(runs_of(study)) == 17  # and 9 repeats
+    assert "stopped" in rules(first)
+    assert {"winner", "tie"} & rules(first)
+    assert [candidate.asked for candidate in first.candidates] == [3, 3, 3]
+    before = runs_of(study)
+    again = loop(study, recipe, of_runs(17))
+    assert runs_of(study) == before
+    assert [one.as_json() for one in again.candidates] == [
+        one.as_json() for one in first.candidates
+    ]
+    assert again.findings == first.findings
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five trials of round 0, one of round 1, and a second one that has begun: 5 * 3 + 4 + 2."""
+    folder = tmp_path_factory.mktemp("stopped")
+    (folder / "small.toml").write_text(SMALL)
+    recipe, study = load_recipe(str(folder / "small.toml")), Study(folder / "study")
+    loop(study, recipe, of_runs(22), events=21)
+    assert (trials_of(study), trials_of(study, "refine-1")) == (5, 2)
+    statuses = [trial.status for trial in Ledger.open(Study(study.path / "refine-1")).trials()]
+    assert statuses == ["complete", "running"]
+    return study.path
+
+
+@pytest.fixture
+def study(stopped: Path, tmp_path: Path) -> Study:
+    """A loop that was stopped in its second round."""
+    return Study(shutil.copytree(stopped, tmp_path / "study"))
+
+
+@pytest.mark.parametrize("budget", [of_runs(13), of_runs(17), of_runs(22)])
+def test_a_loop_that_goes_on_with_another_budget_ends_and_never_exceeds_it(
+    study: Study, recipe: Recipe, budget: Budget
+) -> None:
+    outcome = loop(study, recipe, budget)
+    assert budget.runs is not None
+    assert len(runs_of(study)) <= budget.runs
+    assert trials_of(study) == 5
+    assert trials_of(study, "refine-1") == {13: 2, 17: 3, 22: 4}.get(budget.runs)
+    assert outcome.winner is not None
+    assert all(
+        trial.status == "complete"
+        for part in ("", "refine-1")
+        for trial in Ledger.open(Study(study.path / part)).trials()
+    )
+
+
+def test_a_loop_that_goes_on_with_time_in_place_of_runs_ends(study: Study, recipe: Recipe) -> None:
+    outcome = loop(study, recipe, of_time(0.0))
+    (stopped,) = [finding for finding in outcome.findings if finding.rule == "stopped"]
+    assert "round 1 has begun 2 of 4 trials" in stopped.evidence
+    assert outcome.winner is not None
+    assert (trials_of(study), trials_of(study, "refine-1")) == (5, 2)
+    (repeats,) = [finding for finding in outcome.findings if finding.rule == "repeats"]
+    assert "9 of 9 repeats" in repeats.evidence
+    loop(study, recipe, of_runs(22))  # and with more it goes on as if nothing had been
+    assert trials_of(study, "refine-1") == 4
+
+
+def test_a_larger_budget_goes_to_later_rounds(study: Study, recipe: Recipe) -> None:
+    loop(study, recipe, of_runs(60), events=10)  # 2 trials and a bit more of round 1
+    assert trials_of(study) == 5
+    plan = json.loads((study.path / "refine-1/plan.json").read_text())
+    assert plan["trials"] == 4
+
+
+def test_the_reasons_of_all_rounds_are_told_also_after_a_stop(study: Study, recipe: Recipe) -> None:
+    plan = json.loads((study.path / "refine-1/plan.json").read_text())
+    assert plan["changes"]
+    outcome = loop(study, recipe, of_runs(13))
+    assert [change.evidence for change in outcome.changes] == plan["changes"]
+
+
+def commands_of(study: Path) -> Sequence[object]:
+    found: Sequence[object] = json.loads((study / "study.json").read_text())["commands"]
+    return found
+
+
+def test_tune_takes_up_a_search_counts_its_trials_and_leaves_its_tables(tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(SMALL)
+    assert call("search", "small.toml", "--budget", "4", cwd=tmp_path).code in (0, 1)
+    outcome = tuned(tmp_path, SMALL, "--budget", "17", "--workers", "1")
+    assert outcome.code in (0, 1), outcome.err
+    study = tmp_path / "runs/small"
+    assert len(runs_of(Study(study))) in (13, 17)  # with or without a gain in the second round
+    assert len(commands_of(study)) == 2
+    for part in ("", "refine-1"):
+        rows = (study / part / "trials.csv").read_text().splitlines()
+        assert len(rows) == 1 + 4
+    document = outcome.document
+    assert (tmp_path / document["winner"]).is_file()
+    assert document["winner"] == document["candidates"][0]["config"]
+    assert f"cnntune train {document['winner']}" in outcome.err
+    assert json.loads((study / "tune.json").read_text()) == document
+
+
+def test_a_study_of_another_recipe_is_refused_before_the_checks(tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(SMALL)
+    assert call("search", "small.toml", "--budget", "1", cwd=tmp_path).code in (0, 1)
+    outcome = tuned(tmp_path, SMALL, "--set", "model.width=4")
+    assert outcome.code == 2
+    assert "holds another recipe: model.width" in outcome.err
+    assert "training images" not in outcome.err
+    assert not (tmp_path / "runs/small/lr-sweep.json").exists()
+    assert len(commands_of(tmp_path / "runs/small")) == 1
+
+
+def test_a_study_without_a_search_is_begun(tmp_path: Path, recipe: Recipe) -> None:
+    assert begun_with(recipe, Study(tmp_path / "study")) is None
 
 
 @pytest.mark.slow
-def test_the_loop_ends_with_a_reason_and_the_command_that_trains_the_winner(tmp_path: Path) -> None:
-    outcome = tuned(tmp_path, SMALL, "--budget", "12")
+def test_the_loop_checks_sweeps_and_ends_with_the_command_that_trains_the_winner(
+    tmp_path: Path,
+) -> None:
+    outcome = tuned(tmp_path, SMALL, "--budget", "17")
     assert outcome.code == 0, outcome.err
-    document = outcome.document
-    rules = [finding["rule"] for finding in document["findings"]]
-    assert "stopped" in rules
-    assert {"winner", "tie"} & set(rules)
-    assert (tmp_path / document["winner"]).is_file()
-    assert f"cnntune train {document['winner']}" in outcome.err
-    trials = list((tmp_path / "runs/small").rglob("trial-[0-9][0-9][0-9][0-9]/summary.json"))
-    assert len(trials) <= 12
-    again = tuned(tmp_path, SMALL, "--budget", "12")
-    assert again.document["winner"] == document["winner"]
-    assert [one["val_accs"] for one in again.document["candidates"]] == [
-        one["val_accs"] for one in document["candidates"]
-    ]
+    assert "training images" in outcome.err
+    assert "rates at a time" in outcome.err
+    assert len(runs_of(Study(tmp_path / "runs/small"))) == 17
+    assert len(commands_of(tmp_path / "runs/small")) == 1
+    again = tuned(tmp_path, SMALL, "--budget", "17")
+    assert again.document["candidates"] == outcome.document["candidates"]
+
+
+@pytest.mark.slow
+def test_a_budget_of_time_ends_with_what_was_found(tmp_path: Path) -> None:
+    outcome = tuned(tmp_path, SMALL, "--budget", "60s")
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / outcome.document["winner"]).is_file()
 
 
 SHAPES = """
@@ -84,12 +314,12 @@ train.lr = {{ log = [{low}, {high}] }}
 """
 
 
-def said(outcome: Outcome) -> str:
+def said(outcome: Ended) -> str:
     assert outcome.code == 0, outcome.err
     return "\n".join(finding["evidence"] for finding in outcome.document["findings"])
 
 
-def winners_recipe(folder: Path, outcome: Outcome) -> dict[str, dict[str, float]]:
+def winners_recipe(folder: Path, outcome: Ended) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = json.loads(
         (folder / outcome.document["winner"]).read_text()
     )
@@ -99,7 +329,7 @@ def winners_recipe(folder: Path, outcome: Outcome) -> dict[str, dict[str, float]
 @pytest.mark.slow
 def test_the_loop_gives_a_network_that_is_too_small_more_to_work_with(tmp_path: Path) -> None:
     text = SHAPES.format(width=2, weight_decay=0.01, epochs=6, low=1e-3, high=1e-2)
-    outcome = tuned(tmp_path, text, "--budget", "16")
+    outcome = tuned(tmp_path, text, "--budget", "19")
     assert "epochs: 6 became 12" in said(outcome) or "model.width: 2 became" in said(outcome)
     assert winners_recipe(tmp_path, outcome)["train"]["epochs"] > 6
 
@@ -107,7 +337,7 @@ def test_the_loop_gives_a_network_that_is_too_small_more_to_work_with(tmp_path: 
 @pytest.mark.slow
 def test_the_loop_lowers_a_range_of_rates_that_is_too_high(tmp_path: Path) -> None:
     text = SHAPES.format(width=8, weight_decay=0.01, epochs=6, low=0.3, high=3.0)
-    outcome = tuned(tmp_path, text, "--budget", "16")
+    outcome = tuned(tmp_path, text, "--budget", "19")
     assert outcome.code == 0, outcome.err
     assert winners_recipe(tmp_path, outcome)["train"]["lr"] < 0.1
 
@@ -141,7 +371,7 @@ train.lr = { log = [2e-3, 2e-2] }
 
 @pytest.mark.slow
 def test_the_loop_regularises_a_network_that_learns_by_heart(tmp_path: Path) -> None:
-    outcome = tuned(tmp_path, MEMORISED, "--budget", "12")
+    outcome = tuned(tmp_path, MEMORISED, "--budget", "19")
     assert "train.label_smoothing: 0.0 became 0 ... 0.2: the best curves overfit" in said(outcome)
     winner = winners_recipe(tmp_path, outcome)
     assert winner["model"]["dropout"] > 0
@@ -152,10 +382,3 @@ def test_the_loop_regularises_a_network_that_learns_by_heart(tmp_path: Path) -> 
         for path in (tmp_path / "runs/small").glob("trial-*/summary.json")
     ]
     assert outcome.document["candidates"][0]["mean"] > max(unregularised)
-
-
-def test_a_wrong_budget_is_a_line_that_names_the_option(tmp_path: Path) -> None:
-    outcome = call("tune", "digits", "--budget", "soon", cwd=tmp_path)
-    assert outcome.code == 2
-    assert outcome.err.startswith("--budget: must be a number of trials, or a time")
-    assert "got 'soon'" in outcome.err

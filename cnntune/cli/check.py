@@ -1,6 +1,6 @@
 """Steps 1 to 3: is the set-up sound, and which learning rate lowers the loss?"""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -16,16 +16,11 @@ from cnntune.cli.command import (
     Runs,
     Seed,
     Sets,
-    Setup,
     about,
     beside_others,
     set_up,
     store,
 )
-
-if TYPE_CHECKING:
-    from cnntune.data import Data
-    from cnntune.lr_sweep import Sweep
 
 
 def sanity(
@@ -93,11 +88,20 @@ def lr_sweep(
         exact=deterministic,
     )
 
-    from cnntune import build
+    from cnntune import build, checks
+    from cnntune import lr_sweep as step
 
     data = build.load_data(setup.recipe, setup.device)
     command.screen.say(about(setup, data))
-    result, document = sweep(command, setup, data)
+    curves = []
+    for news in checks.swept_rates(setup.recipe, data, setup.device):
+        if isinstance(news, str):
+            command.screen.say(news)
+        else:
+            curves.append(news)
+    result = step.judge(curves)
+    document = command.document(result.findings, setup.study, **result.as_json())
+    store(setup, "lr-sweep", document | {"recipe": setup.recipe.as_values()})
     if not json:
         iterations = max(curve.iterations for curve in result.curves)
         name = setup.recipe.name
@@ -107,29 +111,3 @@ def lr_sweep(
     if document["ok"]:
         command.screen.next("search", *setup.again, "--budget", "50")
     command.end(document)
-
-
-def sweep(command: Command, setup: Setup, data: "Data") -> "tuple[Sweep, dict[str, Any]]":
-    """Sweep the learning rates and keep the result with the study."""
-    from cnntune import arithmetic, own_code
-    from cnntune import lr_sweep as step
-
-    processes = arithmetic.processes(setup.device, data)
-    if processes > 1:
-        recipe = setup.recipe.with_values({"train.threads": 1})
-    else:
-        recipe = beside_others(command, setup, setup.recipe, data)
-    with own_code.user_code("the first batch"):
-        recipe = arithmetic.settle(recipe, data, setup.device)
-    arithmetic.use(recipe)
-    command.screen.say(f"computing in {recipe.arithmetic()}, {processes} rates at a time")
-    curves = []
-    for curve in step.sweep(recipe, data, setup.device, processes=processes):
-        curves.append(curve)
-        again = f", seed {curve.repeat + 1}" if curve.repeat else ""
-        change = f"loss {curve.first:.3f} -> {curve.last:.3g} in {curve.iterations} iterations"
-        command.screen.say(f"rate {curve.lr:.2g}{again}: {change}")
-    result = step.judge(curves)
-    document = command.document(result.findings, setup.study, **result.as_json())
-    store(setup, "lr-sweep", document | {"recipe": setup.recipe.as_values()})
-    return result, document

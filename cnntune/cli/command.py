@@ -87,7 +87,7 @@ def _seconds(text: str) -> float:
 
 
 def parse_budget(text: str) -> tuple[int | None, float | None]:
-    """`200` as trials, `2h` as seconds.
+    """`200` as training runs, `2h` as seconds.
 
     Raises:
         StudyError: where it is neither.
@@ -97,7 +97,7 @@ def parse_budget(text: str) -> tuple[int | None, float | None]:
     try:
         return None, _seconds(text)
     except typer.BadParameter:
-        allowed = "a number of trials, or a time such as 90s, 30m or 2h"
+        allowed = "a number of training runs, or a time such as 90s, 30m or 2h"
         raise StudyError(f"--budget: must be {allowed} (got {text!r})") from None
 
 
@@ -106,7 +106,8 @@ Timeout = Annotated[
     typer.Option(
         parser=_seconds,
         metavar="TIME",
-        help="Begin nothing after this time: 90s, 30m, 2h. The same command goes on.",
+        help="Stop after this time: 90s, 30m, 2h. Trials in training are cut after their last"
+        " finished epoch; the same command goes on with them.",
         show_default=False,
     ),
 ]
@@ -226,7 +227,9 @@ def set_up(
     again += [word for text in overrides for word in ("--set", text)]
     again += ["--runs", str(runs)] if runs != RUNS else []
     again += ["--study", study] if study else []
-    return Setup(loaded, place, places, Study(folder), code, tuple(again), tuple(warnings))
+    return Setup(
+        loaded, place, places, Study(folder), code, tuple(again), space_warnings=tuple(warnings)
+    )
 
 
 def _checked_name(name: str) -> str:
@@ -243,29 +246,22 @@ def _checked_name(name: str) -> str:
 
 def about(setup: Setup, data: "Data") -> str:
     """The images and the network, in a line, after what was done to read samples of own code."""
-    test = f", {len(data.test)} test" if data.test is not None else ""
-    shape = "x".join(str(size) for size in data.in_shape)
-    line = (
-        f"{setup.recipe.name}: {len(data.train)} training images, {len(data.val)} validation{test},"
-        f" {shape}, {len(data.classes)} classes; model {setup.recipe.model.name} on {setup.place}"
-    )
-    return "\n".join([*data.remarks, line])
+    from cnntune.opening import described
+
+    return described(setup.recipe, setup.place, data)
 
 
 def beside_others(command: Command, setup: Setup, recipe: "Recipe", data: "Data") -> "Recipe":
     """The recipe with its threads written down, fewer where other processes keep the cores busy.
 
-    Told in a line. What a recipe gives stays, and so does what --deterministic promises.
+    Told in a line.
     """
     from cnntune import arithmetic
 
-    settled = arithmetic.with_threads(recipe, data)
-    threads = settled.train.threads
-    if setup.place != "cpu" or threads == 1:
-        return settled
-    fixed = bool(recipe.train.threads) or recipe.train.deterministic
-    found = threads_found(command, threads, fixed=fixed)
-    return settled if found == threads else recipe.with_values({"train.threads": found})
+    found, reason = arithmetic.beside_others(recipe, data, setup.place)
+    if reason:
+        command.screen.say(reason)
+    return found
 
 
 def threads_found(command: Command, threads: int, *, fixed: bool) -> int:

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from cnntune import lifeline
-from cnntune.cli.check import sweep
 from cnntune.cli.command import (
     RUNS,
     AsJson,
@@ -24,13 +23,13 @@ from cnntune.cli.command import (
     StudyArgument,
     Timeout,
     Workers,
-    about,
     parse_budget,
     record,
     set_up,
 )
 from cnntune.cli.trials import (
     choose_workers,
+    cut_findings,
     find_study,
     repeat_best,
     space_line,
@@ -38,6 +37,8 @@ from cnntune.cli.trials import (
     watch,
     writing,
 )
+from cnntune.clock import Deadline
+from cnntune.findings import Finding
 from cnntune.rungs import Pruner
 from cnntune.space import Sampler
 
@@ -69,6 +70,7 @@ def search(
 ) -> None:
     """Step 4: a coarse random search. The same command resumes it, a larger budget extends it."""
     command = Command.begin("search", json=json, quiet=quiet)
+    deadline = Deadline.after(timeout)
     lifeline.prepare()
     # While the workers' server imports torch, which this process does not, there is time for these.
     from cnntune import importance
@@ -105,10 +107,11 @@ def search(
         command.screen.say(f"searching {space_line(ledger.recipe)}")
         for note in notes:
             command.screen.say(note.evidence)
-        train_trials(command, setup, ledger, budget=budget, workers=processes, seconds=timeout)
+        train_trials(command, setup, ledger, budget=budget, workers=processes, deadline=deadline)
         result = step.result(ledger, ledger.recipe)
         findings = [
             *notes,
+            *cut_findings(result.trials, budget, deadline),
             *result.findings,
             *importance_findings(result.trials, result.importance),
         ]
@@ -128,15 +131,15 @@ def search(
 
 def refine(
     study: StudyArgument = None,
-    budget: Annotated[int, typer.Option(min=1, help="Trials of the refinement.")] = 8,
+    budget: Annotated[
+        int,
+        typer.Option(min=1, help="Trials of the refinement; the repeats over seeds are extra."),
+    ] = 8,
     epochs: Annotated[
         int | None,
-        typer.Option(
-            min=2,
-            help="Epochs a trial; left out: train.epochs, or three times those of the search.",
-        ),
+        typer.Option(min=2, help="Epochs a trial; train.epochs, or the search's if more."),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds for each of the best three.")] = 3,
+    seeds: Annotated[int, typer.Option(min=0, help="Fresh seeds for each of the best three.")] = 3,
     workers: Workers = "auto",
     device: Device = "auto",
     runs: Runs = RUNS,
@@ -149,7 +152,7 @@ def refine(
     found = find_study(study, runs)
 
     from cnntune import device as devices
-    from cnntune import own_code, search
+    from cnntune import own_code, search, winner
     from cnntune import refine as step
     from cnntune.capacity import parse_workers
     from cnntune.ledger import Ledger
@@ -160,16 +163,18 @@ def refine(
     with found.lock():
         code = Path((found.read("study") or {}).get("code", "."))
         own_code.add_code_folders(code)
-        refinement = step.begin(found, epochs)
+        refinement = step.begin(found, epochs, budget)
         ledger, recipe, notes = refinement.ledger, refinement.recipe, refinement.changes
+        step.write_plan(refinement.study, budget, notes)
         setup = Setup(recipe, str(place), places, refinement.study, code)
         record(setup)
         budget, fewer = search.within_grid(recipe, budget)
         notes = [*notes, *fewer]
         processes = asked_workers or choose_workers(command, recipe, places)
         command.screen.say(
-            f"refining around the best {len(refinement.strong)} trials of {found.path},"
-            f" {recipe.search.epochs} epochs each"
+            f"refining around the best {len(refinement.strong)} trials of {found.path}:"
+            f" {budget} trials of {recipe.search.epochs} epochs, then the best"
+            f" {winner.CANDIDATES} again with {seeds} fresh seeds each"
         )
         for note in notes:
             command.screen.say(note.evidence)
@@ -184,17 +189,18 @@ def refine(
         )
         whole_space = recipe.model_copy(update={"space": Ledger.open(found).recipe.space})
         result = search.result(ledger, whole_space)
-        repeat_best(command, setup, recipe, result.trials, seeds=seeds, workers=processes)
-        candidates = step.candidates(setup.study, result.trials, seeds=seeds)
-        val_images = result.best.summary.get("val_images") if result.best else None
-        over_seeds = step.seed_findings(candidates, val_images=val_images)
+        rivals = winner.best_rivals(winner.pool(winner.ledgers(found)))
+        repeat_best(command, setup, rivals, seeds=seeds, workers=processes)
+        candidates = winner.candidates(rivals, seeds=seeds)
+        val_images = winner.val_images(rivals)
+        over_seeds = winner.findings(candidates, val_images=val_images)
         findings = [*notes, *result.findings, *over_seeds]
         document = command.document(
             findings,
             setup.study,
             **result.as_json(),
             candidates=[candidate.as_json() for candidate in candidates],
-            tie=[c.number for c in step.tied(candidates, val_images=val_images)],
+            tie=[c.number for c in winner.tied(candidates, val_images=val_images)],
         )
         setup.study.write("refine", document)
         setup.study.write_text("trials.csv", search.table(result.trials).to_csv(index=False))
@@ -204,15 +210,17 @@ def refine(
         command.screen.findings(findings)
     command.screen.next("diagnose", str(found.path))
     if candidates:
-        config = setup.study.trial(candidates[0].number).path / "config.json"
-        command.screen.next("train", str(config))
+        command.screen.next("train", str(candidates[0].config))
     command.end(document)
 
 
 def tune(
     recipe: RecipeArgument = None,
     budget: Annotated[
-        str, typer.Option(metavar="TRIALS|TIME", help="200 trials in all, or 2h, or 30m.")
+        str,
+        typer.Option(
+            metavar="RUNS|TIME", help="200 training runs in all, repeats included, or 2h, or 30m."
+        ),
     ] = "50",
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs a trial of the first round; search.epochs.")
@@ -229,6 +237,8 @@ def tune(
 ) -> None:
     """Steps 1-7: search, read the curves, change the space, refine, until it stops paying."""
     command = Command.begin("tune", json=json, quiet=quiet)
+    count, seconds = parse_budget(budget)
+    time = Deadline.after(seconds)
     lifeline.prepare()
     further = [f"search.epochs={epochs}"] if epochs else []
     setup = set_up(
@@ -242,36 +252,29 @@ def tune(
         exact=deterministic,
         further=further,
     )
-    trials, seconds = parse_budget(budget)
 
-    from cnntune import build, sanity
+    from cnntune import search
     from cnntune import tune as step
     from cnntune.capacity import parse_workers
-    from cnntune.findings import failed
+    from cnntune.winner import ledgers
 
+    limits = step.Budget.of(count, time)
     asked_workers = parse_workers(workers)
-    data = build.load_data(setup.recipe, setup.device)
-    command.screen.say(about(setup, data))
     with setup.study.lock():
-        if not (setup.study.path / "study.db").exists():
-            checked = list(sanity.check(setup.recipe, data, setup.device))
-            if failed(checked):
-                command.screen.findings(checked)
-                command.screen.next("sanity", *setup.again)
-                command.end(command.document(checked, setup.study))
-        if setup.study.read("lr-sweep") is None:
-            sweep(command, setup, data)
+        recipe_ = step.begun_with(setup.recipe, setup.study)
         record(setup)
-        recipe_ = step.with_swept_rates(setup.recipe, setup.study)
+        shortened = []
+        if recipe_ is None:
+            shortened = check_and_sweep(command, setup, seconds, time)
+            recipe_ = step.with_swept_rates(setup.recipe, setup.study)
         processes = asked_workers or choose_workers(command, recipe_, setup.places)
         outcome = step.Outcome(setup.study)
-        limits = step.Budget(trials, seconds)
         for phase in step.tune(outcome, recipe_, limits, workers=processes, places=setup.places):
             command.screen.say(phase.title)
             for change in phase.changes:
                 command.screen.say(change.evidence)
-            watch(command, phase.recipe, phase.events, total=phase.trials, done=0)
-        findings = [*setup.space_warnings, *outcome.changes, *outcome.findings]
+            watch(command, phase.recipe, phase.events, total=phase.runs, done=phase.done)
+        findings = [*setup.space_warnings, *shortened, *outcome.changes, *outcome.findings]
         document = command.document(
             findings,
             setup.study,
@@ -279,6 +282,9 @@ def tune(
             winner=str(outcome.winner) if outcome.winner else None,
         )
         setup.study.write("tune", document)
+        for ledger in ledgers(setup.study):
+            table = search.table(ledger.trials()).to_csv(index=False)
+            ledger.study.write_text("trials.csv", table)
     if not json:
         command.screen.title(f"{setup.study.path}: tuned")
         command.screen.candidates(outcome.candidates)
@@ -286,3 +292,49 @@ def tune(
     if outcome.winner:
         command.screen.next("train", str(outcome.winner))
     command.end(document)
+
+
+def check_and_sweep(
+    command: Command, setup: Setup, seconds: float | None, time: Deadline
+) -> list[Finding]:
+    """What comes before a first round: sanity, and a sweep where there is none.
+
+    Both have a share of the time; what was cut short at its end comes back as findings. A `fail` of
+    sanity ends the command.
+
+    Raises:
+        StudyError: where no trial can be trained in the time left.
+    """
+    from cnntune import checks, lr_sweep
+    from cnntune import tune as step
+    from cnntune.findings import failed
+
+    until_sanity, until_sweep = time.share(step.SANITY_TIME), time.share(step.SWEEP_TIME)
+    checked = []
+    for news in checks.check(setup.recipe, setup.place, until_sanity):
+        if isinstance(news, Finding):
+            checked.append(news)
+        else:
+            command.screen.say(news)
+    if failed(checked):
+        command.screen.findings(checked)
+        command.screen.next("sanity", *setup.again)
+        command.end(command.document(checked, setup.study))
+    shortened = [finding for finding in checked if finding.rule == "sanity"]
+    swept, least = None, None
+    if setup.study.read("lr-sweep") is None:
+        for part in checks.sweep(setup.recipe, setup.place, until_sweep):
+            if isinstance(part, str):
+                command.screen.say(part)
+            if isinstance(part, Finding):
+                shortened.append(part)
+            if isinstance(part, checks.Swept):
+                swept = part
+        if swept is not None:
+            result = lr_sweep.judge(swept.curves)
+            document = command.document(result.findings, setup.study, **result.as_json())
+            kept = document | {"recipe": setup.recipe.as_values()}
+            setup.study.write("lr-sweep", kept)
+            least = swept.trial_seconds(setup.recipe)
+    step.refuse_too_short(seconds, time, least)
+    return shortened

@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnntune.cli.command import Command, Setup, threads_found
+from cnntune.clock import NEVER, Deadline
 from cnntune.errors import StudyError
+from cnntune.findings import Finding
 from cnntune.runs import Study
 from cnntune.show import TrialWatch
 
 if TYPE_CHECKING:
-    from cnntune.ledger import Ledger
+    from cnntune.ledger import Ledger, Trial
     from cnntune.recipe import Recipe
     from cnntune.server import Server
+    from cnntune.winner import Rival
 
 
 def choose_workers(command: Command, recipe: "Recipe", places: Sequence[str]) -> int:
@@ -75,7 +78,7 @@ def train_trials(
     workers: int,
     given: Any = (),
     seed: int | None = None,
-    seconds: float | None = None,
+    deadline: Deadline = NEVER,
 ) -> None:
     """Bring a study to its budget, showing what happens."""
     from cnntune.shared import run_shared
@@ -91,7 +94,7 @@ def train_trials(
             budget=budget,
             workers=workers,
             places=setup.places,
-            seconds=seconds,
+            deadline=deadline,
             say=command.screen.say,
         )
     else:
@@ -102,28 +105,35 @@ def train_trials(
             places=setup.places,
             given=given,
             seed=seed,
-            seconds=seconds,
+            deadline=deadline,
         )
     watch(command, ledger.recipe, events, total=max(budget, done), done=done)
     if isinstance(ledger, SharedLedger):
         ledger.fetch()
 
 
+def cut_findings(trials: "Sequence[Trial]", budget: int, deadline: Deadline) -> list[Finding]:
+    """That time is up, and how many trials it ended, where it ended the search."""
+    running = sum(trial.status == "running" for trial in trials)
+    if not deadline.passed or (len(trials) >= budget and not running):
+        return []
+    text = f"the time is up: {len(trials)} of {budget} trials have begun, {running} of them cut"
+    return [Finding("timeout", "info", text, "the same command goes on with them")]
+
+
 def repeat_best(
-    command: Command, setup: Setup, recipe: "Recipe", trials: Any, *, seeds: int, workers: int
+    command: Command, setup: Setup, rivals: "Sequence[Rival]", *, seeds: int, workers: int
 ) -> None:
-    """Train the best trials again with other seeds, showing what happens."""
+    """Train the best trials again with fresh seeds, showing what happens."""
     from cnntune import refine as step
 
-    best = len(step.candidates_of(trials))
-    total = best * (seeds - 1)
-    if not total:
+    todo = step.repeats_to_train(rivals, seeds=seeds)
+    if not todo:
         return
-    command.screen.say(f"training the best {best} again, {seeds} seeds in all")
-    events = step.repeat(
-        setup.study, trials, recipe, seeds=seeds, workers=workers, places=setup.places
-    )
-    watch(command, recipe, events, total=total, done=0)
+    names = ", ".join(rival.name for rival in rivals)
+    command.screen.say(f"training {names} again with {seeds} fresh seeds each: {len(todo)} runs")
+    events = step.repeat(todo, workers=workers, places=setup.places)
+    watch(command, setup.recipe, events, total=len(todo), done=0)
 
 
 def watch(command: Command, recipe: "Recipe", events: Any, *, total: int, done: int) -> None:

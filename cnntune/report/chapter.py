@@ -2,10 +2,9 @@
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from cnntune import refine
 from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.importance import Importance, importance
@@ -21,13 +20,15 @@ from cnntune.search_findings import (
     nothing_learned,
 )
 from cnntune.space import Space
+from cnntune.winner import Candidate, Rival, rival_of
 
 
 @dataclass(frozen=True)
 class Chapter:
     """A search or a refinement: its trials, how its space came about, what it says.
 
-    `curves` holds the rows of each trial that has any.
+    `curves` holds the rows of each trial that has any, `candidates` those of the study's best
+    trials that are of this round.
     """
 
     study: Study
@@ -37,7 +38,8 @@ class Chapter:
     importance: Importance | None
     changes: list[str]
     findings: list[Finding]
-    candidates: list[refine.Candidate]
+    rivals: list[Rival]
+    candidates: list[Candidate] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -64,14 +66,14 @@ class Chapter:
         return best_of(self.trials)
 
     @property
-    def best_over_seeds(self) -> refine.Candidate | None:
+    def best_over_seeds(self) -> Candidate | None:
         """The best trial's accuracies, where it was trained with further seeds."""
-        return self.candidates[0] if self.repeated else None
+        return self.candidates[0] if self.repeated and self.candidates[0].val_accs else None
 
     @property
     def repeated(self) -> bool:
         """Whether the best trials were trained with further seeds."""
-        return any(len(c.val_accs) + c.diverged > 1 for c in self.candidates)
+        return any(c.val_accs or c.diverged for c in self.candidates)
 
 
 def read_chapter(study: Study, whole_space: Space | None) -> Chapter | None:
@@ -84,19 +86,20 @@ def read_chapter(study: Study, whole_space: Space | None) -> Chapter | None:
         return None
     recipe, trials = found_trials
     found = None if nothing_learned(trials) else importance(trials, recipe.space)
-    repeats = study.path.glob("trial-*-seed-*")
-    seeds = 1 + max((int(path.name.rpartition("-")[2]) for path in repeats), default=0)
-    candidates = refine.candidates(study, trials, seeds=seeds)
-    best = best_of(trials)
-    images = best.summary.get("val_images") if best else None
+    rivals = [rival_of(trial, recipe) for trial in trials]
     findings = [
         *findings_of(recipe, trials, recipe.space if whole_space is None else whole_space),
         *importance_findings(trials, found),
-        *refine.seed_findings(candidates, val_images=images),
     ]
     changes = (study.read("plan") or {}).get("changes", [])
     curves = {trial.number: rows for trial in trials if (rows := trial.run.rows())}
-    return Chapter(study, recipe, trials, curves, found, changes, findings, candidates)
+    return Chapter(study, recipe, trials, curves, found, changes, findings, rivals)
+
+
+def seeds_of(study: Study) -> int:
+    """How many fresh seeds the repeated trials of a round were asked to have."""
+    repeats = study.path.glob("trial-*-seed-*")
+    return max((int(path.name.rpartition("-")[2]) for path in repeats), default=0)
 
 
 def _trials(study: Study) -> tuple[Recipe, list[Trial]] | None:

@@ -2,19 +2,20 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cnntune import refine
 from cnntune.errors import StudyError
+from cnntune.findings import Finding
 from cnntune.judge import JudgedRun, judge_runs
 from cnntune.own_code import add_code_folders
 from cnntune.reading import read_paths
 from cnntune.recipe import Recipe
-from cnntune.report.chapter import Chapter, read_chapter
+from cnntune.report.chapter import Chapter, read_chapter, seeds_of
 from cnntune.runs import Epoch, Run, Study
 from cnntune.texts import counted
+from cnntune.winner import Candidate, best_rivals, candidates, findings, order, rounds, val_images
 
 DOCUMENTS = {  # of the folder, with the keys that the page shows
     "study": ("commands", "versions", "device"),
@@ -91,8 +92,8 @@ class Story:
     def winner(self) -> Chapter | None:
         """The chapter whose best trial is to be trained.
 
-        The last one whose best trials were repeated over seeds, else the one with the highest
-        accuracy of a single seed.
+        The one of the trial that is best over fresh seeds, else the one with the highest accuracy
+        of a single seed.
         """
         return _winner(self.chapters)
 
@@ -115,13 +116,17 @@ def read(study: Study) -> Story:
     add_code_folders(Path(documents.get("study", {}).get("code", ".")))
     toml = study.path / "recipe.toml"
     chapters: list[Chapter] = []
-    for part in [study, *refine.rounds(study)]:
+    for part in [study, *rounds(study)]:
         chapter = read_chapter(part, chapters[0].recipe.space if chapters else None)
         if chapter:
             chapters.append(chapter)
     singles = _single_runs(study)
-    winner = _winner(chapters)
-    best = [winner.study.trial(one.number) for one in winner.candidates] if winner else []
+    rivals = best_rivals([rival for chapter in chapters[::-1] for rival in chapter.rivals])
+    seeds = max((seeds_of(chapter.study) for chapter in chapters), default=0)
+    over_seeds = candidates(rivals, seeds=seeds)
+    told = findings(over_seeds, val_images=val_images(rivals)) if seeds else []
+    chapters = [_with_candidates(chapter, over_seeds, told) for chapter in chapters]
+    best = [candidate.rival.trial.run for candidate in over_seeds]
     judged = _judge([*best, *(one.run for one in singles[-SHOWN:])])
     return Story(
         study,
@@ -146,10 +151,19 @@ def _document(study: Study, step: str) -> dict[str, Any] | None:
     return found
 
 
+def _with_candidates(
+    chapter: Chapter, over_seeds: Sequence[Candidate], told: Sequence[Finding]
+) -> Chapter:
+    """The chapter with its candidates, and with what is said of all where the first is its own."""
+    own = [one for one in over_seeds if one.rival.study.path == chapter.study.path]
+    said = told if own and own[0] is over_seeds[0] else []
+    return replace(chapter, candidates=own, findings=[*chapter.findings, *said])
+
+
 def _winner(chapters: Sequence[Chapter]) -> Chapter | None:
-    repeated = [chapter for chapter in chapters if chapter.repeated]
+    repeated = [chapter for chapter in chapters if chapter.best_over_seeds]
     if repeated:
-        return repeated[-1]
+        return min(repeated, key=lambda chapter: order(chapter.candidates[0]))
     bests = [(chapter.best.val_acc, chapter) for chapter in chapters if chapter.best]
     return max(bests, key=lambda pair: pair[0])[1] if bests else None
 
