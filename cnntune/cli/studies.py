@@ -40,6 +40,7 @@ from cnntune.cli.trials import (
 )
 from cnntune.rungs import Pruner
 from cnntune.space import Sampler
+from cnntune.texts import counted
 
 
 def search(
@@ -163,7 +164,7 @@ def refine(
         record(setup)
         processes = asked_workers or choose_workers(command, recipe, places)
         command.screen.say(
-            f"refining around the best {len(refinement.strong)} trials of {found.path},"
+            f"refining around the best {counted(len(refinement.strong), 'trial')} of {found.path},"
             f" {recipe.search.epochs} epochs each"
         )
         for note in notes:
