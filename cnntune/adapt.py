@@ -85,11 +85,12 @@ def _by_place(
             reason = f"it explains {importance[key]:.0%} of the accuracy's variance"
             found.append(Change(key, str(before), best[key], reason))
         elif key in beyond and allows(recipe, key, beyond[key].beyond):
-            reason = f"the best value, {beyond[key].value:.3g}, lies at its {beyond[key].side} end"
+            reason = f"the best value, {beyond[key].value:.3g}, lies {beyond[key].place} its range"
             after = _spanning(narrowed[key], beyond[key].wider, beyond[key].side)
             found.append(Change(key, str(before), after, reason))
         elif str(narrowed[key]) != str(before):
-            reason = f"where the best {len(strong)} trials lie"
+            lie = f"{len(strong)} trials lie" if len(strong) > 1 else "trial lies"
+            reason = f"where the best {lie}"
             found.append(Change(key, str(before), narrowed[key], reason))
     return found
 

@@ -18,6 +18,10 @@ from cnntune.runs import COLUMNS, Epoch, Run
 
 OWN_FORMAT = "cnntune"
 UNKNOWN_FORMAT = "holds no training log of a known format"
+KNOWN_FORMATS = (
+    "known are runs of cnntune, CSV, JSON, TensorBoard, W&B, MLflow and DVCLive, and printed lines"
+    " such as 'epoch 3 loss 0.41 val_loss 0.52'"
+)
 NO_CURVE = "no column is known as a loss or an accuracy: name one with --map val_loss=COLUMN"
 HEADER_LENGTH = 1000  # characters, more than the header of a run of ours has
 
@@ -77,7 +81,8 @@ def read_paths(
     if not runs:
         listed = ", ".join(str(path) for path in paths)
         reasons = [f"{entry['path']}: {entry['reason']}" for entry in skipped]
-        raise DataError(reasons or f"{listed}: holds no training log")
+        reasons = reasons or [f"{listed}: holds no training log"]
+        raise DataError([*reasons[:-1], f"{reasons[-1]}; {KNOWN_FORMATS}"])
     return [run for place, run in enumerate(runs) if place not in same], skipped
 
 

@@ -164,31 +164,35 @@ def oscillates(shape: Shape) -> Verdict | None:
 def guessing(shape: Shape) -> Verdict | None:
     """A network no better than guessing has learned nothing, however its loss went.
 
-    A loss of log C is that of a network that has no idea (CS231n step 1). One that is, or was, an
-    order of magnitude worse is sure of wrong answers: steps were so large that weights exploded.
+    A loss of log C is that of a network that has no idea (CS231n step 1): to come down to it, be it
+    steadily, is no learning yet. One that is, or was, an order of magnitude worse is sure of wrong
+    answers: steps were so large that the weights exploded.
     """
-    chance = shape.chance or supposed_chance(shape)
-    if chance is None or not chance.tells or chance.loss <= 0:
+    supposed = supposed_chance(shape)
+    chance = shape.chance or supposed
+    if chance is None or chance.loss <= 0:
         return None
     name, held = shape.train_name, shape.train
     if name != "train loss" or len(held) < MIN_POINTS:
         name, held = shape.val_name, shape.val
-    accs = (shape.curve.series("val_acc") or shape.curve.series("train_acc")).values
-    at_chance = bool(accs) and not chance.beaten_by(max(accs))
-    if not name.endswith("loss"):
-        return _no_better(chance, accs, "no loss was logged") if at_chance else None
+    loss = name.endswith("loss")
     end, worst = tail_median(held.values, END), max(held.values)
-    text = f"{name} ends at {end:.4g}"
-    if end > WORSE * chance.loss:
-        text += f", far above the {chance.loss:.4g} of guessing"
-        return Verdict("unstable", "diverged", text, ratio(end, WORSE * chance.loss), "fail")
-    if not at_chance or end < (1 - CHANCE) * chance.loss:
+    far = f"far above the {chance.loss:.4g} of guessing"
+    if loss and end > WORSE * chance.loss:
+        margin = ratio(end, WORSE * chance.loss)
+        return Verdict("unstable", "diverged", f"{name} ends at {end:.4g}, {far}", margin, "fail")
+    chance = chance if chance.tells else supposed
+    accs = (shape.curve.series("val_acc") or shape.curve.series("train_acc")).values
+    if chance is None or not accs or chance.beaten_by(max(accs)):
+        return None
+    if not loss:
+        return _no_better(chance, accs, "no loss was logged")
+    if end < (1 - CHANCE) * chance.loss:
         return None
     if worst > WORSE * chance.loss:
-        text = f"{name} was {worst:.4g}, far above the {chance.loss:.4g} of guessing, and"
-        text += f" validation accuracy is that of guessing, {accs[-1]:.3g}"
+        text = f"{name} was {worst:.4g}, {far}, and accuracy is {max(accs):.3g} at best"
         return Verdict("unstable", "diverged", text, ratio(worst, WORSE * chance.loss), "fail")
-    return None if falls_steadily(shape) else _no_better(chance, accs, text)
+    return _no_better(chance, accs, f"{name} ends at {end:.4g}")
 
 
 def no_skill(shape: Shape) -> Verdict | None:
@@ -214,7 +218,8 @@ def hardly_learned(shape: Shape) -> Verdict | None:
     """
     if len(shape.train) < MIN_POINTS or shape.train_fall >= SLOW or shape.val_fall >= SLOW_VAL:
         return None
-    if (shape.curve.end("val_acc") or 0.0) >= ACCURATE or falls_steadily(shape):
+    steady = shape.trend > STEADY * shape.range > 0
+    if (shape.curve.end("val_acc") or 0.0) >= ACCURATE or (shape.train_fall >= STUCK and steady):
         return None
     first, last, fall = shape.train.values[0], shape.train_end, shape.train_fall
     text = f"{shape.train_name} went from {first:.4g} to {last:.4g}, a change of {-fall:+.1%}"
@@ -404,11 +409,6 @@ def confidence(verdict: Verdict, shape: Shape | None) -> float:
     if verdict.margin < math.inf and points < MANY_POINTS:
         value = min(value, 0.5 if points < FEW_POINTS else 0.75)
     return round(value, 2)
-
-
-def falls_steadily(shape: Shape) -> bool:
-    """Whether the loss came down, slowly perhaps, and still does as it did all along."""
-    return shape.train_fall >= STUCK and shape.trend > STEADY * shape.range > 0
 
 
 def accuracy_holds(shape: Shape) -> bool:

@@ -403,7 +403,9 @@ def test_where_nothing_can_be_read_each_reason_is_a_line(tmp_path: Path) -> None
     with pytest.raises(DataError) as error:
         read_paths([tmp_path / "empty.csv"])
     expected = f"{tmp_path}/empty.csv: holds no training log of a known format"
-    assert error.value.lines == [expected]
+    (line,) = error.value.lines
+    assert line.startswith(expected)
+    assert "CSV" in line  # what could be read instead
     with pytest.raises(DataError, match="holds no training log"):
         read_paths([tmp_path])
     with pytest.raises(DataError, match="nowhere: no such file or folder"):

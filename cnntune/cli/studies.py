@@ -41,6 +41,7 @@ from cnntune.clock import Deadline
 from cnntune.findings import Finding
 from cnntune.rungs import Pruner
 from cnntune.space import Sampler
+from cnntune.texts import counted
 
 
 def search(
@@ -165,16 +166,16 @@ def refine(
         own_code.add_code_folders(code)
         refinement = step.begin(found, epochs, budget)
         ledger, recipe, notes = refinement.ledger, refinement.recipe, refinement.changes
+        budget, fewer = search.within_grid(recipe, budget)
+        notes = [*notes, *fewer]
         step.write_plan(refinement.study, budget, notes)
         setup = Setup(recipe, str(place), places, refinement.study, code)
         record(setup)
-        budget, fewer = search.within_grid(recipe, budget)
-        notes = [*notes, *fewer]
         processes = asked_workers or choose_workers(command, recipe, places)
         command.screen.say(
-            f"refining around the best {len(refinement.strong)} trials of {found.path}:"
-            f" {budget} trials of {recipe.search.epochs} epochs, then the best"
-            f" {winner.CANDIDATES} again with {seeds} fresh seeds each"
+            f"refining around the best {counted(len(refinement.strong), 'trial')} of {found.path}:"
+            f" {counted(budget, 'trial')} of {counted(recipe.search.epochs, 'epoch')}, then the best"
+            f" {winner.CANDIDATES} again with {counted(seeds, 'fresh seed')} each"
         )
         for note in notes:
             command.screen.say(note.evidence)

@@ -11,6 +11,7 @@ from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.runs import Study
 from cnntune.show import TrialWatch
+from cnntune.texts import counted
 
 if TYPE_CHECKING:
     from cnntune.ledger import Ledger, Trial
@@ -87,7 +88,9 @@ def train_trials(
 
     done = sum(trial.status != "running" for trial in ledger.trials())
     if done:
-        command.screen.say(f"{setup.study.path} holds {done} finished trials of {budget}")
+        command.screen.say(
+            f"{setup.study.path} holds {counted(done, 'finished trial')} of {budget}"
+        )
     if isinstance(ledger, SharedLedger):
         events = run_shared(
             ledger,
