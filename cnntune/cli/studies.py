@@ -174,8 +174,8 @@ def refine(
         processes = asked_workers or choose_workers(command, recipe, places)
         command.screen.say(
             f"refining around the best {counted(len(refinement.strong), 'trial')} of {found.path}:"
-            f" {counted(budget, 'trial')} of {counted(recipe.search.epochs, 'epoch')}, then the best"
-            f" {winner.CANDIDATES} again with {counted(seeds, 'fresh seed')} each"
+            f" {counted(budget, 'trial')} of {counted(recipe.search.epochs, 'epoch')}, then"
+            f" the best {winner.CANDIDATES} again with {counted(seeds, 'fresh seed')} each"
         )
         for note in notes:
             command.screen.say(note.evidence)
