@@ -223,7 +223,9 @@ def test_images_of_one_colour_are_not_taken_for_another_scale(own: OwnSetUp) -> 
     # A grey image of one colour has channels that differ by a rounding: a factor of millions.
     grey = "    x = x.repeat(1, 3, 1, 1) + 1e-6 * torch.rand(len(x), 3, 1, 1)\n    x[::25] = 0.3\n"
     val = "    val_x = val_x.repeat(1, 3, 1, 1)\n"
-    assert [f.severity for f in inputs(own.subject(data=DATA + grey + val + BOTH))] == ["ok"]
+    told, ok = inputs(own.subject(data=DATA + grey + val + BOTH))
+    assert (told.severity, ok.severity) == ("info", "ok")
+    assert re.search(r"images looked at are of one colour: training images \d+", told.evidence)
 
 
 def test_files_that_are_in_both_parts_are_named_below_the_folder(
