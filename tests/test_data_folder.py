@@ -443,7 +443,8 @@ def test_broken_files_of_all_parts_are_named_five_each_and_counted(tmp_path: Pat
 
 def test_a_name_is_the_same_composed_and_decomposed(tmp_path: Path) -> None:
     # macOS writes "ä" as two characters where Linux and Windows write one.
-    for part, form in (("train", "NFC"), ("val", "NFD")):
-        save(tmp_path / part / normalize(form, "Käfer im Gras") / "0.png")
+    save(tmp_path / "train" / normalize("NFC", "Käfer im Gras") / "0.png")
+    save(tmp_path / "val" / normalize("NFD", "Käfer im Gras") / "0.png")
+    for part in ("train", "val"):
         save(tmp_path / part / "dog" / "0.png")
     assert folder(path=str(tmp_path), seed=0).classes == ("Käfer im Gras", "dog")

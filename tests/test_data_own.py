@@ -79,7 +79,7 @@ def test_an_image_of_a_usual_type_becomes_channels_first(image: str, stream: boo
     assert labels.tolist() == [0, 1, 1]
 
 
-LABELS = {
+LABELS: dict[str, list[Any]] = {
     "numpy numbers": [np.int64(0), np.int32(2), np.uint8(1)],
     "tensors": [torch.tensor(0), torch.tensor(2), torch.tensor(1)],
     "tensors of one number": [torch.tensor([0]), torch.tensor([2]), torch.tensor([1])],

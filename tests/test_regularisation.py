@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 from cnntune.average import Average
 from cnntune.build import build_model, load_data
 from cnntune.data import Data
+from cnntune.data.parts import Names
 from cnntune.errors import RecipeError
 from cnntune.evaluate import evaluate
 from cnntune.final import final_test, train_and_keep
@@ -212,6 +213,7 @@ def test_probabilities_are_averaged_and_not_logits() -> None:
 
     class Part:
         labels, image_size, waited_seconds = torch.tensor([1]), (1, 2), 0.0
+        names = Names()
 
         def __len__(self) -> int:
             return 1

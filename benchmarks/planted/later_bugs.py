@@ -67,8 +67,6 @@ LATER_BUGS = (
     _loss(s.two_weights, f"loss {RAISED}"),
     _loss(s.no_reduction, f"loss {RAISED}"),
     _loss(s.noisy_targets),
-    _data(d.one_hot_labels, f"labels {RAISED}"),
-    _data(d.no_channel_axis, f"inputs {RAISED}"),
     _data(d.label_drawn_on_access, "labels learns"),
     _data(d.sorted_train_labels, "labels learns split"),
     _data(d.resized_to_one_pixel, "inputs", legal=True),

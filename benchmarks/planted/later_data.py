@@ -23,18 +23,6 @@ class _Changed(Dataset[Any]):
         return self.change(self.images[index], int(self.numbers[index]))
 
 
-def one_hot_labels(*, seed: int) -> Pair:
-    """Labels as vectors."""
-    images, labels, val_images, val_labels = cut(*digits(seed))
-    return pair((images, F.one_hot(labels)), (val_images, F.one_hot(val_labels)))
-
-
-def no_channel_axis(*, seed: int) -> Pair:
-    """Grey images [H, W]."""
-    images, labels, val_images, val_labels = cut(*digits(seed))
-    return pair((images[:, 0], labels), (val_images[:, 0], val_labels))
-
-
 def label_drawn_on_access(*, seed: int) -> Pair:
     """A label drawn anew each time, from a generator where an index was meant."""
     images, labels, val_images, val_labels = cut(*digits(seed))

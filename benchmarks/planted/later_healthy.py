@@ -392,12 +392,33 @@ def augments_itself(*, seed: int) -> Pair:
     return _Flipping(train_x, train_y), TensorDataset(val_x, val_y)
 
 
+class _Named(Dataset[tuple[Tensor, str]]):
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.numbers = images, labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, str]:
+        return self.images[index], f"digit {int(self.numbers[index])}"
+
+
 def names_for_labels(*, seed: int) -> Pair:
     """Class names where numbers belong, which mean the same."""
     images, labels, val_images, val_labels = cut(*digits(seed))
-    parts = (images, labels), (val_images, val_labels)
-    train, val = ([(i, f"digit {k}") for i, k in zip(*p, strict=True)] for p in parts)
-    return train, val
+    return _Named(images, labels), _Named(val_images, val_labels)
+
+
+def one_hot_labels(*, seed: int) -> Pair:
+    """Labels as vectors."""
+    images, labels, val_images, val_labels = cut(*digits(seed))
+    return pair((images, F.one_hot(labels)), (val_images, F.one_hot(val_labels)))
+
+
+def no_channel_axis(*, seed: int) -> Pair:
+    """Grey images [H, W]."""
+    images, labels, val_images, val_labels = cut(*digits(seed))
+    return pair((images[:, 0], labels), (val_images[:, 0], val_labels))
 
 
 def brighter_cameras(*, seed: int) -> Pair:
@@ -441,6 +462,8 @@ DATA = (
     augments_itself,
     brighter_cameras,
     names_for_labels,
+    one_hot_labels,
+    no_channel_axis,
 )
 
 

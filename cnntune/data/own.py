@@ -7,7 +7,7 @@ was found, what is allowed, and a fix.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -358,7 +358,7 @@ def _listed(dataset: Any) -> list[Any] | None:
     return None
 
 
-def _label_at(dataset: Any, index: int, where: str) -> Any:
+def _label_at(dataset: Any, where: str, index: int) -> Any:
     try:
         return _plain(_image_and_label(dataset[index])[1])
     except DataError as error:
@@ -385,7 +385,7 @@ def _class_names(dataset: Any) -> tuple[str, ...]:
 
 def _names_in_labels(built: Sequence[Any], titles: Sequence[str], name: str) -> tuple[str, ...]:
     """The classes that labels tell by themselves: their names, or as many as one-hot entries."""
-    first = attempt(lambda index: _label_at(built[0], index, ""), 0)
+    first = attempt(partial(_label_at, built[0], ""), 0)
     if isinstance(first, list):
         return tuple(str(number) for number in range(len(first)))
     if not isinstance(first, str):
@@ -394,11 +394,9 @@ def _names_in_labels(built: Sequence[Any], titles: Sequence[str], name: str) -> 
     for title, part in zip(titles, built, strict=True):
         where = f"data {name}: {title}"
         labels = _listed(part)
-        if labels is None:
-            found = [
-                attempt(lambda index, part=part, where=where: _label_at(part, index, where), index)
-                for index in range(len(part))
-            ]
+        if not labels or not isinstance(labels[0], str):  # a transform gives them names
+            label_at = partial(_label_at, part, where)
+            found = [attempt(label_at, index) for index in range(len(part))]
             labels = list(settled(found, title))
         others = [index for index, label in enumerate(labels) if not isinstance(label, str)]
         if others:

@@ -49,7 +49,8 @@ def inputs(subject: Subject) -> list[Finding]:
     found += _two_scales(subject)
     found += [*_repeated(subject), *_tell_tale(subject), *_emptied(subject)]
     text = f"mean {float(pixels.mean()):.2g}, standard deviation {float(pixels.std()):.2g}"
-    found = found or [Finding("inputs", "ok", text, measured=float(pixels.std()), expected=1.0)]
+    if all(finding.severity == "info" for finding in found):
+        found.append(Finding("inputs", "ok", text, measured=float(pixels.std()), expected=1.0))
     return [*(Finding("inputs", "info", remark) for remark in subject.data.remarks), *found]
 
 
@@ -154,6 +155,10 @@ def _empty(subject: Subject) -> list[Finding]:
     if blank > BLANK and len(flat_channels) < pixels.shape[1]:
         text = f"{blank:.0%} of the images are of one colour: {subject.named(is_blank)}"
         found.append(Finding("inputs", "warn", text, "look at these images", measured=blank))
+    elif 0 < blank <= BLANK:
+        text = f"{int(is_blank.sum())} of {len(pixels)} images looked at are of one colour:"
+        text += f" {subject.named(is_blank)}"
+        found.append(Finding("inputs", "info", text, "look at these images", measured=blank))
     return found
 
 
