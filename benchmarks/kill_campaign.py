@@ -343,6 +343,7 @@ class Campaign:
 
         A command with another budget often may, for what it makes of the last one shows there.
         """
+        self.moments = [moment for moment in self.moments if not moment.known(self.study)]
         through = self.changing and number and self.cut and self.rng.random() < 0.5
         if through or not self.moments:
             return None
