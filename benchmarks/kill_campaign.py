@@ -293,11 +293,9 @@ class Campaign:
         self.faults: list[str] = []
         self.history: list[str] = []  # a command and its end
         self.cut = False  # the last command, by a strike
-        number = min(STRIKES, max(0, tally.left))
-        self.moments = [
-            tested.moments[index]
-            for index in sorted(rng.sample(range(len(tested.moments)), number))
-        ]
+        count = len(tested.moments)
+        chosen = sorted(rng.sample(range(count), min(STRIKES, count)))
+        self.moments = [tested.moments[index] for index in chosen]
 
     def go(self, wanted: Look | None) -> None:
         """Start, strike and start again; then compare with the undisturbed study."""
@@ -307,6 +305,8 @@ class Campaign:
             self.command(self.tested.before, None)
         before = look(self.study)
         for number in range(MOST_COMMANDS):
+            if self.tally.left <= 0:
+                self.moments = []
             last = not self.moments
             budget = self.budget(number, last=last)
             planned = self.moment(number)
@@ -343,6 +343,7 @@ class Campaign:
 
         A command with another budget often may, for what it makes of the last one shows there.
         """
+        self.moments = [each for each in self.moments if not each.known(self.study)]
         through = self.changing and number and self.cut and self.rng.random() < 0.5
         if through or not self.moments:
             return None

@@ -25,6 +25,7 @@ from cnntune.errors import CnntuneError, StudyError
 
 FORKS = sys.platform == "linux"
 THREADS = "1"  # that a worker's libraries load with; workers share the cores among them
+PARTING_SECONDS = 1.0  # between the ends of a killed process's pipes; they close one by one
 COORDINATOR = "CNNTUNE_COORDINATOR"  # in the server's environment: the process that started it
 
 
@@ -163,7 +164,15 @@ def _live(function: str, pipe: Connection, arguments: tuple[Any, ...]) -> None:
     """
     threading.Thread(target=_die_with_parent, daemon=True).start()
     sys.stdout = sys.stderr  # stdout carries results, and what own code prints is none
-    _found(function)(pipe, *arguments)
+    try:
+        _found(function)(pipe, *arguments)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        parent = parent_process()
+        if parent is not None:
+            parent.join(PARTING_SECONDS)
+        if parent is None or parent.is_alive():
+            raise
+        # A coordinator that was killed reads no more, and that is no error of ours.
 
 
 def _die_with_parent() -> None:

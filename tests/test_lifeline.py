@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +52,36 @@ def test_an_iterator_is_ended_at_its_deadline_though_it_had_more_to_yield() -> N
     endless = follow("itertools:repeat", "news", deadline=Deadline.after(0.5))
     with pytest.raises(OutOfTimeError):
         list(endless)
+
+
+TALK = """
+def talk(pipe):
+    pipe.send("here")
+    while True:
+        pipe.send("x" * 100_000)  # waits until it is read, or until nobody will
+"""
+DIE = """
+import os
+from cnntune.lifeline import start
+if __name__ == "__main__":  # workers import this file too
+    workers = [start("own_talk:talk") for _ in range(5)]
+    for _, pipe in workers:
+        pipe.recv()
+    os._exit(0)  # as after SIGKILL: nothing is closed in order
+"""
+
+
+@pytest.mark.slow
+def test_workers_that_speak_to_a_killed_coordinator_end_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "own_talk.py").write_text(TALK)
+    (tmp_path / "die.py").write_text(DIE)
+    package = str(Path(__file__).parents[1])
+    ended = subprocess.run(
+        [sys.executable, "die.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{package}:{tmp_path}"},
+        stderr=subprocess.PIPE,  # until the last worker has ended
+        text=True,
+        check=True,
+    )
+    assert ended.stderr == ""
