@@ -15,6 +15,7 @@ from cnntune.findings import Finding
 from cnntune.ledger import Ledger, best_of
 from cnntune.recipe import Recipe
 from cnntune.runs import FORMAT, Study
+from cnntune.search_findings import file_findings
 from cnntune.space import Range
 from cnntune.trials import run_trials
 from cnntune.workers import Event
@@ -175,6 +176,7 @@ def _over_seeds(
         best = best_of(ledger.trials())
         return best.val_acc if best else -1.0
 
+    outcome.findings += [found for one in rounds for found in file_findings(one.trials())]
     best_round = max(rounds, key=best_acc)
     trials = best_round.trials()
     rivals = refine.candidates_of(trials)
