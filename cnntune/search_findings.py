@@ -127,6 +127,7 @@ def file_findings(trials: Sequence[Trial]) -> list[Finding]:
             f"{evidence} {'are' if len(lacking) > 1 else 'is'} gone or damaged; accuracies are"
             " those of study.db, and trials without a curve are left out where curves are compared",
             "restore them from a copy; without its config.json a trial cannot be trained by path",
+            where=str(trials[0].run.path.parent),
             measured=len({number for numbers in lacking.values() for number in numbers}),
         )
     ]

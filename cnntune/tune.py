@@ -16,7 +16,7 @@ from cnntune.findings import Finding, Severity
 from cnntune.ledger import Ledger, best_of
 from cnntune.recipe import Recipe
 from cnntune.runs import FORMAT, Study
-from cnntune.search_findings import nothing_learned
+from cnntune.search_findings import file_findings, nothing_learned
 from cnntune.space import Range
 from cnntune.trials import run_trials
 from cnntune.winner import (
@@ -335,6 +335,7 @@ def _over_seeds(
     places: Sequence[str],
 ) -> Iterator[Phase]:
     """Train the best trials of all rounds again with fresh seeds, and compare them."""
+    outcome.findings += [found for record in records for found in file_findings(record.trials())]
     rivals = best_rivals(pool(records))
     if not rivals:
         return

@@ -21,17 +21,18 @@ SMALL = """
 name = "small"
 [data]
 name = "digits"
-size = 120
+size = 300
 test_fraction = 0.2
 [model]
-width = 4
+width = 8
 [train]
-batch_size = 32
+batch_size = 16
+optimizer = "adam"
 epochs = 2
 [search]
-epochs = 2
+epochs = 3
 [space]
-train.lr = { log = [1e-3, 1e-1] }
+train.lr = { log = [1e-4, 1e-1] }
 """
 STUDY = Path("runs/small")
 COMMANDS = {
@@ -134,7 +135,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for step, more in added.items():
         document = {"format": 1, "command": step, "ok": True, "findings": [], **more}
         (folder / STUDY / f"{step}.json").write_text(json.dumps(document))
+    accs = [trial["val_acc"] for trial in summaries(folder)]
+    assert len(set(accs)) == 3, "which is the best must not hang on the losses"
     return folder
+
+
+def summaries(folder: Path) -> list[dict[str, Any]]:
+    """Those of the search's trials."""
+    paths = sorted((folder / STUDY).glob("trial-*/summary.json"))
+    return [json.loads(path.read_text()) for path in paths]
 
 
 @pytest.fixture
@@ -234,7 +243,7 @@ def test_diagnose_says_of_which_run_the_curve_is_gone_or_cut(folder: Path) -> No
     (skipped,) = outcome.document["skipped"]
     assert skipped["path"] == "runs/small/trial-0000"
     assert skipped["reason"].startswith("its metrics.csv is gone")
-    assert "trial-0001: holds 1 of the 2 epochs of the run" in outcome.err
+    assert "trial-0001: holds 1 of the 3 epochs of the run" in outcome.err
 
 
 def test_a_trial_without_its_curve_is_left_out_of_the_importance(tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def test_a_run_ends_while_a_search_is_at_work_in_its_study(tmp_path: Path) -> No
     with Study(tmp_path / "runs/small").lock():
         outcome = train(tmp_path)
     assert outcome.code == 0, outcome.err
-    assert outcome.document["test_images"] == 24  # a fifth of 120
+    assert outcome.document["test_images"] == 20  # 2 of each digit's 12
 
 
 def test_a_run_that_waits_for_another_final_test_is_kept_and_goes_on_with_its_own(
@@ -243,7 +243,7 @@ def test_a_run_that_waits_for_another_final_test_is_kept_and_goes_on_with_its_ow
     before = (tmp_path / "runs/small/train-0001/metrics.csv").read_bytes()
     again = train(tmp_path)
     assert again.document["run"] == "runs/small/train-0001"
-    assert again.document["test_images"] == 24
+    assert again.document["test_images"] == 20
     assert "train-0001 is trained" in again.err
     assert (tmp_path / "runs/small/train-0001/metrics.csv").read_bytes() == before
     assert train(tmp_path).document["run"] == "runs/small/train-0002"
@@ -273,17 +273,17 @@ def test_a_damaged_checkpoint_costs_no_more_than_its_epochs(
     assert rows(run) == rows(undisturbed)
 
 
-# 24 test images are told by their pixels, 80 by the order of their labels.
-@pytest.mark.parametrize("size", [120, 400])
+# 20 test images are told by their pixels, 80 by the order of their labels.
+@pytest.mark.parametrize(("size", "images"), [(120, 20), (400, 80)])
 def test_test_images_that_another_study_looked_at_are_measured_with_a_warning(
-    tmp_path: Path, size: int
+    tmp_path: Path, size: int, images: int
 ) -> None:
     words = ("--set", f"data.size={size}", "--set", "train.epochs=1")
     first = train(tmp_path, *words).document
     assert first["findings"] == []
     elsewhere = train(tmp_path, *words, "--study", "elsewhere", "--set", "train.lr=0.1")
     assert elsewhere.code == 0
-    assert elsewhere.document["test_images"] == size / 5
+    assert elsewhere.document["test_images"] == images
     (finding,) = elsewhere.document["findings"]
     assert (finding["rule"], finding["severity"]) == ("test", "warn")
     assert finding["evidence"] == ("this was look number 2 at these test images, after 1 in small")
