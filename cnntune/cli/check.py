@@ -55,7 +55,7 @@ def sanity(
     setup = set_up(command, recipe, set_, device=device, seed=seed, runs=runs, study=study)
     data = build.load_data(setup.recipe, setup.device, checked=False)
     arithmetic.use(arithmetic.with_threads(setup.recipe, data))
-    command.screen.say(about(setup, data))
+    command.begin_work(about(setup, data))
     with command.screen.err.status("checking"):
         findings = list(step.check(setup.recipe, data, setup.device))
     document = command.document(findings, setup.study)
@@ -95,7 +95,7 @@ def lr_sweep(
     from cnntune import build
 
     data = build.load_data(setup.recipe, setup.device)
-    command.screen.say(about(setup, data))
+    command.begin_work(about(setup, data))
     result, document = sweep(command, setup, data)
     if not json:
         iterations = max(curve.iterations for curve in result.curves)

@@ -118,7 +118,7 @@ class Command:
     name: str
     json: bool
     screen: Screen
-    notes: list[Finding] = field(default_factory=list)  # about what was asked, first in `findings`
+    notes: list[str] = field(default_factory=list)  # about what was asked
 
     @classmethod
     def begin(cls, name: str, *, json: bool, quiet: bool) -> "Command":
@@ -127,22 +127,22 @@ class Command:
         sys.stdout = sys.stderr
         return cls(name, json, screen)
 
-    def note(self, finding: Finding) -> None:
-        """Say something about what was asked, to the quiet too, and keep it for the document."""
-        self.notes.append(finding)
-        print(finding.evidence, file=sys.stderr)
+    def begin_work(self, line: str) -> None:
+        """Say what is about to happen, after what there is to note about what was asked."""
+        for text in (*self.notes, line):
+            self.screen.say(text)
 
     def document(
         self, findings: Sequence[Finding], study: Study | None, **added: Any
     ) -> dict[str, Any]:
-        """The command's JSON document, as in the contract."""
-        findings = [*self.notes, *findings]
+        """The command's JSON document, as in the contract; with `notes` where there are any."""
         return {
             "format": FORMAT,
             "command": self.name,
             "ok": not failed(findings),
             "findings": [finding.as_json() for finding in findings],
             "study": str(study.path) if study else None,
+            **({"notes": self.notes} if self.notes else {}),
             **finite(added),
         }
 
@@ -192,7 +192,7 @@ def set_up(
 ) -> Setup:
     """Read the recipe with its overrides, find the device, name the study.
 
-    Where no recipe is named and none is here, the digits take its place, and that is said. With
+    Where no recipe is named and none is here, the digits take its place, which is noted. With
     `apart` another process does what needs torch, and this one does not import it.
     """
     from cnntune import own_code, recipe_files
@@ -201,8 +201,7 @@ def set_up(
     overrides += ["train.deterministic=true"] if exact else []
     found = recipe_files.find(source)
     if source is None and found.name != recipe_files.OWN:
-        text = f"no {recipe_files.OWN} here: using the {found.stem} recipe"
-        command.note(Finding("recipe", "info", text, "`cnntune init DIR` writes one for images"))
+        command.notes.append(f"no {recipe_files.OWN} here: using the {found.stem} recipe")
     code = own_code.code_folder(found)
     own_code.add_code_folders(code)  # the workers look for modules where this process does
     if apart:

@@ -80,7 +80,7 @@ def train(
     with own_code.user_code("the first batch"):
         config = arithmetic.settle(config, data, setup.device)
     arithmetic.use(config)
-    command.screen.say(f"{about(setup, data)}, {config.arithmetic()}")
+    command.begin_work(f"{about(setup, data)}, {config.arithmetic()}")
     rows: list[Epoch] = []
     with own_code.user_code("training"), final.run_of(setup.study, config) as run:
         if done := len(run.rows()):

@@ -102,7 +102,7 @@ def search(
         budget, fewer = step.within_grid(ledger.recipe, budget)
         notes = [*setup.space_warnings, *notes, *fewer]
         processes = asked_workers or choose_workers(command, ledger.recipe, setup.places)
-        command.screen.say(f"searching {space_line(ledger.recipe)}")
+        command.begin_work(f"searching {space_line(ledger.recipe)}")
         for note in notes:
             command.screen.say(note.evidence)
         train_trials(command, setup, ledger, budget=budget, workers=processes, seconds=timeout)
@@ -249,7 +249,7 @@ def tune(
 
     asked_workers = parse_workers(workers)
     data = build.load_data(setup.recipe, setup.device)
-    command.screen.say(about(setup, data))
+    command.begin_work(about(setup, data))
     with setup.study.lock():
         if not (setup.study.path / "study.db").exists():
             checked = list(sanity.check(setup.recipe, data, setup.device))
