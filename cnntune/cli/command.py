@@ -118,7 +118,7 @@ class Command:
     name: str
     json: bool
     screen: Screen
-    notes: list[str] = field(default_factory=list)  # about what was asked
+    notes: list[Finding] = field(default_factory=list)  # about what was asked, first in `findings`
 
     @classmethod
     def begin(cls, name: str, *, json: bool, quiet: bool) -> "Command":
@@ -129,20 +129,20 @@ class Command:
 
     def begin_work(self, line: str) -> None:
         """Say what is about to happen, after what there is to note about what was asked."""
-        for text in (*self.notes, line):
+        for text in (*(note.evidence for note in self.notes), line):
             self.screen.say(text)
 
     def document(
         self, findings: Sequence[Finding], study: Study | None, **added: Any
     ) -> dict[str, Any]:
-        """The command's JSON document, as in the contract; with `notes` where there are any."""
+        """The command's JSON document, as in the contract."""
+        findings = [*self.notes, *findings]
         return {
             "format": FORMAT,
             "command": self.name,
             "ok": not failed(findings),
             "findings": [finding.as_json() for finding in findings],
             "study": str(study.path) if study else None,
-            **({"notes": self.notes} if self.notes else {}),
             **finite(added),
         }
 
@@ -201,7 +201,8 @@ def set_up(
     overrides += ["train.deterministic=true"] if exact else []
     found = recipe_files.find(source)
     if source is None and found.name != recipe_files.OWN:
-        command.notes.append(f"no {recipe_files.OWN} here: using the {found.stem} recipe")
+        text = f"no {recipe_files.OWN} here: using the {found.stem} recipe"
+        command.notes.append(Finding("recipe", "info", text))
     code = own_code.code_folder(found)
     own_code.add_code_folders(code)  # the workers look for modules where this process does
     if apart:
