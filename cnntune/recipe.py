@@ -19,7 +19,7 @@ from cnntune.findings import Finding
 from cnntune.problems import Problem, problems_from
 from cnntune.rungs import Pruner
 from cnntune.searchable import OTHER_IMAGES, Costly, Fixed, mark_of, takes_whole_numbers
-from cnntune.space import Choice, Dimension, Range, Sampler, Value, parse_dimension
+from cnntune.space import Choice, Dimension, Range, Sampler, Space, Value, parse_dimension
 from cnntune.space_check import tried_problems
 
 ONCE = Fixed("it is decided once, for all trials of a search")
@@ -244,10 +244,12 @@ def parse(
     problems = [*_schema_problems(base), *check_arguments(base)]
     types = None if argument_types is None else argument_types(base)
     space, space_problems = _read_space(values.get("space", {}), types)
-    if types is not None:
-        fixed = _fixed_keys(space, types)
-        space_problems += fixed
-        space = {key: space[key] for key in space if f"space.{key}" not in {p.key for p in fixed}}
+    fixed = _fixed_keys(space, types)
+    space_problems += [
+        Problem(f"space.{key}", f"cannot be searched over: {reason}")
+        for key, reason in fixed.items()
+    ]
+    space = {key: dimension for key, dimension in space.items() if key not in fixed}
     check = functools.partial(_checked_with, base, check_arguments)
     problems += space_problems + tried_problems(space, check, known=problems)
     if problems:
@@ -387,15 +389,19 @@ def _read_space(
     return space, problems
 
 
-def _fixed_keys(space: Mapping[str, Dimension], types: Mapping[str, Any]) -> list[Problem]:
-    """The keys of the space that no search may draw."""
-    problems = []
+def _fixed_keys(space: Space, types: Mapping[str, Any] | None) -> dict[str, str]:
+    """The keys that no search may draw, with the reason; without `types` those of no trial alone.
+
+    An older study may have drawn the others, and its space is still to be worked with.
+    """
+    fixed = {}
     for key in space:
-        section = key.partition(".")[0]
-        mark = mark_of(key_type(section, {})) or mark_of(key_type(key, types))
+        mark = mark_of(key_type(key.partition(".")[0], {}))
+        if mark is None and types is not None:
+            mark = mark_of(key_type(key, types))
         if isinstance(mark, Fixed):
-            problems.append(Problem(f"space.{key}", f"cannot be searched over: {mark.reason}"))
-    return problems
+            fixed[key] = mark.reason
+    return fixed
 
 
 def _checked_with(

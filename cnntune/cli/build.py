@@ -82,7 +82,7 @@ def _with_data(
     from cnntune.transfer.advice import transfer_finding
 
     data = build.load_data(setup.recipe, setup.device)
-    command.screen.say(about(setup, data))
+    command.begin_work(about(setup, data))
     found = step.inspect_recipe(setup.recipe, data, setup.device)
     findings = [*found.findings, *label_findings(setup.recipe, data)]
     name = setup.recipe.model.name

@@ -50,7 +50,7 @@ def sanity(
         command.end(command.document([], None, rule=explain, lesson=lesson))
     setup = set_up(command, recipe, set_, device=device, seed=seed, runs=runs, study=study)
     data = build.load_data(setup.recipe, setup.device, checked=False)
-    command.screen.say(about(setup, data))
+    command.begin_work(about(setup, data))
     arithmetic.use(beside_others(command, setup, setup.recipe, data))
     with command.screen.err.status("checking"):
         findings = list(step.check(setup.recipe, data, setup.device))
@@ -92,7 +92,7 @@ def lr_sweep(
     from cnntune import lr_sweep as step
 
     data = build.load_data(setup.recipe, setup.device)
-    command.screen.say(about(setup, data))
+    command.begin_work(about(setup, data))
     curves = []
     for news in checks.swept_rates(setup.recipe, data, setup.device):
         if isinstance(news, str):

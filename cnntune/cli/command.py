@@ -129,10 +129,10 @@ class Command:
         sys.stdout = sys.stderr
         return cls(name, json, screen)
 
-    def note(self, finding: Finding) -> None:
-        """Say something about what was asked, to the quiet too, and keep it for the document."""
-        self.notes.append(finding)
-        print(finding.evidence, file=sys.stderr)
+    def begin_work(self, line: str) -> None:
+        """Say what is about to happen, after what there is to note about what was asked."""
+        for text in (*(note.evidence for note in self.notes), line):
+            self.screen.say(text)
 
     def document(
         self, findings: Sequence[Finding], study: Study | None, **added: Any
@@ -195,7 +195,7 @@ def set_up(
 ) -> Setup:
     """Read the recipe with its overrides, find the device, name the study.
 
-    Where no recipe is named and none is here, the digits take its place, and that is said. With
+    Where no recipe is named and none is here, the digits take its place, which is noted. With
     `apart` another process does what needs torch, and this one does not import it.
 
     Raises:
@@ -209,7 +209,7 @@ def set_up(
     found = recipe_files.find(source)
     if source is None and found.name != recipe_files.OWN:
         text = f"no {recipe_files.OWN} here: using the {found.stem} recipe"
-        command.note(Finding("recipe", "info", text, "`cnntune init DIR` writes one for images"))
+        command.notes.append(Finding("recipe", "info", text))
     code = own_code.code_folder(found)
     own_code.add_code_folders(code)  # the workers look for modules where this process does
     if apart:

@@ -86,7 +86,7 @@ def train(
     with own_code.user_code("the first batch"):
         config = arithmetic.settle(config, data, setup.device)
     arithmetic.use(config)
-    command.screen.say(f"{about(setup, data)}, {config.arithmetic()}")
+    command.begin_work(f"{about(setup, data)}, {config.arithmetic()}")
     with own_code.user_code("training"), final.run_of(setup.study, config) as run:
         model = build.build_model(config, data)
         rows = final.trained_rows(run, config.train.epochs)

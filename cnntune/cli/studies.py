@@ -105,7 +105,7 @@ def search(
         budget, fewer = step.within_grid(ledger.recipe, budget)
         notes = [*setup.space_warnings, *notes, *fewer]
         processes = asked_workers or choose_workers(command, ledger.recipe, setup.places)
-        command.screen.say(f"searching {space_line(ledger.recipe)}")
+        command.begin_work(f"searching {space_line(ledger.recipe)}")
         for note in notes:
             command.screen.say(note.evidence)
         train_trials(command, setup, ledger, budget=budget, workers=processes, deadline=deadline)
@@ -261,6 +261,8 @@ def tune(
 
     limits = step.Budget.of(count, time)
     asked_workers = parse_workers(workers)
+    runs_meant = " training runs" if count else ""
+    command.begin_work(f"tuning {setup.study.path} with a budget of {budget}{runs_meant}")
     with setup.study.lock():
         recipe_ = step.begun_with(setup.recipe, setup.study)
         record(setup)
