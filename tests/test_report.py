@@ -13,6 +13,11 @@ from pathlib import Path
 import pytest
 from commands import Outcome, call
 
+from cnntune.build import load_recipe
+from cnntune.report import charts
+from cnntune.report.chapter import Chapter
+from cnntune.runs import Study
+
 VOID = ("meta", "br", "img", "hr", "link", "input")
 
 SMALL = """
@@ -132,11 +137,21 @@ def test_every_trial_is_a_row_with_its_values_and_its_accuracy(whole: Path, page
         assert config["model"]["norm"] in cells
 
 
-def test_a_log_axis_has_a_few_plain_numbers(page: Page) -> None:
-    # of 1e-3 ... 1e-1 the three powers of ten, and no number between them that would overlap
-    labels = [text.strip() for text in page.texts["text"]]
-    assert {"0.001", "0.01", "0.1"} <= set(labels)
-    assert not [label for label in labels if "\N{MULTIPLICATION SIGN}" in label]
+@pytest.mark.parametrize(
+    ("log", "labels"),
+    [
+        ("[1e-3, 1e-1]", ["0.001", "0.01", "0.1"]),
+        ("[1e-6, 1e-2]", ["1e-6", "0.0001", "0.01"]),  # five powers of ten would be crowded
+        ("[0.05, 0.2]", ["0.05", "0.2"]),  # less than two: the ends
+    ],
+)
+def test_a_log_axis_has_a_few_plain_numbers(log: str, labels: list[str], tmp_path: Path) -> None:
+    recipe = load_recipe("digits", [f"space.train.lr={{ log = {log} }}"])
+    chapter = Chapter(Study(tmp_path), recipe, [], {}, None, [], [], [])
+    drawn = Page(str(charts.key_scatter(chapter, "train.lr")))
+    assert drawn.count("tspan") == 0  # of which an exponent would be made
+    texts = drawn.texts["text"]
+    assert texts[: texts.index("train.lr")] == labels
 
 
 def test_a_page_asks_for_nothing_from_elsewhere(page: Page) -> None:

@@ -90,7 +90,7 @@ def key_scatter(chapter: Chapter, key: str) -> Markup:
             axes.set_xticks(range(len(names)), names, parse_math=False, **turned)
             axes.set_xlim(-0.5, len(names) - 0.5)
         elif dimension.log:
-            _log_axis(axes, dimension)
+            _log_axis(axes, dimension, [float(trial.values[key]) for trial in having])
         else:
             axes.locator_params(axis="x", nbins=MOST_TICKS)
         if not ranked(having):
@@ -138,14 +138,20 @@ def _label(axes: "Axes", across: str, up: str) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _log_axis(axes: "Axes", dimension: Range) -> None:
-    """A few labelled ticks: powers of ten, or the ends of a range that holds fewer than two."""
+def _log_axis(axes: "Axes", dimension: Range, values: Sequence[float]) -> None:
+    """The whole range, and what lies outside, with a few labelled ticks.
+
+    They are powers of ten, or the ends of a range that holds fewer than two of these.
+    """
     from matplotlib.ticker import NullFormatter
 
     first, last = math.log10(dimension.low), math.log10(dimension.high)
     powers = range(math.ceil(first - 1e-9), math.floor(last + 1e-9) + 1)
     shown = powers[:: math.ceil(len(powers) / MOST_TICKS)] if len(powers) > 1 else ()
     ticks = [10.0**power for power in shown] or [dimension.low, dimension.high]
+    margin = (dimension.high / dimension.low) ** 0.05
+    shown_values = [dimension.low, dimension.high, *values]
+    axes.set_xlim(min(shown_values) / margin, max(shown_values) * margin)
     axes.set_xscale("log")
     axes.set_xticks(ticks, [_plain(tick) for tick in ticks])
     axes.xaxis.set_minor_formatter(NullFormatter())
