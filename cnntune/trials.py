@@ -6,7 +6,7 @@ killed or extended holds the same trials as one that ran through.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,7 +34,7 @@ def run_trials(
     deadline: Deadline = NEVER,
     begin_until: Deadline = NEVER,
     at_least: int = 0,
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Bring the study to `budget` trials and yield what happens; call it under the lock.
 
     The first trials take the values `given`, the others theirs from `seed`, the recipe's if left

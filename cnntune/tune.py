@@ -5,7 +5,8 @@ best three of all rounds are trained again with fresh seeds.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -169,7 +170,7 @@ def _search_round(ledger: Ledger, notes: list[Finding], budget: Budget) -> refin
     """The search as the first round; one that `search` has begun keeps its trials."""
     planned, changes = refine.read_plan(ledger.study)
     begun = len(ledger.trials())
-    if planned is None:
+    if not planned:
         fresh = begun < LEAST_TRIALS
         planned = budget.round_trials(COARSE_SHARE, 0) if fresh else begun
         changes = notes
@@ -208,13 +209,16 @@ def _train(
         raise StudyError(f"{current.study.path}: round {current.number} ended before its trials")
 
 
-def _while_time(events: Iterator[Event], budget: Budget, complete: bool) -> Iterator[Event]:
+def _while_time(
+    events: Generator[Event, None, None], budget: Budget, complete: bool
+) -> Iterator[Event]:
     """End a round when its time is over, unless there is no complete trial yet to be repeated."""
-    for event in events:
-        yield event
-        complete = complete or (event.summary or {}).get("status") == "complete"
-        if complete and budget.rounds_until.passed:
-            return
+    with closing(events):  # which ends the workers
+        for event in events:
+            yield event
+            complete = complete or (event.summary or {}).get("status") == "complete"
+            if complete and budget.rounds_until.passed:
+                return
 
 
 def _is_over(ledger: Ledger, budget: Budget) -> bool:

@@ -77,7 +77,7 @@ def search(
                 seen += 1
                 if seen == events:
                     break
-        happened.close()  # type: ignore[attr-defined]
+        happened.close()
     return seen
 
 
