@@ -21,24 +21,24 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from cnntune.errors import CnntuneError, StudyError
+from cnntune.forks import FORKS
 
-FORKS = sys.platform == "linux"
 THREADS = "1"  # that a worker's libraries load with; workers share the cores among them
 
 
 def prepare() -> None:
     """Let the server import what workers need, while this process has other things to do."""
     if FORKS:
-        _context()
+        context()
         with _inherited():
             forkserver.ensure_running()
 
 
 def start(function: str, *arguments: Any) -> tuple[BaseProcess, Connection]:
     """A process that calls `module:function` with a pipe and arguments; our end of the pipe."""
-    context = _context()
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_live, args=(function, theirs, arguments))  # type: ignore[attr-defined]
+    begun = context()
+    ours, theirs = begun.Pipe()
+    process = begun.Process(target=_live, args=(function, theirs, arguments))  # type: ignore[attr-defined]
     with _inherited():
         process.start()
     theirs.close()
@@ -81,12 +81,13 @@ def _found(function: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
 
 
-def _context() -> BaseContext:
+def context() -> BaseContext:
+    """What begins processes that nothing was computed in before."""
     if not FORKS:
         return get_context("spawn")
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["cnntune.preload"])
-    return context
+    server = get_context("forkserver")
+    server.set_forkserver_preload(["cnntune.preload"])
+    return server
 
 
 @contextmanager
@@ -116,12 +117,17 @@ def _live(function: str, pipe: Connection, arguments: tuple[Any, ...]) -> None:
     The function comes as a name: its module imports torch, which takes seconds, and a worker whose
     coordinator is killed meanwhile must not stay behind.
     """
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    end_with_parent()
     sys.stdout = sys.stderr  # stdout carries results, and what own code prints is none
     _found(function)(pipe, *arguments)
 
 
-def _die_with_parent() -> None:
+def end_with_parent() -> None:
+    """Let this process end when the one that began it does, however it ends."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

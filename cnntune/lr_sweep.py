@@ -4,10 +4,11 @@ The rates differ in nothing but the rate: same weights, same batches. The best o
 other weights and batches too, since just above the best rate a network may fail one time in two.
 """
 
+import functools
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -93,10 +94,8 @@ def sweep(
     recipe = settle(recipe, data, device)
     check_logits(build_model(recipe, data).to(device), data)
 
-    def tried(what: tuple[float, int, int]) -> RateCurve:
-        with user_code(f"training at rate {what[0]:g}"):
-            return try_rate(recipe, data, device, *what)
-
+    needed = replace(data, val=data.train, test=None)  # the rest need not be sent to a process
+    tried = functools.partial(_tried, recipe, needed, device)
     with spread(tried, processes=processes) as tried_all:
         for iterations in (ITERATIONS, PATIENCE):
             curves: list[RateCurve] = []
@@ -108,6 +107,13 @@ def sweep(
                 todo = next_tries(curves)
             if is_clear(curves):
                 return
+
+
+def _tried(
+    recipe: Recipe, data: Data, device: torch.device, what: tuple[float, int, int]
+) -> RateCurve:
+    with user_code(f"training at rate {what[0]:g}"):
+        return try_rate(recipe, data, device, *what)
 
 
 def is_clear(curves: Sequence[RateCurve]) -> bool:

@@ -15,6 +15,7 @@ import torch
 from cnntune.arithmetic import settle, use
 from cnntune.build import build_model, load_data, with_defaults
 from cnntune.data import Data
+from cnntune.device import out_of_memory
 from cnntune.errors import CnntuneError, StudyError, UserCodeError
 from cnntune.own_code import user_code
 from cnntune.recipe import Recipe
@@ -143,9 +144,3 @@ def _in_words(error: Exception) -> str:
 def _data(recipe: str, device: torch.device) -> Data:
     """The images, read once for all trials that share them."""
     return load_data(Recipe.model_validate_json(recipe), device)
-
-
-def out_of_memory(error: BaseException | None) -> bool:
-    """Whether memory could not be had; from torch on the CPU that is a plain RuntimeError."""
-    on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    return on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
