@@ -27,9 +27,7 @@ def fit(image_bytes: int, processes: int, free_on_gpu: int | None = None) -> boo
     return needed <= MAIN_SHARE * available()
 
 
-def available(
-    meminfo: Path = MEMINFO, own_groups: Path = OWN_GROUPS, root: Path = CGROUPS
-) -> int:
+def available(meminfo: Path = MEMINFO, own_groups: Path = OWN_GROUPS, root: Path = CGROUPS) -> int:
     """Bytes of main memory that this process can take before the system swaps or kills.
 
     Files that were read are kept in memory as long as nobody needs it: what they take is available,
@@ -70,9 +68,9 @@ def _left(controller: str, own_groups: Path, root: Path) -> Iterator[int]:
     )
     dropped = "total_inactive_file" if old else "inactive_file"
     for group in control_groups(controller, own_groups, root):
-        numbers = [_number(group / limit), _number(group / used)]
-        if None not in numbers:
-            yield numbers[0] - numbers[1] + _entry(group / "memory.stat", dropped)  # type: ignore[operator]
+        most, taken = _number(group / limit), _number(group / used)
+        if most is not None and taken is not None:
+            yield most - taken + _entry(group / "memory.stat", dropped)
 
 
 def _number(path: Path) -> int | None:

@@ -1,7 +1,7 @@
 """One function over many values, on several cores.
 
 The processes are forks of this one where they can be, as those of `DataLoader` are: they begin at
-once and share all that is in memory. That is for the CPU alone, since a GPU does not survive a fork.
+once and share all that is in memory. It is for the CPU alone, since a GPU does not survive a fork.
 """
 
 import functools

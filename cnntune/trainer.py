@@ -110,10 +110,14 @@ def run_job(job: Job, device: torch.device) -> Iterator[Event]:
 
 
 def _settled(job: Job, run: Run, data: Data, device: torch.device) -> Recipe:
-    """The job's recipe in the precision that its run began with, perhaps on another machine."""
+    """The job's recipe in the precision that its run began with, perhaps on another machine.
+
+    The study decides for all its trials. One that is older than such decisions may have begun a
+    trial in another precision.
+    """
     begun = run.config().get("train", {}).get("precision")
     recipe = job.recipe
-    if begun and recipe.train.precision == "auto":
+    if begun and recipe.train.precision != begun:
         recipe = recipe.with_values({"train.precision": begun})
     with user_code("the first batch"):
         return settle(recipe, data, device)
@@ -142,5 +146,6 @@ def _in_words(error: Exception) -> str:
 
 @lru_cache(maxsize=1)
 def _data(recipe: str, device: torch.device) -> Data:
-    """The images, read once for all trials that share them."""
-    return load_data(Recipe.model_validate_json(recipe), device)
+    """The images, read once for all trials that share them; who planned them decided on memory."""
+    found = Recipe.model_validate_json(recipe)
+    return load_data(found, device, stream=found.data.stream)

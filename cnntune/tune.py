@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnntune import refine, search
+from cnntune.capacity import Plan
 from cnntune.findings import Finding
 from cnntune.ledger import Ledger, best_of
 from cnntune.recipe import Recipe
@@ -83,9 +84,9 @@ class Outcome:
 
 
 def tune(
-    outcome: Outcome, recipe: Recipe, budget: Budget, *, workers: int, places: Sequence[str]
+    outcome: Outcome, recipe: Recipe, budget: Budget, *, plan: Plan, places: Sequence[str]
 ) -> Iterator[Phase]:
-    """Run the loop round by round, under the study's lock.
+    """Run the loop round by round, under the study's lock, all of it as the `plan` says.
 
     The caller exhausts the events of a phase before it asks for the next, and reads `outcome` at
     the end. A loop that was stopped goes on where it was.
@@ -95,8 +96,9 @@ def tune(
     """
     study = outcome.study
     ledger, notes = search.begin(study, recipe)
+    _settle(ledger, plan)
     size = budget.round_trials(COARSE_SHARE, 0)
-    train = functools.partial(run_trials, workers=workers, places=places)
+    train = functools.partial(run_trials, workers=plan.workers, places=places)
     coarse = train(ledger, budget=size, seconds=budget.seconds_left)
     title = f"round 0: {size} trials of {ledger.recipe.search.epochs} epochs"
     yield Phase(title, ledger.recipe, size, notes, coarse)
@@ -109,6 +111,7 @@ def tune(
             outcome.findings.append(reason)
             break
         current = refine.begin(study, None)
+        _settle(current.ledger, plan)
         outcome.changes += current.changes
         refined = train(
             current.ledger,
@@ -121,7 +124,11 @@ def tune(
         yield Phase(title, current.recipe, size, current.changes, refined)
         if len(current.ledger.trials()) == size:
             current.study.write("refine", {"format": FORMAT, "trials": size})
-    yield from _over_seeds(outcome, rounds, workers=workers, places=places)
+    yield from _over_seeds(outcome, rounds, plan=plan, places=places)
+
+
+def _settle(ledger: Ledger, plan: Plan) -> None:
+    ledger.settle(plan.precision, plan.image_bytes, stream=plan.stream)
 
 
 def with_swept_rates(recipe: Recipe, study: Study) -> Recipe:
@@ -167,7 +174,7 @@ def reason_to_stop(rounds: Sequence[Ledger], size: int) -> Finding | None:
 
 
 def _over_seeds(
-    outcome: Outcome, rounds: Sequence[Ledger], *, workers: int, places: Sequence[str]
+    outcome: Outcome, rounds: Sequence[Ledger], *, plan: Plan, places: Sequence[str]
 ) -> Iterator[Phase]:
     """Train the best trials of the best round again with further seeds, and compare them."""
 
@@ -180,8 +187,9 @@ def _over_seeds(
     rivals = refine.candidates_of(trials)
     if not rivals:
         return
+    _settle(best_round, plan)
     study, recipe = best_round.study, best_round.recipe
-    again = refine.repeat(study, trials, recipe, seeds=SEEDS, workers=workers, places=places)
+    again = refine.repeat(study, trials, recipe, seeds=SEEDS, workers=plan.workers, places=places)
     repeats = len(rivals) * (SEEDS - 1)
     yield Phase(f"the best {len(rivals)} trials with further seeds", recipe, repeats, [], again)
     outcome.best_round = study

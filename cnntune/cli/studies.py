@@ -30,7 +30,7 @@ from cnntune.cli.command import (
     set_up,
 )
 from cnntune.cli.trials import (
-    choose_workers,
+    decide,
     find_study,
     repeat_best,
     space_line,
@@ -98,11 +98,12 @@ def search(
         else:
             ledger, notes = step.join(setup.study, setup.recipe, server)
         record(setup)
-        processes = asked_workers or choose_workers(command, ledger.recipe, setup.places)
+        plan = decide(command, ledger.recipe, setup.places, asked_workers, ledger)
+        ledger.settle(plan.precision, plan.image_bytes, stream=plan.stream)
         command.screen.say(f"searching {space_line(ledger.recipe)}")
         for note in notes:
             command.screen.say(note.evidence)
-        train_trials(command, setup, ledger, budget=budget, workers=processes, seconds=timeout)
+        train_trials(command, setup, ledger, budget=budget, workers=plan.workers, seconds=timeout)
         result = step.result(ledger, ledger.recipe)
         findings = [
             *notes,
@@ -156,10 +157,12 @@ def refine(
         code = Path((found.read("study") or {}).get("code", "."))
         own_code.add_code_folders(code)
         refinement = step.begin(found, epochs)
-        ledger, recipe, notes = refinement.ledger, refinement.recipe, refinement.changes
+        ledger, notes = refinement.ledger, refinement.changes
+        plan = decide(command, refinement.recipe, places, asked_workers, Ledger.open(found))
+        ledger.settle(plan.precision, plan.image_bytes, stream=plan.stream)
+        recipe = refinement.recipe
         setup = Setup(recipe, str(place), places, refinement.study, code)
         record(setup)
-        processes = asked_workers or choose_workers(command, recipe, places)
         command.screen.say(
             f"refining around the best {len(refinement.strong)} trials of {found.path},"
             f" {recipe.search.epochs} epochs each"
@@ -171,13 +174,13 @@ def refine(
             setup,
             ledger,
             budget=budget,
-            workers=processes,
+            workers=plan.workers,
             given=refinement.given,
             seed=refinement.seed,
         )
         whole_space = recipe.model_copy(update={"space": Ledger.open(found).recipe.space})
         result = search.result(ledger, whole_space)
-        repeat_best(command, setup, recipe, result.trials, seeds=seeds, workers=processes)
+        repeat_best(command, setup, recipe, result.trials, seeds=seeds, workers=plan.workers)
         candidates = step.candidates(setup.study, result.trials, seeds=seeds)
         val_images = result.best.summary.get("val_images") if result.best else None
         over_seeds = step.seed_findings(candidates, val_images=val_images)
@@ -240,6 +243,7 @@ def tune(
     from cnntune import tune as step
     from cnntune.capacity import parse_workers
     from cnntune.findings import failed
+    from cnntune.ledger import Ledger, exists
 
     asked_workers = parse_workers(workers)
     data = build.load_data(setup.recipe, setup.device)
@@ -255,10 +259,12 @@ def tune(
             sweep(command, setup, data)
         record(setup)
         recipe_ = step.with_swept_rates(setup.recipe, setup.study)
-        processes = asked_workers or choose_workers(command, recipe_, setup.places)
+        begun = Ledger.open(setup.study) if exists(setup.study) else None
+        asked_recipe = begun.recipe if begun is not None else recipe_
+        plan = decide(command, asked_recipe, setup.places, asked_workers, begun)
         outcome = step.Outcome(setup.study)
         limits = step.Budget(trials, seconds)
-        for phase in step.tune(outcome, recipe_, limits, workers=processes, places=setup.places):
+        for phase in step.tune(outcome, recipe_, limits, plan=plan, places=setup.places):
             command.screen.say(phase.title)
             for change in phase.changes:
                 command.screen.say(change.evidence)

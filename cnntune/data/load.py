@@ -1,6 +1,5 @@
 """From what a builder returns to parts on a device: read, check, normalise, place."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,8 +15,8 @@ from cnntune.data.parts import Data, Normalise, Part, ResidentPart, as_unit
 from cnntune.data.source import Images, Source
 from cnntune.data.stream import LOADER_WORKERS, StreamedPart, sample_at
 from cnntune.errors import DataError
+from cnntune.memory import fit
 
-RESIDENT_SHARE = 0.25  # of the free memory, for one copy of the images; workers hold one each
 STATISTICS_IMAGES = 2000  # read for mean and std when streaming: 2000 * 32 * 32 pixels a channel
 TWICE = 4  # images drawn twice to see whether a data set of the user's augments by itself
 
@@ -29,16 +28,19 @@ def load(
     statistics: tuple[Tensor, Tensor] | None = None,
     *,
     checked: bool = True,
+    stream: bool | None = None,
 ) -> Data:
     """Place a builder's result on `device`. `section` is the recipe's `[data]`.
 
+    With `stream` images are read batch by batch, without it they are held in memory; where that is
+    left out, the recipe decides, and the memory that there is for one copy.
     `statistics` are mean and std `[C]` to normalise with, in place of the training part's own.
     Unless `checked`, labels may be out of range and validation may be empty: `sanity` judges them.
 
     Raises:
         DataError: one line for each thing that cannot be trained on.
     """
-    source = source if isinstance(source, Source) else _from_user(source, section.name)
+    source = as_source(source, section.name)
     if not checked and len(source.train) and not len(source.val):
         source = replace(source, val=_no_images_like(source.train))
     parts = {"train": source.train, "validation": source.val}
@@ -47,8 +49,9 @@ def load(
     for name, part in parts.items():
         if len(part) == 0 and (checked or name != "validation"):
             raise DataError(f"data {section.name}: the {name} part is empty")
-    resident = not section.stream and _fits(list(parts.values()), device)
-    held = {name: _hold(part, resident, name, section.name) for name, part in parts.items()}
+    if stream is None:
+        stream = section.stream or not fit(image_bytes(source), 1, free_on(device))
+    held = {name: _hold(part, not stream, name, section.name) for name, part in parts.items()}
     labels = {name: _labels(part) for name, part in held.items()}
     classes = source.classes or _numbered_classes(list(labels.values()))
     if checked:
@@ -77,8 +80,14 @@ def load(
     )
 
 
-def _from_user(built: Any, name: str) -> Source:
-    """Own code gives `(train, val)` or `(train, val, test)`."""
+def as_source(built: Any, name: str) -> Source:
+    """What a builder returned; own code gives `(train, val)` or `(train, val, test)`.
+
+    Raises:
+        DataError: where it returned anything else.
+    """
+    if isinstance(built, Source):
+        return built
     if not isinstance(built, tuple) or len(built) not in (2, 3):
         raise DataError(
             f"data {name}: must return (train, val) or (train, val, test)"
@@ -110,22 +119,45 @@ def _numbered_classes(labels: Sequence[Tensor]) -> tuple[str, ...]:
     return tuple(str(label) for label in range(highest + 1))
 
 
-def _fits(parts: Sequence[Any], device: torch.device) -> bool:
-    """Whether all images, as large as the first one, take at most a quarter of the memory."""
+def image_bytes(source: Source) -> int:
+    """What all images take in memory, if all are as large as the first of their part."""
+    parts: list[Any] = [source.train, source.val, source.test]
     needed = 0
     for part in parts:
         if isinstance(part, Images):
             needed += part.pixels.nbytes
-        else:
+        elif part is not None and len(part):
             needed += sample_at(part, 0)[0].nbytes * len(part)
-    return needed <= RESIDENT_SHARE * _free_bytes(device)
+    return needed
 
 
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
-    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
+def free_on(device: torch.device) -> int | None:
+    """The bytes that are free on a GPU; None where the device has no memory of its own."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
+def few_images(source: Source, count: int) -> Source:
+    """Some training images alone, evenly spaced, with the classes of all; quick to load.
+
+    Labels are read from all images only where a data set of the user's lists neither them nor its
+    classes.
+
+    Raises:
+        DataError: where there is no training image.
+    """
+    train: Any = source.train
+    if not len(train):
+        raise DataError("the train part is empty")
+    parts: list[Any] = [part for part in (train, source.val, source.test) if part is not None]
+    classes = source.classes or _numbered_classes([_labels(part) for part in parts])
+    indices = torch.linspace(0, len(train) - 1, min(count, len(train))).long()
+    if isinstance(train, Images):
+        few = train.take(indices)
+    else:
+        samples = [sample_at(train, index) for index in indices.tolist()]
+        pixels, labels = zip(*samples, strict=True)
+        few = Images(torch.stack(pixels), torch.tensor(labels))
+    return Source(few, few, None, classes)
 
 
 def _hold(part: Any, resident: bool, part_name: str, name: str) -> Any:
