@@ -3,6 +3,7 @@
 `--workers auto` is by measurement, with the reason in a line.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -85,26 +86,25 @@ def plan(
     else:
         found = call("cnntune.probe:look", recipe, places, cuda and asked is None)
     workers, reason = (asked, "") if asked else _fitting_workers(recipe, places, found)
-    each = -(-workers // len(places)) if found.free else workers
-    fits = not found.free or fit(found.image_bytes, 1 if asked is None else each, min(found.free))
-    fits = fits and fit(found.image_bytes, workers)
+    # A trial that was tried out held its images, and so many of those fit on a GPU.
+    on_a_gpu = 1 if found.trial is not None else math.ceil(workers / len(places))
+    fits = fit(found.image_bytes, workers)
+    if found.free:
+        fits = fits and fit(found.image_bytes, on_a_gpu, min(found.free))
     reasons = [reason] if reason else []
     if not fits and not recipe.data.stream:
         size = found.image_bytes / GIB
         reasons.append(f"images are streamed: {_of(workers, 'worker')} cannot hold {size:.1f} GiB")
-    return Plan(
-        workers, found.precision, found.image_bytes, recipe.data.stream or not fits, tuple(reasons)
-    )
+    stream = recipe.data.stream or not fits
+    return Plan(workers, found.precision, found.image_bytes, stream, tuple(reasons))
 
 
 def _fitting_workers(recipe: Recipe, places: Sequence[str], found: Found) -> tuple[int, str]:
     """How many trials of the recipe's space the machine trains side by side, and why."""
     kind = places[0].partition(":")[0]
     if found.problem:
-        return (
-            len(places),
-            f"one worker a GPU, since a trial could not be tried out: {found.problem}",
-        )
+        reason = f"one worker a GPU, since a trial could not be tried out: {found.problem}"
+        return len(places), reason
     if found.trial is not None:
         return on_gpus(found.trial, found.free, cores())
     if kind == "cpu":
@@ -133,10 +133,10 @@ def on_gpus(trial: int, free: Sequence[int], count: int) -> tuple[int, str]:
 
 
 def largest(recipe: Recipe) -> Recipe:
-    """The trial that takes most memory: the largest batch and the largest sizes of the model."""
+    """The trial that takes most memory: the largest batch, images, and sizes of the model."""
     values: dict[str, Value] = {}
     for key, dimension in recipe.space.items():
-        if key != "train.batch_size" and not key.startswith("model."):
+        if key != "train.batch_size" and not key.startswith(("data.", "model.")):
             continue
         ends = dimension.options if isinstance(dimension, Choice) else [dimension.at(1.0)]
         if all(isinstance(end, int | float) for end in ends):

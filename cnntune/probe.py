@@ -1,6 +1,7 @@
 """What only torch can tell about a study before its first trial, in a process of its own."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 
@@ -36,6 +37,7 @@ def look(recipe: Recipe, places: Sequence[str], try_largest: bool) -> Found:
             torch.cuda.mem_get_info(torch.device(gpu))[0] + CONTEXT_BYTES for gpu in places
         )
     precision, image_bytes = _precision(recipe, device)
+    image_bytes = max(image_bytes, _largest_images(recipe))
     if not try_largest:
         return Found(precision, image_bytes, free)
     stream = recipe.data.stream or not fit(image_bytes, 1, min(free))
@@ -63,6 +65,15 @@ def _precision(recipe: Recipe, device: torch.device) -> tuple[str, int]:
         raise DeviceError(
             f"{device}: out of memory in a forward pass of {len(data.train)} images: {cause}"
         ) from None
+
+
+def _largest_images(recipe: Recipe) -> int:
+    """The bytes of the images where the space makes them largest; 0 where it is not over them."""
+    if not any(key.startswith("data.") for key in recipe.space):
+        return 0
+    with suppress(CnntuneError):  # largest values that do not go together
+        return load_few(largest(recipe), torch.device("cpu"), 1)[1]
+    return 0
 
 
 def try_out(recipe: Recipe, device: torch.device) -> None:

@@ -63,9 +63,11 @@ def test_the_largest_trial_has_the_largest_batch_and_the_widest_network() -> Non
                 "model.width": {"log": [4, 32]},
                 "model.norm": {"choice": ["batch", "none"]},
                 "train.lr": {"log": [1e-3, 1.0]},
+                "data.size": {"choice": [100, 200]},
             }
         )
     )
+    assert trial.data.arguments["size"] == 200
     assert trial.train.batch_size == 256
     assert trial.model.arguments["width"] == 32
     assert trial.train.lr == Recipe().train.lr
@@ -146,6 +148,14 @@ def test_a_look_finds_what_the_images_take_and_the_precision() -> None:
     recipe = parse({"data": {"size": 120, "test_fraction": 0.0}}, file="test")
     found = look(recipe, ("cpu",), False)
     assert found == Found("float32", 120 * 8 * 8)  # bytes of 8x8 pixels, too few for bfloat16
+    wider = parse(
+        {
+            "data": {"size": 120, "test_fraction": 0.0},
+            "space": {"data.size": {"choice": [90, 240]}},
+        },
+        file="test",
+    )
+    assert look(wider, ("cpu",), False).image_bytes == 240 * 8 * 8
     pinned = parse({"data": {"size": 120}, "train": {"precision": "bfloat16"}}, file="test")
     assert look(pinned, ("cpu",), False).precision == "bfloat16"
 
