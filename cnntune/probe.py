@@ -62,8 +62,9 @@ def _precision(recipe: Recipe, device: torch.device) -> tuple[str, int]:
         cause = error.__cause__ if isinstance(error, UserCodeError) else error
         if not out_of_memory(cause):
             raise
+        reason = (str(cause).splitlines() or [type(cause).__name__])[0]
         raise DeviceError(
-            f"{device}: out of memory in a forward pass of {len(data.train)} images: {cause}"
+            f"{device}: out of memory in a forward pass of {len(data.train)} images ({reason})"
         ) from None
 
 

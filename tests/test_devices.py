@@ -44,7 +44,7 @@ def far(tensor: Tensor) -> Tensor:
 
 def test_weights_are_written_for_the_cpu(tmp_path: Path) -> None:
     class OnGpu(nn.Module):
-        def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:
+        def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:  # type: ignore[override]
             return {"weight": far(torch.tensor([1.0, 2.0])), "steps": far(torch.tensor(3))}
 
     numbers = torch.zeros(3)

@@ -352,8 +352,8 @@ def test_a_step_is_timed_in_the_precision_and_with_the_threads_that_train_would_
         # Of 16x16 pixels on bfloat16 gains; 2 to the 15 pixels in a batch are 128 images of 16x16.
         values = {"model": {"width": 2}, "train": {"batch_size": batch}}
         inspect_model(recipe.parse(values, file="test"), (1, size, size), 10, CPU)
-    values = {"data": {"size": 100}, "model": {"width": 2}, "train": {"precision": "bfloat16"}}
-    wanted = recipe.parse(values, file="test")
+    pinned = {"data": {"size": 100}, "model": {"width": 2}, "train": {"precision": "bfloat16"}}
+    wanted = recipe.parse(pinned, file="test")
     inspect_recipe(wanted, load_data(wanted, CPU), CPU)
     # 128 images of 8x8 are 8192 pixels.
     assert timed == [("bfloat16", 3), ("bfloat16", 1), ("float32", 1), ("bfloat16", 1)]
