@@ -7,6 +7,8 @@ paid (`docs/performance.md`).
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +19,7 @@ from cnntune.build import build_loss, build_model
 from cnntune.cores import cores, load_of_others, threads_beside
 from cnntune.data import Data
 from cnntune.data.parts import ResidentPart
-from cnntune.device import seeded
+from cnntune.device import out_of_memory, seeded
 from cnntune.recipe import Recipe
 
 SMALL_BATCH_PIXELS = 2**15  # 32 images of 32x32: below, two threads gain at most a fifth when the
@@ -37,6 +39,7 @@ def settle(recipe: Recipe, data: Data, device: torch.device) -> Recipe:
 
     Raises:
         UserCodeError: what building the model or the loss raises.
+        Exception: what own code raises over a batch in float32; where memory runs out, that.
     """
     recipe = with_threads(recipe, data)
     if recipe.train.precision != "auto":
@@ -94,6 +97,21 @@ def use(recipe: Recipe) -> None:
         torch.use_deterministic_algorithms(exact)
 
 
+@contextmanager
+def using(recipe: Recipe) -> Iterator[None]:
+    """`use` within the block; afterwards all is as it was before."""
+    threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    exact = torch.are_deterministic_algorithms_enabled()
+    use(recipe)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.backends.cudnn.benchmark = benchmark
+        if exact != torch.are_deterministic_algorithms_enabled():
+            torch.use_deterministic_algorithms(exact)
+
+
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """The context in which a network of that settled precision is computed."""
     lower = precision == "bfloat16"
@@ -117,19 +135,20 @@ def _cpu_has_bfloat16() -> bool:
 def _same_loss(recipe: Recipe, data: Data, device: torch.device) -> bool:
     """Whether the initial loss of a batch in bfloat16 is that in float32, in train mode.
 
-    False also where own code cannot compute in bfloat16; in float32 it will say what is wrong.
+    False also where own code cannot compute in bfloat16. What it raises in float32 is raised here:
+    to be silent about it would choose a precision by accident.
     """
     model = build_model(recipe, data).to(device).train()
     loss = build_loss(recipe)
     few = torch.arange(min(CHECKED_IMAGES, len(data.train)))
     inputs, labels = next(data.train.batches(few, len(few)))
-    values = []
-    for precision in ("float32", "bfloat16"):
-        try:
-            values.append(_initial_loss(model, inputs.clone(), labels, loss, precision, device))
-        except Exception:  # own code may raise anything
-            return False
-    exact, rounded = values
+    exact = _initial_loss(model, inputs.clone(), labels, loss, "float32", device)
+    try:
+        rounded = _initial_loss(model, inputs.clone(), labels, loss, "bfloat16", device)
+    except Exception as error:  # own code may raise anything
+        if out_of_memory(error):
+            raise
+        return False
     return math.isfinite(exact) and abs(rounded - exact) <= SAME_LOSS * max(1.0, abs(exact))
 
 

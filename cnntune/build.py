@@ -20,7 +20,7 @@ from cnntune.augment import Targets, loss_of
 from cnntune.augment.check import check_augment
 from cnntune.data import Data
 from cnntune.device import seeded
-from cnntune.errors import RecipeError, UserCodeError
+from cnntune.errors import DataError, RecipeError, UserCodeError
 from cnntune.models.auxiliary import with_auxiliary
 from cnntune.own_code import add_code_folders, code_folder, import_string, user_code
 from cnntune.problems import Problem, did_you_mean, problems_from, unknown
@@ -229,10 +229,13 @@ def _find_model(name: str) -> Callable[..., nn.Module]:
         ) from None
 
 
-def load_data(recipe_: Recipe, device: torch.device, *, checked: bool = True) -> Data:
+def load_data(
+    recipe_: Recipe, device: torch.device, *, checked: bool = True, stream: bool | None = None
+) -> Data:
     """The images of a recipe, cut into parts, on `device` where they fit.
 
     Unless `checked`, labels may be out of range and validation may be empty: `sanity` judges them.
+    Whether images are streamed is decided here, for one process, unless `stream` says it.
 
     Raises:
         DataError: where images or labels cannot be used.
@@ -245,9 +248,32 @@ def load_data(recipe_: Recipe, device: torch.device, *, checked: bool = True) ->
     drawn = seeded(section.seed, "data", device=CPU)  # own data may draw when it is read
     with drawn, user_code(f"building data {section.name}"):
         source = builder(seed=section.seed, **arguments)
-        data = images.load(source, section, device, _statistics(recipe_), checked=checked)
+        statistics = _statistics(recipe_)
+        data = images.load(source, section, device, statistics, checked=checked, stream=stream)
         check_augment(recipe_, data)
         return data
+
+
+def load_few(recipe_: Recipe, device: torch.device, count: int) -> tuple[Data, int]:
+    """Some training images of a recipe, on `device`, and the bytes that all of them would take.
+
+    Raises:
+        DataError: where images or labels cannot be used.
+        UserCodeError: where own data code raises.
+    """
+    section = recipe_.data
+    builder = _find_data(section.name)
+    arguments = _bound(builder, section.arguments, "data")
+    drawn = seeded(section.seed, "data", device=CPU)
+    try:
+        with drawn, user_code(f"building data {section.name}"):
+            source = images.as_source(builder(seed=section.seed, **arguments), section.name)
+            few, statistics = images.few_images(source, count), _statistics(recipe_)
+            data = images.load(few, section, device, statistics, stream=False)
+            return data, images.image_bytes(source)
+    except DataError:
+        load_data(recipe_, device)  # says what is wrong of all images, and of the parts by name
+        raise
 
 
 def _statistics(recipe_: Recipe) -> tuple[Tensor, Tensor] | None:

@@ -3,6 +3,7 @@
 import os
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -63,19 +64,37 @@ def quotas(proc: Path = Path("/proc/self/cgroup"), root: Path = CGROUPS) -> list
     `cpu.max` holds microseconds of computing and the period that they are for; "max" is no limit
     (the kernel's cgroup-v2.rst). A container sees its own group as the root.
     """
-    try:
-        lines = proc.read_text().splitlines()
-    except OSError:
-        return []
-    own = next((line[3:] for line in lines if line.startswith("0::")), "/").lstrip("/")
     found = []
-    for group in (root / own, *(root / own).parents):
+    for group in control_groups("", proc, root):
         limit = _words(group / "cpu.max")
         if len(limit) == 2 and limit[0].isdecimal() and limit[1].isdecimal():
             found.append(max(1, int(limit[0]) // int(limit[1])))
-        if group == root:
-            break
     return found
+
+
+def control_groups(controller: str, proc: Path, root: Path) -> Iterator[Path]:
+    """The folders of the process's control group and of all groups above it, inner ones first.
+
+    `controller` is that of a tree of version 1, such as "memory"; empty for the tree of version 2.
+    `proc` lists the process's groups, as /proc/self/cgroup. A folder need not exist: a container
+    sees its own group as the root, but is told its name outside.
+    """
+    for line in _lines(proc):
+        number, controllers, name = line.split(":", 2)
+        if controller in controllers.split(",") and bool(controller) == (number != "0"):
+            top = root / controller
+            group = top / name.strip("/")
+            yield group
+            while group != top:
+                group = group.parent
+                yield group
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
 
 
 def _words(path: Path) -> list[str]:

@@ -51,10 +51,27 @@ def places(device: torch.device) -> tuple[str, ...]:
 def seeded(*parts: int | str, device: torch.device) -> Iterator[None]:
     """Seed torch's own generators for a while, as dropout draws from them, and put them back."""
     seed = derive_seed(*parts)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _kept(device):
         if device.type == "cpu":
             # For GPUs that nobody uses torch.manual_seed records the stack, and keeps it: 0.7 ms.
             torch.default_generator.manual_seed(seed)
         else:
             torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def _kept(device: torch.device) -> Iterator[None]:
+    """Put the generator of mps back, which `fork_rng` does not know."""
+    state = torch.mps.get_rng_state() if device.type == "mps" else None
+    try:
+        yield
+    finally:
+        if state is not None:
+            torch.mps.set_rng_state(state)
+
+
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory could not be had; from torch on the CPU that is a plain RuntimeError."""
+    on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)

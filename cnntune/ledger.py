@@ -185,6 +185,37 @@ class Ledger:
         return stored(self.optuna_study.user_attrs[attribute], file=file)
 
     @property
+    def asked(self) -> Recipe:
+        """The recipe as it was asked for, before anything was decided."""
+        return self._recipe("asked")
+
+    @property
+    def image_bytes(self) -> int | None:
+        """What all images take in memory; None in a study that is older than this number."""
+        found: int | None = self.optuna_study.user_attrs.get("image_bytes")
+        return found
+
+    def settle(self, precision: str, image_bytes: int, *, stream: bool) -> None:
+        """Record in what all trials are computed, and whether their images are streamed here.
+
+        A precision that is recorded stays: the curves of a study are of one arithmetic.
+        """
+        self._record(precision, image_bytes)
+        values = self.optuna_study.user_attrs["recipe"]
+        if values["data"].get("stream", False) != stream:
+            values["data"]["stream"] = stream
+            self.optuna_study.set_user_attr("recipe", values)
+
+    def _record(self, precision: str, image_bytes: int) -> None:
+        attributes = self.optuna_study.user_attrs
+        values = attributes["recipe"]
+        if values["train"].get("precision", "auto") == "auto":
+            values["train"]["precision"] = precision
+            self.optuna_study.set_user_attr("recipe", values)
+        if attributes.get("image_bytes") != image_bytes:
+            self.optuna_study.set_user_attr("image_bytes", image_bytes)
+
+    @property
     def brackets(self) -> list[Bracket]:
         """The brackets that the study's trials compete in."""
         stored = self.optuna_study.user_attrs.get("brackets", [])
@@ -233,6 +264,18 @@ class Ledger:
         epochs = self.optuna_study.user_attrs["recipe"]["search"]["epochs"]
         trials = self.optuna_study.get_trials(deepcopy=False)
         return [_trial(self.study, trial, epochs) for trial in trials]
+
+
+def begun_precision(study: Study) -> str | None:
+    """What the trials of a study and of its refinements are computed in; None without a trial.
+
+    A study that is older than its record of it says it in each trial alone.
+    """
+    for path in sorted(study.path.glob("**/trial-*/config.json")):
+        config = Run(path.parent).config()
+        if found := config.get("train", {}).get("precision"):
+            return str(found)
+    return None
 
 
 def exists(study: Study) -> bool:

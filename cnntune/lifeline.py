@@ -22,8 +22,8 @@ from typing import Any
 
 from cnntune.clock import NEVER, Deadline, OutOfTimeError
 from cnntune.errors import CnntuneError, StudyError
+from cnntune.forks import FORKS
 
-FORKS = sys.platform == "linux"
 THREADS = "1"  # that a worker's libraries load with; workers share the cores among them
 PARTING_SECONDS = 1.0  # between the ends of a killed process's pipes; they close one by one
 COORDINATOR = "CNNTUNE_COORDINATOR"  # in the server's environment: the process that started it
@@ -32,16 +32,16 @@ COORDINATOR = "CNNTUNE_COORDINATOR"  # in the server's environment: the process 
 def prepare() -> None:
     """Let the server import what workers need, while this process has other things to do."""
     if FORKS:
-        _context()
+        context()
         with _inherited():
             forkserver.ensure_running()
 
 
 def start(function: str, *arguments: Any) -> tuple[BaseProcess, Connection]:
     """A process that calls `module:function` with a pipe and arguments; our end of the pipe."""
-    context = _context()
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_live, args=(function, theirs, arguments))  # type: ignore[attr-defined]
+    begun = context()
+    ours, theirs = begun.Pipe()
+    process = begun.Process(target=_live, args=(function, theirs, arguments))  # type: ignore[attr-defined]
     with _inherited():
         process.start()
     theirs.close()
@@ -125,12 +125,13 @@ def _found(function: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
 
 
-def _context() -> BaseContext:
+def context() -> BaseContext:
+    """What begins processes that nothing was computed in before."""
     if not FORKS:
         return get_context("spawn")
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["cnntune.preload"])
-    return context
+    server = get_context("forkserver")
+    server.set_forkserver_preload(["cnntune.preload"])
+    return server
 
 
 @contextmanager
@@ -162,7 +163,7 @@ def _live(function: str, pipe: Connection, arguments: tuple[Any, ...]) -> None:
     The function comes as a name: its module imports torch, which takes seconds, and a worker whose
     coordinator is killed meanwhile must not stay behind.
     """
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    end_with_parent()
     sys.stdout = sys.stderr  # stdout carries results, and what own code prints is none
     try:
         _found(function)(pipe, *arguments)
@@ -175,7 +176,12 @@ def _live(function: str, pipe: Connection, arguments: tuple[Any, ...]) -> None:
         # A coordinator that was killed reads no more, and that is no error of ours.
 
 
-def _die_with_parent() -> None:
+def end_with_parent() -> None:
+    """Let this process end when the one that began it does, however it ends."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

@@ -4,11 +4,12 @@ The rates differ in nothing but the rate: same weights, same batches. The best o
 other weights and batches too, since just above the best rate a network may fail one time in two.
 """
 
+import functools
 import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -96,10 +97,8 @@ def sweep(
     recipe = settle(recipe, data, device)
     check_logits(build_model(recipe, data).to(device), data)
 
-    def tried(what: tuple[float, int, int]) -> RateCurve:
-        with user_code(f"training at rate {what[0]:g}"):
-            return try_rate(recipe, data, device, *what)
-
+    needed = replace(data, val=data.train, test=None)  # the rest need not be sent to a process
+    tried = functools.partial(_tried, recipe, needed, device)
     with spread(tried, processes=processes) as tried_all:
         for iterations in (ITERATIONS, PATIENCE):
             curves: list[RateCurve] = []
@@ -111,6 +110,13 @@ def sweep(
                 todo = next_tries(curves)
             if is_clear(curves):
                 return
+
+
+def _tried(
+    recipe: Recipe, data: Data, device: torch.device, what: tuple[float, int, int]
+) -> RateCurve:
+    with user_code(f"training at rate {what[0]:g}"):
+        return try_rate(recipe, data, device, *what)
 
 
 def is_clear(curves: Sequence[RateCurve]) -> bool:

@@ -1,24 +1,24 @@
-"""One function over many values, on several cores, with all that is in memory.
+"""One function over many values, on several cores.
 
-The processes are forks of this one, as those of `DataLoader` are: they begin at once and share the
-images. That is for the CPU alone, since a GPU does not survive a fork.
+The processes are forks of this one where they can be, as those of `DataLoader` are: they begin at
+once and share all that is in memory. It is for the CPU alone, since a GPU does not survive a fork.
 """
 
 import functools
-import os
+import pickle
 import signal
-import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import active_children, connection, get_context, parent_process
+from multiprocessing import active_children, get_context
 from typing import Any, TypeVar
 
 import torch
 
+from cnntune import lifeline
 from cnntune.errors import DeviceError
+from cnntune.forks import FORKS, forking
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,18 +30,18 @@ def spread(
 ) -> Iterator[Callable[[Iterable[T]], Iterator[R]]]:
     """`function` as one of many values, on so many processes of one thread each.
 
-    Results come in the order of the values; values, results and exceptions are sent. With one
-    process, and where the system has no safe fork, all happens in this one. Leaving the block ends
-    the processes at once.
+    Results come in the order of the values; values, results and exceptions are sent, and so is the
+    function where an accelerator is there. With one process, and where the system has no safe fork,
+    all happens in this one. Leaving the block ends the processes at once.
 
     Raises:
         DeviceError: inside the block, where a process dies.
     """
-    if processes == 1 or sys.platform != "linux":
+    if processes == 1 or not FORKS:
         yield functools.partial(map, function)
         return
     before = set(active_children())
-    pool = ProcessPoolExecutor(processes, get_context("fork"), _begin, (function,))
+    pool = _pool(function, processes)
     try:
         yield functools.partial(_results, pool)
     finally:
@@ -51,9 +51,25 @@ def spread(
             process.join()
 
 
+def _pool(function: Callable[[Any], Any], processes: int) -> ProcessPoolExecutor:
+    """Forks of this process, or of the server of `lifeline` where torch sees an accelerator.
+
+    There the first backward pass starts a thread for each device, even if all tensors are on the
+    CPU, and none can be computed in a fork any more.
+    """
+    if not torch.accelerator.is_available():
+        return ProcessPoolExecutor(processes, get_context("fork"), _begin, (function,))
+    lifeline.prepare()
+    # As bytes: torch would send tensors through /dev/shm, which is small in containers.
+    sent = pickle.dumps(function)
+    return ProcessPoolExecutor(processes, lifeline.context(), _begin_apart, (sent,))
+
+
 def _results(pool: ProcessPoolExecutor, values: Iterable[Any]) -> Iterator[Any]:
     try:
-        yield from pool.map(_call, values)
+        with forking():
+            results = pool.map(_call, values)
+        yield from results
     except BrokenProcessPool:
         raise DeviceError(
             "a process that trained was killed; the system does so when memory runs out"
@@ -64,19 +80,16 @@ _function: Callable[[Any], Any]
 
 
 def _begin(function: Callable[[Any], Any]) -> None:
-    """A forked process: it ends with us, however we end; Ctrl-C is ours to handle."""
+    """A process begins: it ends with us, however we end; Ctrl-C is ours to handle."""
     global _function
     _function = function
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    lifeline.end_with_parent()
     torch.set_num_threads(1)
 
 
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
+def _begin_apart(sent: bytes) -> None:
+    _begin(pickle.loads(sent))
 
 
 def _call(value: Any) -> Any:

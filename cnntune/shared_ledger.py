@@ -93,8 +93,20 @@ class SharedLedger(Ledger):
 
     @functools.cached_property
     def recipe(self) -> Recipe:
-        """The recipe that the study's trials are drawn from; it never changes."""
+        """The recipe that the study's trials are drawn from; it changes in `settle` alone."""
         return self.server.patiently(lambda: self._recipe("recipe"))
+
+    @patient
+    def settle(self, precision: str, image_bytes: int, *, stream: bool) -> None:
+        """Record in what all trials are computed, unless another machine did so before.
+
+        Each machine streams images or not by itself, for its own memory.
+        """
+        with self.server.alone():
+            self._record(precision, image_bytes)
+        recipe = self._recipe("recipe")
+        data = recipe.data.model_copy(update={"stream": stream})
+        vars(self)["recipe"] = recipe.model_copy(update={"data": data})  # where it is cached
 
     @patient
     def trials(self) -> list[Trial]:

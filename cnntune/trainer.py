@@ -16,6 +16,7 @@ from cnntune.arithmetic import settle, use
 from cnntune.build import build_model, load_data, with_defaults
 from cnntune.chance import Chance
 from cnntune.data import Data
+from cnntune.device import out_of_memory
 from cnntune.errors import CnntuneError, StudyError, UserCodeError
 from cnntune.own_code import user_code
 from cnntune.recipe import Recipe
@@ -111,10 +112,14 @@ def run_job(job: Job, device: torch.device) -> Iterator[Event]:
 
 
 def _settled(job: Job, run: Run, data: Data, device: torch.device) -> Recipe:
-    """The job's recipe in the precision that its run began with, perhaps on another machine."""
+    """The job's recipe in the precision that its run began with, perhaps on another machine.
+
+    The study decides for all its trials. One that is older than such decisions may have begun a
+    trial in another precision.
+    """
     begun = run.config().get("train", {}).get("precision")
     recipe = job.recipe
-    if begun and recipe.train.precision == "auto":
+    if begun and recipe.train.precision != begun:
         recipe = recipe.with_values({"train.precision": begun})
     with user_code("the first batch"):
         return settle(recipe, data, device)
@@ -143,11 +148,6 @@ def _in_words(error: Exception) -> str:
 
 @lru_cache(maxsize=1)
 def _data(recipe: str, device: torch.device) -> Data:
-    """The images, read once for all trials that share them."""
-    return load_data(Recipe.model_validate_json(recipe), device)
-
-
-def out_of_memory(error: BaseException | None) -> bool:
-    """Whether memory could not be had; from torch on the CPU that is a plain RuntimeError."""
-    on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    return on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
+    """The images, read once for all trials that share them; who planned them decided on memory."""
+    found = Recipe.model_validate_json(recipe)
+    return load_data(found, device, stream=found.data.stream)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnntune import refine, search
+from cnntune.capacity import Plan
 from cnntune.clock import NEVER, Deadline
 from cnntune.errors import StudyError
 from cnntune.findings import Finding, Severity
@@ -129,9 +130,9 @@ class Outcome:
 
 
 def tune(
-    outcome: Outcome, recipe: Recipe, budget: Budget, *, workers: int, places: Sequence[str]
+    outcome: Outcome, recipe: Recipe, budget: Budget, *, plan: Plan, places: Sequence[str]
 ) -> Iterator[Phase]:
-    """Run the loop round by round, under the study's lock.
+    """Run the loop round by round, under the study's lock, all of it as the `plan` says.
 
     The caller exhausts the events of a phase before it asks for the next, and reads `outcome` at
     the end. A loop that was stopped goes on where it was: with the last round that was begun, which
@@ -143,13 +144,14 @@ def tune(
     """
     study = outcome.study
     ledger, notes = search.begin(study, recipe)
+    _settle(ledger, plan)
     current = refine.unfinished(study)
     if not rounds(study):
         current = _search_round(ledger, notes, budget)
     records = ledgers(study)
     while True:
         if current is not None:
-            yield from _train(current, budget, _used(records), workers=workers, places=places)
+            yield from _train(current, budget, _used(records), plan=plan, places=places)
             if not _is_over(current.ledger, budget):
                 outcome.findings.append(_cut(current, records))
                 break
@@ -163,7 +165,7 @@ def tune(
         records.append(current.ledger)
     for record in records:
         outcome.changes += refine.read_plan(record.study)[1]
-    yield from _over_seeds(outcome, records, budget, workers=workers, places=places)
+    yield from _over_seeds(outcome, records, budget, plan=plan, places=places)
 
 
 def _search_round(ledger: Ledger, notes: list[Finding], budget: Budget) -> refine.Round:
@@ -179,10 +181,11 @@ def _search_round(ledger: Ledger, notes: list[Finding], budget: Budget) -> refin
 
 
 def _train(
-    current: refine.Round, budget: Budget, used: int, *, workers: int, places: Sequence[str]
+    current: refine.Round, budget: Budget, used: int, *, plan: Plan, places: Sequence[str]
 ) -> Iterator[Phase]:
     """Bring a round to its planned size, as far as the budget goes of which `used` is spent."""
     ledger = current.ledger
+    _settle(ledger, plan)
     trials = ledger.trials()
     planned = current.planned or budget.round_trials(ROUND_SHARE, used - len(trials))
     size, fewer = search.within_grid(current.recipe, budget.still(planned, len(trials), used))
@@ -194,7 +197,7 @@ def _train(
     events = run_trials(
         ledger,
         budget=size,
-        workers=workers,
+        workers=plan.workers,
         places=places,
         given=current.given,
         seed=current.seed,
@@ -227,6 +230,11 @@ def _is_over(ledger: Ledger, budget: Budget) -> bool:
     planned = refine.read_plan(ledger.study)[0] or 0
     enough = planned if budget.runs is not None else min(planned, LEAST_TRIALS)
     return len(trials) >= enough and all(trial.status != "running" for trial in trials)
+
+
+def _settle(ledger: Ledger, plan: Plan) -> None:
+    """Record in what the trials of a round are computed."""
+    ledger.settle(plan.precision, plan.image_bytes, stream=plan.stream)
 
 
 def _close(current: refine.Round) -> None:
@@ -335,17 +343,19 @@ def _over_seeds(
     records: Sequence[Ledger],
     budget: Budget,
     *,
-    workers: int,
+    plan: Plan,
     places: Sequence[str],
 ) -> Iterator[Phase]:
     """Train the best trials of all rounds again with fresh seeds, and compare them."""
     outcome.findings += [found for record in records for found in file_findings(record.trials())]
+    for record in records:
+        _settle(record, plan)
     rivals = best_rivals(pool(records))
     if not rivals:
         return
     todo = refine.repeats_to_train(rivals, seeds=SEEDS, most=budget.repeats(_used(records)))
     if todo and not budget.time.passed:
-        events = refine.repeat(todo, workers=workers, places=places, deadline=budget.time)
+        events = refine.repeat(todo, workers=plan.workers, places=places, deadline=budget.time)
         title = f"the best {len(rivals)} trials with fresh seeds: {len(todo)} runs"
         yield Phase(title, rivals[0].recipe, len(todo), 0, [], events)
     outcome.candidates = candidates(rivals, seeds=SEEDS)

@@ -7,12 +7,12 @@ import pytest
 import torch
 from commands import call
 
-from cnntune import capacity, cores
-from cnntune.capacity import GIB, fitting_workers, largest, on_cores, on_gpus
+from cnntune import capacity, cores, memory
+from cnntune.capacity import GIB, Found, largest, on_cores, on_gpus, plan
 from cnntune.device import places
-from cnntune.errors import DeviceError, StudyError
+from cnntune.errors import StudyError
 from cnntune.lifeline import call as call_apart
-from cnntune.probe import probe, try_out
+from cnntune.probe import look, try_out
 from cnntune.recipe import Recipe, parse
 from cnntune.workers import emptiest
 
@@ -63,9 +63,11 @@ def test_the_largest_trial_has_the_largest_batch_and_the_widest_network() -> Non
                 "model.width": {"log": [4, 32]},
                 "model.norm": {"choice": ["batch", "none"]},
                 "train.lr": {"log": [1e-3, 1.0]},
+                "data.size": {"choice": [100, 200]},
             }
         )
     )
+    assert trial.data.arguments["size"] == 200
     assert trial.train.batch_size == 256
     assert trial.model.arguments["width"] == 32
     assert trial.train.lr == Recipe().train.lr
@@ -77,40 +79,92 @@ def test_a_trial_can_be_tried_out() -> None:
     try_out(recipe, CPU)
 
 
-def test_on_gpus_the_largest_trial_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+def found_by(monkeypatch: pytest.MonkeyPatch, found: Found) -> list[Any]:
+    """Let another process have found this, on a machine with 3 cores and 10 GiB of main memory."""
+    asked: list[Any] = []
 
-    def measured(*question: Any) -> tuple[int, list[int]]:
+    def answer(*question: Any) -> Found:
         asked.append(question)
-        return 3 * GIB // 2, [10 * GIB]
+        return found
 
-    monkeypatch.setattr(capacity, "call", measured)
+    monkeypatch.setattr(capacity, "call", answer)
     monkeypatch.setattr(capacity, "cores", lambda: 3)
+    monkeypatch.setattr(memory, "available", lambda: 10 * GIB)
+    return asked
+
+
+def test_on_gpus_the_largest_trial_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = found_by(monkeypatch, Found("bfloat16", 2**20, (10 * GIB,), trial=3 * GIB // 2))
     recipe = recipe_of({"train.batch_size": {"choice": [32, 64]}})
-    assert fitting_workers(recipe, ("cuda:0",))[0] == 3
-    (function, largest_trial, places) = asked[0]
-    assert function == f"{probe.__module__}:{probe.__name__}"
-    assert largest_trial.train.batch_size == 64
-    assert places == ("cuda:0",)
+    decided = plan(recipe, ("cuda:0",))
+    assert (decided.workers, decided.precision, decided.stream) == (3, "bfloat16", False)
+    assert asked == [(f"{look.__module__}:{look.__name__}", recipe, ("cuda:0",), True)]
 
 
 def test_where_nothing_can_be_measured_each_gpu_has_one_worker_and_the_reason_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def full(*_: Any) -> None:
-        raise DeviceError(["no room", "and more"])
+    found_by(monkeypatch, Found("float32", 0, (GIB, GIB), problem="no room"))
+    decided = plan(recipe_of({}), ("cuda:0", "cuda:1"))
+    assert decided.workers == 2
+    assert decided.reasons[0].endswith("could not be tried out: no room")
 
-    monkeypatch.setattr(capacity, "call", full)
-    workers, reason = fitting_workers(recipe_of({}), ("cuda:0", "cuda:1"))
-    assert workers == 2
-    assert reason.endswith("could not be tried out: no room")
+
+@pytest.mark.parametrize(
+    ("workers", "size", "stream"),
+    # 0.4 of 10 GiB are 4 GiB for the images of all workers together.
+    [(1, 4 * GIB, False), (2, 2 * GIB, False), (2, 2 * GIB + 1, True), (8, GIB, True)],
+)
+def test_images_are_streamed_where_the_workers_cannot_all_hold_them(
+    monkeypatch: pytest.MonkeyPatch, workers: int, size: int, stream: bool
+) -> None:
+    found_by(monkeypatch, Found("float32", size))
+    decided = plan(recipe_of({}), ("cpu",), asked=workers)
+    assert (decided.workers, decided.stream) == (workers, stream)
+    assert bool(decided.reasons) == stream
+
+
+@pytest.mark.parametrize(
+    ("workers", "size", "stream"),
+    # Two GPUs: 3 workers are up to 2 on one of them, which have a quarter of its 4 GiB.
+    [(2, GIB, False), (2, GIB + 1, True), (3, GIB // 2, False), (3, GIB // 2 + 1, True)],
+)
+def test_workers_of_one_gpu_share_its_memory(
+    monkeypatch: pytest.MonkeyPatch, workers: int, size: int, stream: bool
+) -> None:
+    asked = found_by(monkeypatch, Found("float32", size, (4 * GIB, 8 * GIB)))
+    assert plan(recipe_of({}), ("cuda:0", "cuda:1"), asked=workers).stream == stream
+    assert asked[0][-1] is False  # nothing is tried out for a number that is given
+
+
+def test_what_is_known_of_a_study_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = found_by(monkeypatch, Found("bfloat16", 0))
+    decided = plan(recipe_of({}, precision="float32"), ("cpu",), image_bytes=5 * GIB)
+    assert not asked
+    assert (decided.workers, decided.precision, decided.stream) == (3, "float32", True)
+
+
+def test_a_look_finds_what_the_images_take_and_the_precision() -> None:
+    recipe = parse({"data": {"size": 120, "test_fraction": 0.0}}, file="test")
+    found = look(recipe, ("cpu",), False)
+    assert found == Found("float32", 120 * 8 * 8)  # bytes of 8x8 pixels, too few for bfloat16
+    wider = parse(
+        {
+            "data": {"size": 120, "test_fraction": 0.0},
+            "space": {"data.size": {"choice": [90, 240]}},
+        },
+        file="test",
+    )
+    assert look(wider, ("cpu",), False).image_bytes == 240 * 8 * 8
+    pinned = parse({"data": {"size": 120}, "train": {"precision": "bfloat16"}}, file="test")
+    assert look(pinned, ("cpu",), False).precision == "bfloat16"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_probe_measures_the_memory_of_a_gpu() -> None:
+def test_a_look_measures_the_memory_of_a_gpu() -> None:
     recipe = recipe_of({"train.batch_size": {"choice": [32]}})
-    trial, free = call_apart("cnntune.probe:probe", largest(recipe), ("cuda:0",))
-    assert 2**20 < trial < min(free)
+    found = call_apart("cnntune.probe:look", recipe, ("cuda:0",), True)
+    assert 2**20 < found.trial < min(found.free)
 
 
 def test_workers_go_to_the_gpu_with_the_fewest() -> None:

@@ -16,7 +16,7 @@ FLOORS = (
     "errors clock findings texts problems searchable seeds schedule recipe recipe_files space"
     " space_check rungs runs own_code chance curves flags prescribe verdict logs reading plot"
     " pictures event_files"
-    " cores lifeline torchvision_import",
+    " cores memory forks lifeline torchvision_import",
     "data models augment build device arithmetic checkpoint samplers average optimizers transfer"
     " views parallel opening",
     "evaluate train ledger shared_ledger server",
@@ -86,7 +86,7 @@ def test_no_room_imports_itself_over_others() -> None:
 
 @pytest.mark.parametrize("room", ["data", "models"])
 def test_data_and_models_know_nothing_of_recipes_and_runs(room: str) -> None:
-    known = "cores device errors findings searchable seeds torchvision_import"
+    known = "cores device errors findings forks memory searchable seeds torchvision_import"
     assert IMPORTED[room] <= set(known.split())
 
 

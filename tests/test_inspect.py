@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnntune import models, recipe
+from cnntune import arithmetic, models, recipe
 from cnntune.build import load_data, load_recipe
-from cnntune.inspect import Inspection, inspect_model, inspect_recipe
+from cnntune.inspect import Inspection, cost, inspect_model, inspect_recipe
 from cnntune.inspect.cost import estimate_memory
 from cnntune.inspect.layers import ITSELF, Layer, layer_table
 from cnntune.inspect.statistics import faults
 from cnntune.models.blocks import Style, separable
 from cnntune.recipe import TrainSection
+from cnntune.train import Learner
 
 CPU = torch.device("cpu")
 IMAGENET = (3, 224, 224)
@@ -131,7 +132,7 @@ class NeedsNumbers(nn.Module):
 def test_a_model_that_needs_real_numbers_gets_them() -> None:
     (row,) = layer_table(NeedsNumbers(), (1, 2, 2))
     assert (row.output, row.multiply_adds) == ((2,), 8)
-    assert estimate_memory(NeedsNumbers(), (1, 2, 2), TrainSection(), CPU) is None
+    assert estimate_memory(NeedsNumbers(), (1, 2, 2), TrainSection()) is None
 
 
 def test_the_table_leaves_the_model_as_it_was() -> None:
@@ -290,7 +291,7 @@ def test_memory_of_a_step_by_hand() -> None:
         ({"optimizer": "sgd", "momentum": 0.0}, 0),
         ({"optimizer": "adamw"}, 2),
     ):
-        memory = estimate_memory(model, (1, 8, 8), settings(batch_size=32, **arguments), CPU)
+        memory = estimate_memory(model, (1, 8, 8), settings(batch_size=32, **arguments))
         assert memory is not None
         assert (memory.weights, memory.gradients) == (weights, weights)
         assert memory.optimizer == copies * weights
@@ -301,7 +302,7 @@ def test_memory_of_a_step_by_hand() -> None:
 def test_activations_grow_with_the_batch_and_halve_in_bfloat16() -> None:
     model = on_meta("resnet18")
     one, two, half = (
-        estimate_memory(model, IMAGENET, settings(**values), CPU)
+        estimate_memory(model, IMAGENET, settings(**values))
         for values in (
             {"batch_size": 16},
             {"batch_size": 32},
@@ -332,6 +333,52 @@ def test_a_sane_recipe_has_no_finding(digits: Inspection) -> None:
     assert digits.parameters == 19_242
     assert digits.head_share == pytest.approx(330 / 19_242)
     assert 0 < digits.step_seconds < 10
+
+
+def test_a_step_is_timed_in_the_precision_and_with_the_threads_that_train_would_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(arithmetic, "_cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(arithmetic, "cores", lambda: 3)
+    timed = []
+
+    def seconds(learner: Learner, *_: object) -> tuple[float, None]:
+        timed.append((learner.settings.precision, torch.get_num_threads()))
+        return 1.0, None
+
+    monkeypatch.setattr("cnntune.inspect.cost.time_step", seconds)
+    before = torch.get_num_threads()
+    for size, batch in ((16, 256), (16, 8), (8, 8)):
+        # Of 16x16 pixels on bfloat16 gains; 2 to the 15 pixels in a batch are 128 images of 16x16.
+        values = {"model": {"width": 2}, "train": {"batch_size": batch}}
+        inspect_model(recipe.parse(values, file="test"), (1, size, size), 10, CPU)
+    pinned = {"data": {"size": 100}, "model": {"width": 2}, "train": {"precision": "bfloat16"}}
+    wanted = recipe.parse(pinned, file="test")
+    inspect_recipe(wanted, load_data(wanted, CPU), CPU)
+    # 128 images of 8x8 are 8192 pixels.
+    assert timed == [("bfloat16", 3), ("bfloat16", 1), ("float32", 1), ("bfloat16", 1)]
+    assert torch.get_num_threads() == before
+
+
+def test_the_clock_starts_when_the_device_has_done_what_came_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    happened: list[str] = []
+
+    class Told:
+        device = CPU
+
+        def step(self, *_: object) -> None:
+            happened.append("step")
+
+    def clock() -> float:
+        happened.append("clock")
+        return 0.0
+
+    monkeypatch.setattr("cnntune.inspect.cost._wait", lambda _: happened.append("wait"))
+    monkeypatch.setattr("cnntune.inspect.cost.time.perf_counter", clock)
+    cost._seconds(Told(), torch.zeros(1), torch.zeros(1))  # type: ignore[arg-type]
+    assert happened == ["wait", "clock", "step", "wait", "clock"]
 
 
 def test_the_document_is_strict_json_with_the_keys_of_the_contract(digits: Inspection) -> None:

@@ -371,3 +371,15 @@ def test_a_search_on_a_server_is_not_continued_without_it(
     assert "its search is on postgresql://tester:***@" in ended.err
     for file in (tmp_path / "runs").rglob("*"):
         assert not file.is_file() or b"secret" not in file.read_bytes(), file
+
+
+def test_the_first_machine_decides_on_the_precision_and_each_on_its_own_memory(
+    machines: Machines,
+) -> None:
+    first, second = machines.join("a"), machines.join("b")
+    first.settle("bfloat16", 7680, stream=True)
+    second.settle("float32", 7680, stream=False)
+    assert (first.recipe.train.precision, first.recipe.data.stream) == ("bfloat16", True)
+    assert (second.recipe.train.precision, second.recipe.data.stream) == ("bfloat16", False)
+    third = machines.join("c")
+    assert (third.recipe.train.precision, third.image_bytes) == ("bfloat16", 7680)

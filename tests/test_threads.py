@@ -9,7 +9,7 @@ from commands import Outcome, call
 
 from cnntune import arithmetic, cores
 from cnntune.cli.command import Command
-from cnntune.cli.trials import choose_workers
+from cnntune.cli.trials import decide
 from cnntune.cores import load_of_others, threads_beside
 from cnntune.recipe import parse
 from cnntune.runs import Epoch, Run
@@ -78,6 +78,7 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arithmetic, "cores", lambda: 2)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(cores, "load_of_others", lambda: 4.0)
+    monkeypatch.setattr(arithmetic, "load_of_others", lambda: 4.0)
 
 
 def train(folder: Path, *words: str) -> Outcome:
@@ -118,7 +119,7 @@ def test_an_interrupted_run_goes_on_in_its_threads_whatever_runs_beside_it(
         log(run, row)
 
     with monkeypatch.context() as idle:
-        idle.setattr(cores, "load_of_others", lambda: 0.0)
+        idle.setattr(arithmetic, "load_of_others", lambda: 0.0)
         idle.setattr(Run, "log", log_or_stop)
         assert train(tmp_path).code == 130
     assert threads_of(tmp_path, "train-0001") == 2
@@ -134,7 +135,7 @@ def test_a_search_says_that_the_threads_of_its_recipe_will_be_slow(
 ) -> None:
     command = Command("search", json=False, screen=Screen(quiet=False))
     recipe = parse({"train": {"threads": 2}}, file="test")
-    choose_workers(command, recipe, ["cpu"])
+    decide(command, recipe, ["cpu"], 1, None)
     assert "2 threads, which are kept, will be slow" in " ".join(capsys.readouterr().err.split())
-    choose_workers(command, recipe.with_values({"train.threads": 1}), ["cpu"])
+    decide(command, recipe.with_values({"train.threads": 1}), ["cpu"], 1, None)
     assert "slow" not in capsys.readouterr().err

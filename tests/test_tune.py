@@ -11,6 +11,7 @@ from commands import Outcome as Ended
 from commands import call
 
 from cnntune.build import load_recipe
+from cnntune.capacity import Plan
 from cnntune.clock import NEVER, Deadline
 from cnntune.errors import StudyError
 from cnntune.ledger import Ledger
@@ -62,13 +63,16 @@ def drawn_curves(next_job: Callable[[], Job | None], **_: Any) -> Iterator[Event
         yield Event(job, summary=summary)
 
 
+PLAN = Plan(workers=1, precision="float32", image_bytes=0, stream=False, reasons=())
+
+
 def loop(study: Study, recipe: Recipe, budget: Budget, *, events: int = 10**6) -> Outcome:
     """Run the loop in this process, and stop it after so many events, as Ctrl-C does."""
     outcome = Outcome(study)
     with study.lock(), pytest.MonkeyPatch.context() as patch:
         patch.setattr("cnntune.trials.run_jobs", drawn_curves)
         patch.setattr("cnntune.refine.run_jobs", drawn_curves)
-        for phase in tune(outcome, recipe, budget, workers=1, places=("cpu",)):
+        for phase in tune(outcome, recipe, budget, plan=PLAN, places=("cpu",)):
             for _ in phase.events:
                 events -= 1
                 if events == 0:

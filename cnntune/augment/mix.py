@@ -65,7 +65,8 @@ def mix(
     left = 1 - boxes.height * boxes.width / (height * width)  # a box may lie partly outside
     cover = boxes.cover((height, width), inputs.device) & _each(~blended, inputs)
     others = inputs.roll(1, 0)
-    faded = others.lerp(inputs, _each(torch.where(blended, share, 1.0), inputs).to(inputs.dtype))
+    weight = torch.where(blended, share, 1.0).to(inputs.dtype)  # mps takes no float64
+    faded = others.lerp(inputs, _each(weight, inputs))
     mixed = torch.where(cover, others, faded)
     share = torch.where(blended, share, left).float().to(labels.device)
     return mixed, Mixed(labels, labels.roll(1), share)

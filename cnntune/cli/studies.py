@@ -28,8 +28,8 @@ from cnntune.cli.command import (
     set_up,
 )
 from cnntune.cli.trials import (
-    choose_workers,
     cut_findings,
+    decide,
     find_study,
     repeat_best,
     space_line,
@@ -104,11 +104,13 @@ def search(
         record(setup)
         budget, fewer = step.within_grid(ledger.recipe, budget)
         notes = [*setup.space_warnings, *notes, *fewer]
-        processes = asked_workers or choose_workers(command, ledger.recipe, setup.places)
+        plan = decide(command, ledger.recipe, setup.places, asked_workers, ledger)
+        ledger.settle(plan.precision, plan.image_bytes, stream=plan.stream)
         command.begin_work(f"searching {space_line(ledger.recipe)}")
         for note in notes:
             command.screen.say(note.evidence)
-        train_trials(command, setup, ledger, budget=budget, workers=processes, deadline=deadline)
+        workers_ = plan.workers
+        train_trials(command, setup, ledger, budget=budget, workers=workers_, deadline=deadline)
         result = step.result(ledger, ledger.recipe)
         findings = [
             *notes,
@@ -165,13 +167,16 @@ def refine(
         code = Path((found.read("study") or {}).get("code", "."))
         own_code.add_code_folders(code)
         refinement = step.begin(found, epochs, budget)
-        ledger, recipe, notes = refinement.ledger, refinement.recipe, refinement.changes
-        budget, fewer = search.within_grid(recipe, budget)
+        ledger, notes = refinement.ledger, refinement.changes
+        budget, fewer = search.within_grid(refinement.recipe, budget)
         notes = [*notes, *fewer]
         step.write_plan(refinement.study, budget, notes)
+        plan = decide(command, refinement.recipe, places, asked_workers, Ledger.open(found))
+        for record_ in winner.ledgers(found):
+            record_.settle(plan.precision, plan.image_bytes, stream=plan.stream)
+        recipe = refinement.recipe
         setup = Setup(recipe, str(place), places, refinement.study, code)
         record(setup)
-        processes = asked_workers or choose_workers(command, recipe, places)
         command.screen.say(
             f"refining around the best {counted(len(refinement.strong), 'trial')} of {found.path}:"
             f" {counted(budget, 'trial')} of {counted(recipe.search.epochs, 'epoch')}, then"
@@ -184,14 +189,14 @@ def refine(
             setup,
             ledger,
             budget=budget,
-            workers=processes,
+            workers=plan.workers,
             given=refinement.given,
             seed=refinement.seed,
         )
         whole_space = recipe.model_copy(update={"space": Ledger.open(found).recipe.space})
         result = search.result(ledger, whole_space)
         rivals = winner.best_rivals(winner.pool(winner.ledgers(found)))
-        repeat_best(command, setup, rivals, seeds=seeds, workers=processes)
+        repeat_best(command, setup, rivals, seeds=seeds, workers=plan.workers)
         candidates = winner.candidates(rivals, seeds=seeds)
         val_images = winner.val_images(rivals)
         over_seeds = winner.findings(candidates, val_images=val_images)
@@ -257,6 +262,7 @@ def tune(
     from cnntune import search
     from cnntune import tune as step
     from cnntune.capacity import parse_workers
+    from cnntune.ledger import Ledger, exists
     from cnntune.winner import ledgers
 
     limits = step.Budget.of(count, time)
@@ -270,9 +276,11 @@ def tune(
         if recipe_ is None:
             shortened = check_and_sweep(command, setup, seconds, time)
             recipe_ = step.with_swept_rates(setup.recipe, setup.study)
-        processes = asked_workers or choose_workers(command, recipe_, setup.places)
+        begun = Ledger.open(setup.study) if exists(setup.study) else None
+        asked_recipe = begun.recipe if begun is not None else recipe_
+        plan = decide(command, asked_recipe, setup.places, asked_workers, begun)
         outcome = step.Outcome(setup.study)
-        for phase in step.tune(outcome, recipe_, limits, workers=processes, places=setup.places):
+        for phase in step.tune(outcome, recipe_, limits, plan=plan, places=setup.places):
             command.screen.say(phase.title)
             for change in phase.changes:
                 command.screen.say(change.evidence)

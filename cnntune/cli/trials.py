@@ -14,21 +14,46 @@ from cnntune.show import TrialWatch
 from cnntune.texts import counted
 
 if TYPE_CHECKING:
+    from cnntune.capacity import Plan
     from cnntune.ledger import Ledger, Trial
     from cnntune.recipe import Recipe
     from cnntune.server import Server
     from cnntune.winner import Rival
 
 
-def choose_workers(command: Command, recipe: "Recipe", places: Sequence[str]) -> int:
-    """As many workers as the machine has room for, with the reason as a line of progress."""
-    from cnntune.capacity import fitting_workers
+def decide(
+    command: Command,
+    recipe: "Recipe",
+    places: Sequence[str],
+    asked: int | None,
+    begun: "Ledger | None",
+) -> "Plan":
+    """What all trials share, with the reasons as lines of progress.
 
-    workers, reason = fitting_workers(recipe, places)
-    command.screen.say(reason)
+    `begun` is the record of the study, in which a decision may stand; a study that is older than
+    such records goes on in the precision of its trials.
+    """
+    from cnntune.capacity import plan
+    from cnntune.ledger import begun_precision
+
+    if recipe.train.precision == "auto" and begun is not None:
+        precision = begun_precision(begun.study)
+        if precision is not None:
+            recipe = _with(recipe, "train", precision=precision)
+    if begun is not None:  # what an earlier command decided for its memory does not bind this one
+        recipe = _with(recipe, "data", stream=begun.asked.data.stream)
+    found = plan(
+        recipe, places, asked=asked, image_bytes=begun.image_bytes if begun is not None else None
+    )
+    for reason in found.reasons:
+        command.screen.say(reason)
     if recipe.train.threads > 1 and places[0] == "cpu":
         threads_found(command, recipe.train.threads, fixed=True)
-    return workers
+    return found
+
+
+def _with(recipe: "Recipe", section: str, **values: Any) -> "Recipe":
+    return recipe.model_copy(update={section: getattr(recipe, section).model_copy(update=values)})
 
 
 def find_study(name: str | None, runs: Path, holding: str = "study.db") -> Study:

@@ -3,11 +3,22 @@
 from collections.abc import Callable
 from importlib import import_module
 
-from cnntune.data.load import load
+from cnntune.data.load import as_source, few_images, image_bytes, load
 from cnntune.data.parts import Data, Part
 from cnntune.data.source import Images, Source
 
-__all__ = ["BUILT_IN", "Data", "Images", "Part", "Source", "builder", "load"]
+__all__ = [
+    "BUILT_IN",
+    "Data",
+    "Images",
+    "Part",
+    "Source",
+    "as_source",
+    "builder",
+    "few_images",
+    "image_bytes",
+    "load",
+]
 
 BUILDERS = {
     "digits": "digits:digits",

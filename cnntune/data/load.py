@@ -1,6 +1,5 @@
 """From what a builder returns to parts on a device: read, check, normalise, place."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,8 +15,8 @@ from cnntune.data.parts import Data, Names, Normalise, Part, ResidentPart, as_un
 from cnntune.data.source import Images, Source
 from cnntune.data.stream import LOADER_WORKERS, StreamedPart
 from cnntune.errors import DataError
+from cnntune.memory import fit
 
-RESIDENT_SHARE = 0.25  # of the free memory, for one copy of the images; workers hold one each
 STATISTICS_IMAGES = 2000  # read for mean and std when streaming: 2000 * 32 * 32 pixels a channel
 TWICE = 4  # images drawn twice to see whether a data set of the user's augments by itself
 
@@ -29,9 +28,12 @@ def load(
     statistics: tuple[Tensor, Tensor] | None = None,
     *,
     checked: bool = True,
+    stream: bool | None = None,
 ) -> Data:
     """Place a builder's result on `device`. `section` is the recipe's `[data]`.
 
+    With `stream` images are read batch by batch, without it they are held in memory; where that is
+    left out, the recipe decides, and the memory that there is for one copy.
     `statistics` are mean and std `[C]` to normalise with, in place of the training part's own.
     Unless `checked`, labels may be out of range, pixels NaN, and validation may be empty: `sanity`
     judges them.
@@ -39,8 +41,7 @@ def load(
     Raises:
         DataError: one line for each thing that cannot be trained on.
     """
-    if not isinstance(source, Source):
-        source = _from_user(source, section.name, finite=checked)
+    source = as_source(source, section.name, finite=checked)
     if not checked and len(source.train) and not len(source.val):
         source = replace(source, val=_no_images_like(source.train))
     parts = {"train": source.train, "validation": source.val}
@@ -49,8 +50,9 @@ def load(
     for name, part in parts.items():
         if len(part) == 0 and (checked or name != "validation"):
             raise DataError(f"data {section.name}: the {name} part is empty{_cure(section, name)}")
-    resident = not section.stream and _fits(list(parts.values()), device)
-    held = _hold_all(parts, resident)
+    if stream is None:
+        stream = section.stream or not fit(image_bytes(source), 1, free_on(device))
+    held = _hold_all(parts, not stream)
     labels = {name: _labels(part) for name, part in held.items()}
     classes = source.classes or _numbered_classes(list(labels.values()))
     if checked:
@@ -86,8 +88,16 @@ def _cure(section: Any, name: str) -> str:
     return "; data.val_fraction must be > 0 here (got 0)" if emptied else ""
 
 
-def _from_user(built: Any, name: str, *, finite: bool) -> Source:
-    """Own code gives `(train, val)` or `(train, val, test)`."""
+def as_source(built: Any, name: str, *, finite: bool = True) -> Source:
+    """What a builder returned; own code gives `(train, val)` or `(train, val, test)`.
+
+    Unless `finite`, pixels may be NaN.
+
+    Raises:
+        DataError: where it returned anything else.
+    """
+    if isinstance(built, Source):
+        return built
     if not isinstance(built, tuple) or len(built) not in (2, 3):
         raise DataError(
             f"data {name}: must return (train, val) or (train, val, test)"
@@ -118,22 +128,45 @@ def _numbered_classes(labels: Sequence[Tensor]) -> tuple[str, ...]:
     return tuple(str(label) for label in range(highest + 1))
 
 
-def _fits(parts: Sequence[Any], device: torch.device) -> bool:
-    """Whether all images, as large as the first one, take at most a quarter of the memory."""
+def image_bytes(source: Source) -> int:
+    """What all images take in memory, if all are as large as the first of their part."""
+    parts: list[Any] = [source.train, source.val, source.test]
     needed = 0
     for part in parts:
         if isinstance(part, Images):
             needed += part.pixels.nbytes
-        else:
+        elif part is not None and len(part):
             needed += part.image_bytes * len(part)
-    return needed <= RESIDENT_SHARE * _free_bytes(device)
+    return needed
 
 
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
-    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
+def free_on(device: torch.device) -> int | None:
+    """The bytes that are free on a GPU; None where the device has no memory of its own."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
+def few_images(source: Source, count: int) -> Source:
+    """Some training images alone, evenly spaced, with the classes of all; quick to load.
+
+    Labels are read from all images only where a data set of the user's lists neither them nor its
+    classes.
+
+    Raises:
+        DataError: where there is no training image.
+    """
+    train: Any = source.train
+    if not len(train):
+        raise DataError("the train part is empty")
+    parts: list[Any] = [part for part in (train, source.val, source.test) if part is not None]
+    classes = source.classes or _numbered_classes([_labels(part) for part in parts])
+    indices = torch.linspace(0, len(train) - 1, min(count, len(train))).long()
+    if isinstance(train, Images):
+        few = train.take(indices)
+    else:
+        samples = [train[index] for index in indices.tolist()]
+        pixels, labels = zip(*samples, strict=True)
+        few = Images(torch.stack(pixels), torch.tensor(labels))
+    return Source(few, few, None, classes)
 
 
 def _hold_all(parts: dict[str, Any], resident: bool) -> dict[str, Any]:

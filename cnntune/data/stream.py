@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from cnntune.cores import cores
 from cnntune.data.parts import NAMELESS, SHOWN, Names, Normalise
 from cnntune.errors import CnntuneError, DataError
+from cnntune.forks import FORKS, forking
 from cnntune.seeds import derive_seed
 
 LOADER_WORKERS = min(4, cores())  # processes that decode while the device trains
@@ -71,13 +72,14 @@ class StreamedPart:
                 return
             if isinstance(batch, CnntuneError):
                 raise batch
-            pixels, labels = (tensor.to(self.device, non_blocking=True) for tensor in batch)
+            pixels, labels = (tensor.to(self.device, non_blocking=self._pinned) for tensor in batch)
             yield self.normalise(pixels), labels
 
     def _started(self) -> Iterator[Any]:
         """A pass over the plan; the first one starts the processes."""
         try:
-            with warnings.catch_warnings():  # torch says it at length, and then raises it too
+            with warnings.catch_warnings(), forking():
+                # Torch says it at length, and then raises it too.
                 warnings.filterwarnings("ignore", "Got pickle error", UserWarning)
                 return iter(self._loader)
         except (pickle.PicklingError, TypeError, AttributeError) as error:
@@ -88,6 +90,11 @@ class StreamedPart:
                 "data: the data set cannot be sent to the processes that read it; define its class"
                 f" at the top of a module and open files in __getitem__ ({reason})"
             ) from None
+
+    @property
+    def _pinned(self) -> bool:
+        """Whether batches lie in pinned memory, from which alone a copy may run by itself."""
+        return self.device.type == "cuda"
 
     @cached_property
     def _plan(self) -> "_Plan":
@@ -100,7 +107,8 @@ class StreamedPart:
             batch_sampler=self._plan,
             num_workers=LOADER_WORKERS,
             persistent_workers=True,
-            pin_memory=self.device.type == "cuda",
+            pin_memory=self._pinned,
+            multiprocessing_context="fork" if FORKS else None,
             collate_fn=_collate,
             generator=torch.Generator(),  # or it would draw from torch's own
         )

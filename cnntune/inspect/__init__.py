@@ -7,19 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cnntune.arithmetic import settle, using
 from cnntune.build import build_loss, build_network
-from cnntune.data import Data
+from cnntune.data import Data, Images
+from cnntune.data.parts import Normalise, ResidentPart
 from cnntune.device import seeded
 from cnntune.findings import Finding
 from cnntune.inspect import cost
 from cnntune.inspect.cost import Memory
 from cnntune.inspect.layers import Layer, layer_table
 from cnntune.inspect.statistics import faults, with_statistics
+from cnntune.own_code import user_code
 from cnntune.recipe import Recipe
 from cnntune.seeds import derive_seed
 from cnntune.train import Learner
 
 STATISTICS_IMAGES = (2, 64)  # least and most for the standard deviations
+NOISE_IMAGES = 4  # that a precision is chosen by where there is no data: a second for vgg16
 STATISTICS_WORK = 2e10  # multiply-adds of their forward pass: a second on a CPU core
 
 
@@ -57,6 +61,8 @@ class Inspection:
 def inspect_recipe(recipe: Recipe, data: Data, device: torch.device) -> Inspection:
     """The recipe's network on its training images, as the network sees them.
 
+    A step is timed as `train` computes it: in the same precision, with the same threads.
+
     Raises:
         UserCodeError: where own model or loss code raises.
     """
@@ -64,6 +70,8 @@ def inspect_recipe(recipe: Recipe, data: Data, device: torch.device) -> Inspecti
     count = min(recipe.train.batch_size, len(data.train))
     order = torch.randperm(len(data.train), generator=generator)[:count]
     images, labels = next(data.train.batches(order, count))
+    with user_code("the first batch"):
+        recipe = settle(recipe, data, device)
     return _inspect(recipe, len(data.classes), images.to(device), labels.to(device))
 
 
@@ -73,21 +81,35 @@ def inspect_model(
     """The recipe's network without data: on normal noise with labels by chance."""
     generator = torch.Generator().manual_seed(derive_seed(recipe.seed, "inspect"))
     shape = (recipe.train.batch_size, *in_shape)
-    images = torch.randn(shape, generator=generator)
+    images = torch.randn(shape, generator=generator).to(device)
     labels = torch.randint(num_classes, shape[:1], generator=generator)
-    return _inspect(recipe, num_classes, images.to(device), labels.to(device))
+    few = slice(NOISE_IMAGES)
+    noise = noise_data(images[few], labels[few], num_classes)
+    recipe = settle(recipe, noise, device)
+    return _inspect(recipe, num_classes, images, labels.to(device))
+
+
+def noise_data(images: Tensor, labels: Tensor, classes: int) -> Data:
+    """Images `[N, C, H, W]`, on their device, with labels `[N]` as a whole data set."""
+    _, channels, height, width = images.shape
+    plain = torch.ones(1, channels, 1, 1, device=images.device)
+    normalise = Normalise(torch.zeros_like(plain), plain)
+    part = ResidentPart(Images(images, labels.to(images.device)), labels, normalise)
+    names = tuple(str(label) for label in range(classes))
+    return Data(part, part, None, names, (channels, height, width), normalise)
 
 
 def _inspect(recipe: Recipe, classes: int, images: Tensor, labels: Tensor) -> Inspection:
+    """`recipe` is settled."""
     channels, height, width = images.shape[1:]
     in_shape, device = (channels, height, width), images.device
     model = build_network(recipe, classes, in_shape)
     layers = layer_table(model, in_shape)
     multiply_adds = sum(layer.multiply_adds for layer in layers)
-    memory = cost.estimate_memory(model, in_shape, recipe.train, device)
+    memory = cost.estimate_memory(model, in_shape, recipe.train)
     least, most = STATISTICS_IMAGES
     some = max(least, min(most, int(STATISTICS_WORK / max(1, multiply_adds))))
-    with seeded(recipe.seed, "inspect", device=device):
+    with seeded(recipe.seed, "inspect", device=device), using(recipe):
         model.to(device)
         layers = with_statistics(layers, model, images[:some], labels[:some], build_loss(recipe))
         learner = Learner.of(recipe, model, device)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from cnntune.arithmetic import gains_by_bfloat16
 from cnntune.inspect.layers import state_on
 from cnntune.recipe import TrainSection
 from cnntune.train import Learner
@@ -42,11 +41,12 @@ class Memory:
 
 
 def estimate_memory(
-    model: nn.Module, in_shape: tuple[int, int, int], settings: TrainSection, device: torch.device
+    model: nn.Module, in_shape: tuple[int, int, int], settings: TrainSection
 ) -> Memory | None:
     """The memory of a step, from shapes alone; None where the model needs real numbers.
 
-    With bfloat16 what is kept for the backward pass is taken to be half as large.
+    `settings` are those of a settled recipe. With bfloat16 what is kept for the backward pass is
+    taken to be half as large.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     gradients = sum(p.numel() * p.element_size() for p in trained)
@@ -58,8 +58,7 @@ def estimate_memory(
         kept = _kept_for_backward(model, (settings.batch_size, *in_shape))
     except (RuntimeError, TypeError, NotImplementedError):
         return None
-    lower = settings.precision == "auto" and gains_by_bfloat16(device, in_shape)
-    if lower or settings.precision == "bfloat16":
+    if settings.precision == "bfloat16":
         kept //= 2
     return Memory(weights, gradients, copies * gradients, kept)
 
@@ -114,6 +113,7 @@ def time_step(
 
 
 def _seconds(learner: Learner, images: Tensor, labels: Tensor) -> float:
+    _wait(learner.device)  # a GPU may still be at work on what came before
     start = time.perf_counter()
     learner.step(images, labels)
     _wait(learner.device)

@@ -41,7 +41,7 @@ def inputs(subject: Subject) -> list[Finding]:
         return [_not_finite(subject)]
     pixels = subject.inputs
     flat = pixels.flatten(1)
-    distinct = len(torch.unique(flat, dim=0))
+    distinct = len(torch.unique(flat.cpu(), dim=0))  # mps cannot
     if distinct == 1 and len(flat) > 1:
         text = "all images are the same"
         return [Finding("inputs", "fail", text, "look at how they are read", measured=1.0)]

@@ -67,7 +67,7 @@ def _causes(subject: Subject, memory: Memory) -> list[Finding]:
     images = subject.inputs[: memory.images]
     with torch.no_grad():
         logits = memory.model(images.clone()).detach().float()
-    distinct = len(torch.unique(logits, dim=1).T)
+    distinct = len(torch.unique(logits.cpu(), dim=1).T)  # mps cannot
     if distinct < subject.classes:
         text = f"{subject.classes} classes get {distinct} different logits in every image"
         advice = "look for a mean, expand or repeat over the classes after the last layer"

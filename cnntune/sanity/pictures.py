@@ -23,7 +23,8 @@ class Pictures:
 
     `digests` (int64 `[N]`) are equal where two images are, bit for bit. `small` is float32 `[N, C,
     12, 12]`: unit vectors without brightness and contrast. `means` and `stds` are those of pixels.
-    `indices` (int64 `[N]`, on the CPU) are their places in the part.
+    `indices` (int64 `[N]`) are their places in the part. All of them are on the CPU, since mps
+    shrinks images to few sizes only; it is little work.
     """
 
     digests: Tensor
@@ -39,7 +40,7 @@ class Pictures:
         height, width = part.image_size
         order = drawn(part, LOOKED_AT, seed)
         chunks = part.batches(order, max(1, CHUNK_PIXELS // (height * width)))
-        looked = [(*_reduced(inputs), labels) for inputs, labels in chunks]
+        looked = [(*_reduced(inputs.cpu()), labels.cpu()) for inputs, labels in chunks]
         digests, small, means, stds, labels = (
             torch.cat(columns) for columns in zip(*looked, strict=True)
         )
@@ -84,11 +85,11 @@ def _reduced(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     vectors = shrunk.flatten(1)
     unit = F.normalize(vectors - vectors.mean(1, keepdim=True), dim=1).view_as(shrunk)
     pixels = images.flatten(1)
-    return _digests(images).to(images.device), unit, pixels.mean(1), pixels.std(1)
+    return _digests(images), unit, pixels.mean(1), pixels.std(1)
 
 
 def _digests(images: Tensor) -> Tensor:
-    rows = images.cpu().contiguous().numpy()
+    rows = images.contiguous().numpy()
     hashes = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows]
     return torch.tensor([int.from_bytes(digest, "big", signed=True) for digest in hashes])
 

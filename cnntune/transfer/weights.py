@@ -72,10 +72,12 @@ def save_weights(
 ) -> None:
     """Write weights, classes and the mean and std `[C]` of the inputs, by rename.
 
-    `torch.load(path, weights_only=True)["weights"]` is the state dict.
+    `torch.load(path, weights_only=True)["weights"]` is the state dict, on the CPU wherever the
+    model was trained: a file that names a GPU cannot be read where there is none.
     """
     draft = path.with_suffix(".draft")
-    held = {"weights": model.state_dict(), "mean": mean.cpu(), "std": std.cpu()}
+    state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+    held = {"weights": state, "mean": mean.cpu(), "std": std.cpu()}
     torch.save(held | {"classes": list(classes)}, draft)
     draft.replace(path)
 

@@ -1,0 +1,21 @@
+"""Where a process may begin as a fork of another one."""
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+FORKS = sys.platform == "linux"  # elsewhere system libraries do not survive a fork
+
+
+@contextmanager
+def forking() -> Iterator[None]:
+    """Fork within the block without the warning that Python 3.12 and later have for threads.
+
+    They warn because a lock that another thread holds stays locked in the fork. Our forks read
+    images, or compute in a single thread that torch starts anew; PyTorch forks its loaders too.
+    """
+    with warnings.catch_warnings():
+        text = r"This process \(pid=\d+\) is multi-threaded, use of fork\(\)"
+        warnings.filterwarnings("ignore", text, DeprecationWarning)
+        yield
