@@ -117,8 +117,7 @@ def test_a_page_has_a_section_for_each_thing_that_a_study_holds(whole: Path, pag
     assert page.texts["p"][0] == "6 trials in 2 rounds: 6 complete."
     document = json.loads((whole / "runs/small/refine-1/refine.json").read_text())
     winner = document["candidates"][0]
-    config = f"runs/small/refine-1/trial-{winner['number']:04d}/config.json"
-    assert page.texts["pre"][0] == f"cnntune train {config}"
+    assert page.texts["pre"][0] == f"cnntune train {winner['config']}"
     assert f"{winner['mean']:.4f}" in page.texts["td"]
     for change in json.loads((whole / "runs/small/refine-1/plan.json").read_text())["changes"]:
         assert change in page.texts["li"]
