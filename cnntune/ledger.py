@@ -69,13 +69,13 @@ class Trial:
 
     @property
     def missing(self) -> list[str]:
-        """The files of a trial that ended, by name, that are gone or damaged."""
+        """The files of a trial that ended, by name, that are gone, damaged or too new."""
         if self.status == "running":
             return []
         if not self.run.path.is_dir():
             return ["folder"]
         files = {
-            "config.json": bool(self.run.config()),
+            "config.json": _has_config(self.run),
             "metrics.csv": bool(self.curve) or not self.summary.get("epochs"),
             "summary.json": whole_summary(self.run.summary()) is not None,
         }
@@ -320,6 +320,13 @@ def _check_database(path: Path) -> None:
             f"{path}: is damaged ({reason}); restore it from a copy, or remove it: `cnntune report`"
             " does without"
         )
+
+
+def _has_config(run: Run) -> bool:
+    try:
+        return bool(run.config())
+    except StudyError:  # of a newer version: no trial is compared by it
+        return False
 
 
 def whole_summary(summary: dict[str, Any] | None) -> dict[str, Any] | None:

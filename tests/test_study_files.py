@@ -73,8 +73,7 @@ SAID = {
     "server.json": damaged("search tune"),
     "trials.csv": {},
     "trial-0000": {"missing": "train"},
-    "trial-0000/config.json": dict.fromkeys(("missing", "empty", "torn"), "train")
-    | {"newer": "search tune report train"},
+    "trial-0000/config.json": dict.fromkeys(("missing", "empty", "torn", "newer"), "train"),
     "trial-0000/metrics.csv": {},
     "trial-0000/summary.json": {"newer": "search tune report"},
     "refine-1": {},
@@ -82,7 +81,7 @@ SAID = {
     "refine-1/plan.json": damaged("report"),
     "refine-1/study.db": database("refine tune"),
     "refine-1/trial-0000": {},
-    "refine-1/trial-0000/config.json": {"newer": "refine tune report"},
+    "refine-1/trial-0000/config.json": {},
     "refine-1/trial-0000/metrics.csv": {},
     "refine-1/trial-0000/summary.json": {"newer": "refine tune report"},
     "train-0001/best.pt": {},
