@@ -20,7 +20,8 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from cnntune.errors import CnntuneError, StudyError
+from cnntune.borders import explained
+from cnntune.errors import StudyError
 
 FORKS = sys.platform == "linux"
 THREADS = "1"  # that a worker's libraries load with; workers share the cores among them
@@ -70,10 +71,9 @@ def answer(pipe: Connection, function: str, arguments: tuple[Any, ...]) -> None:
     """Send `(result, None)` of the function, or `(None, error)`."""
     try:
         pipe.send((_found(function)(*arguments), None))
-    except CnntuneError as error:
-        pipe.send((None, error))
-    except Exception as error:
-        pipe.send((None, RuntimeError("".join(traceback.format_exception(error)))))
+    except (Exception, SystemExit) as error:
+        bug = RuntimeError("".join(traceback.format_exception(error)))
+        pipe.send((None, explained(error) or bug))
 
 
 def _found(function: str) -> Callable[..., Any]:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 
 from cnntune.arithmetic import settle
+from cnntune.borders import explaining
 from cnntune.build import build_model, load_data
 from cnntune.capacity import CONTEXT_BYTES
-from cnntune.errors import DeviceError
 from cnntune.evaluate import evaluate
 from cnntune.recipe import Recipe
 from cnntune.train import Learner
@@ -26,10 +26,8 @@ def probe(recipe: Recipe, places: Sequence[str]) -> tuple[int, list[int]]:
     # The contexts of this very process are in use while it asks, and free when it has ended.
     free = [torch.cuda.mem_get_info(torch.device(gpu))[0] + CONTEXT_BYTES for gpu in places]
     device = torch.device(places[0])
-    try:
+    with explaining():
         try_out(recipe, device)
-    except torch.OutOfMemoryError as error:
-        raise DeviceError(str(error).splitlines()[0]) from None
     return torch.cuda.max_memory_reserved(device), free
 
 

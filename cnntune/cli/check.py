@@ -103,13 +103,12 @@ def lr_sweep(
 
 def sweep(command: Command, setup: Setup, data: "Data") -> "tuple[Sweep, dict[str, Any]]":
     """Sweep the learning rates and keep the result with the study."""
-    from cnntune import arithmetic, own_code
+    from cnntune import arithmetic
     from cnntune import lr_sweep as step
 
     processes = arithmetic.processes(setup.device, data)
     recipe = setup.recipe.with_values({"train.threads": 1}) if processes > 1 else setup.recipe
-    with own_code.user_code("the first batch"):
-        recipe = arithmetic.settle(recipe, data, setup.device)
+    recipe = arithmetic.settle(recipe, data, setup.device)
     arithmetic.use(recipe)
     command.screen.say(f"computing in {recipe.arithmetic()}, {processes} rates at a time")
     curves = []

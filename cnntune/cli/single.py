@@ -61,7 +61,7 @@ def train(
         recipe, set_, device=device, seed=seed, runs=runs, study=study, exact=deterministic
     )
 
-    from cnntune import arithmetic, build, event_files, final, own_code
+    from cnntune import arithmetic, build, event_files, final
     from cnntune.workers import summarise
 
     if tensorboard:
@@ -70,12 +70,11 @@ def train(
         record(setup)
     config = setup.recipe.for_run()
     data = build.load_data(config, setup.device)
-    with own_code.user_code("the first batch"):
-        config = arithmetic.settle(config, data, setup.device)
+    config = arithmetic.settle(config, data, setup.device)
     arithmetic.use(config)
     command.screen.say(f"{about(setup, data)}, {config.arithmetic()}")
     rows: list[Epoch] = []
-    with own_code.user_code("training"), final.run_of(setup.study, config) as run:
+    with final.run_of(setup.study, config) as run:
         if done := len(run.rows()):
             command.screen.say(f"{run.path} was interrupted after epoch {done}; it goes on")
         model = build.build_model(config, data)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from cnntune.borders import border, explaining
 from cnntune.cores import cores
 from cnntune.data.parts import Normalise
 from cnntune.errors import CnntuneError, DataError
@@ -134,7 +135,8 @@ class _Caught(Dataset[Any]):
         random.seed(seed)
         np.random.seed(seed % 2**32)
         try:
-            return sample_at(self.dataset, index)
+            with explaining():
+                return sample_at(self.dataset, index)
         except CnntuneError as error:
             return error
 
@@ -156,7 +158,8 @@ def sample_at(dataset: Any, index: int) -> tuple[Tensor, int]:
     Raises:
         DataError: where the sample is not (image `[C, H, W]`, label).
     """
-    sample = dataset[index]
+    with border(f"reading image {index}"):
+        sample = dataset[index]
     if not isinstance(sample, tuple | list) or len(sample) != 2:
         raise DataError(f"image {index}: must be (image, label) (got {type(sample).__name__})")
     pixels, label = sample

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cnntune.borders import border, explaining
 from cnntune.build import build_loss, build_network
+from cnntune.contracts import check_logits, own_code_of
 from cnntune.data import Data
 from cnntune.device import seeded
 from cnntune.findings import Finding
@@ -79,6 +81,11 @@ def inspect_model(
 
 
 def _inspect(recipe: Recipe, classes: int, images: Tensor, labels: Tensor) -> Inspection:
+    with explaining():
+        return _measured(recipe, classes, images, labels)
+
+
+def _measured(recipe: Recipe, classes: int, images: Tensor, labels: Tensor) -> Inspection:
     channels, height, width = images.shape[1:]
     in_shape, device = (channels, height, width), images.device
     model = build_network(recipe, classes, in_shape)
@@ -89,7 +96,10 @@ def _inspect(recipe: Recipe, classes: int, images: Tensor, labels: Tensor) -> In
     some = max(least, min(most, int(STATISTICS_WORK / max(1, multiply_adds))))
     with seeded(recipe.seed, "inspect", device=device):
         model.to(device)
-        layers = with_statistics(layers, model, images[:some], labels[:some], build_loss(recipe))
+        check_logits(model, images[:2], classes, recipe.model.name)
+        few, loss = images[:some], build_loss(recipe)
+        with border(own_code_of(recipe)):
+            layers = with_statistics(layers, model, few, labels[:some], loss)
         learner = Learner.of(recipe, model, device)
         seconds, measured = cost.time_step(learner, images, labels, multiply_adds)
     return Inspection(
