@@ -57,7 +57,7 @@ def load(
     if not section.normalize:
         statistics = torch.zeros(in_shape[0]), torch.ones(in_shape[0])
     elif statistics is None:
-        statistics = _measured(held["train"], in_shape[0])
+        statistics = _measured(held["train"], in_shape[0], section.name)
     normalise = _normalisation(statistics, in_shape[0], device)
 
     def place(name: str) -> Part:
@@ -180,14 +180,18 @@ def _read_all(dataset: Any, part_name: str, name: str) -> Images:
     if broken:
         raise DataError(line for error in broken for line in error.lines)
     pixels = [sample[0] for sample in samples if not isinstance(sample, DataError)]
+    labels = [sample[1] for sample in samples if not isinstance(sample, DataError)]
+    return Images(_stacked(pixels, part_name, name), torch.tensor(labels))
+
+
+def _stacked(pixels: Sequence[Tensor], part_name: str, name: str) -> Tensor:
     shapes = {tuple(image.shape) for image in pixels}
     if len(shapes) > 1:
         raise DataError(
             f"data {name}: the {part_name} images must have one shape (got"
             f" {', '.join(str(list(shape)) for shape in sorted(shapes)[:3])})"
         )
-    labels = [sample[1] for sample in samples if not isinstance(sample, DataError)]
-    return Images(torch.stack(pixels), torch.tensor(labels))
+    return torch.stack(list(pixels))
 
 
 def _labels(part: Any) -> Tensor:
@@ -227,9 +231,9 @@ def _in_shape(held: dict[str, Any], name: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _measured(train: Any, channels: int) -> tuple[Tensor, Tensor]:
+def _measured(train: Any, channels: int, name: str) -> tuple[Tensor, Tensor]:
     """Mean and std by channel, over the training part alone (lecture: preprocess)."""
-    pixels = train.pixels if isinstance(train, Images) else _some_pixels(train)
+    pixels = train.pixels if isinstance(train, Images) else _some_pixels(train, name)
     sums = torch.zeros(2, channels, dtype=torch.float64)
     for chunk in pixels.split(1000):  # float64 sums, without a float copy of all images
         unit = as_unit(chunk).double()
@@ -254,8 +258,8 @@ def _normalisation(
     return Normalise(mean.view(shape).to(device), std.view(shape).to(device))
 
 
-def _some_pixels(dataset: Any) -> Tensor:
+def _some_pixels(dataset: Any, name: str) -> Tensor:
     """Evenly spaced images of a set that is too large to be read whole."""
     count = min(len(dataset), STATISTICS_IMAGES)
     indices = torch.linspace(0, len(dataset) - 1, count).long().unique()
-    return torch.stack([sample_at(dataset, int(index))[0] for index in indices])
+    return _stacked([sample_at(dataset, int(index))[0] for index in indices], "training", name)
