@@ -19,7 +19,8 @@ from cnntune.build import build_loss, build_model
 from cnntune.cores import cores, load_of_others, threads_beside
 from cnntune.data import Data
 from cnntune.data.parts import ResidentPart
-from cnntune.device import out_of_memory, seeded
+from cnntune.device import seeded
+from cnntune.failures import out_of_memory
 from cnntune.recipe import Recipe
 
 SMALL_BATCH_PIXELS = 2**15  # 32 images of 32x32: below, two threads gain at most a fifth when the

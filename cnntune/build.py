@@ -6,7 +6,6 @@ import json
 import math
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,11 +17,22 @@ from cnntune import data as images
 from cnntune import models, recipe, recipe_files
 from cnntune.augment import Targets, loss_of
 from cnntune.augment.check import check_augment
+from cnntune.borders import border, explaining
+from cnntune.contracts import (
+    CROSS_ENTROPY,
+    KEYWORDS,
+    builder_problem,
+    check_model,
+    guard_forward,
+    guarded_loss,
+    is_own,
+    loss_problem,
+)
 from cnntune.data import Data
 from cnntune.device import seeded
-from cnntune.errors import DataError, RecipeError, UserCodeError
+from cnntune.errors import DataError, RecipeError
 from cnntune.models.auxiliary import with_auxiliary
-from cnntune.own_code import add_code_folders, code_folder, import_string, user_code
+from cnntune.own_code import add_code_folders, code_folder, import_string
 from cnntune.problems import Problem, did_you_mean, problems_from, unknown
 from cnntune.recipe import Recipe
 from cnntune.space import Value
@@ -31,7 +41,6 @@ from cnntune.transfer.weights import read_statistics, read_weights
 
 CPU = torch.device("cpu")
 Loss = Callable[[Tensor, Targets], Tensor]
-GIVEN = MappingProxyType({"data": ("seed",), "model": ("num_classes", "in_shape")})
 
 
 def load_recipe(source: str | None, overrides: Sequence[str] = ()) -> Recipe:
@@ -63,7 +72,7 @@ def load_recipe(source: str | None, overrides: Sequence[str] = ()) -> Recipe:
 def argument_problems(values: Mapping[str, Any]) -> list[Problem]:
     """Unknown names, and arguments that do not fit the signature of the builder they go to."""
     problems = []
-    for section in GIVEN:
+    for section in KEYWORDS:
         try:
             builder = _builder(values, section)
         except RecipeError as error:
@@ -71,23 +80,29 @@ def argument_problems(values: Mapping[str, Any]) -> list[Problem]:
             continue
         if builder is None:
             continue
+        name = str(_builder_name(values, section))
+        if is_own(name) and (fault := builder_problem(builder, section)):
+            problems.append(Problem(f"{section}.name", f"{name}: {fault}"))
+            continue
         common = _common_keys(section)
         given = {k: value for k, value in values.get(section, {}).items() if k not in common}
         _, found = bind(builder, given, section)
         problems += found
     loss = values.get("train", {}).get("loss", "") if isinstance(values.get("train"), dict) else ""
-    if isinstance(loss, str) and loss not in ("", "cross-entropy"):
+    if isinstance(loss, str) and loss not in ("", CROSS_ENTROPY):
         try:
-            import_string(loss)
+            fault = loss_problem(import_string(loss))
         except RecipeError as error:
-            problems.append(Problem("train.loss", f"{error}; built in: cross-entropy"))
+            problems.append(Problem("train.loss", f"{error}; built in: {CROSS_ENTROPY}"))
+        else:
+            problems += [Problem("train.loss", f"{loss}: {fault}")] if fault else []
     return problems
 
 
 def argument_types(values: Mapping[str, Any]) -> dict[str, Any]:
     """The annotation of each argument that the recipe's builders name, by flat key."""
     found: dict[str, Any] = {}
-    for section in GIVEN:
+    for section in KEYWORDS:
         try:
             builder = _builder(values, section)
         except RecipeError:
@@ -104,12 +119,16 @@ def _builder(values: Mapping[str, Any], section: str) -> Callable[..., Any] | No
     Raises:
         RecipeError: where there is no builder of that name.
     """
-    table = values.get(section, {})
-    default = recipe.Recipe.model_fields[section].default.name
-    name = table.get("name", default) if isinstance(table, dict) else None
+    name = _builder_name(values, section)
     if not isinstance(name, str):
         return None
     return _find_data(name) if section == "data" else _find_model(name)
+
+
+def _builder_name(values: Mapping[str, Any], section: str) -> Any:
+    table = values.get(section, {})
+    default = recipe.Recipe.model_fields[section].default.name
+    return table.get("name", default) if isinstance(table, dict) else None
 
 
 def allows(recipe_: Recipe, key: str, value: Value) -> bool:
@@ -138,7 +157,7 @@ def bind(
     parameters = {
         name: parameter
         for name, parameter in inspect.signature(builder).parameters.items()
-        if name not in GIVEN[section]
+        if name not in KEYWORDS[section]
     }
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     named = {k: p for k, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
@@ -181,7 +200,7 @@ def with_defaults(recipe_: Recipe) -> Recipe:
     for section, find, given in sections:
         for name, parameter in inspect.signature(find(given.name)).parameters.items():
             plain = isinstance(parameter.default, bool | int | float | str)
-            if plain and name not in given.arguments and name not in GIVEN[section]:
+            if plain and name not in given.arguments and name not in KEYWORDS[section]:
                 values[f"{section}.{name}"] = parameter.default
     return recipe_.with_values(values)
 
@@ -246,8 +265,9 @@ def load_data(
     builder = _find_data(section.name)
     arguments = _bound(builder, section.arguments, "data")
     drawn = seeded(section.seed, "data", device=CPU)  # own data may draw when it is read
-    with drawn, user_code(f"building data {section.name}"):
-        source = builder(seed=section.seed, **arguments)
+    with drawn, explaining():
+        with border(f"building data {section.name}" if is_own(section.name) else None):
+            source = builder(seed=section.seed, **arguments)
         statistics = _statistics(recipe_)
         data = images.load(source, section, device, statistics, checked=checked, stream=stream)
         check_augment(recipe_, data)
@@ -266,8 +286,10 @@ def load_few(recipe_: Recipe, device: torch.device, count: int) -> tuple[Data, i
     arguments = _bound(builder, section.arguments, "data")
     drawn = seeded(section.seed, "data", device=CPU)
     try:
-        with drawn, user_code(f"building data {section.name}"):
-            source = images.as_source(builder(seed=section.seed, **arguments), section.name)
+        with drawn, explaining():
+            with border(f"building data {section.name}" if is_own(section.name) else None):
+                built = builder(seed=section.seed, **arguments)
+            source = images.as_source(built, section.name)
             few, statistics = images.few_images(source, count), _statistics(recipe_)
             data = images.load(few, section, device, statistics, stream=False)
             return data, images.image_bytes(source)
@@ -289,7 +311,8 @@ def build_model(recipe_: Recipe, data: Data, *, seed: int | None = None) -> nn.M
 
     Raises:
         RecipeError: where there are no weights that `model.weights` names, or they do not fit.
-        UserCodeError: where own model code raises, or gives something that is no module.
+        UserCodeError: where own model code raises, or gives something that is no module of images.
+        OutOfMemoryError: where the model does not fit in memory.
     """
     model = build_network(recipe_, len(data.classes), data.in_shape, seed=seed)
     section = recipe_.model
@@ -307,36 +330,41 @@ def build_network(
     The same seed gives the same weights, and the caller's random state is left as it was.
 
     Raises:
-        UserCodeError: where own model code raises, or gives something that is no module.
+        UserCodeError: where own model code raises, or gives something that is no module of images.
+        OutOfMemoryError: where the model does not fit in memory.
     """
     section = recipe_.model
     builder = _find_model(section.name)
     arguments = _bound(builder, section.arguments, "model")
     drawn = seeded(recipe_.seed if seed is None else seed, "init", device=CPU)
-    with drawn, user_code(f"building model {section.name}"):
-        model = builder(num_classes=num_classes, in_shape=in_shape, **arguments)
-        if isinstance(model, nn.Module) and any(map(is_lazy, model.parameters())):
+    not_ours = section.name not in models.BUILT_IN
+    with drawn, explaining():
+        with border(f"building model {section.name}" if not_ours else None):
+            model = builder(num_classes=num_classes, in_shape=in_shape, **arguments)
+        check_model(model, section.name)
+        if not_ours:
+            guard_forward(model, section.name)
+        if any(map(is_lazy, model.parameters())):
             with torch.no_grad():  # layers that learn their size from the first images
                 model.eval()(torch.zeros(1, *in_shape))
             model.train()
-    if not isinstance(model, nn.Module):
-        raise UserCodeError(
-            f"model {section.name}: must return a torch.nn.Module (got {type(model).__name__})"
-        )
     return model
 
 
-def build_loss(recipe_: Recipe) -> Loss:
+def build_loss(recipe_: Recipe, *, checked: bool = True) -> Loss:
     """The loss that is trained: `(logits float[N, C], targets) -> scalar`.
 
     `targets` are labels, int `[N]`, or those of mixed images. It adds 0.3 of itself for each
-    auxiliary head (`cnntune.models.auxiliary`).
+    auxiliary head (`cnntune.models.auxiliary`). Unless `checked`, an own loss may give anything:
+    `sanity` judges it.
+
+    Raises:
+        UserCodeError: when called, where an own loss gives no scalar that gradients flow through.
     """
     train = recipe_.train
-    own = train.loss != "cross-entropy"
     loss = (
-        import_string(train.loss)
-        if own
+        guarded_loss(import_string(train.loss), train.loss, checked=checked)
+        if train.loss != CROSS_ENTROPY
         else nn.CrossEntropyLoss(label_smoothing=train.label_smoothing)
     )
     return with_auxiliary(functools.partial(loss_of, loss))

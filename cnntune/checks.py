@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from cnntune import arithmetic, lr_sweep, sanity
+from cnntune.borders import explaining
 from cnntune.build import load_data
 from cnntune.clock import NEVER, Deadline, OutOfTimeError
 from cnntune.data import Data
@@ -18,7 +19,6 @@ from cnntune.findings import Finding
 from cnntune.lifeline import follow
 from cnntune.lr_sweep import RateCurve
 from cnntune.opening import described
-from cnntune.own_code import user_code
 from cnntune.recipe import Recipe
 
 
@@ -117,7 +117,7 @@ def swept_rates(recipe: Recipe, data: Data, device: torch.device) -> Iterator[st
         recipe, reason = arithmetic.beside_others(recipe, data, str(device))
         if reason:
             yield reason
-    with user_code("the first batch"):
+    with explaining():
         recipe = arithmetic.settle(recipe, data, device)
     arithmetic.use(recipe)
     yield f"computing in {recipe.arithmetic()}, {processes} rates at a time"

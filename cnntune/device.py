@@ -69,9 +69,3 @@ def _kept(device: torch.device) -> Iterator[None]:
     finally:
         if state is not None:
             torch.mps.set_rng_state(state)
-
-
-def out_of_memory(error: BaseException | None) -> bool:
-    """Whether memory could not be had; from torch on the CPU that is a plain RuntimeError."""
-    on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    return on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)

@@ -19,11 +19,11 @@ from cnntune.data import Data, Part
 from cnntune.data.parts import Normalise
 from cnntune.errors import StudyError
 from cnntune.evaluate import evaluate
+from cnntune.failures import full_disk
 from cnntune.findings import Finding
 from cnntune.recipe import Recipe, parse
 from cnntune.runs import FORMAT, DamagedFileError, Epoch, Run, Study, best_epoch, locked, summarise
 from cnntune.train import train
-from cnntune.trainer import raise_if_disk_full
 from cnntune.transfer.weights import save_weights
 from cnntune.views import views
 
@@ -109,7 +109,7 @@ def train_and_keep(
     A run that was interrupted goes on after its last epoch; the rows before are yielded too.
 
     Raises:
-        OSError: where the disk is full.
+        StudyError: where the disk is full.
     """
     logged = run.begin(as_config(recipe))
     rows: list[Epoch] = []
@@ -123,7 +123,8 @@ def train_and_keep(
                 run.log(row)
             yield row
     except Exception as error:
-        raise_if_disk_full(error, run.path)
+        if full := full_disk(error, run.path):
+            raise full from error
         raise
 
 

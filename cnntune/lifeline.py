@@ -20,8 +20,9 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from cnntune.borders import explained
 from cnntune.clock import NEVER, Deadline, OutOfTimeError
-from cnntune.errors import CnntuneError, StudyError
+from cnntune.errors import StudyError
 from cnntune.forks import FORKS
 
 THREADS = "1"  # that a worker's libraries load with; workers share the cores among them
@@ -109,15 +110,13 @@ def answer(pipe: Connection, function: str, arguments: tuple[Any, ...]) -> None:
     """Send `(result, None)` of the function, or `(None, error)`."""
     try:
         pipe.send((_found(function)(*arguments), None))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         pipe.send((None, _sendable(error)))
 
 
-def _sendable(error: Exception) -> Exception:
-    """An error of ours as it is; others may not survive the pipe, and become their traceback."""
-    if isinstance(error, CnntuneError):
-        return error
-    return RuntimeError("".join(traceback.format_exception(error)))
+def _sendable(error: BaseException) -> Exception:
+    """An error in our words; a bug may not survive the pipe, and becomes its traceback."""
+    return explained(error) or RuntimeError("".join(traceback.format_exception(error)))
 
 
 def _found(function: str) -> Callable[..., Any]:

@@ -17,15 +17,16 @@ from torch import Tensor
 
 from cnntune.arithmetic import settle
 from cnntune.augment import augment
+from cnntune.borders import explaining
 from cnntune.build import build_model
+from cnntune.contracts import check_logits
 from cnntune.data import Data
 from cnntune.device import seeded
 from cnntune.findings import Finding
-from cnntune.own_code import user_code
 from cnntune.parallel import spread
 from cnntune.recipe import Recipe
 from cnntune.seeds import derive_seed
-from cnntune.train import Learner, check_logits
+from cnntune.train import Learner, few_images
 
 GRID = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # CS231n step 3: "1e-1, 1e-2, 1e-3, 1e-4, 1e-5"
 ITERATIONS = 100  # CS231n step 3: "within about 100 iterations"
@@ -91,11 +92,14 @@ def sweep(
     On several processes the curves are the same, and come in the same order.
 
     Raises:
-        UserCodeError: where own model or loss code raises.
+        UserCodeError: where own model or loss code raises, or gives what cannot be trained.
+        OutOfMemoryError: where the model or a batch does not fit in memory.
         DeviceError: where a process dies.
     """
-    recipe = settle(recipe, data, device)
-    check_logits(build_model(recipe, data).to(device), data)
+    with explaining():
+        recipe = settle(recipe, data, device)
+        model = build_model(recipe, data).to(device)
+        check_logits(model, few_images(data), len(data.classes), recipe.model.name)
 
     needed = replace(data, val=data.train, test=None)  # the rest need not be sent to a process
     tried = functools.partial(_tried, recipe, needed, device)
@@ -115,7 +119,7 @@ def sweep(
 def _tried(
     recipe: Recipe, data: Data, device: torch.device, what: tuple[float, int, int]
 ) -> RateCurve:
-    with user_code(f"training at rate {what[0]:g}"):
+    with explaining():
         return try_rate(recipe, data, device, *what)
 
 

@@ -1,23 +1,18 @@
-"""The user's own models, data and losses: found by import string, blamed for what they raise."""
+"""The user's own models, data and losses: where they lie, found by import string."""
 
 import importlib
 import inspect
-import os
 import re
 import sys
-import sysconfig
-import traceback
 import typing
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cnntune.errors import CnntuneError, RecipeError, UserCodeError
+from cnntune import borders
+from cnntune.errors import RecipeError
 from cnntune.problems import did_you_mean
 from cnntune.runs import read_json
-
-LIBRARIES = ("<", str(Path(__file__).parent) + os.sep, sysconfig.get_paths()["stdlib"])
 
 
 def code_folder(path: Path) -> Path:
@@ -48,7 +43,8 @@ def import_string(name: str) -> Callable[..., Any]:
         raise RecipeError(f"must be 'module:function', not a file (got {name!r}{meant})")
     if not (colon and module_name and attribute) or module_name.startswith("."):
         raise RecipeError(f"must be 'module:function' (got {name!r})")
-    with user_code(f"importing {module_name}"):
+    borders.named.add(module_name.partition(".")[0])
+    with borders.user_code(f"importing {module_name}"):
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
@@ -72,55 +68,3 @@ def _has_signature(function: Any) -> bool:
         return callable(function) and inspect.signature(function) is not None
     except ValueError:
         return False
-
-
-@contextmanager
-def user_code(doing: str) -> Iterator[None]:
-    """Turn an exception that passed through own code into a traceback of the user's frames alone.
-
-    Raises:
-        UserCodeError: in place of what was raised, where a frame of it is the user's. An exception
-            without such a frame is a bug of ours, and passes unchanged, as our own errors do.
-    """
-    try:
-        yield
-    except CnntuneError:
-        raise
-    except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if not _is_library(frame.filename)]
-        if isinstance(error, SyntaxError) and error.filename and not _is_library(error.filename):
-            own.append(traceback.FrameSummary(error.filename, error.lineno, "<module>"))
-        own += _frames_of_worker(error)
-        if not own:
-            raise
-        summary = _summary(error)
-        lines = [f"{doing}: {type(error).__name__}: {summary}"]
-        lines += [
-            f"  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in own
-        ]
-        raise UserCodeError(lines) from error
-
-
-def _frames_of_worker(error: BaseException) -> list[traceback.FrameSummary]:
-    """The user's frames in what a `DataLoader` worker raised: it sends its traceback as text."""
-    if " in DataLoader worker process " not in str(error):
-        return []
-    found = re.findall(r'File "(.+)", line (\d+), in (\w+|<\w+>)', str(error))
-    return [
-        traceback.FrameSummary(file, int(line), name)
-        for file, line, name in found
-        if not _is_library(file)
-    ]
-
-
-def _summary(error: BaseException) -> str:
-    """The first line of the message; of a worker's the last, as the first names the worker."""
-    lines = str(error).splitlines() or [""]
-    if " in DataLoader worker process " in lines[0]:
-        return lines[-1].partition(": ")[2]
-    return lines[0]
-
-
-def _is_library(filename: str) -> bool:
-    return filename.startswith(LIBRARIES) or "site-packages" in filename

@@ -6,13 +6,12 @@ from contextlib import suppress
 import torch
 
 from cnntune.arithmetic import CHECKED_IMAGES, settle
+from cnntune.borders import explaining
 from cnntune.build import build_model, load_data, load_few
 from cnntune.capacity import CONTEXT_BYTES, Found, largest
-from cnntune.device import out_of_memory
-from cnntune.errors import CnntuneError, DeviceError, UserCodeError
+from cnntune.errors import CnntuneError, DeviceError, OutOfMemoryError
 from cnntune.evaluate import evaluate
 from cnntune.memory import fit
-from cnntune.own_code import user_code
 from cnntune.recipe import Recipe
 from cnntune.train import Learner
 
@@ -46,8 +45,9 @@ def look(recipe: Recipe, places: Sequence[str], try_largest: bool) -> Found:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     try:
-        try_out(trial, device)
-    except (CnntuneError, torch.OutOfMemoryError) as error:
+        with explaining():
+            try_out(trial, device)
+    except CnntuneError as error:
         return Found(precision, image_bytes, free, problem=str(error).splitlines()[0])
     return Found(precision, image_bytes, free, torch.cuda.max_memory_reserved(device))
 
@@ -56,15 +56,11 @@ def _precision(recipe: Recipe, device: torch.device) -> tuple[str, int]:
     """The precision of the recipe as it stands, and the bytes of its images."""
     data, image_bytes = load_few(recipe, device, CHECKED_IMAGES)
     try:
-        with user_code("the first batch"):
+        with explaining():
             return settle(recipe, data, device).train.precision, image_bytes
-    except Exception as error:
-        cause = error.__cause__ if isinstance(error, UserCodeError) else error
-        if not out_of_memory(cause):
-            raise
-        reason = (str(cause).splitlines() or [type(cause).__name__])[0]
+    except OutOfMemoryError as error:
         raise DeviceError(
-            f"{device}: out of memory in a forward pass of {len(data.train)} images ({reason})"
+            f"{device}: out of memory in a forward pass of {len(data.train)} images ({error})"
         ) from None
 
 

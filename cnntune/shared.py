@@ -13,7 +13,7 @@ from cnntune.clock import NEVER, Deadline
 from cnntune.samplers import distinct_trials, values_of
 from cnntune.shared_ledger import SharedLedger
 from cnntune.space import Value
-from cnntune.trials import memory_limit, stop_after_same, without_larger
+from cnntune.trials import Failures, FirstLook
 from cnntune.workers import Event, Job, run_jobs
 
 POLL_SECONDS = 5.0  # between two looks at what the other machines left; half a beat
@@ -38,18 +38,19 @@ def run_shared(
     Raises:
         UserCodeError: where three trials in a row fail in the same way.
         StudyError: where the disk is full, or the server stays away.
+        CnntuneError: where the data cannot be read.
     """
     most = distinct_trials(ledger.recipe.search.sampler, ledger.recipe.space)
     search = _Search(ledger, budget if most is None else min(budget, most), deadline)
-    failures: list[str] = []
+    failures = Failures(ledger)
     waiting = False
     while True:
         for event in run_jobs(search.next_job, workers=workers, places=places, deadline=deadline):
+            if event.job.check:
+                search.look.note(event)
+                continue
             yield event if event.summary is None else search.tell(event)
-            if event.summary is not None:
-                error = event.summary.get("error")
-                failures = [*failures, error] if error else []
-                stop_after_same(failures)
+            failures.note(event)
         left = search.left()
         if not left:
             return
@@ -68,7 +69,7 @@ class _Search:
         self.recipe = ledger.recipe
         self.deadline = deadline
         self.busy: dict[int, dict[str, Value]] = {}
-        self.too_large: float | None = None  # the smallest batch size that found no memory here
+        self.look = FirstLook(self.recipe)
         self.idle_until = 0.0  # so that each epoch of a busy worker does not ask the server
 
     def left(self) -> int:
@@ -81,8 +82,10 @@ class _Search:
 
     def next_job(self) -> Job | None:
         """The next trial to train here; one that was finished here and not told is told."""
-        if self.deadline.passed or time.monotonic() < self.idle_until:
+        if self.deadline.passed or self.look.pending or time.monotonic() < self.idle_until:
             return None
+        if self.look.wanted and self.left():
+            return self.look.take()
         space = self.recipe.space
         while claimed := self.ledger.claim(space, self.budget, self.busy, self._values):
             number, values = claimed
@@ -97,15 +100,14 @@ class _Search:
 
     def _values(self, slot: int) -> Mapping[str, Value]:
         sampler, study = self.recipe.search.sampler, self.ledger.optuna_study
-        space = without_larger(self.recipe.space, self.too_large, sampler)
-        return values_of(sampler, study, space, seed=self.recipe.seed, slot=slot)
+        return values_of(sampler, study, self.recipe.space, seed=self.recipe.seed, slot=slot)
 
     def tell(self, event: Event) -> Event:
         """The last event of a trial, once it is told."""
         number = event.job.number
         summary: dict[str, Any] = event.summary or {}
         taken_by = self.ledger.tell_own(number, summary)
-        self.too_large = memory_limit(self.busy.pop(number), summary, self.too_large)
+        self.busy.pop(number)
         self.idle_until = 0.0
         if taken_by is None:
             return event

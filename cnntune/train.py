@@ -15,7 +15,9 @@ from cnntune.arithmetic import autocast, settle
 from cnntune.augment import Targets, augment
 from cnntune.augment.check import check_augment
 from cnntune.average import Average
+from cnntune.borders import border
 from cnntune.build import Loss, build_loss, build_model
+from cnntune.contracts import check_logits, check_trained_logits, own_code_of
 from cnntune.data import Data
 from cnntune.device import seeded
 from cnntune.errors import StudyError, UserCodeError
@@ -66,7 +68,7 @@ def train(
     model = build_model(recipe, data) if model is None else model
     learner = Learner.of(recipe, model, device)
     with seeded(recipe.seed, "check", device=device):
-        check_logits(model, data)
+        check_logits(model, few_images(data), len(data.classes), recipe.model.name)
     learner, data = _probe(recipe, learner, data)
     clean = clean_indices(len(data.train), recipe.data.seed)
     found = checkpoint.load(saved) if saved else None
@@ -135,6 +137,7 @@ class Learner:
     settings: TrainSection
     device: torch.device
     average: Average | None = None
+    own_code: str | None = None  # that a step goes through, in words
 
     @classmethod
     def of(cls, recipe: Recipe, model: nn.Module, device: torch.device) -> "Learner":
@@ -152,7 +155,8 @@ class Learner:
             factors = rate_factors(model, settings.backbone_lr, settings.layer_decay)
         optimizer = build_optimizer(model, settings, factors)
         average = Average(model, settings.ema) if settings.ema else None
-        return cls(model, optimizer, build_loss(recipe), settings, device, average)
+        loss, own_code = build_loss(recipe), own_code_of(recipe)
+        return cls(model, optimizer, loss, settings, device, average, own_code)
 
     @property
     def lr(self) -> float:
@@ -202,10 +206,14 @@ class Learner:
 
         Returns the loss and the norm of the gradient before clipping, as scalars on the device.
         """
-        with autocast(self.settings.precision, self.device):
-            loss = self.loss(self.model(inputs), targets)
-        self.optimizer.zero_grad()
-        loss.backward()
+        # A graph of own code may raise only here, without a frame of the user's.
+        with border(self.own_code and f"a training step with {self.own_code}"):
+            with autocast(self.settings.precision, self.device):
+                logits = self.model(inputs)
+                check_trained_logits(logits, len(inputs))
+                loss = self.loss(logits, targets)
+            self.optimizer.zero_grad()
+            loss.backward()
         weights = [p for p in self.optimizer.parameters if p.grad is not None]
         norm = nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
         if self.settings.grad_clip:
@@ -288,15 +296,7 @@ def clean_indices(images: int, seed: int) -> Tensor:
     return torch.randperm(images, generator=generator)[:CLEAN_IMAGES]
 
 
-@torch.no_grad()
-def check_logits(model: nn.Module, data: Data) -> None:
-    """Two images through the network, before hours are spent on it."""
+def few_images(data: Data) -> Tensor:
+    """Two training images as the network sees them, for a first look at what it gives."""
     inputs, _ = next(data.train.batches(torch.arange(min(2, len(data.train))), 2))
-    model.eval()
-    logits = model(inputs)
-    expected = (len(inputs), len(data.classes))
-    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if shape != expected:
-        raise UserCodeError(
-            f"model: must give logits of shape {expected}, (images, classes) (got {shape})"
-        )
+    return inputs

@@ -1,35 +1,35 @@
 """What a worker process does: train one run after the other, each into its folder."""
 
-import errno
-import os
-import shutil
+import gc
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from cnntune.arithmetic import settle, use
+from cnntune.borders import explained, explaining
 from cnntune.build import build_model, load_data, with_defaults
 from cnntune.chance import Chance
 from cnntune.data import Data
-from cnntune.device import out_of_memory
-from cnntune.errors import CnntuneError, StudyError, UserCodeError
-from cnntune.own_code import user_code
+from cnntune.errors import CnntuneError, StudyError
+from cnntune.failures import full_disk
 from cnntune.recipe import Recipe
 from cnntune.runs import Epoch, Run, summarise
 from cnntune.train import train
-from cnntune.workers import OUT_OF_MEMORY, Event, Job, failure
-
-DISK_FULL_BYTES = 2**16  # left: less than a checkpoint of the smallest network takes
-GO_ON = "nothing is lost: free some space, and the same command goes on"
+from cnntune.workers import BUG, OUT_OF_MEMORY, Event, Job, failure
 
 
 def serve(pipe: Connection, device: str) -> None:
-    """A worker's life: train what comes through the pipe until the pipe closes."""
+    """A worker's life: train what comes through the pipe until the pipe closes.
+
+    It ends by itself after a job that broke its device: an accelerator that reports an illegal
+    access or a failed assertion reports it again for whatever this process asks of it next.
+    """
     place = torch.device(device)
     if place.type == "cuda":
         torch.cuda.set_device(place)  # or the first GPU would hold a context of each worker
@@ -41,9 +41,31 @@ def serve(pipe: Connection, device: str) -> None:
             return
         try:
             for event in trainer.train(job):
-                pipe.send(event)
-        except OSError as error:
-            pipe.send(StudyError(f"{job.folder}: {error.strerror}; {GO_ON}"))
+                broken = _failed(event) and not still_computes(place)
+                pipe.send(replace(event, last=broken))
+                if broken:
+                    return
+        except CnntuneError as error:
+            pipe.send(error)
+        except OSError as error:  # of the study's own files: no trial could be recorded
+            pipe.send(StudyError(f"{job.folder}: {error}"))
+
+
+def _failed(event: Event) -> bool:
+    return event.again or (event.summary or {}).get("status") == "failed"
+
+
+def still_computes(device: torch.device) -> bool:
+    """Whether the device works after a job that failed; frees what the job had of its memory."""
+    if device.type == "cpu":
+        return True
+    gc.collect()
+    try:
+        torch.accelerator.synchronize(device)
+        torch.accelerator.empty_cache()
+    except RuntimeError:  # what a device reports in this way stays with the process
+        return False
+    return True
 
 
 class Trainer:
@@ -58,7 +80,16 @@ class Trainer:
         self._events: Iterator[Event] = iter(())
 
     def train(self, job: Job) -> Iterator[Event]:
-        """What happens until the job ends; `OSError` where the disk is full."""
+        """What happens until the job ends.
+
+        Raises:
+            StudyError: where the disk is full.
+            CnntuneError: where the job is to read the data and they cannot be read.
+        """
+        if job.check:
+            read_data(job.recipe, self.device)
+            yield Event(job, summary={})
+            return
         if job.folder != self._held:
             self._events = run_job(job, self.device)
         self._held = None
@@ -72,43 +103,64 @@ class Trainer:
                 return
 
 
+def read_data(recipe: Recipe, device: torch.device) -> Data:
+    """The images, read once for all trials that share them; who planned them decided on memory.
+
+    Raises:
+        CnntuneError: where they cannot be read, or own code that reads them raises.
+    """
+    with explaining():
+        return _data(recipe.for_data().model_dump_json(), device)
+
+
 def run_job(job: Job, device: torch.device) -> Iterator[Event]:
     """Train one job into its folder; the last event carries the summary.
 
-    Errors of recipe, data and own code fail the job, and so do bugs: the search goes on.
+    Errors of recipe, data and own code fail the job, and so do bugs: the search goes on. A job
+    that finds no memory has no summary unless it was alone on its device.
 
     Raises:
-        OSError: where the disk is full. That is not the trial's fault, which waits unfinished.
+        StudyError: where the disk is full. That is not the trial's fault, which waits unfinished.
     """
     run = Run(job.folder)
     rows: list[Epoch] = []
     try:
-        data = _data(job.recipe.for_data().model_dump_json(), device)
-        waited = data.waited_seconds
-        recipe = _settled(job, run, data, device)
-        use(recipe)
-        logged = run.begin(with_defaults(recipe).as_values())
-        with user_code("training"):
-            model = build_model(recipe, data)
-            for row in train(recipe, data, device, model=model, saved=run.checkpoint):
-                if row.epoch > logged:
-                    run.log(row)
-                rows.append(row)
-                yield Event(job, epoch=row)
-        chance = Chance.of(data.val.labels.tolist())
-        summary = summarise(rows, chance) | {
-            "parameters": sum(p.numel() for p in model.parameters()),
-            **chance.as_json(),
-            "waited_seconds": data.waited_seconds - waited,
-        }
-    except Exception as error:
-        raise_if_disk_full(error, job.folder)
-        summary = failure(_in_words(error))
-        if not run.config():
-            run.begin(job.recipe.as_values())
+        summary = yield from _trained(job, run, rows, device)
+    except (Exception, SystemExit) as error:
+        if full := full_disk(error, job.folder):
+            raise full from error
+        summary = _in_words(error)
+    if summary.get("error_kind") == OUT_OF_MEMORY and not job.alone:
+        yield Event(job, again=True)
+        return
+    if not run.config():
+        run.begin(job.recipe.as_values())
     summary["seconds"] = sum(row.seconds for row in rows)
     run.finish(summary)
     yield Event(job, summary=summary)
+
+
+def _trained(
+    job: Job, run: Run, rows: list[Epoch], device: torch.device
+) -> Generator[Event, None, dict[str, Any]]:
+    """Train, add to `rows`, and return what the run came to; what it raises, it holds no longer."""
+    data = read_data(job.recipe, device)
+    waited = data.waited_seconds
+    recipe = _settled(job, run, data, device)
+    use(recipe)
+    logged = run.begin(with_defaults(recipe).as_values())
+    model = build_model(recipe, data)
+    for row in train(recipe, data, device, model=model, saved=run.checkpoint):
+        if row.epoch > logged:
+            run.log(row)
+        rows.append(row)
+        yield Event(job, epoch=row)
+    chance = Chance.of(data.val.labels.tolist())
+    return summarise(rows, chance) | {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        **chance.as_json(),
+        "waited_seconds": data.waited_seconds - waited,
+    }
 
 
 def _settled(job: Job, run: Run, data: Data, device: torch.device) -> Recipe:
@@ -121,33 +173,18 @@ def _settled(job: Job, run: Run, data: Data, device: torch.device) -> Recipe:
     recipe = job.recipe
     if begun and recipe.train.precision != begun:
         recipe = recipe.with_values({"train.precision": begun})
-    with user_code("the first batch"):
-        return settle(recipe, data, device)
+    return settle(recipe, data, device)
 
 
-def raise_if_disk_full(error: Exception, folder: Path) -> None:
-    """Torch reports a full disk as a RuntimeError without a number, so the disk itself is asked.
-
-    Raises:
-        OSError: where the disk is full, with its number and the folder.
-    """
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full or shutil.disk_usage(folder).free < DISK_FULL_BYTES:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
-
-
-def _in_words(error: Exception) -> str:
-    """What failed a job: memory, one of our own errors, or a bug with its traceback."""
-    cause = error.__cause__ if isinstance(error, UserCodeError) else error
-    if out_of_memory(cause):
-        return f"{OUT_OF_MEMORY}: {cause}"
-    if isinstance(error, CnntuneError):
-        return "\n".join(error.lines)
-    return "".join(traceback.format_exception(error))
+def _in_words(error: BaseException) -> dict[str, Any]:
+    """The summary of a job that failed: in a line where it is no bug, else with its traceback."""
+    told = explained(error)
+    if told is not None:
+        return failure("\n".join(told.lines), told.kind)
+    return failure("".join(traceback.format_exception(error)), BUG)
 
 
 @lru_cache(maxsize=1)
 def _data(recipe: str, device: torch.device) -> Data:
-    """The images, read once for all trials that share them; who planned them decided on memory."""
     found = Recipe.model_validate_json(recipe)
     return load_data(found, device, stream=found.data.stream)

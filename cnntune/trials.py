@@ -8,19 +8,20 @@ killed or extended holds the same trials as one that ran through.
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from cnntune.clock import NEVER, Deadline
 from cnntune.errors import UserCodeError
-from cnntune.ledger import Ledger
+from cnntune.ledger import Ledger, Trial
+from cnntune.recipe import Recipe
 from cnntune.rungs import PRUNE, Bracket, Progress, brackets, targets
 from cnntune.runs import Run, summarise
 from cnntune.samplers import distinct_trials, values_of
-from cnntune.space import Choice, Sampler, Space, Value
+from cnntune.space import Choice, Space, Value
 from cnntune.workers import OUT_OF_MEMORY, Event, Job, run_jobs
 
 SAME_FAILURES = 3  # in a row: Keras Tuner stops there too; what fails in each trial is a bug
-BATCH_SIZE = "train.batch_size"
 
 
 def run_trials(
@@ -43,36 +44,109 @@ def run_trials(
     for the first `at_least`, and the budget is what has begun. A grid ends with its last point,
     whatever the budget.
 
+    Before the first trial the data are read once, by the worker that will train it.
+
     Raises:
         UserCodeError: where three trials in a row fail in the same way.
         StudyError: where the disk is full.
+        CnntuneError: where the data cannot be read.
     """
     most = distinct_trials(ledger.recipe.search.sampler, ledger.recipe.space)
     budget = budget if most is None else min(budget, most)
     search = _Search(ledger, budget, tuple(given), seed, deadline)
     search.reconcile()
     yield from search.prune()
-    failures: list[str] = []
+    failures = Failures(ledger)
     for event in run_jobs(search.next_job, workers=workers, places=places, deadline=deadline):
+        if event.job.check:
+            search.look.note(event)
+            continue
         search.note(event)
         yield event
         if begin_until.passed:
             search.begin_no_more(at_least)
         yield from search.prune()
-        if event.summary is not None:
-            error = event.summary.get("error")
-            failures = [*failures, error] if error else []
-            stop_after_same(failures)
+        failures.note(event)
 
 
-def stop_after_same(failures: Sequence[str]) -> None:
-    """Raise `UserCodeError` where the last three failures are the same."""
-    last = failures[-SAME_FAILURES:]
-    kinds = {re.sub(r"\d+", "#", error) for error in last}  # sizes and addresses vary
-    if len(last) == SAME_FAILURES and len(kinds) == 1:
-        raise UserCodeError(
-            [*last[-1].splitlines(), f"stopped: {SAME_FAILURES} trials in a row failed so"]
-        )
+class FirstLook:
+    """The job before all others, which reads the data: what is wrong there comes before any trial.
+
+    The worker keeps what it read, so nothing is read twice. Where the space varies the data there
+    is no such job: each trial reads its own, and one that cannot fails alone.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        varied = any(key.startswith("data.") for key in recipe.space)
+        self._job = None if varied else Job(-1, recipe, Path(), check=True)
+        self.pending = False  # the others wait
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the job is still to come."""
+        return self._job is not None
+
+    def take(self) -> Job | None:
+        """The job, once."""
+        job, self._job = self._job, None
+        self.pending = job is not None
+        return job
+
+    def note(self, event: Event) -> None:
+        """The job has ended with its last event."""
+        self.pending = event.summary is None
+
+
+class Failures:
+    """The trials in a row that failed, and when they end a search."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.last: list[str] = []
+
+    def note(self, event: Event) -> None:
+        """Count a trial that ended.
+
+        Memory that ran out does not count: it is a matter of sizes, which the next trial draws
+        anew.
+
+        Raises:
+            UserCodeError: where the last three failed in the same way, and no option that they
+                share explains it.
+        """
+        if event.summary is None:
+            return
+        error: str = event.summary.get("error", "")
+        counts = bool(error) and event.summary.get("error_kind") != OUT_OF_MEMORY
+        self.last = [*self.last, error][-SAME_FAILURES:] if counts else []
+        if len(self.last) == SAME_FAILURES and len(set(map(_without_numbers, self.last))) == 1:
+            trials = self.ledger.trials()
+            if not blames_an_option(self.ledger.recipe.space, trials, error):
+                raise UserCodeError(
+                    [*error.splitlines(), f"stopped: {SAME_FAILURES} trials in a row failed so"]
+                )
+
+
+def blames_an_option(space: Space, trials: Sequence[Trial], error: str) -> bool:
+    """Whether the trials that failed so have options of a `choice` that no sound trial has.
+
+    One bad option fails the trials that draw it, and the others go on. Before any trial was sound
+    that can be told of a single option only.
+    """
+    same = _without_numbers(error)
+    failed = [t for t in trials if _without_numbers(str(t.summary.get("error", ""))) == same]
+    sound = [t for t in trials if t.status in ("complete", "pruned", "diverged")]
+    for key, dimension in space.items():
+        if isinstance(dimension, Choice) and len(dimension.options) > 1:
+            bad = {trial.values.get(key) for trial in failed}
+            good = {trial.values.get(key) for trial in sound}
+            if not bad & good and (good or len(bad) == 1):
+                return True
+    return False
+
+
+def _without_numbers(error: str) -> str:
+    return re.sub(r"\d+", "#", error)  # sizes and addresses vary
 
 
 @dataclass
@@ -104,7 +178,7 @@ class _Search:
         self.brackets: list[Bracket] = []
         self.open: dict[int, _Open] = {}
         self.ended: dict[int, Progress] = {}
-        self.too_large: float | None = None  # the smallest batch size that found no memory
+        self.look = FirstLook(self.recipe)
 
     def reconcile(self) -> None:
         """Start from what is on disk: tell Optuna of what a dead coordinator had not told."""
@@ -148,20 +222,29 @@ class _Search:
 
     def next_job(self) -> Job | None:
         """The next piece of work: a trial that may go on, or a new one."""
-        if self.deadline.passed:
+        if self.deadline.passed or self.look.pending:
             return None
-        for number, target in self._targets().items():
-            trial = self.open[number]
-            trained = len(trial.accs) >= self.epochs  # and killed before its end was written
-            if not trial.busy and (target > len(trial.accs) or trained):
-                return self._job(number, target)
-        if self._begun >= self.budget:
+        waiting = self._waiting()
+        if waiting is None and self._begun >= self.budget:
             return None
+        if look := self.look.take():
+            return look
+        if waiting is not None:
+            return self._job(*waiting)
         number = self._begun
         values = self._values(number)
         self.ledger.begin(self.recipe.space, values)
         self.open[number] = _Open(values)
         return self._job(number, self._targets()[number])
+
+    def _waiting(self) -> tuple[int, int] | None:
+        """A trial that may go on, and up to which epoch."""
+        for number, target in self._targets().items():
+            trial = self.open[number]
+            trained = len(trial.accs) >= self.epochs  # and killed before its end was written
+            if not trial.busy and (target > len(trial.accs) or trained):
+                return number, target
+        return None
 
     def _job(self, number: int, target: int) -> Job:
         trial = self.open[number]
@@ -180,7 +263,7 @@ class _Search:
         if slot < len(self.given):
             return dict(self.given[slot])
         sampler, study = self.recipe.search.sampler, self.ledger.optuna_study
-        space = without_larger(self.recipe.space, self.too_large, sampler)
+        space = self.recipe.space
         return values_of(sampler, study, space, seed=self.seed, slot=slot, given=self.given)
 
     def note(self, event: Event) -> None:
@@ -215,35 +298,8 @@ class _Search:
         trial = self.open.pop(number)
         ranks = summary["status"] in ("complete", "pruned")
         self.ended[number] = Progress(number, trial.accs, ended=True, ranks=ranks)
-        self.too_large = memory_limit(trial.values, summary, self.too_large)
 
 
 def _pruned_summary(run: Run) -> dict[str, Any]:
     rows = run.rows()
     return summarise(rows) | {"status": "pruned", "seconds": sum(row.seconds for row in rows)}
-
-
-def memory_limit(
-    values: Mapping[str, Value], summary: Mapping[str, Any], known: float | None
-) -> float | None:
-    """The smallest batch size that found no memory, after a trial with these values."""
-    if BATCH_SIZE not in values or not summary.get("error", "").startswith(OUT_OF_MEMORY):
-        return known
-    size = float(values[BATCH_SIZE])
-    return min(size, known or size)
-
-
-def without_larger(space: Space, limit: float | None, sampler: Sampler) -> Space:
-    """The space without the batch sizes that found no memory, unless nothing is left.
-
-    A grid keeps them: with fewer points a slot would mean another point.
-    """
-    sizes = space.get(BATCH_SIZE)
-    if limit is None or sizes is None or sampler == "grid":
-        return space
-    if isinstance(sizes, Choice):
-        options = tuple(option for option in sizes.options if float(option) < limit)
-        return {**space, BATCH_SIZE: Choice(options)} if options else space
-    if limit - 1 <= sizes.low:
-        return space
-    return {**space, BATCH_SIZE: replace(sizes, high=min(sizes.high, limit - 1))}

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -95,10 +95,15 @@ def one_after_the_other(
 ) -> Iterator[Event]:
     """`run_jobs` without worker processes."""
     trainer = Trainer(torch.device(places[0]))
-    while job := next_job():
-        yield Event(job)
+    again: list[Job] = []
+    while job := (again.pop() if again else next_job()):
+        if not job.alone:
+            yield Event(job)
         for event in trainer.train(job):
-            yield event
+            if event.again:
+                again.append(replace(job, alone=True))
+            else:
+                yield event
             if deadline.passed:
                 return
 

@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from cnntune.borders import border, explained, explaining
 from cnntune.build import build_model, load_data, load_recipe
 from cnntune.data import Data
 from cnntune.data.parts import ResidentPart
 from cnntune.data.stream import StreamedPart
 from cnntune.errors import DataError, UserCodeError
-from cnntune.own_code import add_code_folders, user_code
+from cnntune.own_code import add_code_folders
 from cnntune.recipe import Recipe, parse
 
 CPU = torch.device("cpu")
@@ -415,7 +416,7 @@ def test_a_data_set_that_raises_in_a_reading_process_shows_the_users_frames_too(
     data = own(listed, stream=True, normalize=False)
 
     def read() -> None:
-        with user_code("training"):
+        with explaining():
             everything(data.train)
 
     lines = user_error(read)
@@ -446,9 +447,14 @@ def test_a_model_that_is_no_module_is_the_users_error() -> None:
     ]
 
 
-def test_an_error_without_a_frame_of_the_users_is_not_blamed_on_the_user() -> None:
-    # A frame of this file would count as the user's, so the block runs as a file of no name.
-    block = compile("with user_code('working'):\n    1 / 0", "<no file>", "exec")
-    frame_of_this_test_stays_outside = {"user_code": user_code}
-    with pytest.raises(ZeroDivisionError):
-        exec(block, frame_of_this_test_stays_outside)
+def test_an_exception_that_crosses_no_border_is_not_blamed_on_the_user() -> None:
+    with pytest.raises(ZeroDivisionError), explaining():  # though this file is none of ours
+        1 / 0  # noqa: B018
+
+
+def test_of_two_borders_the_inner_one_is_blamed_and_the_exception_may_be_expected() -> None:
+    with pytest.raises(ZeroDivisionError) as caught, border("model mine:build"), border("loss it"):
+        1 / 0  # noqa: B018
+    told = explained(caught.value)
+    assert told is not None
+    assert told.lines[0] == "loss it: ZeroDivisionError: division by zero"

@@ -13,7 +13,6 @@ from cnntune.runs import Study
 from cnntune.samplers import grid_point, grid_size, shuffled
 from cnntune.seeds import derive_seed
 from cnntune.space import Choice, Dimension, Range, Value
-from cnntune.trials import without_larger
 
 LR, WIDTH = (0.1, 0.05, 0.01), (2, 4)
 SPACE: dict[str, Dimension] = {"train.lr": Choice(LR), "model.width": Choice(WIDTH)}
@@ -85,12 +84,6 @@ def test_a_given_point_that_lies_on_the_grid_is_not_drawn_again(at: int) -> None
     given = [grid_point(SPACE, seed=0, slot=at)]
     drawn = [grid_point(SPACE, seed=0, slot=slot, given=given) for slot in range(1, 6)]
     assert {tuple(point.values()) for point in [*given, *drawn]} == POINTS
-
-
-def test_a_grid_keeps_its_batch_sizes_when_one_finds_no_memory() -> None:
-    space = {"train.batch_size": Choice((32, 64))}
-    assert without_larger(space, 64, "random") == {"train.batch_size": Choice((32,))}
-    assert without_larger(space, 64, "grid") == space
 
 
 def trained(folder: Path) -> list[tuple[Value, ...]]:

@@ -14,11 +14,11 @@ PACKAGE = Path(__file__).parents[1] / "cnntune"
 # The table of docs/architecture.md, from the ground up. `data` and `models` are folders.
 FLOORS = (
     "errors clock findings texts problems searchable seeds schedule recipe recipe_files space"
-    " space_check rungs runs own_code chance curves flags prescribe verdict logs reading plot"
-    " pictures event_files"
+    " space_check rungs runs own_code borders failures chance curves flags prescribe verdict logs"
+    " reading plot pictures event_files"
     " cores memory forks lifeline torchvision_import",
-    "data models augment build device arithmetic checkpoint samplers average optimizers transfer"
-    " views parallel opening",
+    "data models augment build contracts device arithmetic checkpoint samplers average optimizers"
+    " transfer views parallel opening",
     "evaluate train ledger shared_ledger server",
     "workers trainer preload capacity probe importance search_findings adapt winner",
     "trials shared",
@@ -86,7 +86,7 @@ def test_no_room_imports_itself_over_others() -> None:
 
 @pytest.mark.parametrize("room", ["data", "models"])
 def test_data_and_models_know_nothing_of_recipes_and_runs(room: str) -> None:
-    known = "cores device errors findings forks memory searchable seeds torchvision_import"
+    known = "borders cores device errors findings forks memory searchable seeds torchvision_import"
     assert IMPORTED[room] <= set(known.split())
 
 

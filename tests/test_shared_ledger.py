@@ -297,24 +297,25 @@ def test_after_its_time_a_machine_begins_nothing_and_waits_for_nobody(
     assert [trial.status for trial in here.trials()] == ["running"]
 
 
-def test_a_batch_size_without_memory_is_not_drawn_again_here(
+def test_a_batch_size_that_found_no_memory_is_drawn_again_all_the_same(
     machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machines.recipe = machines.recipe.model_copy(
         update={"space": {"train.batch_size": Choice((32, 64))}}
     )
+    none_left = failure("out of memory", "out-of-memory")
 
-    def out_of_memory(next_job: Callable[[], Job | None], **_: Any) -> Iterator[Event]:
+    def pool(next_job: Callable[[], Job | None], **_: Any) -> Iterator[Event]:
         while job := next_job():
-            size = job.recipe.train.batch_size
-            yield Event(job, summary=failure("out of memory: 1 GB") if size > 32 else DONE)
+            fits = job.check or job.recipe.train.batch_size == 32
+            yield Event(job, summary=DONE if fits else none_left)
 
     here = machines.join("here")
-    monkeypatch.setattr(shared, "run_jobs", out_of_memory)
+    monkeypatch.setattr(shared, "run_jobs", pool)
     list(run_shared(here, budget=12, workers=1, places=("cpu",), say=print))
     sizes = [trial.values["train.batch_size"] for trial in here.trials()]
-    assert sizes.count(64) == 1
-    assert sizes.count(32) == 11
+    assert len(sizes) == 12
+    assert sizes.count(64) > 3  # nobody else's memory decides over the next trial's values
 
 
 @pytest.mark.parametrize(

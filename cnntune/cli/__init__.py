@@ -23,13 +23,13 @@ import typer
 from typer.exceptions import TyperException
 
 from cnntune import __version__
+from cnntune.borders import explained
 from cnntune.cli.build import init, inspect
 from cnntune.cli.check import lr_sweep, sanity
 from cnntune.cli.command import Command
 from cnntune.cli.report import report
 from cnntune.cli.single import diagnose, train
 from cnntune.cli.studies import refine, search, tune
-from cnntune.errors import CnntuneError
 
 STOPPED = 130  # the exit code after Ctrl-C, by convention 128 and the number of SIGINT
 READER_GONE = 141  # by convention 128 and the number of SIGPIPE: `cnntune diagnose runs | head -1`
@@ -94,15 +94,13 @@ def main() -> NoReturn:
     except BrokenPipeError:
         _silence()
         sys.exit(READER_GONE)
-    except CnntuneError as error:
-        _could_not_run(error.lines)
     except TyperException as error:  # a wrong option or argument
         _could_not_run([error.format_message()])
-    except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":  # torch's, and torch may not be loaded
-            _could_not_run(["out of memory: lower train.batch_size or use a smaller model"])
-        if full := _full_disk(error):
-            _could_not_run([f"{full}: no space left; free some, and the same command goes on"])
+    except (Exception, SystemExit) as error:
+        if told := explained(error):
+            _could_not_run(told.lines)
+        if isinstance(error, SystemExit):
+            raise
         if refused := _refused(error):
             _could_not_run([refused])
         with _perhaps_unread():
@@ -157,20 +155,6 @@ def _say_stopped() -> None:
     goes_on = any(word in GOING_ON for word in sys.argv[1:2])
     with suppress(OSError), _perhaps_unread():  # the terminal may be what went away
         print(f"stopped{'; the same command goes on' if goes_on else ''}", file=sys.stderr)
-
-
-def _full_disk(error: BaseException | None) -> str | None:
-    """What found no space, where that is what caused an error; SQLite's comes inside of others."""
-    import sqlite3
-
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return str(error.filename or "disk")
-        code = getattr(error, "sqlite_errorcode", None)
-        if code == sqlite3.SQLITE_FULL:
-            return "study.db"
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def _refused(error: Exception) -> str | None:

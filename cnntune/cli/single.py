@@ -70,7 +70,7 @@ def train(
         exact=deterministic,
     )
 
-    from cnntune import arithmetic, build, event_files, final, own_code
+    from cnntune import arithmetic, build, event_files, final
     from cnntune.runs import TEST_LOCK, locked
 
     if tensorboard:
@@ -83,11 +83,10 @@ def train(
     config = final.as_begun(setup.study, setup.recipe.for_run())
     data = build.load_data(config, setup.device)
     config = beside_others(command, setup, config, data)
-    with own_code.user_code("the first batch"):
-        config = arithmetic.settle(config, data, setup.device)
+    config = arithmetic.settle(config, data, setup.device)
     arithmetic.use(config)
     command.begin_work(f"{about(setup, data)}, {config.arithmetic()}")
-    with own_code.user_code("training"), final.run_of(setup.study, config) as run:
+    with final.run_of(setup.study, config) as run:
         model = build.build_model(config, data)
         rows = final.trained_rows(run, config.train.epochs)
         if rows:

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cnntune.borders import border
 from cnntune.data.folder import in_class_order, pixels_of
 from cnntune.data.parts import SHOWN
 from cnntune.errors import DataError
@@ -95,7 +96,9 @@ class OwnImages(Dataset[tuple[Tensor, int]]):
 
     def read(self, index: int) -> Sample:
         """The sample, whatever its shape."""
-        return self.reader(self.dataset[index], index)
+        with border(f"reading image {index} of {self.part}"):
+            sample = self.dataset[index]
+        return self.reader(sample, index)
 
     @cached_property
     def first(self) -> tuple[int, Sample]:

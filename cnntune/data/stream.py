@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from cnntune.borders import explaining
 from cnntune.cores import cores
 from cnntune.data.parts import NAMELESS, SHOWN, Names, Normalise
 from cnntune.errors import CnntuneError, DataError
@@ -148,7 +149,8 @@ class _Caught(Dataset[Any]):
         random.seed(seed)
         np.random.seed(seed % 2**32)
         try:
-            return self.dataset[index]
+            with explaining():
+                return self.dataset[index]
         except CnntuneError as error:
             return error
 

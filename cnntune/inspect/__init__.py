@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from cnntune.arithmetic import settle, using
+from cnntune.borders import border, explaining
 from cnntune.build import build_loss, build_network
+from cnntune.contracts import check_logits, own_code_of
 from cnntune.data import Data, Images
 from cnntune.data.parts import Normalise, ResidentPart
 from cnntune.device import seeded
@@ -17,7 +19,6 @@ from cnntune.inspect import cost
 from cnntune.inspect.cost import Memory
 from cnntune.inspect.layers import Layer, layer_table
 from cnntune.inspect.statistics import faults, with_statistics
-from cnntune.own_code import user_code
 from cnntune.recipe import Recipe
 from cnntune.seeds import derive_seed
 from cnntune.train import Learner
@@ -70,7 +71,7 @@ def inspect_recipe(recipe: Recipe, data: Data, device: torch.device) -> Inspecti
     count = min(recipe.train.batch_size, len(data.train))
     order = torch.randperm(len(data.train), generator=generator)[:count]
     images, labels = next(data.train.batches(order, count))
-    with user_code("the first batch"):
+    with explaining():
         recipe = settle(recipe, data, device)
     return _inspect(recipe, len(data.classes), images.to(device), labels.to(device))
 
@@ -101,6 +102,11 @@ def noise_data(images: Tensor, labels: Tensor, classes: int) -> Data:
 
 def _inspect(recipe: Recipe, classes: int, images: Tensor, labels: Tensor) -> Inspection:
     """`recipe` is settled."""
+    with explaining():
+        return _measured(recipe, classes, images, labels)
+
+
+def _measured(recipe: Recipe, classes: int, images: Tensor, labels: Tensor) -> Inspection:
     channels, height, width = images.shape[1:]
     in_shape, device = (channels, height, width), images.device
     model = build_network(recipe, classes, in_shape)
@@ -111,7 +117,10 @@ def _inspect(recipe: Recipe, classes: int, images: Tensor, labels: Tensor) -> In
     some = max(least, min(most, int(STATISTICS_WORK / max(1, multiply_adds))))
     with seeded(recipe.seed, "inspect", device=device), using(recipe):
         model.to(device)
-        layers = with_statistics(layers, model, images[:some], labels[:some], build_loss(recipe))
+        check_logits(model, images[:2], classes, recipe.model.name)
+        few, loss = images[:some], build_loss(recipe)
+        with border(own_code_of(recipe)):
+            layers = with_statistics(layers, model, few, labels[:some], loss)
         learner = Learner.of(recipe, model, device)
         seconds, measured = cost.time_step(learner, images, labels, multiply_adds)
     return Inspection(

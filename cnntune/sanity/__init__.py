@@ -6,17 +6,16 @@ the graph ends, what a layer puts out.
 """
 
 import inspect
-import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import torch
 
+from cnntune.borders import explaining
+from cnntune.contracts import check_logits
 from cnntune.data import Data
 from cnntune.device import seeded
-from cnntune.errors import CnntuneError, RecipeError, UserCodeError
+from cnntune.errors import RecipeError
 from cnntune.findings import Finding
-from cnntune.own_code import user_code
 from cnntune.problems import unknown
 from cnntune.recipe import Recipe
 from cnntune.sanity import (
@@ -73,7 +72,7 @@ def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]
     Raises:
         UserCodeError: where own model or loss code raises.
     """
-    with _forward_pass(), user_code("sanity"):
+    with explaining():
         subject = Subject.of(recipe, data, device)
         needs = _unmet(subject)
         for name, rule in (needs or DATA_RULES | FIRST_RULES).items():
@@ -86,6 +85,8 @@ def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]
         if fault := outputs.first_step(subject):
             yield fault
             return
+        with seeded(recipe.seed, "outputs", device=device):
+            check_logits(subject.untrained, subject.inputs[:2], subject.classes, recipe.model.name)
         for name, rule in NETWORK_RULES.items():
             with seeded(recipe.seed, name, device=device):
                 found = rule(subject)
@@ -106,22 +107,6 @@ def _unmet(subject: Subject) -> dict[str, Rule]:
     if not labels.usable(subject.data):
         return {"inputs": inputs.inputs, "labels": labels.labels}
     return {} if inputs.finite(subject) else {"inputs": inputs.inputs}
-
-
-@contextmanager
-def _forward_pass() -> Iterator[None]:
-    """A network put together from torch's layers raises without a line of the user's."""
-    try:
-        yield
-    except CnntuneError:
-        raise
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        if not any(frame.name == "_call_impl" for frame in frames):  # of nn.Module
-            raise
-        summary = (str(error).splitlines() or [""])[0]
-        text = f"the network's forward pass raises {type(error).__name__}: {summary}"
-        raise UserCodeError(text) from error
 
 
 def explain(rule: str) -> str:
