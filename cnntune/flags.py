@@ -74,7 +74,7 @@ def supposed_chance(shape: Shape) -> Chance | None:
     """
     accs = (shape.curve.series("val_acc") or shape.curve.series("train_acc")).values
     losses = shape.train if shape.train_name == "train loss" else shape.val
-    if len(accs) < MIN_POINTS or len(losses) < MIN_POINTS or median(accs) <= 0:
+    if len(accs) < MIN_POINTS or len(losses) < MIN_POINTS or median(accs) < 1 / USUAL_CLASSES[-1]:
         return None
     if shape.train_name != "train loss" and shape.val_name != "val loss":
         return None

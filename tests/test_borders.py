@@ -94,7 +94,7 @@ FAULTS: dict[str, tuple[tuple[str, str, str], list[str]]] = {
     ),
     "images of several widths": (
         (HEALTHY, "", SIZES),
-        ["data {own}:data", "one shape", "[1, 8, 8], [1, 8, 9], [1, 8, 10]"],
+        ["data {own}:data: train image", "image 0 is [1, 8, 8]", "resize or crop them"],
     ),
     "a loss for each image": (
         (HEALTHY, LOSS + "return F.cross_entropy(logits, targets, reduction='none')\n", ""),

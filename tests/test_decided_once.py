@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cnntune import arithmetic, memory
 from cnntune.arithmetic import settle
 from cnntune.build import load_few, load_recipe
+from cnntune.contracts import guard_forward
 from cnntune.data import Data
 from cnntune.errors import DataError, DeviceError, UserCodeError
 from cnntune.ledger import Ledger
@@ -81,8 +82,8 @@ def test_a_study_that_is_older_than_the_record_goes_on_as_its_trials_began(tmp_p
     assert [config["train"]["precision"] for config in configs(tmp_path)] == ["bfloat16"] * 2
     refined = call("refine", "--budget", "1", "--seeds", "2", "--epochs", "2", cwd=tmp_path)
     assert refined.code in (0, 1), refined.err
-    later = sorted((tmp_path / "runs/small/refine-1").glob("trial-*/config.json"))
-    assert len(later) == 2  # a trial and its repeat
+    later = sorted((tmp_path / "runs/small").rglob("trial-*/config.json"))
+    assert len(later) > 2  # those of the search, one of the refinement and repeats
     assert {json.loads(path.read_text())["train"]["precision"] for path in later} == {"bfloat16"}
 
 
@@ -113,6 +114,12 @@ class Failing(nn.Module):
             raise self.error
         logits: Tensor = self.linear(x.flatten(1))
         return logits
+
+
+def guarded(model: nn.Module) -> nn.Module:
+    """As `build_model` hands over the user's."""
+    guard_forward(model, "mine")
+    return model
 
 
 def shapes() -> Recipe:
@@ -147,10 +154,12 @@ def test_own_code_that_raises_is_said_and_chooses_no_precision(
 ) -> None:
     monkeypatch.setattr(arithmetic, "_cpu_has_bfloat16", lambda: True)
     error = ValueError("a bug of mine")
-    monkeypatch.setattr(arithmetic, "build_model", lambda *_: Failing(error, in_bfloat16=False))
+    monkeypatch.setattr(
+        arithmetic, "build_model", lambda *_: guarded(Failing(error, in_bfloat16=False))
+    )
     with pytest.raises(ValueError, match="a bug of mine"):
         settle(shapes(), few, CPU)
-    with pytest.raises(UserCodeError, match="the first batch: ValueError: a bug of mine"):
+    with pytest.raises(UserCodeError, match="model mine, forward pass: ValueError: a bug of mine"):
         look(shapes(), ("cpu",), False)
     # What cannot be computed in bfloat16 alone is computed in float32, as before.
     monkeypatch.setattr(arithmetic, "build_model", lambda *_: Failing(error, in_bfloat16=True))

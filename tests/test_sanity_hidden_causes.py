@@ -11,6 +11,7 @@ from commands import call
 from own_set_up import HEALTHY, MODEL, OwnSetUp
 
 from cnntune.build import load_data, load_recipe
+from cnntune.data import stream
 from cnntune.data.parts import Data
 from cnntune.findings import Finding
 
@@ -235,9 +236,11 @@ def test_a_head_that_starts_at_zero_and_is_too_slow_to_train_reads_its_images(
 
 
 @pytest.fixture
-def _processes_are_no_forks() -> Iterator[None]:
+def _processes_are_no_forks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As on macOS and Windows."""
     usual = multiprocessing.get_start_method()
     multiprocessing.set_start_method("spawn", force=True)
+    monkeypatch.setattr(stream, "FORKS", False)
     yield
     multiprocessing.set_start_method(usual, force=True)
 

@@ -7,7 +7,7 @@ import pytest
 from cnntune.build import load_recipe
 from cnntune.ledger import Trial
 from cnntune.recipe import Recipe
-from cnntune.runs import Run
+from cnntune.runs import Epoch, Run
 from cnntune.search_findings import (
     bests_of,
     edge_findings,
@@ -108,7 +108,12 @@ def test_nothing_is_learned_where_the_best_is_within_the_noise_of_guessing() -> 
     assert importance_findings([at_chance(0, 0.12)], None) == []
 
 
-def test_one_trial_is_not_plural() -> None:
+def test_one_trial_is_not_plural(tmp_path: Path) -> None:
     failed = trial(0, 0.5, status="failed")
     assert "1 of 1 trial failed" in trial_findings([failed])[0].evidence
-    assert "1 trial is too few" in importance_findings([trial(0, 0.5)], None)[0].evidence
+    run = Run(tmp_path)
+    run.begin({})
+    run.log(Epoch(1, 0.01, 1.0, 0.5, 1.0, 0.5, 1.0, 1.0))
+    summary = {"status": "complete", "val_acc": 0.5, "val_loss": 1.0, "epochs": 1}
+    whole = Trial(0, "complete", {"train.lr": 0.01}, run, summary)
+    assert "1 trial is too few" in importance_findings([whole], None)[0].evidence

@@ -38,7 +38,7 @@ STUDY = Path("runs/small")
 COMMANDS = {
     "search": "search small.toml --budget 3",
     "refine": "refine small --budget 1 --epochs 2 --seeds 1 --workers 1",
-    "tune": "tune small.toml --budget 12 --workers 1",
+    "tune": "tune small.toml --budget 13 --workers 1",
     "report": "report small",
     "diagnose": "diagnose runs",
     "train": f"train {STUDY}/trial-0000/config.json --set train.epochs=1",
@@ -141,7 +141,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def summaries(folder: Path) -> list[dict[str, Any]]:
     """Those of the search's trials."""
-    paths = sorted((folder / STUDY).glob("trial-*/summary.json"))
+    paths = sorted((folder / STUDY).glob("trial-????/summary.json"))
     return [json.loads(path.read_text()) for path in paths]
 
 

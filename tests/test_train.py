@@ -388,7 +388,7 @@ def test_logits_of_the_wrong_shape_are_the_users_error(
     digits: Data, model: nn.Module, found: str
 ) -> None:
     with pytest.raises(
-        UserCodeError, match=r"model: must give logits of shape \(2, 10\).*" + found
+        UserCodeError, match=r"model small-cnn: must give logits of shape \(2, 10\).*" + found
     ):
         rows(DIGITS, digits, model)
 

@@ -37,6 +37,15 @@ train.lr = { log = [1e-2, 3e-1] }
 """
 
 
+LEARNS = (
+    SMALL.replace("size = 200", "size = 400")
+    .replace("width = 2", "width = 4")
+    .replace("epochs = 1", "epochs = 3")
+    .replace("epochs = 2", "epochs = 3")
+    .replace("[1e-2, 3e-1]", "[1e-1, 5e-1]")
+)
+
+
 def tuned(folder: Path, text: str, *words: str) -> Ended:
     (folder / "small.toml").write_text(text)
     return call("tune", "small.toml", "--json", *words, cwd=folder)
@@ -243,9 +252,9 @@ def commands_of(study: Path) -> Sequence[object]:
 
 
 def test_tune_takes_up_a_search_counts_its_trials_and_leaves_its_tables(tmp_path: Path) -> None:
-    (tmp_path / "small.toml").write_text(SMALL)
+    (tmp_path / "small.toml").write_text(LEARNS)
     assert call("search", "small.toml", "--budget", "4", cwd=tmp_path).code in (0, 1)
-    outcome = tuned(tmp_path, SMALL, "--budget", "17", "--workers", "1")
+    outcome = tuned(tmp_path, LEARNS, "--budget", "17", "--workers", "1")
     assert outcome.code in (0, 1), outcome.err
     study = tmp_path / "runs/small"
     assert len(runs_of(Study(study))) in (13, 17)  # with or without a gain in the second round

@@ -157,6 +157,8 @@ class _Caught(Dataset[Any]):
 
 def _collate(samples: Sequence[Any]) -> Any:
     errors = [sample for sample in samples if isinstance(sample, CnntuneError)]
+    if errors and not all(isinstance(error, DataError) for error in errors):
+        return next(error for error in errors if not isinstance(error, DataError))
     if errors:
         return DataError(line for error in errors[:SHOWN] for line in error.lines)
     pixels = torch.stack([pixels for pixels, _ in samples])
