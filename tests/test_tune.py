@@ -37,13 +37,21 @@ train.lr = { log = [1e-2, 3e-1] }
 """
 
 
-LEARNS = (
-    SMALL.replace("size = 200", "size = 400")
-    .replace("width = 2", "width = 4")
-    .replace("epochs = 1", "epochs = 3")
-    .replace("epochs = 2", "epochs = 3")
-    .replace("[1e-2, 3e-1]", "[1e-1, 5e-1]")
-)
+LEARNS = """
+name = "small"
+[data]
+name = "digits"
+size = 600
+[model]
+width = 8
+[train]
+batch_size = 16
+epochs = 2
+[search]
+epochs = 2
+[space]
+train.lr = { log = [5e-2, 3e-1] }
+"""
 
 
 def tuned(folder: Path, text: str, *words: str) -> Ended:
