@@ -138,14 +138,21 @@ def _number(target: Study) -> int:
 
 def write_plan(target: Study, trials: int, changes: Sequence[Finding]) -> None:
     """Keep what a round is to be: the number of its trials, and how its space came about."""
-    lines = [finding.evidence for finding in changes]
-    target.write("plan", {"format": FORMAT, "trials": trials, "changes": lines})
+    plan = {
+        "format": FORMAT,
+        "trials": trials,
+        "changes": [finding.evidence for finding in changes],
+        "findings": [finding.as_json() for finding in changes],
+    }
+    target.write("plan", plan)
 
 
 def read_plan(target: Study) -> tuple[int | None, list[Finding]]:
     """The number of a round's trials, if it is known, and how its space came about."""
     stored = target.read("plan") or {}
-    changes = [Finding("space", "info", text) for text in stored.get("changes", [])]
+    if "findings" in stored:
+        return stored.get("trials"), [Finding(**values) for values in stored["findings"]]
+    changes = [Finding("space", "info", text) for text in stored.get("changes", [])]  # of 0.1.0
     return stored.get("trials"), changes
 
 

@@ -20,8 +20,7 @@ from cnntune.search_findings import nothing_learned
 from cnntune.space import Value
 
 CANDIDATES = 3  # trained again; their fresh seeds show whether the first one was luck
-T_QUANTILES = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)  # see quantile
-NORMAL_QUANTILE = 1.96
+TWO_SIDED = 0.975  # the quantile for an error of 5 % on both sides together
 
 
 @dataclass(frozen=True)
@@ -192,16 +191,14 @@ def order(candidate: Candidate) -> tuple[bool, int, float]:
 
 
 def quantile(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t, to three digits.
+    """The 97.5 % quantile of Student's t with so many degrees of freedom.
 
     How many standard errors two means must differ by to be told apart, where their spread was
     estimated with so many degrees of freedom.
     """
-    if freedom <= len(T_QUANTILES):
-        return T_QUANTILES[freedom - 1]
-    z = NORMAL_QUANTILE  # Abramowitz and Stegun 26.7.5
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-    return z + (z**3 + z) / (4 * freedom) + second
+    from scipy.special import stdtrit  # here, for it takes time to import and few commands need it
+
+    return float(stdtrit(freedom, TWO_SIDED))
 
 
 def freedom(found: Sequence[Candidate]) -> int:
