@@ -124,6 +124,12 @@ class Run:
     path: Path
 
     @property
+    def name(self) -> str:
+        """`trial-0003`, or `refine-1/trial-0003` in a refinement."""
+        in_round = self.path.parent.name.startswith("refine-")
+        return f"{self.path.parent.name}/{self.path.name}" if in_round else self.path.name
+
+    @property
     def metrics(self) -> Path:
         """The file with a row for each epoch."""
         return self.path / "metrics.csv"

@@ -43,9 +43,7 @@ class Rival:
     @property
     def name(self) -> str:
         """`trial-0003`, or `refine-1/trial-0003`."""
-        folder = self.trial.run.path
-        in_round = folder.parent.name.startswith("refine-")
-        return f"{folder.parent.name}/{folder.name}" if in_round else folder.name
+        return self.trial.run.name
 
     def repeats(self, seeds: int) -> list[tuple[int, Run]]:
         """By how much each repeat's seed is larger than the recipe's, and its folder."""

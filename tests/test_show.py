@@ -2,13 +2,20 @@
 
 import io
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cnntune.cli.command import Command
+from cnntune.cli.trials import watch
 from cnntune.findings import Finding
-from cnntune.show import Screen
+from cnntune.recipe import parse
+from cnntune.runs import Epoch, Run
+from cnntune.show import Screen, TrialWatch
 from cnntune.texts import counted, unwrapped, wrapped
+from cnntune.workers import Event, Job
 
 OPTION = "--set 'space.train.lr={ log = [1e-05, 0.1] }'"
 
@@ -94,3 +101,43 @@ def test_headings_take_a_line_a_word_before_anything_is_cut(
         assert len(shown) == lines
         assert ("label_smoothing=0.0123" in shown[-1]) == (width == 58)
         assert "3.95e-05" in shown[-1]
+
+
+def events_of(folders: list[Path], ended: list[str]) -> Iterator[Event]:
+    """Runs that are trained at the same time, one epoch each."""
+    jobs = [Job(0, parse({}, file="test"), folder) for folder in folders]
+    row = Epoch(1, 0.01, 1.0, 0.5, 1.0, 0.5, 1.0, 1.0)
+    try:
+        yield from (Event(job) for job in jobs)
+        for job in jobs:
+            Run(job.folder).begin(parse({}, file="test").as_values())
+            yield Event(job, epoch=row)
+            yield Event(job, summary={"status": "complete", "val_acc": 0.5, "val_loss": 1.0})
+    finally:
+        ended.append("closed")
+
+
+def test_repeats_of_two_rounds_with_the_same_folder_name_are_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [tmp_path / f"refine-{number}" / "trial-0000-seed-1" for number in (1, 2)]
+    command = Command("tune", json=False, screen=Screen(quiet=False))
+    watch(command, parse({}, file="test"), events_of(folders, []), total=2, done=0)
+    said = capsys.readouterr().err
+    assert "refine-1/trial-0000-seed-1" in said
+    assert "refine-2/trial-0000-seed-1" in said
+
+
+def test_a_search_that_cannot_be_drawn_ends_its_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    ended: list[str] = []
+    monkeypatch.setattr(TrialWatch, "epoch", broken)
+    command = Command("search", json=False, screen=Screen(quiet=True))
+    events = events_of([tmp_path / "trial-0000"], ended)
+    with pytest.raises(ZeroDivisionError):
+        watch(command, parse({}, file="test"), events, total=1, done=0)
+    assert ended == ["closed"]

@@ -1,7 +1,7 @@
 """What search, refine and tune share: their study, their workers, their trials on the screen."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,11 +170,13 @@ def watch(command: Command, recipe: "Recipe", events: Any, *, total: int, done: 
     from cnntune.runs import Run
 
     told = False
-    with TrialWatch(command.screen, total, done) as table:
+    # Closed whatever happens: workers of a search that is left open would keep the process alive.
+    with closing(events), TrialWatch(command.screen, total, done) as table:
         for event in events:
-            name = event.job.folder.name
+            run = Run(event.job.folder)
+            name = run.name
             if event.epoch is not None and not told:
-                config = parse(Run(event.job.folder).config(), file="config.json")
+                config = parse(run.config(), file="config.json")
                 command.screen.say(f"computing in {config.arithmetic()} a worker")
                 told = True
             if event.epoch is not None:
