@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import call
 from own_set_up import CPU, DATA, HEALTHY, OwnSetUp
 from PIL import Image
 
@@ -273,3 +274,18 @@ def test_a_class_of_a_single_image_is_a_warning_with_its_name(own: OwnSetUp) -> 
 def test_learning_is_told_beside_chance_and_the_nearest_image(own: OwnSetUp) -> None:
     said = {f.rule: f.evidence for f in own.findings()}["learns"]
     assert re.search(r"chance, the largest class, is 1\d\.\d%; the nearest training image is", said)
+
+
+def test_where_there_is_only_one_image_the_other_checks_wait(own: OwnSetUp) -> None:
+    same = DATA + "    x[:], val_x[:] = 0.5, 0.5\n" + BOTH
+    outcome = call("sanity", str(own.write(data=same)), "--json", cwd=own.folder)
+    failed = [f["evidence"] for f in outcome.document["findings"] if f["severity"] == "fail"]
+    assert failed == ["all images are the same"]
+
+
+def test_images_without_contrast_in_both_parts_have_the_same_contrast(own: OwnSetUp) -> None:
+    levels = (
+        "    x[:] = torch.rand(len(x), 1, 1, 1)\n    val_x[:] = torch.rand(len(val_x), 1, 1, 1)\n"
+    )
+    subject = own.subject(data=DATA + levels + BOTH)
+    assert not [f for f in split(subject) if "contrast" in f.evidence]

@@ -70,6 +70,9 @@ def drawn_curves(next_job: Callable[[], Job | None], **_: Any) -> Iterator[Event
     by more than chance."""
     while job := next_job():
         yield Event(job)
+        if job.check:
+            yield Event(job, summary={})
+            continue
         run = Run(job.folder)
         for epoch in range(run.begin(job.recipe.as_values()) + 1, job.recipe.train.epochs + 1):
             acc = 0.5 + job.recipe.train.lr + 0.001 * job.recipe.seed

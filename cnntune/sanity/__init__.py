@@ -100,13 +100,16 @@ def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]
 
 
 def _unmet(subject: Subject) -> dict[str, Rule]:
-    """The rules that say why no other could say anything: labels outside the classes, NaN pixels.
+    """The rules that say why no other could say anything.
+
+    Labels lie outside the classes, pixels are NaN, or all images are the same.
 
     What other rules found there would be consequences, told as if they were faults of their own.
     """
     if not labels.usable(subject.data):
         return {"inputs": inputs.inputs, "labels": labels.labels}
-    return {} if inputs.finite(subject) else {"inputs": inputs.inputs}
+    usable = inputs.finite(subject) and not inputs.all_alike(subject)
+    return {} if usable else {"inputs": inputs.inputs}
 
 
 def explain(rule: str) -> str:

@@ -40,9 +40,7 @@ def inputs(subject: Subject) -> list[Finding]:
     if not finite(subject):
         return [_not_finite(subject)]
     pixels = subject.inputs
-    flat = pixels.flatten(1)
-    distinct = len(torch.unique(flat.cpu(), dim=0))  # mps cannot
-    if distinct == 1 and len(flat) > 1:
+    if all_alike(subject):
         text = "all images are the same"
         return [Finding("inputs", "fail", text, "look at how they are read", measured=1.0)]
     found = [*_order(pixels), *_scale(pixels), *_outliers(subject), *_empty(subject)]
@@ -57,6 +55,12 @@ def inputs(subject: Subject) -> list[Finding]:
 def finite(subject: Subject) -> bool:
     """Whether all pixels are numbers: beside NaN, other checks of images mean nothing."""
     return not any(map(len, subject.broken.values()))
+
+
+def all_alike(subject: Subject) -> bool:
+    """Whether there is only one image: then nothing can be learned, whatever the network."""
+    flat = subject.inputs.flatten(1)
+    return len(flat) > 1 and len(torch.unique(flat.cpu(), dim=0)) == 1  # mps cannot
 
 
 def _not_finite(subject: Subject) -> Finding:

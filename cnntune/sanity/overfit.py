@@ -16,6 +16,7 @@ DOUBLED = 1e-2  # relative: logits that follow their layer
 BOUND = 1.5  # for logits; ten classes need 5 to be 95 % sure
 STOPS = 0.02  # relative: losses that are equal at several rates
 LINEAR = 1e-3  # of the logits' distance; float32 leaves 1e-6
+STRAIGHT_IMAGES = 8  # looked at, and as many of noise
 MANY_CLASSES = 4  # the logits of 32 images are not sorted by chance
 SEVERAL = 3  # attempts, the best one included
 FAR_OFF = 30.0  # times: a rate a decade off is what `lr-sweep` is for
@@ -154,9 +155,12 @@ def _straight(subject: Subject, memory: Memory) -> list[Finding]:
     if layers < 2 or len(subject.labels) < 2:
         return []
     model = memory.model.eval()
-    first, second = subject.inputs[:1], subject.inputs[1:2]
     with torch.no_grad(), seeded(subject.recipe.seed, device=subject.device):
-        ends = [model(images.clone()).float() for images in (first, second)]
+        # Noise too: images that are much alike may all lie where the same units are active.
+        images = subject.inputs[:STRAIGHT_IMAGES]
+        images = torch.cat([images, torch.randn_like(images)])
+        first, second = images[:-1], images[1:]
+        ends = [model(part.clone()).float() for part in (first, second)]
         middle = model((first + second) / 2).float()
     apart = float((ends[0] - ends[1]).abs().max())
     if apart == 0 or float((middle - (ends[0] + ends[1]) / 2).abs().max()) > LINEAR * apart:

@@ -187,7 +187,8 @@ def _shift(train: Pictures, val: Pictures) -> list[Finding]:
     means, stds = (train.means, val.means), (train.stds, val.stds)
     spread = float(means[0].std()) + 1e-6
     apart = abs(float(means[1].mean() - means[0].mean())) / spread
-    contrast = float(stds[1].mean() / stds[0].mean().clamp(min=1e-6))
+    floor = torch.tensor(1e-6)  # images of one colour each have no contrast to compare
+    contrast = float(stds[1].mean().clamp(min=floor) / stds[0].mean().clamp(min=floor))
     ratio = max(contrast, 1 / max(contrast, 1e-6))
     if apart < SHIFT and ratio < CONTRAST:
         return []
