@@ -284,9 +284,7 @@ def test_where_there_is_only_one_image_the_other_checks_wait(own: OwnSetUp) -> N
 
 
 def test_images_without_contrast_in_both_parts_have_the_same_contrast(own: OwnSetUp) -> None:
-    grey = "torch.rand(len({0}), 1, 1, 1)"
-    levels = f"    x[:] = {grey.format("x")}\n    val_x[:] = {grey.format("val_x")}\n"
-        "    x[:] = torch.rand(len(x), 1, 1, 1)\n    val_x[:] = torch.rand(len(val_x), 1, 1, 1)\n"
-    )
+    grey = "torch.rand(len(x), 1, 1, 1)"
+    levels = f"    x[:], val_x[:] = {grey}, {grey.replace('(x)', '(val_x)')}\n"
     subject = own.subject(data=DATA + levels + BOTH)
     assert not [f for f in split(subject) if "contrast" in f.evidence]
