@@ -45,8 +45,18 @@ COMMANDS = {
     "sanity": "sanity small.toml",
     "lr-sweep": "lr-sweep small.toml",
 }
-MEASURING = ("sanity", "lr-sweep")  # they take long and open few files
-OPENED_BY_MEASURING = ("study.json", "recipe.toml", "study.db", "sanity.json", "lr-sweep.json")
+# These take long; only with the files that they open.
+OF_THE_STUDY = ("study.json", "recipe.toml", "study.db", "sanity.json", "lr-sweep.json")
+OPENED = {
+    "sanity": OF_THE_STUDY,
+    "lr-sweep": OF_THE_STUDY,
+    "tune": (
+        *OF_THE_STUDY,
+        *("server.json", "tune.json", "trial-0000", "trial-0000/summary.json"),
+        *("refine-1", "refine-1/refine.json", "refine-1/plan.json", "refine-1/study.db"),
+        *("refine-1/trial-0000/metrics.csv", "refine-1/trial-0000/summary.json"),
+    ),
+}
 
 
 def damaged(commands: str) -> dict[str, str]:
@@ -94,7 +104,7 @@ CASES = [
     for command in COMMANDS
     if state == "missing" or "." in file
     if state != "newer" or file.endswith(".json")
-    if command not in MEASURING or file in OPENED_BY_MEASURING
+    if file in OPENED.get(command, (file,))
     if (file, state) != ("server.json", "missing")
 ]
 QUICK = (
