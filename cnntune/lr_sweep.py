@@ -5,6 +5,7 @@ other weights and batches too, since just above the best rate a network may fail
 """
 
 import functools
+import itertools
 import math
 import statistics
 import time
@@ -42,6 +43,8 @@ DIVERGED = 1.05  # times the first loss: more is no noise of a batch
 FLAT = 0.02  # of the first loss; "loss barely changing" in the lecture
 SLOW = 0.5  # of the best rate's drop
 RISEN = 0.15  # of its drop that a curve may lose again
+LUCK = 3.0  # standard errors
+LEAST_LOSSES = 20  # from which the noise of a batch can be told
 CLOSE = 0.1  # of the best rate's drop: two rates as near as this change places with the seed
 
 Verdict = Literal["decreasing", "slow", "flat", "unstable", "diverged"]
@@ -200,23 +203,67 @@ def _endless_order(images: int, batch: int, count: int, generator: torch.Generat
 
 
 def judge_rates(curves: Sequence[RateCurve]) -> dict[float, Verdict]:
-    """A verdict for each rate; one that fails for another seed is unstable."""
+    """A verdict for each rate; one that fails for another seed is unstable.
+
+    The lowest rate tells what batches do to the loss: all rates see the same ones, and where its
+    own losses go nowhere, they are taken from those of the others.
+    """
     best = min(curve.last for curve in curves)
-    verdicts = {curve.lr: _verdict(curve, best) for curve in curves if curve.repeat == 0}
-    for curve in curves:
-        if verdicts[curve.lr] in USABLE and _verdict(curve, best) not in USABLE:
+    lowest = min(curves, key=lambda curve: (curve.lr, curve.repeat))
+    rise = _rise_by_luck(lowest)
+    still = {c.repeat: c for c in curves if c.lr == lowest.lr and _is_still(c)}
+    found = [_verdict(curve, best, rise, still.get(curve.repeat)) for curve in curves]
+    judged = list(zip(curves, found, strict=True))
+    verdicts = {curve.lr: verdict for curve, verdict in judged if curve.repeat == 0}
+    for curve, verdict in judged:
+        if verdicts[curve.lr] in USABLE and verdict not in USABLE:
             verdicts[curve.lr] = "unstable"
     return verdicts
 
 
-def _verdict(curve: RateCurve, best: float) -> Verdict:
+def _verdict(curve: RateCurve, best: float, rise: float, still: RateCurve | None) -> Verdict:
+    """`rise` is what luck may do to the end; `still` has the same batches at unchanged weights."""
     if not math.isfinite(curve.last) or curve.last > DIVERGED * curve.first:
         return "diverged"
-    if curve.first - curve.lowest < FLAT * curve.first:
+    moved = curve if still is None else _without_batches(curve, still)
+    if moved.first - moved.lowest < FLAT * moved.first:
         return "flat"
-    if curve.last - curve.lowest > RISEN * (curve.first - curve.lowest):
+    if moved.last - moved.lowest > max(rise, RISEN * (moved.first - moved.lowest)):
         return "unstable"
     return "decreasing" if curve.first - curve.last >= SLOW * (curve.first - best) else "slow"
+
+
+def _without_batches(curve: RateCurve, still: RateCurve) -> RateCurve:
+    """The curve with what the batches do to its losses taken away: they begin at the mean."""
+    mean = statistics.fmean(still.losses)
+    pairs = zip(curve.losses, still.losses, strict=True)
+    return replace(curve, losses=[mean + loss - same for loss, same in pairs])
+
+
+def _is_still(curve: RateCurve) -> bool:
+    """Whether its losses are those of the batches alone: the halves differ by luck at most."""
+    noise = _batch_noise(curve)
+    if noise is None:
+        return False
+    half = len(curve.losses) // 2
+    change = statistics.fmean(curve.losses[:half]) - statistics.fmean(curve.losses[-half:])
+    return abs(change) <= LUCK * noise * math.sqrt(2 / half)
+
+
+def _rise_by_luck(curve: RateCurve) -> float:
+    """By how much the mean of one fifth may lie above that of another at unchanged weights."""
+    return LUCK * (_batch_noise(curve) or 0.0) * math.sqrt(2 * TAIL / len(curve.losses))
+
+
+def _batch_noise(curve: RateCurve) -> float | None:
+    """The standard deviation of a batch's loss, from neighbours, so that no trend counts.
+
+    None where there are too few losses to tell, or one is no number.
+    """
+    if len(curve.losses) < LEAST_LOSSES or not math.isfinite(sum(curve.losses)):
+        return None
+    steps = [after - before for before, after in itertools.pairwise(curve.losses)]
+    return math.sqrt(statistics.fmean(step * step for step in steps) / 2)
 
 
 def pick(curves: Sequence[RateCurve]) -> float | None:

@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cnntune.errors import RecipeError
 from cnntune.findings import Finding
-from cnntune.problems import Problem, problems_from
+from cnntune.problems import Problem, problems_from, shown
 from cnntune.rungs import Pruner
 from cnntune.searchable import OTHER_IMAGES, Costly, Fixed, mark_of, takes_whole_numbers
-from cnntune.space import Choice, Dimension, Range, Sampler, Space, Value, parse_dimension
+from cnntune.space import KINDS, Choice, Dimension, Range, Sampler, Space, Value, parse_dimension
 from cnntune.space_check import tried_problems
 
 ONCE = Fixed("it is decided once, for all trials of a search")
@@ -371,6 +371,9 @@ def _read_space(
     space: dict[str, Dimension] = {}
     problems = []
     for key, written in _dimensions(table):
+        if _is_searchable_section(key):
+            problems.append(Problem(f"space.{key}", _no_dimension(key, written)))
+            continue
         try:
             dimension = parse_dimension(written)
         except ValueError as error:
@@ -433,11 +436,34 @@ def _dimensions(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, A
     """`{"train": {"lr": {"log": ...}}}` as `("train.lr", {"log": ...})`; quoted keys work too."""
     found = []
     for key, value in table.items():
-        if isinstance(value, dict) and value and all(isinstance(v, dict) for v in value.values()):
-            found += _dimensions(value, f"{prefix}{key}.")
+        full = f"{prefix}{key}"
+        if isinstance(value, dict) and value and _holds_keys(full, value):
+            found += _dimensions(value, f"{full}.")
         else:
-            found.append((f"{prefix}{key}", value))
+            found.append((full, value))
     return found
+
+
+def _holds_keys(key: str, table: Mapping[str, Any]) -> bool:
+    """Whether a table in the space holds keys of the recipe, and is no dimension itself."""
+    if _is_searchable_section(key):
+        return any(isinstance(value, dict) or name not in KINDS for name, value in table.items())
+    return all(isinstance(value, dict) for value in table.values())
+
+
+def _is_searchable_section(key: str) -> bool:
+    """Whether a key names a table of the recipe of which some keys may be searched."""
+    field = Recipe.model_fields.get(key)
+    return field is not None and _is_section(field.annotation) and not mark_of(key_type(key, {}))
+
+
+def _no_dimension(section: str, written: Any) -> str:
+    """What is said of a table of the recipe that is written as a key of the space."""
+    owner = Recipe.model_fields[section].annotation
+    names = owner.model_fields if _is_section(owner) else {}
+    free = [name for name in names if not mark_of(key_type(f"{section}.{name}", {}))]
+    example = f"space.{section}.{'lr' if 'lr' in free else free[0]}"
+    return f"is a table whose keys may be searched, such as {example} (got {shown(written)})"
 
 
 def set_key(values: dict[str, Any], key: str, value: Any) -> None:

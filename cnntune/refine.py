@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from cnntune.adapt import Change, apply, changes
 from cnntune.chance import Chance
@@ -38,16 +39,16 @@ def next_round(study: Study) -> tuple[Study, Study]:
     return sources[-1], Study(study.path / f"refine-{len(sources)}")
 
 
-def strong_trials(trials: Sequence[Trial]) -> list[Trial]:
-    """The best fifth of the trials, pruned ones included, and at least three.
+def strong_trials(trials: Sequence[Trial], study: Path) -> list[Trial]:
+    """The best fifth of a study's trials, pruned ones included, and at least three.
 
     Raises:
         StudyError: where no trial is complete, or none learned anything.
     """
     if best_of(trials) is None:
-        raise StudyError("there is no complete trial to refine around; search first")
+        raise StudyError(f"{study}: there is no complete trial to refine around; search first")
     if nothing := nothing_learned(trials):
-        raise StudyError(f"there is nothing to refine around: {nothing[0].evidence}")
+        raise StudyError(f"{study}: there is nothing to refine around: {nothing[0].evidence}")
     return strong(trials)
 
 
@@ -112,7 +113,7 @@ def begin(study: Study, epochs: int | None, trials: int) -> Round:
         return begun
     source, target = next_round(study)
     searched = Ledger.open(source)
-    strong = strong_trials(searched.trials())
+    strong = strong_trials(searched.trials(), source.path)
     weights = importance(searched.trials(), searched.recipe.space)
     shares = weights.shares if weights else {}
     recipe, made = plan(searched.recipe, strong, epochs, shares)
@@ -127,7 +128,7 @@ def unfinished(study: Study) -> Round | None:
     source, target = next_round(study)
     if not exists(target):
         return None
-    strong = strong_trials(Ledger.open(source).trials())
+    strong = strong_trials(Ledger.open(source).trials(), source.path)
     planned, findings = read_plan(target)
     return Round(Ledger.open(target), strong, _number(target), findings, planned)
 

@@ -1,5 +1,6 @@
 """Lecture step 4: a coarse random search, a few epochs a trial."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -8,13 +9,14 @@ from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.importance import Importance, importance
 from cnntune.ledger import Ledger, Trial, best_of, exists
-from cnntune.recipe import Recipe, stored
+from cnntune.recipe import Recipe, flatten, stored
+from cnntune.recipe_files import parse_override
 from cnntune.runs import Study
 from cnntune.samplers import distinct_trials, grid_point
 from cnntune.search_findings import count, findings_of, nothing_learned
 from cnntune.server import Server
 from cnntune.shared_ledger import SharedLedger
-from cnntune.space import Dimension, Range, toml
+from cnntune.space import Choice, Dimension, Range, Space, toml
 
 LR_RANGE = {"sgd": (1e-4, 1e-1), "adam": (1e-5, 1e-2), "adamw": (1e-5, 1e-2)}  # the sweep's grid
 # without its end on the side where the optimizer's usual rates (0.1 and 0.001) do not lie
@@ -141,6 +143,23 @@ def prepare(recipe: Recipe, study: Study) -> tuple[Recipe, list[Finding]]:
         findings.append(_sweep_finding(current, swept, narrowed))
         space["train.lr"] = narrowed or current
     return recipe.model_copy(update={"space": space}), findings
+
+
+def without_effect(space: Space, overrides: Sequence[str]) -> list[Finding]:
+    """A line for each key that `--set` gives a value and every trial another one of its space."""
+    given: dict[str, Any] = {}
+    for text in overrides:
+        key, value = parse_override(text)
+        given |= flatten({key: value})
+    found = []
+    for key, value in given.items():
+        dimension = space.get(key)
+        if dimension is None or dimension == Choice((value,)):
+            continue
+        text = f"{key} is searched ({dimension}): --set {key}={json.dumps(value)} changes nothing"
+        text += f" here; --set 'space.{key}={{choice=[{json.dumps(value)}]}}' would"
+        found.append(Finding("space", "info", text, where=key))
+    return found
 
 
 def default_space(optimizer: str) -> dict[str, Dimension]:

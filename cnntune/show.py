@@ -24,7 +24,7 @@ from rich.text import Text
 from cnntune.findings import Finding, Severity
 from cnntune.plot import ASCII, UNICODE, plot
 from cnntune.runs import Epoch
-from cnntune.texts import counted, unwrapped, wrapped
+from cnntune.texts import broken, counted, unwrapped, wrapped
 
 if TYPE_CHECKING:
     from cnntune.importance import Importance
@@ -286,7 +286,7 @@ class Screen:
         return (
             str(row["name"]),
             row["status"] if acc is None else f"{acc:.4f}",
-            "" if loss is None else f"{loss:.4f}" if loss < LARGE_LOSS else f"{loss:.3g}",
+            "" if loss is None else loss_text(loss),
             self.spark(row["accs"], width=12, low=0.0, high=1.0),
         )
 
@@ -336,6 +336,7 @@ class Screen:
         curves = self.out.width >= NARROW
         for heading in ("train", "val loss") if curves else ():
             table.add_column(heading, no_wrap=True)
+        rows = []
         for run in judged:
             diagnosis, curve = run.diagnosis, run.curve
             train, val = _numbers(curve.train_loss), _numbers(curve.val_loss)
@@ -343,13 +344,21 @@ class Screen:
             low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
             shown = (train, val) if curves else ()
             best = "-" if diagnosis.best_epoch is None else f"{diagnosis.best_epoch:g}"
-            table.add_row(
-                str(run.path.resolve().relative_to(root) if root else run.path),
-                diagnosis.label,
-                f"{diagnosis.confidence:.0%}",
-                f"{best}/{diagnosis.epochs}",
-                *(self.spark(one, width=width, low=low, high=high) for one in shown),
+            rows.append(
+                (
+                    diagnosis.label,
+                    f"{diagnosis.confidence:.0%}",
+                    f"{best}/{diagnosis.epochs}",
+                    *(self.spark(one, width=width, low=low, high=high) for one in shown),
+                )
             )
+        headings = [str(column.header) for column in table.columns[1:]]
+        taken = sum(1 + max(map(len, column)) for column in zip(headings, *rows, strict=True))
+        for run, row in zip(judged, rows, strict=True):
+            name = str(run.path.resolve().relative_to(root) if root else run.path)
+            table.add_row(Text(broken(name, self.out.width - taken)), *row)
+        if not curves:
+            self.say(f"the loss curves are left out: they need {NARROW} columns")
         return table
 
 
@@ -388,6 +397,13 @@ def short_name(key: str, keys: Sequence[str]) -> str:
 def number(value: Any) -> str:
     """A value of a trial in few characters."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def loss_text(loss: float) -> str:
+    """A loss for a table; `-` for one that went with its files."""
+    if math.isnan(loss):
+        return "-"
+    return f"{loss:.4f}" if loss < LARGE_LOSS else f"{loss:.3g}"
 
 
 def engineering(count: int) -> str:

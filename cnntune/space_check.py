@@ -1,7 +1,7 @@
 """Whether the values of a space go with the recipe: they are tried before anything is trained."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, product
 
 from cnntune.problems import Problem
@@ -18,20 +18,42 @@ def tried_problems(space: Space, check: Check, *, known: Sequence[Problem]) -> l
     """Try both ends of each range and every option, alone and then with those of another key.
 
     `check` gives the problems of the recipe with some values and a text that says where they
-    arise; `known` are those without any. At most one problem for each key and each pair.
+    arise; `known` are those without any. Told are all problems of every option, and one of a range;
+    of two keys that do not go together one, or one for each text among the values.
     """
-    found: dict[tuple[str, ...], Problem] = {}
-    for tried in _tries(space):
-        keys = tuple(tried)
-        if keys in found or any((key,) in found for key in keys):
-            continue
+
+    def new_problems(tried: Mapping[str, Value]) -> tuple[list[Problem], str]:
         problems, where = check(tried)
         new = [problem for problem in problems if problem not in known]
         if known:  # else a value would be blamed for what is wrong without it
-            new = [problem for problem in new if (problem.key,) == keys]
-        if new:
-            found[keys] = Problem(f"space.{keys[0]}", _message(tried, new[0], where))
-    return list(found.values())
+            new = [problem for problem in new if [problem.key] == list(tried)]
+        return new, where
+
+    told: list[Problem] = []
+    wrong: set[tuple[str, Value]] = set()  # alone, and so with any other
+    for key, dimension in space.items():
+        said: set[Problem] = set()
+        for value in dimension.options if isinstance(dimension, Choice) else _extremes(dimension):
+            problems, where = new_problems({key: value})
+            wrong |= {(key, value)} if problems else set()
+            if isinstance(dimension, Range) and said:
+                continue
+            if not isinstance(value, str):  # what is said of two numbers alike is the key's fault
+                problems = [problem for problem in problems if problem not in said]
+            said |= set(problems)
+            told += [Problem(f"space.{key}", _message({key: value}, p, where)) for p in problems]
+    for first, second in combinations(space, 2):
+        texts_said = set()
+        for pair in product(_extremes(space[first]), _extremes(space[second])):
+            tried = dict(zip((first, second), pair, strict=True))
+            texts = tuple(value for value in pair if isinstance(value, str))
+            if texts in texts_said or wrong & set(tried.items()):
+                continue
+            problems, where = new_problems(tried)
+            if problems:
+                texts_said.add(texts)
+                told.append(Problem(f"space.{first}", _message(tried, problems[0], where)))
+    return told
 
 
 def _message(tried: Mapping[str, Value], problem: Problem, where: str) -> str:
@@ -44,16 +66,6 @@ def _message(tried: Mapping[str, Value], problem: Problem, where: str) -> str:
     if by_network and problem.key.startswith("model."):
         message += f"; {ONE_NETWORK}"
     return message
-
-
-def _tries(space: Space) -> Iterator[dict[str, Value]]:
-    """Each value to be tried by itself, then each pair of two keys' extreme values."""
-    for key, dimension in space.items():
-        options = dimension.options if isinstance(dimension, Choice) else _extremes(dimension)
-        yield from ({key: option} for option in options)
-    for first, second in combinations(space, 2):
-        for pair in product(_extremes(space[first]), _extremes(space[second])):
-            yield dict(zip((first, second), pair, strict=True))
 
 
 def _extremes(dimension: Dimension) -> Sequence[Value]:

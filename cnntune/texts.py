@@ -34,6 +34,19 @@ def wrapped(text: str, width: int) -> list[str]:
     return lines
 
 
+def broken(name: str, width: int) -> str:
+    """A path or a name in lines of at most `width` characters that end after `/` or `-`.
+
+    A word that is longer has a line of its own.
+    """
+    lines = [""]
+    for piece in re.findall(r"[^/-]*[/-]|[^/-]+", name):
+        if lines[-1] and len(lines[-1]) + len(piece) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(lines)
+
+
 def unwrapped(text: str) -> str:
     """A docstring's text with one line a paragraph; lines that are indented or listed stay."""
     return re.sub(r"(?<=\S)\n(?=[^\s*-])", " ", text)

@@ -523,7 +523,10 @@ def test_all_arrays_in_trouble_are_told_at_once(tmp_path: Path) -> None:
 
 def test_an_archive_without_images_tells_what_it_holds(tmp_path: Path) -> None:
     path = write_npz(tmp_path, x_val=bytes_of(10, 4, 4), y_val=TEN_LABELS)
-    assert npz_problems(path) == ["needs arrays x_train and y_train, or x and y (got x_val, y_val)"]
+    assert npz_problems(path) == [
+        "needs arrays x_train and y_train, or train_images and train_labels, or x and y, or images"
+        " and labels (got x_val, y_val)"
+    ]
 
 
 def test_two_candidates_for_one_part_are_refused(tmp_path: Path) -> None:
@@ -554,6 +557,14 @@ def test_files_that_are_no_archives_are_refused(tmp_path: Path) -> None:
         assert npz_problems(str(tmp_path / name)) == [problem]
     assert npz_problems(str(tmp_path / "gone.npz")) == ["no such file"]
     assert npz_problems(str(tmp_path)) == ["is a folder, not a file"]
+
+
+def test_images_without_labels_are_refused_with_the_names_that_would_do(tmp_path: Path) -> None:
+    path = write_npz(tmp_path, images=bytes_of(10, 4, 4))
+    assert npz_problems(path) == [
+        "labels: is missing beside images; arrays of the train part are called x_train, y_train or"
+        " train_images, train_labels or x, y or images, labels"
+    ]
 
 
 def test_a_broken_archive_is_refused(tmp_path: Path) -> None:

@@ -407,6 +407,15 @@ def test_a_path_that_is_no_folder_is_named(tmp_path: Path) -> None:
     assert problems_of(file) == [f"{file}: must be a folder with one folder a class (got a file)"]
 
 
+def test_an_archive_of_arrays_in_place_of_a_folder_is_told_where_it_goes(tmp_path: Path) -> None:
+    file = tmp_path / "x.npz"
+    file.write_bytes(b"")
+    (line,) = problems_of(file)
+    assert line.endswith(
+        f'; for NumPy arrays write a cnntune.toml with [data], name = "npz" and path = "{file}"'
+    )
+
+
 def test_a_part_can_be_sent_to_another_process(tmp_path: Path) -> None:
     train = folder(path=str(two_classes(tmp_path)), seed=0).train
     assert isinstance(train, FolderImages)

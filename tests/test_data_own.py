@@ -206,6 +206,24 @@ def test_images_of_other_sizes_are_one_line_with_both_shapes_and_a_fix() -> None
     ]
 
 
+def test_images_of_other_channels_are_told_to_have_the_same_ones() -> None:
+    (line,) = problems(([(torch.zeros(1, 4, 4), 0), (torch.zeros(3, 4, 4), 1)], [(BYTES, 0)]))
+    assert line.endswith(
+        "image 1 is [3, 4, 4], but image 0 is [1, 4, 4]; give all images the same channels: all"
+        " grey, or all in colour"
+    )
+
+
+def test_labels_below_zero_are_told_how_all_of_them_would_count() -> None:
+    part = [(BYTES, label) for label in (-1, 0, 1, 2)]
+    first, second = problems((part, part))
+    assert first == (
+        "data mine:build: train labels must be 0 ... 2 (got -1 ... 2); if all 4 values are classes,"
+        " count them as 0 ... 3, else leave images without a class out"
+    )
+    assert second.startswith("data mine:build: validation labels")
+
+
 def test_bytes_among_floats_are_not_mixed() -> None:
     (line,) = problems(([(BYTES, 0), (BYTES / 255, 1)], [(BYTES, 0)]))
     assert "image 1 is floats [3, 2, 5], but image 0 is bytes [3, 2, 5]" in line

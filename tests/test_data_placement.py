@@ -283,8 +283,9 @@ def test_a_builder_gets_its_arguments_and_the_seed_of_the_split(own: Load) -> No
     [
         ("None", "(got NoneType)"),
         ("TensorDataset(pixels(4), labels(4))", "(got TensorDataset)"),
-        ("(1, 2, 3, 4)", "must return (train, val) or (train, val, test)"),
-        ("[1, 2]", "(got list)"),
+        ("(1, 2, 3, 4)", "must return (train, val) or (train, val, test) (got tuple of 4)"),
+        ("(1,)", "(got tuple of 1)"),
+        ("[1, 2]", "(got list of 2)"),
         ("(1, 2)", "each part must be a map-style Dataset"),
         ("(iter([]), iter([]))", "each part must be a map-style Dataset"),
     ],

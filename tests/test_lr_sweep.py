@@ -76,6 +76,35 @@ def test_noise_of_single_batches_is_not_instability() -> None:
     assert judge_rates([RateCurve(0.1, noisy)])[0.1] == "decreasing"
 
 
+def batches(first: float) -> list[float]:
+    """Losses of 100 batches at unchanged weights, a wave around 2.36; the first one is drawn."""
+    return [first, *(2.36 + 0.04 * math.sin(2.4 * step + 0.03 * step**1.5) for step in range(99))]
+
+
+def test_rates_whose_losses_are_those_of_the_batches_are_flat_and_not_unstable() -> None:
+    # The first batch is worse than the mean by more than FLAT; the lowest fifth lies lower yet.
+    still = batches(2.45)
+    hardly = [loss - 1e-4 * step for step, loss in enumerate(still)]  # 0.01 in all
+    curves = [RateCurve(1e-5, still), RateCurve(1e-4, hardly)]
+    assert curves[0].last - curves[0].lowest > 0
+    assert judge_rates(curves) == {1e-5: "flat", 1e-4: "flat"}
+
+
+def test_what_rises_by_more_than_the_batches_is_still_unstable() -> None:
+    still = batches(2.45)
+    risen = [loss - 0.02 * min(step, 80 - step / 3) for step, loss in enumerate(still)]
+    falls = [loss - 0.02 * step for step, loss in enumerate(still)]
+    back = [loss - (1.0 if 40 <= step < 60 else 0.5) for step, loss in enumerate(still)]
+    curves = [RateCurve(1e-5, still), RateCurve(1e-2, falls), RateCurve(1e-1, back)]
+    assert judge_rates(curves) == {1e-5: "flat", 1e-2: "decreasing", 1e-1: "unstable"}
+    assert judge_rates([RateCurve(1e-5, still), RateCurve(1e-1, risen)])[1e-1] == "decreasing"
+
+
+def test_a_low_rate_that_learns_is_no_measure_of_the_batches() -> None:
+    falls = [loss - 0.01 * step for step, loss in enumerate(batches(2.45))]
+    assert judge_rates([RateCurve(1e-5, falls)]) == {1e-5: "decreasing"}
+
+
 def test_a_rate_that_fails_with_another_seed_is_unstable() -> None:
     curves = [ending_at(0.1, 0.5), RateCurve(0.1, [2.0, 3.0, 4.0, 5.0, 6.0], repeat=1)]
     assert judge_rates(curves) == {0.1: "unstable"}

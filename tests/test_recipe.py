@@ -445,6 +445,78 @@ def test_networks_with_different_arguments_are_said_to_need_a_search_each(
     assert "networks with different arguments need a recipe and a search each" in line
 
 
+def test_all_problems_of_a_choice_are_reported_at_once() -> None:
+    networks = "['small-cnn', 'resnet18', 'no-such', 'vgg16']"
+    given = "model.width = 8\nmodel.dropout = 0.1\n"
+    text = f"{given}[space]\nmodel.name = {{ choice = {networks} }}"
+    starts = [
+        'with model.name="resnet18": model.width: unknown key',
+        'with model.name="resnet18": model.dropout: unknown key',
+        "'no-such': ",
+        'with model.name="vgg16": model.width: unknown key',
+    ]
+    lines = problems(text + "\ntrain.batch_size = { choice = [16, 0, -1] }")
+    starts = [f"r.toml: space.model.name: {start}" for start in starts]
+    starts += [f"r.toml: space.train.batch_size: {n}: must be >= 1 (got {n})" for n in (0, -1)]
+    assert len(lines) == len(starts)
+    assert all(line.startswith(start) for line, start in zip(lines, starts, strict=True))
+
+
+def test_every_option_that_does_not_go_with_another_key_is_reported() -> None:
+    names = "model.name = { choice = ['small-cnn', 'resnet18', 'vgg16', 'no-such'] }\n"
+    lines = problems(f"[space]\n{names}model.width = {{ choice = [8, 16] }}")
+    wrong = ("'no-such': ", 'with model.name="resnet18" and', 'with model.name="vgg16" and')
+    assert len(lines) == len(wrong)
+    for line, start in zip(lines, wrong, strict=True):
+        assert line.startswith(f"r.toml: space.model.name: {start}")
+
+
+def test_one_value_that_is_wrong_hides_no_problem_of_another_of_its_key() -> None:
+    # At one of the two ends the rate is wrong; at the other the warm-up meets one-cycle.
+    text = "train.epochs = 9\nsearch.epochs = 9\n[space]\ntrain.lr = { uniform = [-1, 1] }\n"
+    text += "train.schedule = { choice = ['cosine', 'one-cycle', 'no-such'] }\n"
+    lines = problems(f"{text}train.warmup_epochs = {{ choice = [0, 2] }}")
+    assert len(lines) == 3
+    assert lines[0].startswith("r.toml: space.train.lr: -1.0: must be > 0")
+    assert lines[1].startswith("r.toml: space.train.schedule: 'no-such': must be one of")
+    assert lines[2].startswith('r.toml: space.train.schedule: with train.schedule="one-cycle"')
+
+
+@pytest.mark.parametrize(
+    ("written", "line"),
+    [
+        (
+            "train.lr = [1e-3, 1e-1]",
+            "space.train.lr: must be { log = [low, high] }, { uniform = [low, high] } or"
+            " { choice = [...] } (got [0.001, 0.1])",
+        ),
+        (
+            "train = { choice = [1] }",
+            "space.train: is a table whose keys may be searched, such as space.train.lr"
+            " (got {'choice': [1]})",
+        ),
+        (
+            "augment = 3",
+            "space.augment: is a table whose keys may be searched, such as space.augment.flip"
+            " (got 3)",
+        ),
+        (
+            "test = { choice = [1] }",
+            "space.test: cannot be searched over: no trial is tested",
+        ),
+    ],
+)
+def test_what_is_wrong_in_the_space_is_said_of_the_key_that_was_written(
+    written: str, line: str
+) -> None:
+    assert problem(f"[space]\n{written}") == f"r.toml: {line}"
+
+
+def test_a_key_written_well_beside_one_written_badly_is_no_problem() -> None:
+    text = "[space]\ntrain.lr = [1e-3, 1e-1]\ntrain.momentum = { uniform = [0.5, 0.9] }"
+    assert problem(text).startswith("r.toml: space.train.lr: must be { log")
+
+
 def test_networks_that_take_the_same_arguments_are_searched_together() -> None:
     names = "model.name = { choice = ['small-cnn', 'small-resnet'] }\n"
     space = load(f"[space]\n{names}model.width = {{ choice = [8, 16] }}").space

@@ -14,6 +14,8 @@ from cnntune.runs import Run, Study
 from cnntune.search_findings import edge_findings
 from cnntune.space import Choice, Range
 
+STUDY = Path("runs/digits")
+
 
 def trial(number: int, val_acc: float, val_loss: float = 1.0, **values: Any) -> Trial:
     summary = {"status": "complete", "val_acc": val_acc, "val_loss": val_loss}
@@ -41,22 +43,29 @@ def numbers(found: list[Trial]) -> list[int]:
 def test_the_best_fifth_of_the_trials_is_strong(complete: int, strong: int) -> None:
     trials = [trial(number, val_acc=number / 100) for number in range(complete)]
     best_first = list(range(complete))[::-1]
-    assert numbers(strong_trials(trials)) == best_first[:strong]
+    assert numbers(strong_trials(trials, STUDY)) == best_first[:strong]
 
 
 def test_equal_accuracies_are_ordered_by_loss() -> None:
     trials = [trial(0, 0.9, 0.4), trial(1, 0.9, 0.3), trial(2, 0.8, 0.1)]
-    assert numbers(strong_trials(trials)) == [1, 0, 2]
+    assert numbers(strong_trials(trials, STUDY)) == [1, 0, 2]
 
 
 def test_trials_that_diverged_failed_or_still_run_are_not_strong() -> None:
     trials = [unfit(0, "diverged"), trial(1, 0.1), unfit(2, "failed"), unfit(3, "running")]
-    assert numbers(strong_trials(trials)) == [1]
+    assert numbers(strong_trials(trials, STUDY)) == [1]
 
 
 def test_without_a_complete_trial_there_is_nothing_to_refine() -> None:
-    with pytest.raises(StudyError, match="no complete trial"):
-        strong_trials([unfit(0, "diverged"), unfit(1, "failed")])
+    with pytest.raises(StudyError, match=r"^runs/digits: there is no complete trial"):
+        strong_trials([unfit(0, "diverged"), unfit(1, "failed")], STUDY)
+
+
+def test_where_nothing_was_learned_there_is_nothing_to_refine_and_the_study_is_named() -> None:
+    at_chance = trial(0, 0.12)
+    at_chance.summary.update(chance_acc=0.1, chance_loss=2.3026, val_images=100)
+    with pytest.raises(StudyError, match=r"^runs/digits: there is nothing to refine around: "):
+        strong_trials([at_chance], STUDY)
 
 
 def test_the_space_narrows_to_the_strong_values_and_a_tenth_on_both_sides() -> None:

@@ -20,7 +20,7 @@ from cnntune.clock import Deadline
 from cnntune.ledger import Ledger, Trial, best_of
 from cnntune.recipe import Recipe
 from cnntune.runs import Run, Study
-from cnntune.search import default_space, intersect, prepare
+from cnntune.search import default_space, intersect, prepare, without_effect
 from cnntune.search_findings import trial_findings
 from cnntune.space import Choice, Range, toml
 from cnntune.trainer import run_job
@@ -297,6 +297,30 @@ def test_without_a_space_the_default_one_is_searched_and_said(tmp_path: Path) ->
     assert "no [space]" in said["space"]
     assert "train.lr" in said["space"]
     assert outcome.document["best"]["values"].keys() == {"train.lr", "train.weight_decay"}
+
+
+def test_a_value_set_for_a_key_that_is_searched_is_said_to_change_nothing(tmp_path: Path) -> None:
+    line = (
+        "model.width is searched (2 | 4): --set model.width=3 changes nothing here; --set"
+        " 'space.model.width={choice=[3]}' would"
+    )
+    command = commanded(tmp_path)
+    outcome = command("search", "--budget", "1", "--set", "model.width=3", "--set", "model.depth=1")
+    said = [one for one in outcome.document["findings"] if one["rule"] == "space"]
+    assert [(one["severity"], one["evidence"]) for one in said] == [("info", line)]
+    assert " ".join(outcome.err.split()).count(line) == 1
+
+
+def test_a_value_set_is_told_where_the_space_varies_it() -> None:
+    space = {"train.lr": Range(1e-3, 1e-1, log=True), "train.optimizer": Choice(("sgd", "adam"))}
+    sets = ["train={lr=0.5}", "train.optimizer=adam", "train.momentum=0.5"]
+    assert [finding.evidence for finding in without_effect(space, sets)] == [
+        "train.lr is searched (0.001 ... 0.1 (log)): --set train.lr=0.5 changes nothing here;"
+        " --set 'space.train.lr={choice=[0.5]}' would",
+        'train.optimizer is searched (sgd | adam): --set train.optimizer="adam" changes nothing'
+        " here; --set 'space.train.optimizer={choice=[\"adam\"]}' would",
+    ]
+    assert without_effect({"train.lr": Choice((0.5,))}, ["train.lr=0.5"]) == []
 
 
 @pytest.mark.parametrize(("optimizer", "usual"), [("sgd", 0.05), ("adam", 1e-3), ("adamw", 1e-3)])

@@ -1,12 +1,14 @@
 """What is drawn stays readable and can be pasted, however narrow the screen."""
 
 import io
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import call
 
 from cnntune.cli.command import Command
 from cnntune.cli.trials import watch
@@ -14,7 +16,7 @@ from cnntune.findings import Finding
 from cnntune.recipe import parse
 from cnntune.runs import Epoch, Run
 from cnntune.show import Screen, TrialWatch
-from cnntune.texts import counted, unwrapped, wrapped
+from cnntune.texts import broken, counted, unwrapped, wrapped
 from cnntune.workers import Event, Job
 
 OPTION = "--set 'space.train.lr={ log = [1e-05, 0.1] }'"
@@ -41,6 +43,12 @@ def test_an_apostrophe_opens_no_quotation() -> None:
 def test_what_fits_stays_as_it_is() -> None:
     assert wrapped("  a   b\nc", 10) == ["  a   b", "c"]
     assert wrapped("", 10) == [""]
+
+
+def test_a_path_breaks_after_a_slash_or_a_dash() -> None:
+    assert broken("refine-1/trial-0000-seed-1", 12) == "refine-1/\ntrial-0000-\nseed-1"
+    assert broken("refine-1/trial-0000-seed-1", 26) == "refine-1/trial-0000-seed-1"
+    assert broken("a-verylongword/b", 5) == "a-\nverylongword/\nb"
 
 
 def test_a_docstring_becomes_paragraphs_and_its_lists_stay() -> None:
@@ -141,3 +149,34 @@ def test_a_search_that_cannot_be_drawn_ends_its_workers(
     with pytest.raises(ZeroDivisionError):
         watch(command, parse({}, file="test"), events, total=1, done=0)
     assert ended == ["closed"]
+
+
+def test_a_loss_that_went_with_its_files_is_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = {"name": 0, "val_acc": 0.5, "val_loss": math.nan, "accs": [], "values": {"train.lr": 1}}
+
+    def draw(screen: Screen) -> None:
+        screen.out.print(screen.trial_table([gone], screen.out))
+
+    assert drawn(80, monkeypatch, draw)[1].split() == ["0", "0.5000", "-", "1"]
+
+
+@pytest.mark.parametrize("columns", [40, 60])
+def test_names_of_runs_break_between_words_and_curves_without_room_are_said_to_be_left_out(
+    tmp_path: Path,
+    columns: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = [f"refine-1/trial-000{number}-seed-1" for number in (0, 1)]
+    for name in names:
+        (tmp_path / name).mkdir(parents=True)
+        losses = "".join(f"{epoch},{2 / epoch},{2.1 / epoch}\n" for epoch in range(1, 9))
+        (tmp_path / name / "log.csv").write_text(f"epoch,train_loss,val_loss\n{losses}")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    outcome = call("diagnose", str(tmp_path), cwd=tmp_path)
+    lines = outcome.out.splitlines()
+    told = [line.split()[0] for line in lines[2 : lines.index("")]]
+    assert all(re.fullmatch(r"((log|refine|trial|\d+|seed|csv)[-/.]?)+", piece) for piece in told)
+    assert ("train" in lines[1]) == (columns == 60)
+    left_out = "the loss curves are left out: they need 60 columns"
+    assert (left_out in " ".join(outcome.err.split())) == (columns == 40)

@@ -103,7 +103,8 @@ def search(
             ledger, notes = step.join(setup.study, setup.recipe, server)
         record(setup)
         budget, fewer = step.within_grid(ledger.recipe, budget)
-        notes = [*setup.space_warnings, *notes, *fewer]
+        ineffective = step.without_effect(ledger.recipe.space, set_ or [])
+        notes = [*setup.space_warnings, *ineffective, *notes, *fewer]
         plan = decide(command, ledger.recipe, setup.places, asked_workers, ledger)
         ledger.settle(plan.precision, plan.image_bytes, stream=plan.stream)
         command.begin_work(f"searching {space_line(ledger.recipe)}")
@@ -278,6 +279,10 @@ def tune(
             recipe_ = step.with_swept_rates(setup.recipe, setup.study)
         begun = Ledger.open(setup.study) if exists(setup.study) else None
         asked_recipe = begun.recipe if begun is not None else recipe_
+        space = asked_recipe.space or search.default_space(asked_recipe.train.optimizer)
+        notes = [*setup.space_warnings, *search.without_effect(space, set_ or [])]
+        for note in notes:
+            command.screen.say(note.evidence)
         plan = decide(command, asked_recipe, setup.places, asked_workers, begun)
         outcome = step.Outcome(setup.study)
         for phase in step.tune(outcome, recipe_, limits, plan=plan, places=setup.places):
@@ -285,7 +290,7 @@ def tune(
             for change in phase.changes:
                 command.screen.say(change.evidence)
             watch(command, phase.recipe, phase.events, total=phase.runs, done=phase.done)
-        findings = [*setup.space_warnings, *shortened, *outcome.changes, *outcome.findings]
+        findings = [*notes, *shortened, *outcome.changes, *outcome.findings]
         document = command.document(
             findings,
             setup.study,

@@ -169,7 +169,11 @@ def _class_folders(root: Path) -> list[Path]:
     if not root.exists():
         raise DataError(f"data.path: {root}: no such folder")
     if not root.is_dir():
-        raise DataError(f"{root}: must be a folder with one folder a class (got a file)")
+        must = f"{root}: must be a folder with one folder a class (got a file)"
+        if root.suffix.lower() == ".npz":
+            must += "; for NumPy arrays write a cnntune.toml with"
+            must += f' [data], name = "npz" and path = "{root}"'
+        raise DataError(must)
     return [entry for entry in root.iterdir() if _is_visible(entry.name) and entry.is_dir()]
 
 

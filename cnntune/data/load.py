@@ -56,7 +56,7 @@ def load(
     labels = {name: _labels(part) for name, part in held.items()}
     classes = source.classes or _numbered_classes(list(labels.values()))
     if checked:
-        _check_labels(labels, classes, section.name)
+        _check_labels(labels, classes, section.name, named=bool(source.classes))
     in_shape = _in_shape(held, section.name)
     if not section.normalize:
         statistics = torch.zeros(in_shape[0]), torch.ones(in_shape[0])
@@ -100,8 +100,7 @@ def as_source(built: Any, name: str, *, finite: bool = True) -> Source:
         return built
     if not isinstance(built, tuple) or len(built) not in (2, 3):
         raise DataError(
-            f"data {name}: must return (train, val) or (train, val, test)"
-            f" (got {type(built).__name__})"
+            f"data {name}: must return (train, val) or (train, val, test) (got {_counted(built)})"
         )
     for part in built:
         if not (hasattr(part, "__getitem__") and hasattr(part, "__len__")):
@@ -111,6 +110,12 @@ def as_source(built: Any, name: str, *, finite: bool = True) -> Source:
             )
     (train, val, *test), classes = own_parts(built, name, finite=finite)
     return Source(train=train, val=val, test=test[0] if test else None, classes=classes)
+
+
+def _counted(built: Any) -> str:
+    """The type of what was returned, and of how many."""
+    name = type(built).__name__
+    return f"{name} of {len(built)}" if isinstance(built, tuple | list) else name
 
 
 def _no_images_like(part: Any) -> Images:
@@ -260,14 +265,19 @@ def _labels(part: Any) -> Tensor:
     return torch.as_tensor(part.labels).cpu()
 
 
-def _check_labels(labels: dict[str, Tensor], classes: Sequence[str], name: str) -> None:
+def _check_labels(
+    labels: dict[str, Tensor], classes: Sequence[str], name: str, *, named: bool
+) -> None:
     problems = []
+    values = len(torch.cat(list(labels.values())).unique())
+    cure = f"; if all {values} values are classes, count them as 0 ... {values - 1}"
+    cure += ", else leave images without a class out"
     for part_name, part in labels.items():
         low, high = int(part.min()), int(part.max())
         if low < 0 or high >= len(classes):
             problems.append(
                 f"data {name}: {part_name} labels must be 0 ... {len(classes) - 1}"
-                f" (got {low} ... {high})"
+                f" (got {low} ... {high}){'' if named else cure}"
             )
     if len(classes) < 2:
         problems.append(f"data {name}: needs at least two classes (got {len(classes)})")

@@ -58,7 +58,7 @@ def npz(
         DataError: one line for each array that cannot be used.
     """
     arrays = _read_arrays(Path(path).expanduser())
-    held = ", ".join(sorted(arrays)) or "nothing"
+    held = ", ".join(sorted(arrays)) or "no such name"
     problems: list[str] = []
     parts: dict[str, Images] = {}
     for part in NAMES:
@@ -70,7 +70,8 @@ def npz(
         if images is not None:
             parts[part] = images
     if "train" not in parts and not problems:
-        problems.append(f"needs arrays x_train and y_train, or x and y (got {held})")
+        pairs = ", or ".join(" and ".join(pair) for pair in NAMES["train"])
+        problems.append(f"needs arrays {pairs} (got {held})")
     if problems:
         raise DataError(f"{path}: {problem}" for problem in problems)
     highest = max(int(part.labels.max()) for part in parts.values())
@@ -146,7 +147,11 @@ def _part(part: str, arrays: dict[str, Array], layout: Layout) -> Images | None:
     images_name, labels_name = found[0]
     missing = [name for name in found[0] if name not in arrays]
     if missing:
-        raise DataError(f"{missing[0]}: is missing")
+        pairs = " or ".join(", ".join(pair) for pair in NAMES[part])
+        raise DataError(
+            f"{missing[0]}: is missing beside {next(name for name in found[0] if name in arrays)};"
+            f" arrays of the {part} part are called {pairs}"
+        )
     problems: list[str] = []
     pixels = labels = torch.empty(0)
     try:

@@ -135,6 +135,8 @@ class OwnImages(Dataset[tuple[Tensor, int]]):
             f"image {next(iter(others))} is" if len(others) == 1 else f"images {some(others)} are"
         )
         fix = "resize or crop them to one size in the data set"
+        if all(shape[0] != first.kind[0][0] for shape, _ in kinds):
+            fix = "give all images the same channels: all grey, or all in colour"
         if all(shape == first.kind[0] for shape, _ in kinds):
             fix = "give all images as bytes 0..255, or all as floats"
         return (

@@ -1,12 +1,12 @@
 """Checks of what training finds: is there anything that carries over to validation images?"""
 
-import math
 import time
+from dataclasses import replace
 
 import torch
 
 from cnntune.augment import augment
-from cnntune.chance import ABOVE_CHANCE, ENOUGH_IMAGES
+from cnntune.chance import ENOUGH_IMAGES, Chance
 from cnntune.device import seeded
 from cnntune.evaluate import evaluate
 from cnntune.findings import Finding, Severity
@@ -26,6 +26,8 @@ PATIENT_SECONDS = 30.0  # where that was not enough to beat chance
 LEARN_WALL = 300.0  # seconds; for images that are slow to read
 LEARN_BATCH = 64
 LEARN_IMAGES = 2000  # of validation: 1.1 points of standard error at worst
+TOLD = 0.15  # of the way from chance to 1: a step that luck does not make on enough images
+LEARN_PER_CLASS = 20  # training images from which something must carry over, if there is something
 SETTLE_PASSES = 3  # after training, running statistics are nearly there
 
 
@@ -38,49 +40,61 @@ def learns(subject: Subject, memory: Memory) -> list[Finding]:
     if len(subject.data.val) < ENOUGH_IMAGES:
         text = f"skipped: {len(subject.data.val)} validation images are too few to tell skill from"
         return [Finding("learns", "info", text + " chance")]
-    counts = torch.bincount(subject.data.val.labels)
-    chance = float(counts.max() / counts.sum())
-    if chance == 1.0:
+    guess = Chance.of(subject.data.val.labels.tolist())
+    if guess.acc == 1.0:
         return [Finding("learns", "info", "skipped: all validation images are of one class")]
     affordable = min(LEARN_IMAGES, subject.cost.images(LOOK_SECONDS))
-    images = min(len(subject.data.val), affordable)
+    guess = replace(guess, images=min(len(subject.data.val), affordable))
     told = _nearest_accuracy(subject)
-    signal = (told - chance) / _error(chance, len(subject.val_pictures)) > ABOVE_CHANCE
-    compared = f"chance, the largest class, is {chance:.1%}; the nearest training image is right"
+    signal = replace(guess, images=len(subject.val_pictures)).beaten_by(told)
+    compared = f"chance, the largest class, is {guess.acc:.1%}; the nearest training image is right"
     compared += f" for {told:.1%}"
     planned = min(LEARN_STEPS, subject.cost.steps(LEARN_SECONDS, LEARN_BATCH))
-    if planned < LEARN_LEAST or images < ENOUGH_IMAGES:
+    if planned < LEARN_LEAST or not guess.tells:
         severity: Severity = "ok" if signal else "info"
         text = f"skipped: training takes too long here; {compared}"
-        return [Finding("learns", severity, text, measured=told, expected=chance)]
+        return [Finding("learns", severity, text, measured=told, expected=guess.acc)]
     lr = memory.attempts[-1].lr if memory.attempts else subject.recipe.train.lr
-    acc, steps = _train_briefly(subject, lr, planned, images)
-    above = (acc - chance) / _error(chance, images) > ABOVE_CHANCE
+    acc, steps = _train_briefly(subject, lr, planned, guess.images)
+    above = guess.beaten_by(acc)
     if steps < LEARN_STEPS and not above and not signal:
         planned = min(LEARN_STEPS, subject.cost.steps(PATIENT_SECONDS, LEARN_BATCH))
-        acc, steps = _train_briefly(subject, lr, planned, images)
-        above = (acc - chance) / _error(chance, images) > ABOVE_CHANCE
-    text = f"validation accuracy {acc:.1%} after {steps} steps; "
+        acc, steps = _train_briefly(subject, lr, planned, guess.images)
+        above = guess.beaten_by(acc)
+    text = f"validation accuracy {acc:.1%} after {steps} steps; {compared}"
     if above:
-        return [Finding("learns", "ok", text + compared, measured=acc, expected=chance)]
+        return [Finding("learns", "ok", text, measured=acc, expected=guess.acc)]
     enough = steps >= max(LEARN_ENOUGH, planned)  # a look that was cut short proves nothing
+    few = too_few(guess, len(subject.data.train), subject.classes)
     if signal:
         advice = "there is a signal that the network does not find: look at what it is fed"
         severity = "warn" if memory.reached and enough else "info"
+    elif few:
+        text += f"; too few images to tell: {few}"
+        advice = "use more of the images here; if there are no more, see whether labels belong to"
+        advice += " their images"
+        severity = "warn" if enough else "info"
     else:
         advice = (
             "do labels belong to their images? look for shuffling, sorting or an index mixed up"
         )
         severity = "fail" if enough else "info"
-    return [Finding("learns", severity, text + compared, advice, measured=acc, expected=chance)]
+    return [Finding("learns", severity, text, advice, measured=acc, expected=guess.acc)]
 
 
-def _error(chance: float, images: int) -> float:
-    """The standard error of an accuracy at chance level."""
-    return math.sqrt(chance * (1 - chance) / images)
+def too_few(guess: Chance, training: int, classes: int) -> str:
+    """Why accuracy at chance level proves nothing with so few images; empty where it does."""
+    if guess.noise > TOLD * (1 - guess.acc):
+        highest = guess.acc + guess.noise
+        return f"on {guess.images} validation images guessing may reach {highest:.0%}"
+    if training < LEARN_PER_CLASS * classes:
+        return f"{training} training images of {classes} classes may not be enough to learn from"
+    return ""
 
 
-def _train_briefly(subject: Subject, lr: float, planned: int, images: int) -> tuple[float, int]:
+def _train_briefly(
+    subject: Subject, lr: float, planned: int, images: int | None
+) -> tuple[float, int]:
     """Accuracy on so many validation images after the planned steps, or those that time allows."""
     learner = Learner.of(subject.recipe, subject.model(), subject.device)
     learner.set_lr(lr)
