@@ -200,7 +200,7 @@ def tune(
     place = len(outcome.findings)
     yield from _over_seeds(outcome, records, budget, plan=plan, places=places)
     if spent:  # what is left is known after the repeats
-        found = _spent(study, records, budget, limits, plan.workers)
+        found = _spent(study, records, budget, plan.workers)
         outcome.findings.insert(place, found)
 
 
@@ -270,9 +270,7 @@ def _fits(
     return (least if waiting else one) <= left
 
 
-def _spent(
-    study: Study, records: Sequence[Ledger], budget: Budget, limits: Budget, workers: int
-) -> Finding:
+def _spent(study: Study, records: Sequence[Ledger], budget: Budget, workers: int) -> Finding:
     """That the budget holds no further round, and the least that goes on."""
     if budget.runs is not None:
         used = _used(records)
@@ -342,6 +340,9 @@ def _with_a_way_on(
 ) -> Finding:
     """The reason to stop; where rates of a sweep are untried, with the budget that tries them."""
     if not _may_be_swept(recipe, study, records):
+        if reason.rule == "nothing-learned" and study.read("lr-sweep") is None:
+            skipped = "; rates were not swept before, and no other ones fit into this study's space"
+            return replace(reason, evidence=reason.evidence + skipped)
         return reason
     more = f"--budget {_used(records) + LEAST_BUDGET}"
     if budget.seconds is not None:
