@@ -385,10 +385,10 @@ def test_a_round_that_is_gone_is_told_and_its_number_is_not_given_again(
     tmp_path: Path, recipe: Recipe
 ) -> None:
     study = Study(tmp_path / "study")
-    loop(study, recipe, of_runs(21))
+    loop(study, recipe, of_runs(17))
     study.write("tune", {"format": 1, "rounds": 1, "candidates": []})
     shutil.rmtree(study.path / "refine-1")
-    outcome = loop(study, recipe, of_runs(30))
+    outcome = loop(study, recipe, of_runs(26))
     assert finding(outcome, "missing-files").evidence.startswith("refine-1 of this study is gone")
     assert (study.path / "refine-2").is_dir()
     assert not (study.path / "refine-1").exists()
@@ -418,6 +418,19 @@ def test_tune_takes_up_a_search_counts_its_trials_and_leaves_its_tables(tmp_path
     assert document["winner"] == document["candidates"][0]["config"]
     assert f"cnntune train {document['winner']}" in outcome.err
     assert json.loads((study / "tune.json").read_text()) == document
+
+
+@pytest.mark.slow
+def test_a_search_of_hopeless_rates_without_a_sweep_is_saved_by_one(tmp_path: Path) -> None:
+    hopeless = LEARNS.replace("[5e-2, 3e-1]", "[1e-7, 1e-6]")
+    (tmp_path / "small.toml").write_text(hopeless)
+    assert call("search", "small.toml", "--budget", "4", cwd=tmp_path).code == 1
+    outcome = tuned(tmp_path, hopeless, "--budget", "17", "--workers", "1")
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "runs/small/lr-sweep.json").is_file()
+    assert "nothing was learned, and lr-sweep finds these" in said(outcome)
+    assert "refine-1" in outcome.document["winner"]
+    assert outcome.document["rounds"] == 1
 
 
 def test_a_study_of_another_recipe_is_refused_before_the_checks(tmp_path: Path) -> None:
