@@ -32,6 +32,10 @@ class Deadline:
         """Whether it lies behind us."""
         return self.at is not None and time.monotonic() >= self.at
 
+    def before(self, seconds: float) -> "Deadline":
+        """One that is so many seconds earlier."""
+        return self if self.at is None else Deadline(self.at - seconds)
+
     def share(self, part: float) -> "Deadline":
         """An earlier one, after `part` (0..1) of the time that is left."""
         left = self.seconds_left

@@ -255,13 +255,14 @@ def final_test(
             return {key: look[key] for key in look if key.startswith("test_")}, []
     before = [look for look in looks if look.get("labels", seen.labels) == seen.labels]
     if before and not again:
-        last = before[-1]
+        first, since = before[0], len(before) - 1
+        later = f"; looks after that: {since}" if since else ""
         return {}, [
             Finding(
                 "test",
                 "info",
-                f"the test part was used by {last['run']} on {last['at'][:10]}:"
-                f" accuracy {last['test_acc']:.4f}; it is not used again",
+                f"the test part was used by {first['run']} on {first['at'][:10]}:"
+                f" accuracy {first['test_acc']:.4f}{later}; it is not used again",
                 "--test-again measures it all the same, and keeps a record of it",
             )
         ]

@@ -19,7 +19,7 @@ from cnntune.search_findings import nothing_learned, strong
 from cnntune.seeds import derive_seed
 from cnntune.space import Value
 from cnntune.verdict import Label, diagnose
-from cnntune.winner import CANDIDATES, Rival, rounds
+from cnntune.winner import CANDIDATES, Rival, last_known_round, number_of, rounds
 from cnntune.workers import Event, Job, in_order, run_jobs
 
 WARMUP_SHARE = 0.1  # of the epochs at most (tuning playbook), where there are enough for one
@@ -36,7 +36,7 @@ def next_round(study: Study) -> tuple[Study, Study]:
     sources = [study, *rounds(study)]
     if len(sources) > 1 and sources[-1].read("refine") is None:
         return sources[-2], sources[-1]
-    return sources[-1], Study(study.path / f"refine-{len(sources)}")
+    return sources[-1], Study(study.path / f"refine-{last_known_round(study) + 1}")
 
 
 def strong_trials(trials: Sequence[Trial], study: Path) -> list[Trial]:
@@ -111,16 +111,37 @@ def begin(study: Study, epochs: int | None, trials: int) -> Round:
                 " remove the folder"
             )
         return begun
-    source, target = next_round(study)
+    recipe, made, strong = proposal(study, epochs)
+    return begin_with(study, recipe, [change.finding() for change in made], trials, strong)
+
+
+def proposal(study: Study, epochs: int | None) -> tuple[Recipe, list[Change], list[Trial]]:
+    """The recipe of a new refinement, what is changed in it, and the trials it goes around.
+
+    Raises:
+        StudyError: where there is no search, or no complete trial.
+        RecipeError: where the refinement's recipe would not be sound.
+    """
+    source = next_round(study)[0]
     searched = Ledger.open(source)
     strong = strong_trials(searched.trials(), source.path)
     weights = importance(searched.trials(), searched.recipe.space)
-    shares = weights.shares if weights else {}
-    recipe, made = plan(searched.recipe, strong, epochs, shares)
-    findings = [change.finding() for change in made]
-    write_plan(target, trials, findings)
+    recipe, made = plan(searched.recipe, strong, epochs, weights.shares if weights else {})
+    return recipe, made, strong
+
+
+def begin_with(
+    study: Study,
+    recipe: Recipe,
+    changes: list[Finding],
+    trials: int,
+    strong: Sequence[Trial] = (),
+) -> Round:
+    """A new round of so many trials of `recipe`, recorded in its folder."""
+    target = next_round(study)[1]
+    write_plan(target, trials, changes)
     ledger = Ledger.create(target, recipe, asked=recipe)
-    return Round(ledger, strong, _number(target), findings, trials)
+    return Round(ledger, list(strong), number_of(target), changes, trials)
 
 
 def unfinished(study: Study) -> Round | None:
@@ -128,13 +149,12 @@ def unfinished(study: Study) -> Round | None:
     source, target = next_round(study)
     if not exists(target):
         return None
-    strong = strong_trials(Ledger.open(source).trials(), source.path)
+    trials = Ledger.open(source).trials()
+    # A round of other rates comes after one in which nothing was learned, and is around nothing.
+    learned = best_of(trials) is not None and not nothing_learned(trials)
+    strong = strong_trials(trials, source.path) if learned else []
     planned, findings = read_plan(target)
-    return Round(Ledger.open(target), strong, _number(target), findings, planned)
-
-
-def _number(target: Study) -> int:
-    return int(target.path.name.rpartition("-")[2])
+    return Round(Ledger.open(target), strong, number_of(target), findings, planned)
 
 
 def write_plan(target: Study, trials: int, changes: Sequence[Finding]) -> None:

@@ -391,10 +391,14 @@ def writing_to(folder: Path) -> Iterator[None]:
 
 def home(config: Path) -> Path | None:
     """The study that a run's `config.json` belongs to; for a refinement the study it refines."""
-    folder = config.parent.parent
-    if config.suffix != ".json" or not (folder / "study.json").is_file():
+    if config.suffix != ".json":
         return None
-    return folder.parent if (folder.parent / "study.json").is_file() else folder
+    if len(config.parts) < 3 or ".." in config.parts:  # the folders above have no names in it
+        config = config.resolve()
+    folder = config.parent.parent
+    if folder.name.startswith("refine-") and (folder.parent / "study.json").is_file():
+        return folder.parent  # a round of `tune` has no study.json of its own
+    return folder if (folder / "study.json").is_file() else None
 
 
 def find_runs(path: Path) -> list[Run]:

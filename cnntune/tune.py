@@ -5,9 +5,9 @@ best three of all rounds are trained again with fresh seeds.
 """
 
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cnntune import refine, search
@@ -15,7 +15,7 @@ from cnntune.capacity import Plan
 from cnntune.clock import NEVER, Deadline
 from cnntune.errors import StudyError
 from cnntune.findings import Finding, Severity
-from cnntune.ledger import Ledger, best_of
+from cnntune.ledger import Ledger, best_of, ranked
 from cnntune.recipe import Recipe
 from cnntune.runs import FORMAT, Study
 from cnntune.search_findings import file_findings, nothing_learned
@@ -24,10 +24,12 @@ from cnntune.trials import run_trials
 from cnntune.winner import (
     CANDIDATES,
     Candidate,
+    Rival,
     best_rivals,
     candidates,
     findings,
     ledgers,
+    lost_rounds,
     pool,
     rounds,
     val_images,
@@ -42,7 +44,8 @@ REPEATS = CANDIDATES * SEEDS
 LEAST_BUDGET = LEAST_TRIALS + REPEATS
 TIMED_TRIALS = 50  # with a limit of time each round has the size that it would have of so many
 SANITY_TIME, SWEEP_TIME = 0.125, 0.25  # of the time, until each of them has to be through
-ROUNDS_TIME = 0.75  # of the time, until the rounds end; the rest is for the repeats
+LEAST_RESERVE, MOST_RESERVE = 0.25, 0.5  # of the time, kept for the repeats
+MARGIN, START_SECONDS = 1.25, 5.0  # on what the repeats are expected to take
 ROUND_TIME = 0.5  # of the time left for rounds, until a round begins no further trial
 
 
@@ -57,6 +60,7 @@ class Budget:
     runs: int | None = None
     time: Deadline = NEVER
     rounds_until: Deadline = NEVER
+    seconds: float | None = None  # all of the time
 
     @classmethod
     def of(cls, runs: int | None, time: Deadline) -> "Budget":
@@ -70,7 +74,18 @@ class Budget:
                 f"--budget: must be at least {LEAST_BUDGET} training runs, {LEAST_TRIALS} trials"
                 f" and {SEEDS} repeats of the best {CANDIDATES} (got {runs})"
             )
-        return cls(runs, time, time.share(ROUNDS_TIME))
+        return cls(runs, time, seconds=time.seconds_left).keeping(0.0)
+
+    def keeping(self, seconds: float, *, whole: bool = False) -> "Budget":
+        """The budget with so many seconds kept for the repeats, a quarter of all at least.
+
+        Half at most, unless `whole`: what is found later deserves a chance too.
+        """
+        if self.seconds is None:
+            return self
+        wanted = seconds if whole else min(seconds, MOST_RESERVE * self.seconds)
+        kept = max(wanted, LEAST_RESERVE * self.seconds)
+        return replace(self, rounds_until=self.time.before(kept))
 
     def round_trials(self, share: float, used: int) -> int:
         """The trials of the next round, where `used` runs are trained; 0: the budget is spent.
@@ -130,42 +145,210 @@ class Outcome:
 
 
 def tune(
-    outcome: Outcome, recipe: Recipe, budget: Budget, *, plan: Plan, places: Sequence[str]
+    outcome: Outcome,
+    recipe: Recipe,
+    budget: Budget,
+    *,
+    plan: Plan,
+    places: Sequence[str],
+    sweep: Callable[[Deadline], None] = lambda _: None,
 ) -> Iterator[Phase]:
     """Run the loop round by round, under the study's lock, all of it as the `plan` says.
 
     The caller exhausts the events of a phase before it asks for the next, and reads `outcome` at
     the end. A loop that was stopped goes on where it was: with the last round that was begun, which
     has the size it was planned with. Earlier rounds are not trained further, since what they find
-    can no longer steer anything.
+    can no longer steer anything. Where nothing was learned and no sweep is stored, `sweep` makes
+    one, as far as it comes until the deadline.
 
     Raises:
         StudyError: where the study holds another recipe, or a round changes nothing.
     """
     study = outcome.study
+    outcome.findings += lost_rounds(study)
     ledger, notes = search.begin(study, recipe)
     _settle(ledger, plan)
     current = refine.unfinished(study)
     if not rounds(study):
         current = _search_round(ledger, notes, budget)
     records = ledgers(study)
+    waiting = _left_waiting(study, records)
+    spent = False
     while True:
+        limits = _with_reserve(budget, records, waiting, plan.workers)
         if current is not None:
-            yield from _train(current, budget, _used(records), plan=plan, places=places)
-            if not _is_over(current.ledger, budget):
+            yield from _train(current, limits, records, plan=plan, places=places)
+            if not _is_over(current.ledger, limits):
                 outcome.findings.append(_cut(current, records))
                 break
             _close(current)
-        size = budget.round_trials(ROUND_SHARE, _used(records))
-        reason = reason_to_stop(records, size)
-        if reason:
-            outcome.findings.append(reason)
+            limits = _with_reserve(budget, records, waiting, plan.workers)
+        size = limits.round_trials(ROUND_SHARE, _used(records))
+        reason = reason_to_stop(records)
+        if reason is None:
+            spent = not size or not _fits(study, records, limits, plan.workers, bool(waiting))
+            current = None if spent else refine.begin(study, None, size)
+        else:
+            current = _swept_round(recipe, study, records, size, limits, sweep)
+            if current is None:
+                outcome.findings.append(_with_a_way_on(reason, recipe, study, records, budget))
+        if current is None:
             break
-        current = refine.begin(study, None, size)
         records.append(current.ledger)
     for record in records:
         outcome.changes += refine.read_plan(record.study)[1]
+    place = len(outcome.findings)
     yield from _over_seeds(outcome, records, budget, plan=plan, places=places)
+    if spent:  # what is left is known after the repeats
+        found = _spent(study, records, budget, plan.workers)
+        outcome.findings.insert(place, found)
+
+
+def _left_waiting(study: Study, records: Sequence[Ledger]) -> set[Path]:
+    """The candidates that an earlier call left without all their repeats."""
+    rivals = best_rivals(pool(records))
+    todo = refine.repeats_to_train(rivals, seeds=SEEDS)
+    asked = study.read("tune") is not None or any(run.path.exists() for _, _, run in todo)
+    return {rival.trial.run.path for rival in rivals} if todo and asked else set()
+
+
+def _with_reserve(
+    budget: Budget, records: Sequence[Ledger], waiting: set[Path], workers: int
+) -> Budget:
+    """The budget with time for the repeats of the best so far.
+
+    All they need where an earlier call left these very ones.
+    """
+    rivals = best_rivals(pool(records))
+    same = bool(waiting) and {rival.trial.run.path for rival in rivals} == waiting
+    return budget.keeping(repeat_seconds(rivals, workers), whole=same)
+
+
+def repeat_seconds(rivals: Sequence[Rival], workers: int) -> float:
+    """What the repeats that are missing are expected to take, by the measured epochs of the rivals.
+
+    With a margin, and what their workers take to start; 0 where none is missing.
+    """
+    each = []
+    for rival, _, run in refine.repeats_to_train(rivals, seeds=SEEDS):
+        rows = rival.trial.run.rows()
+        if rows:
+            epochs = rival.recipe.search.epochs if rival.cut else len(rows)
+            epoch = sum(row.seconds for row in rows) / len(rows)
+            each.append(epoch * max(0, epochs - len(run.rows())))
+    if not each:
+        return 0.0
+    return MARGIN * max(sum(each) / workers, *each) + START_SECONDS
+
+
+def _trial_seconds(record: Ledger, epochs: int) -> float:
+    """What a trial of so many epochs takes, by those of the round's best; 0 where none is known."""
+    rows = [row for trial in ranked(record.trials())[:CANDIDATES] for row in trial.run.rows()]
+    return epochs * sum(row.seconds for row in rows) / len(rows) if rows else 0.0
+
+
+def _next_round_seconds(
+    study: Study, records: Sequence[Ledger], workers: int
+) -> tuple[int, float, float]:
+    """The epochs of a trial of the next round, and what one and the least number of them take."""
+    epochs = refine.proposal(study, None)[0].search.epochs
+    one = _trial_seconds(records[-1], epochs)
+    return epochs, one, max(one, one * LEAST_TRIALS / workers)
+
+
+def _fits(
+    study: Study, records: Sequence[Ledger], limits: Budget, workers: int, waiting: bool
+) -> bool:
+    """Whether a trial of the next round can be trained before the time of the repeats.
+
+    The least number of them, where others are `waiting` for their repeats.
+    """
+    left = limits.rounds_until.seconds_left
+    if left is None:
+        return True
+    _, one, least = _next_round_seconds(study, records, workers)
+    return (least if waiting else one) <= left
+
+
+def _spent(study: Study, records: Sequence[Ledger], budget: Budget, workers: int) -> Finding:
+    """That the budget holds no further round, and the least that goes on."""
+    if budget.runs is not None:
+        used = _used(records)
+        left = max(0, budget.runs - used)
+        text = f"the budget is spent: {used} runs are trained"
+        if left:
+            text = f"{left} of {budget.runs} runs are left, too few for a round and its repeats"
+        return Finding("stopped", "info", text, f"--budget {used + LEAST_BUDGET} goes on")
+    epochs, one, least = _next_round_seconds(study, records, workers)
+    missing = repeat_seconds(best_rivals(pool(records)), workers)
+    enough = MARGIN * max(least + missing, least / (1 - LEAST_RESERVE)) + START_SECONDS
+    return Finding(
+        "stopped",
+        "info",
+        f"no time for a further round beside the repeats: a trial of its {epochs} epochs takes"
+        f" about {one:.0f} s",
+        f"the same command with --budget {math.ceil(enough)}s goes on with it",
+    )
+
+
+def _swept_round(
+    recipe: Recipe,
+    study: Study,
+    records: Sequence[Ledger],
+    size: int,
+    limits: Budget,
+    sweep: Callable[[Deadline], None],
+) -> refine.Round | None:
+    """A round of the rates that a sweep finds, where nothing was learned with others.
+
+    None where these were tried, or there is no budget for it.
+    """
+    last = records[-1].recipe
+    if not size or not _may_be_swept(recipe, study, records):
+        return None
+    if study.read("lr-sweep") is None:
+        sweep(limits.rounds_until.share(ROUND_TIME))
+    swept = search.swept_range(recipe, study.read("lr-sweep"))
+    left = limits.rounds_until.seconds_left
+    too_long = left is not None and _trial_seconds(records[-1], last.search.epochs) > left
+    if swept is None or too_long or limits.rounds_until.passed:
+        return None
+    before = last.space["train.lr"]
+    reason = "nothing was learned, and lr-sweep finds these"
+    change = Finding("space", "info", f"train.lr: {before} became {swept}: {reason}")
+    space = last.space | {"train.lr": swept}
+    return refine.begin_with(study, last.model_copy(update={"space": space}), [change], size)
+
+
+def _may_be_swept(recipe: Recipe, study: Study, records: Sequence[Ledger]) -> bool:
+    """Whether nothing was learned and other rates than those of a sweep were searched."""
+    trials = [trial for record in records for trial in record.trials()]
+    space = records[-1].recipe.space
+    if best_of(trials) is not None and not nothing_learned(trials):
+        return False
+    if not isinstance(space.get("train.lr"), Range) or set(search.OWN_RATES) & space.keys():
+        return False
+    stored = study.read("lr-sweep")
+    if stored is None:
+        return True
+    swept = search.swept_range(recipe, stored)
+    return swept is not None and all(one.recipe.space.get("train.lr") != swept for one in records)
+
+
+def _with_a_way_on(
+    reason: Finding, recipe: Recipe, study: Study, records: Sequence[Ledger], budget: Budget
+) -> Finding:
+    """The reason to stop; where rates of a sweep are untried, with the budget that tries them."""
+    if not _may_be_swept(recipe, study, records):
+        if reason.rule == "nothing-learned" and study.read("lr-sweep") is None:
+            skipped = "; rates were not swept before, and no other ones fit into this study's space"
+            return replace(reason, evidence=reason.evidence + skipped)
+        return reason
+    more = f"--budget {_used(records) + LEAST_BUDGET}"
+    if budget.seconds is not None:
+        more = f"a larger budget of time, such as --budget {math.ceil(2 * budget.seconds)}s,"
+    advice = f"the same command with {more} sweeps learning rates and searches those it finds"
+    return replace(reason, advice=advice)
 
 
 def _search_round(ledger: Ledger, notes: list[Finding], budget: Budget) -> refine.Round:
@@ -181,10 +364,15 @@ def _search_round(ledger: Ledger, notes: list[Finding], budget: Budget) -> refin
 
 
 def _train(
-    current: refine.Round, budget: Budget, used: int, *, plan: Plan, places: Sequence[str]
+    current: refine.Round,
+    budget: Budget,
+    records: Sequence[Ledger],
+    *,
+    plan: Plan,
+    places: Sequence[str],
 ) -> Iterator[Phase]:
-    """Bring a round to its planned size, as far as the budget goes of which `used` is spent."""
-    ledger = current.ledger
+    """Bring a round to its planned size, as far as the budget goes, of which `records` tell."""
+    ledger, used = current.ledger, _used(records)
     _settle(ledger, plan)
     trials = ledger.trials()
     planned = current.planned or budget.round_trials(ROUND_SHARE, used - len(trials))
@@ -192,7 +380,8 @@ def _train(
     if size != current.planned:
         refine.write_plan(current.study, size, [*current.changes, *fewer])
     running = sum(trial.status == "running" for trial in trials)
-    if len(trials) >= size and not running:
+    complete = any(best_of(record.trials()) for record in records)
+    if (len(trials) >= size and not running) or (complete and budget.rounds_until.passed):
         return
     events = run_trials(
         ledger,
@@ -206,7 +395,7 @@ def _train(
         at_least=LEAST_TRIALS,
     )
     title = f"round {current.number}: {size} trials of {current.recipe.search.epochs} epochs"
-    limited = _while_time(events, budget, any(one.status == "complete" for one in trials))
+    limited = _while_time(events, budget, complete)
     yield Phase(title, current.recipe, size, len(trials) - running, current.changes, limited)
     if not _is_over(ledger, budget) and not budget.rounds_until.passed:
         raise StudyError(f"{current.study.path}: round {current.number} ended before its trials")
@@ -297,8 +486,8 @@ def refuse_too_short(asked: float | None, time: Deadline, trial_seconds: float |
     )
 
 
-def reason_to_stop(records: Sequence[Ledger], size: int) -> Finding | None:
-    """Why there is no further round of `size` trials, None where there is one.
+def reason_to_stop(records: Sequence[Ledger]) -> Finding | None:
+    """Why a further round is not worth its budget, None where it is.
 
     The gain of the last round over all before is held against the standard error of an accuracy
     measured on so many images: less than that another seed, or other images, would change as well.
@@ -321,7 +510,7 @@ def reason_to_stop(records: Sequence[Ledger], size: int) -> Finding | None:
                 f" {100 * chance:.2f} of chance"
             )
             return Finding("stopped", "info", text, measured=gain, expected=chance)
-    return Finding("stopped", "info", "the budget is spent") if size == 0 else None
+    return None
 
 
 def _cut(current: refine.Round, records: Sequence[Ledger]) -> Finding:
@@ -359,4 +548,14 @@ def _over_seeds(
         title = f"the best {len(rivals)} trials with fresh seeds: {len(todo)} runs"
         yield Phase(title, rivals[0].recipe, len(todo), 0, [], events)
     outcome.candidates = candidates(rivals, seeds=SEEDS)
-    outcome.findings += findings(outcome.candidates, val_images=val_images(rivals))
+    advice = f"the same command with --budget {_used(records) + _missing(rivals)} trains them"
+    if budget.seconds is not None:
+        seconds = math.ceil(repeat_seconds(rivals, plan.workers))
+        advice = f"the same command with --budget {seconds}s trains them first"
+    outcome.findings += findings(outcome.candidates, val_images=val_images(rivals), advice=advice)
+
+
+def _missing(rivals: Sequence[Rival]) -> int:
+    """How many repeats are still to begin."""
+    todo = refine.repeats_to_train(rivals, seeds=SEEDS)
+    return sum(not run.path.exists() for _, _, run in todo)

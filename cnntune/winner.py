@@ -57,6 +57,40 @@ def rounds(study: Study) -> list[Study]:
     return [Study(path) for path in sorted(found, key=lambda path: int(path.name[7:]))]
 
 
+def number_of(part: Study) -> int:
+    """2 for `refine-2`, 0 for the search itself."""
+    number = part.path.name.rpartition("refine-")[2]
+    return int(number) if number.isdigit() and part.path.name.startswith("refine-") else 0
+
+
+def last_known_round(study: Study) -> int:
+    """The highest number of a round that lies in the study or that its `tune.json` tells of."""
+    told = study.read("tune") or {}
+    found = [number_of(part) for part in rounds(study)]
+    folders = [Path(str(one.get("config"))).parent.parent for one in told.get("candidates") or []]
+    return max([0, *found, int(told.get("rounds") or 0), *(number_of(Study(f)) for f in folders)])
+
+
+def lost_rounds(study: Study) -> list[Finding]:
+    """Rounds of which the numbers or `tune.json` tell, and whose folders are gone."""
+    present = {number_of(part) for part in rounds(study)}
+    lost = [n for n in range(1, last_known_round(study) + 1) if n not in present]
+    if not lost:
+        return []
+    names = ", ".join(f"refine-{number}" for number in lost)
+    return [
+        Finding(
+            "missing-files",
+            "warn",
+            f"{names} of this study {'are' if len(lost) > 1 else 'is'} gone: the trials there count"
+            " for nothing, and further rounds do without them",
+            "restore them from a copy",
+            where=str(study.path),
+            measured=len(lost),
+        )
+    ]
+
+
 def ledgers(study: Study) -> list[Ledger]:
     """The records of the search and of its refinements, finished or not, in their order."""
     return [ledger for part in [study, *rounds(study)] if (ledger := begun(part)) is not None]
@@ -231,8 +265,16 @@ def tied(found: Sequence[Candidate], *, val_images: int | None = None) -> list[C
     ]
 
 
-def findings(found: Sequence[Candidate], *, val_images: int | None = None) -> list[Finding]:
-    """The winner over fresh seeds with its spread, or that there is none; what became of seeds."""
+def findings(
+    found: Sequence[Candidate],
+    *,
+    val_images: int | None = None,
+    advice: str = "the same command trains them",
+) -> list[Finding]:
+    """The winner over fresh seeds with its spread, or that there is none; what became of seeds.
+
+    `advice` says what trains the repeats that are missing.
+    """
     unstable = [
         Finding(
             "unstable-seed",
@@ -260,7 +302,7 @@ def findings(found: Sequence[Candidate], *, val_images: int | None = None) -> li
             "repeats",
             "warn",
             f"{missing} of {total} repeats with fresh seeds are not trained",
-            "the same command with a larger budget trains them",
+            advice,
         )
     ]
     return [*_winner(found, val_images), *unstable, *failures, *(undone if missing else [])]

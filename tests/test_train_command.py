@@ -307,3 +307,32 @@ def test_a_run_in_a_study_with_a_search_is_listed_with_what_was_asked(tmp_path: 
     about = json.loads((tmp_path / "runs/small/study.json").read_text())
     epochs = [command["argv"][-1] for command in about["commands"]]
     assert epochs == ["train.epochs=1", "train.epochs=2"]
+
+
+@pytest.mark.parametrize("part", ["trial-0003", "refine-1/trial-0003"])
+def test_a_trial_is_trained_in_the_study_that_holds_it_whatever_its_name(
+    tmp_path: Path, part: str
+) -> None:
+    first = train(tmp_path, "--set", "train.epochs=1", "--runs", "out", "--study", "mine").document
+    trial = tmp_path / "out/mine" / part  # as `tune` leaves it: study.json lies in the study alone
+    trial.mkdir(parents=True)
+    config = (tmp_path / first["run"] / "config.json").read_text()
+    (trial / "config.json").write_text(config)
+    path = f"out/mine/{part}/config.json"
+    for words in ([path], [path, "--runs", "out"]):
+        outcome = call("train", *words, "--set", "train.lr=0.1", "--json", cwd=tmp_path)
+        assert outcome.document["study"] == "out/mine"
+        (finding,) = outcome.document["findings"]  # its test part was looked at
+        assert "used by train-0001" in finding["evidence"]
+    there = call("train", "config.json", "--no-test", "--json", cwd=trial)
+    assert Path(there.document["study"]).resolve() == (tmp_path / "out/mine").resolve()
+    apart = call("train", path, "--study", "other", "--no-test", "--json", cwd=tmp_path)
+    assert apart.document["study"] == "runs/other"
+
+
+def test_a_refused_look_names_the_first_one_which_is_the_one_to_report(tmp_path: Path) -> None:
+    train(tmp_path, "--set", "train.epochs=1")
+    train(tmp_path, "--set", "train.epochs=2", "--test-again")
+    (finding,) = train(tmp_path, "--set", "train.epochs=3").document["findings"]
+    assert finding["evidence"].startswith("the test part was used by train-0001")
+    assert "looks after that: 1" in finding["evidence"]

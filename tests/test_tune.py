@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from commands import call
 
 from cnntune.build import load_recipe
 from cnntune.capacity import Plan
+from cnntune.chance import Chance
 from cnntune.clock import NEVER, Deadline
 from cnntune.errors import StudyError
+from cnntune.findings import Finding
 from cnntune.ledger import Ledger
 from cnntune.recipe import Recipe
 from cnntune.runs import Epoch, Run, Study, summarise
@@ -65,9 +68,11 @@ def recipe(tmp_path: Path) -> Recipe:
     return load_recipe(str(tmp_path / "small.toml"))
 
 
-def drawn_curves(next_job: Callable[[], Job | None], **_: Any) -> Iterator[Event]:
+def drawn_curves(
+    next_job: Callable[[], Job | None], *, seconds: float = 1.0, learns: bool = True, **_: Any
+) -> Iterator[Event]:
     """`run_jobs` that writes what a run leaves behind and trains nothing: higher rates do better,
-    by more than chance."""
+    by more than chance. Where none `learns`, rates above 0.01 guess among ten classes."""
     while job := next_job():
         yield Event(job)
         if job.check:
@@ -76,23 +81,37 @@ def drawn_curves(next_job: Callable[[], Job | None], **_: Any) -> Iterator[Event
         run = Run(job.folder)
         for epoch in range(run.begin(job.recipe.as_values()) + 1, job.recipe.train.epochs + 1):
             acc = 0.5 + job.recipe.train.lr + 0.001 * job.recipe.seed
-            run.log(Epoch(epoch, job.recipe.train.lr, 1 / epoch, acc, 1 / epoch, acc, 1.0, 1.0))
+            loss = 1 / epoch
+            if not learns and job.recipe.train.lr > 0.01:
+                acc, loss = 0.1, 2.4
+            run.log(Epoch(epoch, job.recipe.train.lr, loss, acc, loss, acc, 1.0, seconds))
             yield Event(job, epoch=run.rows()[-1])
         summary = summarise(run.rows()) | {"val_images": 10**6}
+        if not learns:
+            summary |= CHANCE.as_json()
         run.finish(summary)
         yield Event(job, summary=summary)
 
 
+CHANCE = Chance.of(list(range(10)) * 10)
 PLAN = Plan(workers=1, precision="float32", image_bytes=0, stream=False, reasons=())
 
 
-def loop(study: Study, recipe: Recipe, budget: Budget, *, events: int = 10**6) -> Outcome:
+def loop(
+    study: Study,
+    recipe: Recipe,
+    budget: Budget,
+    *,
+    events: int = 10**6,
+    sweep: Callable[[Deadline], None] = lambda _: None,
+    **curves: Any,
+) -> Outcome:
     """Run the loop in this process, and stop it after so many events, as Ctrl-C does."""
     outcome = Outcome(study)
     with study.lock(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cnntune.trials.run_jobs", drawn_curves)
-        patch.setattr("cnntune.refine.run_jobs", drawn_curves)
-        for phase in tune(outcome, recipe, budget, plan=PLAN, places=("cpu",)):
+        patch.setattr("cnntune.trials.run_jobs", partial(drawn_curves, **curves))
+        patch.setattr("cnntune.refine.run_jobs", partial(drawn_curves, **curves))
+        for phase in tune(outcome, recipe, budget, plan=PLAN, places=("cpu",), sweep=sweep):
             for _ in phase.events:
                 events -= 1
                 if events == 0:
@@ -257,6 +276,127 @@ def test_the_reasons_of_all_rounds_are_told_also_after_a_stop(study: Study, reci
     assert [change.evidence for change in outcome.changes] == plan["changes"]
 
 
+def finding(outcome: Outcome, rule: str) -> Finding:
+    (found,) = [one for one in outcome.findings if one.rule == rule]
+    return found
+
+
+def test_a_quarter_to_a_half_of_the_time_is_kept_for_repeats() -> None:
+    budget = of_time(1000.0)
+    for seconds, kept in [(0.0, 250), (400.0, 400), (900.0, 500)]:
+        left = budget.keeping(seconds).rounds_until.seconds_left
+        assert left == pytest.approx(1000 - kept, abs=50)
+    left = budget.keeping(900.0, whole=True).rounds_until.seconds_left
+    assert left == pytest.approx(100, abs=50)
+    assert of_runs(13).keeping(900.0).rounds_until == NEVER
+
+
+def test_time_that_does_not_hold_a_trial_of_the_next_round_goes_to_repeats(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    study = Study(tmp_path / "study")
+    first = loop(study, recipe, of_time(3000.0), seconds=1000.0)
+    # Repeats take 1.25 * 9 * 1000 s + 5 s; half of 3000 s is left for a trial of 2 epochs.
+    assert trials_of(study) == 20
+    assert not (study.path / "refine-1").exists()
+    assert len(runs_of(study)) == 20 + 9
+    stopped = finding(first, "stopped")
+    assert "a trial of its 2 epochs takes about 2000 s" in stopped.evidence
+    # 4 trials of 2000 s in three quarters of the time, 1.25 times that and 5 s.
+    assert "--budget 13339s" in stopped.advice
+    loop(study, recipe, of_time(13339.0), seconds=1000.0)
+    assert trials_of(study, "refine-1") >= 4
+
+
+def test_repeats_that_an_earlier_call_left_come_before_a_further_round(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    study = Study(tmp_path / "study")
+    loop(study, recipe, of_time(3000.0), seconds=1000.0, events=20 * 3 + 5)  # one repeat is begun
+    assert len(runs_of(study)) < 20 + 9
+    # The repeats take over 10000 s of 14000 s: 4 trials of 2000 s do not fit beside them, one does.
+    again = loop(study, recipe, of_time(14000.0), seconds=1000.0)
+    assert len(runs_of(study)) == 20 + 9
+    assert not (study.path / "refine-1").exists()
+    assert {"winner", "tie"} & rules(again)
+
+
+def test_repeats_without_time_are_told_with_a_time_that_trains_them(
+    study: Study, recipe: Recipe
+) -> None:
+    repeats = finding(loop(study, recipe, of_time(0.0)), "repeats")
+    # Two of the candidates had one epoch of 1 s, the trial of round 1 two: at most 9 * 2 s.
+    number = int(repeats.advice.partition("--budget ")[2].partition("s")[0])
+    assert 1.25 * 9 + 5 <= number <= 1.25 * 18 + 6
+
+
+def test_a_budget_without_a_further_round_names_the_least_that_has_one(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    study = Study(tmp_path / "study")
+    loop(study, recipe, of_runs(13))
+    outcome = loop(study, recipe, of_runs(13))
+    assert finding(outcome, "stopped").evidence == "the budget is spent: 13 runs are trained"
+    outcome = loop(study, recipe, of_runs(20))
+    stopped = finding(outcome, "stopped")
+    assert stopped.evidence == "7 of 20 runs are left, too few for a round and its repeats"
+    assert stopped.advice == "--budget 26 goes on"
+    assert len(runs_of(study)) == 13
+    loop(study, recipe, of_runs(26))
+    assert trials_of(study, "refine-1") == 4
+
+
+def swept(study: Study, recipe: Recipe, low: float, high: float) -> Callable[[Deadline], None]:
+    """A sweep that finds these rates."""
+    kept = {"lr": low, "range": [low, high], "recipe": recipe.as_values()}
+    return lambda _: study.write("lr-sweep", kept)
+
+
+def test_a_search_that_learned_nothing_is_followed_by_a_round_of_swept_rates(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    study = Study(tmp_path / "study")
+    first = loop(study, recipe, of_time(1000.0), learns=False)  # the sweep comes to nothing
+    assert finding(first, "nothing-learned").advice.startswith("the same command with")
+    assert runs_of(study) == [f"trial-{number:04d}" for number in range(20)]
+    found = swept(study, recipe, 1e-3, 9e-3)
+    again = loop(study, recipe, of_time(1000.0), learns=False, sweep=found)
+    assert trials_of(study, "refine-1") == 10
+    assert "nothing was learned" in again.changes[0].evidence
+    assert again.winner is not None
+    assert "nothing-learned" not in rules(again)
+
+
+def test_a_round_of_swept_rates_goes_on_after_a_stop_and_is_tried_once(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    study = Study(tmp_path / "study")
+    found = swept(study, recipe, 2e-2, 9e-2)  # no good either
+    loop(study, recipe, of_runs(30), learns=False, sweep=found, events=8 * 3 + 4)
+    assert 0 < trials_of(study, "refine-1") < 4
+    for runs in (30, 60):
+        outcome = loop(study, recipe, of_runs(runs), learns=False, sweep=found)
+        assert "--study NAME" in finding(outcome, "nothing-learned").advice
+        assert trials_of(study, "refine-1") == 4
+        assert not (study.path / "refine-2").exists()
+
+
+def test_a_round_that_is_gone_is_told_and_its_number_is_not_given_again(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    study = Study(tmp_path / "study")
+    loop(study, recipe, of_runs(17))
+    study.write("tune", {"format": 1, "rounds": 1, "candidates": []})
+    shutil.rmtree(study.path / "refine-1")
+    outcome = loop(study, recipe, of_runs(26))
+    assert finding(outcome, "missing-files").evidence.startswith("refine-1 of this study is gone")
+    assert (study.path / "refine-2").is_dir()
+    assert not (study.path / "refine-1").exists()
+    (study.path / "tune.json").unlink()
+    outcome = loop(study, recipe, of_runs(13))  # the gap between the numbers tells it too
+    assert "missing-files" in rules(outcome)
+
+
 def commands_of(study: Path) -> Sequence[object]:
     found: Sequence[object] = json.loads((study / "study.json").read_text())["commands"]
     return found
@@ -278,6 +418,19 @@ def test_tune_takes_up_a_search_counts_its_trials_and_leaves_its_tables(tmp_path
     assert document["winner"] == document["candidates"][0]["config"]
     assert f"cnntune train {document['winner']}" in outcome.err
     assert json.loads((study / "tune.json").read_text()) == document
+
+
+@pytest.mark.slow
+def test_a_search_of_hopeless_rates_without_a_sweep_is_saved_by_one(tmp_path: Path) -> None:
+    hopeless = LEARNS.replace("[5e-2, 3e-1]", "[1e-7, 1e-6]")
+    (tmp_path / "small.toml").write_text(hopeless)
+    assert call("search", "small.toml", "--budget", "4", cwd=tmp_path).code == 1
+    outcome = tuned(tmp_path, hopeless, "--budget", "17", "--workers", "1")
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "runs/small/lr-sweep.json").is_file()
+    assert "nothing was learned, and lr-sweep finds these" in said(outcome)
+    assert "refine-1" in outcome.document["winner"]
+    assert outcome.document["rounds"] == 1
 
 
 def test_a_study_of_another_recipe_is_refused_before_the_checks(tmp_path: Path) -> None:

@@ -220,8 +220,8 @@ def set_up(
         opened = opening.opened(source, overrides, device)
     loaded, place, places, warnings = opened
     folder = runs / (_checked_name(study) if study else loaded.name)
-    if study is None and runs == RUNS:
-        folder = home(found) or folder
+    if study is None and (runs == RUNS or command.name == "train"):
+        folder = home(found) or folder  # a run of a study's trial is one of that study
     Study(folder).read("study")  # hours of work must not end at a damaged file
     again = [source] if source else []
     again += [word for text in overrides for word in ("--set", text)]

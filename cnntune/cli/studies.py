@@ -264,7 +264,7 @@ def tune(
     from cnntune import tune as step
     from cnntune.capacity import parse_workers
     from cnntune.ledger import Ledger, exists
-    from cnntune.winner import ledgers
+    from cnntune.winner import last_known_round, ledgers, lost_rounds
 
     limits = step.Budget.of(count, time)
     asked_workers = parse_workers(workers)
@@ -273,8 +273,12 @@ def tune(
     with setup.study.lock():
         recipe_ = step.begun_with(setup.recipe, setup.study)
         record(setup)
+        for lost in lost_rounds(setup.study):
+            command.screen.say(lost.evidence)
         shortened = []
-        if recipe_ is None:
+        if recipe_ is not None:
+            shortened = make_up_checks(command, setup, time)
+        else:
             shortened = check_and_sweep(command, setup, seconds, time)
             recipe_ = step.with_swept_rates(setup.recipe, setup.study)
         begun = Ledger.open(setup.study) if exists(setup.study) else None
@@ -285,7 +289,12 @@ def tune(
             command.screen.say(note.evidence)
         plan = decide(command, asked_recipe, setup.places, asked_workers, begun)
         outcome = step.Outcome(setup.study)
-        for phase in step.tune(outcome, recipe_, limits, plan=plan, places=setup.places):
+
+        def sweep(until: Deadline) -> None:
+            shortened.extend(sweep_rates(command, setup, until)[0])
+
+        phases = step.tune(outcome, recipe_, limits, plan=plan, places=setup.places, sweep=sweep)
+        for phase in phases:
             command.screen.say(phase.title)
             for change in phase.changes:
                 command.screen.say(change.evidence)
@@ -296,6 +305,7 @@ def tune(
             setup.study,
             candidates=[candidate.as_json() for candidate in outcome.candidates],
             winner=str(outcome.winner) if outcome.winner else None,
+            rounds=last_known_round(setup.study),
         )
         setup.study.write("tune", document)
         for ledger in ledgers(setup.study):
@@ -321,13 +331,34 @@ def check_and_sweep(
     Raises:
         StudyError: where no trial can be trained in the time left.
     """
-    from cnntune import checks, lr_sweep
     from cnntune import tune as step
-    from cnntune.findings import failed
 
     until_sanity, until_sweep = time.share(step.SANITY_TIME), time.share(step.SWEEP_TIME)
+    shortened, least = check(command, setup, until_sanity), None
+    if setup.study.read("lr-sweep") is None:
+        cut, least = sweep_rates(command, setup, until_sweep)
+        shortened += cut
+    step.refuse_too_short(seconds, time, least)
+    return shortened
+
+
+def make_up_checks(command: Command, setup: Setup, time: Deadline) -> list[Finding]:
+    """Sanity of a study that was begun, where its time was too short for it the last time."""
+    from cnntune import tune as step
+
+    told = (setup.study.read("tune") or {}).get("findings") or []
+    if not any(one.get("rule") == "sanity" for one in told):
+        return []
+    return check(command, setup, time.share(step.SANITY_TIME))
+
+
+def check(command: Command, setup: Setup, until: Deadline) -> list[Finding]:
+    """The checks of sanity; what they had no time for comes back. A `fail` ends the command."""
+    from cnntune import checks
+    from cnntune.findings import failed
+
     checked = []
-    for news in checks.check(setup.recipe, setup.place, until_sanity):
+    for news in checks.check(setup.recipe, setup.place, until):
         if isinstance(news, Finding):
             checked.append(news)
         else:
@@ -336,21 +367,29 @@ def check_and_sweep(
         command.screen.findings(checked)
         command.screen.next("sanity", *setup.again)
         command.end(command.document(checked, setup.study))
-    shortened = [finding for finding in checked if finding.rule == "sanity"]
-    swept, least = None, None
-    if setup.study.read("lr-sweep") is None:
-        for part in checks.sweep(setup.recipe, setup.place, until_sweep):
-            if isinstance(part, str):
-                command.screen.say(part)
-            if isinstance(part, Finding):
-                shortened.append(part)
-            if isinstance(part, checks.Swept):
-                swept = part
-        if swept is not None:
-            result = lr_sweep.judge(swept.curves)
-            document = command.document(result.findings, setup.study, **result.as_json())
-            kept = document | {"recipe": setup.recipe.as_values()}
-            setup.study.write("lr-sweep", kept)
-            least = swept.trial_seconds(setup.recipe)
-    step.refuse_too_short(seconds, time, least)
-    return shortened
+    return [finding for finding in checked if finding.rule == "sanity"]
+
+
+def sweep_rates(
+    command: Command, setup: Setup, until: Deadline
+) -> tuple[list[Finding], float | None]:
+    """Sweep learning rates and keep the result in the study.
+
+    Returns what was cut short, and how long a trial takes at least, if that is known.
+    """
+    from cnntune import checks, lr_sweep
+
+    shortened, swept = [], None
+    for part in checks.sweep(setup.recipe, setup.place, until):
+        if isinstance(part, str):
+            command.screen.say(part)
+        if isinstance(part, Finding):
+            shortened.append(part)
+        if isinstance(part, checks.Swept):
+            swept = part
+    if swept is None:
+        return shortened, None
+    result = lr_sweep.judge(swept.curves)
+    document = command.document(result.findings, setup.study, **result.as_json())
+    setup.study.write("lr-sweep", document | {"recipe": setup.recipe.as_values()})
+    return shortened, swept.trial_seconds(setup.recipe)
