@@ -22,7 +22,7 @@ from cnntune.recipe import Recipe
 from cnntune.runs import Run, Study
 from cnntune.search import default_space, intersect, prepare, without_effect
 from cnntune.search_findings import trial_findings
-from cnntune.space import Choice, Range, toml
+from cnntune.space import Choice, Dimension, Range, toml
 from cnntune.trainer import run_job
 from cnntune.trials import run_trials
 from cnntune.workers import Event, Job, in_order, run_jobs
@@ -312,7 +312,8 @@ def test_a_value_set_for_a_key_that_is_searched_is_said_to_change_nothing(tmp_pa
 
 
 def test_a_value_set_is_told_where_the_space_varies_it() -> None:
-    space = {"train.lr": Range(1e-3, 1e-1, log=True), "train.optimizer": Choice(("sgd", "adam"))}
+    rates, optimizers = Range(1e-3, 1e-1, log=True), Choice(("sgd", "adam"))
+    space: dict[str, Dimension] = {"train.lr": rates, "train.optimizer": optimizers}
     sets = ["train={lr=0.5}", "train.optimizer=adam", "train.momentum=0.5"]
     assert [finding.evidence for finding in without_effect(space, sets)] == [
         "train.lr is searched (0.001 ... 0.1 (log)): --set train.lr=0.5 changes nothing here;"
