@@ -158,8 +158,8 @@ def check_depends(loss: Tensor, name: str) -> None:
     """Raise `UserCodeError` where the loss of a training step has no gradient."""
     if not loss.requires_grad:
         raise UserCodeError(
-            f"model {name}: the loss does not depend on the model's weights: look for detach, .data,"
-            " no_grad and set_grad_enabled"
+            f"model {name}: the loss does not depend on the model's weights: look for detach,"
+            " .data, no_grad and set_grad_enabled"
         )
 
 
@@ -177,7 +177,7 @@ def settings_kept() -> Iterator[None]:
         torch.set_grad_enabled(grad)
         torch.set_default_dtype(dtype)
         if torch.get_default_device() != device:
-            torch.set_default_device(device)
+            torch.set_default_device(None)  # torch's own, and without what one that is set costs
 
 
 def guarded_loss(loss: Loss, name: str, *, checked: bool = True) -> Loss:
