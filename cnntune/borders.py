@@ -16,6 +16,8 @@ from types import FrameType
 from cnntune.errors import CnntuneError, UserCodeError
 from cnntune.failures import full_disk, out_of_memory
 
+LONGEST = 300  # characters of an exception's message that are shown
+OWN_CODE = "own code"  # where nothing more is known
 CROSSED = "_cnntune_border"  # the attribute of an exception that names the border it crossed
 INSTALLED = ("site-packages", "dist-packages")  # the second on Debian and Ubuntu
 LIBRARIES = ("<", str(Path(__file__).parent) + os.sep, sysconfig.get_paths()["stdlib"])
@@ -71,20 +73,27 @@ def explained(error: BaseException) -> CnntuneError | None:
     """An exception as the user has to read it; None for a bug of ours.
 
     That is an error of our own, memory or disk that ran out, or what crossed a border: the
-    exception in a line, then the user's frames, innermost last.
+    exception in a line, then the user's frames, innermost last. Nothing of ours raises SystemExit
+    where this is asked, so that is the user's wherever it comes from.
     """
     if isinstance(error, CnntuneError):
         return error
     known = out_of_memory(error) or full_disk(error)
     if known is not None:
         return known
-    what = getattr(error, CROSSED, None)
+    what = getattr(error, CROSSED, OWN_CODE if isinstance(error, SystemExit) else None)
     if what is None:
         return None
-    message = (str(error).splitlines() or [""])[0]
-    lines = [f"{what}: {type(error).__name__}: {message}"]
+    lines = [f"{what}: {_in_a_line(error)}"]
     lines += [f"  {f.filename}:{f.lineno} in {f.name}: {f.line}" for f in _own_frames(error)]
     return UserCodeError(lines)
+
+
+def _in_a_line(error: BaseException) -> str:
+    message = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    if len(message) > LONGEST:
+        message = f"{message[:LONGEST]} ..."
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:

@@ -27,6 +27,7 @@ from cnntune.contracts import (
     guarded_loss,
     is_own,
     loss_problem,
+    settings_kept,
 )
 from cnntune.data import Data
 from cnntune.device import seeded
@@ -91,7 +92,7 @@ def argument_problems(values: Mapping[str, Any]) -> list[Problem]:
     loss = values.get("train", {}).get("loss", "") if isinstance(values.get("train"), dict) else ""
     if isinstance(loss, str) and loss not in ("", CROSS_ENTROPY):
         try:
-            fault = loss_problem(import_string(loss))
+            fault = loss_problem(_imported(loss))
         except RecipeError as error:
             problems.append(Problem("train.loss", f"{error}; built in: {CROSS_ENTROPY}"))
         else:
@@ -224,9 +225,18 @@ def _converted(value: Any, annotation: Any) -> Any:
     return TypeAdapter(annotation).validate_json(json.dumps(value), strict=True)
 
 
+def _imported(name: str) -> Callable[..., Any]:
+    with settings_kept():
+        return import_string(name)
+
+
+def _building(name: str) -> str | None:
+    return f"building data {name}" if is_own(name) else None
+
+
 def _find_data(name: str) -> Callable[..., Any]:
     if ":" in name:
-        return import_string(name)
+        return _imported(name)
     try:
         return images.builder(name)
     except KeyError:
@@ -237,7 +247,7 @@ def _find_data(name: str) -> Callable[..., Any]:
 
 def _find_model(name: str) -> Callable[..., nn.Module]:
     if ":" in name and not name.startswith(models.TIMM):
-        return import_string(name)
+        return _imported(name)
     try:
         return models.builder(name)
     except KeyError:
@@ -266,7 +276,7 @@ def load_data(
     arguments = _bound(builder, section.arguments, "data")
     drawn = seeded(section.seed, "data", device=CPU)  # own data may draw when it is read
     with drawn, explaining():
-        with border(f"building data {section.name}" if is_own(section.name) else None):
+        with settings_kept(), border(_building(section.name)):
             source = builder(seed=section.seed, **arguments)
         statistics = _statistics(recipe_)
         data = images.load(source, section, device, statistics, checked=checked, stream=stream)
@@ -287,7 +297,7 @@ def load_few(recipe_: Recipe, device: torch.device, count: int) -> tuple[Data, i
     drawn = seeded(section.seed, "data", device=CPU)
     try:
         with drawn, explaining():
-            with border(f"building data {section.name}" if is_own(section.name) else None):
+            with settings_kept(), border(_building(section.name)):
                 built = builder(seed=section.seed, **arguments)
             source = images.as_source(built, section.name)
             few, statistics = images.few_images(source, count), _statistics(recipe_)
@@ -339,7 +349,7 @@ def build_network(
     drawn = seeded(recipe_.seed if seed is None else seed, "init", device=CPU)
     not_ours = section.name not in models.BUILT_IN
     with drawn, explaining():
-        with border(f"building model {section.name}" if not_ours else None):
+        with settings_kept(), border(f"building model {section.name}" if not_ours else None):
             model = builder(num_classes=num_classes, in_shape=in_shape, **arguments)
         check_model(model, section.name)
         if not_ours:
@@ -363,7 +373,7 @@ def build_loss(recipe_: Recipe, *, checked: bool = True) -> Loss:
     """
     train = recipe_.train
     loss = (
-        guarded_loss(import_string(train.loss), train.loss, checked=checked)
+        guarded_loss(_imported(train.loss), train.loss, checked=checked)
         if train.loss != CROSS_ENTROPY
         else nn.CrossEntropyLoss(label_smoothing=train.label_smoothing)
     )

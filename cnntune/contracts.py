@@ -6,9 +6,10 @@ string, what would do, and what was found.
 """
 
 import inspect
-import sys
-from collections.abc import Callable
-from functools import partial
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from cnntune import models
-from cnntune.borders import border, mark
+from cnntune.borders import border
 from cnntune.errors import UserCodeError
 from cnntune.models.auxiliary import Loss
 from cnntune.recipe import Recipe
@@ -62,13 +63,15 @@ def builder_problem(builder: Callable[..., Any], section: str) -> str | None:
 
 def loss_problem(loss: Callable[..., Any]) -> str | None:
     """Why an own loss cannot be called as `loss(logits, targets)`; None where it can."""
-    must = "must name a function: def loss(logits, targets)"
     if isinstance(loss, type):
-        return f"{must}, or an instance of the class (got the class {loss.__name__})"
+        return (
+            "must name a function: def loss(logits, targets), or an instance of the class"
+            f" (got the class {loss.__name__})"
+        )
     called = loss.forward if isinstance(loss, nn.Module) else loss
     if _takes(called, 2):
         return None
-    return f"{must} (got {_shown(called)})"
+    return f"must take (logits, targets): def loss(logits, targets) (got {_shown(called)})"
 
 
 def check_model(model: Any, name: str) -> None:
@@ -82,18 +85,43 @@ def check_model(model: Any, name: str) -> None:
             f"model {name}: its forward pass must need the images alone: def forward(self, x)"
             f" (got {_shown(model.forward)} of {type(model).__name__})"
         )
+    if any(tensor.is_meta for tensor in chain(model.parameters(), model.buffers())):
+        raise UserCodeError(
+            f"model {name}: its weights are on the meta device, where there are no numbers"
+        )
 
 
 def guard_forward(model: nn.Module, name: str) -> None:
-    """Make the forward pass a border: what is raised in it is the model's."""
-    model.register_forward_hook(partial(_crossed, f"model {name}, forward pass"), always_call=True)
+    """Make the forward pass a border: what is raised in it is the model's.
+
+    A hook would not do: torch calls none where SystemExit leaves the forward pass.
+    """
+    inner = vars(model).get("forward")  # a scripted module holds its own
+    vars(model)["forward"] = _GuardedForward(model, f"model {name}, forward pass", inner)
 
 
-def _crossed(what: str, _model: nn.Module, _inputs: Any, output: Any) -> None:
-    """Called by torch after each forward pass, also while an exception leaves it."""
-    error = sys.exc_info()[1]
-    if output is None and error is not None:
-        mark(error, what)
+class _GuardedForward:
+    """The forward pass of a model, which it takes the place of in the instance.
+
+    It refers to its model weakly: in a cycle the weights would stay in memory until Python looks
+    for garbage. A copy, and what comes back from a file, belongs to the model copied with it.
+    """
+
+    def __init__(
+        self, model: nn.Module, what: str, inner: Callable[..., Any] | None = None
+    ) -> None:
+        self._model, self._what, self._inner = weakref.ref(model), what, inner
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        model = self._model()
+        assert model is not None  # who calls holds it
+        with border(self._what):
+            if self._inner is not None:
+                return self._inner(*args, **kwargs)
+            return type(model).forward(model, *args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._model(), self._what, self._inner)
 
 
 @torch.no_grad()
@@ -116,14 +144,40 @@ def check_logits(model: nn.Module, images: Tensor, classes: int, name: str) -> N
         raise UserCodeError(f"model {name}: must give float logits (got {logits.dtype})")
 
 
-def check_trained_logits(logits: Any, images: int) -> None:
+def check_trained_logits(logits: Any, images: int, name: str) -> None:
     """Raise `UserCodeError` where a model in train mode gives something else than in eval mode."""
     if isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == images:
         return
     got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     raise UserCodeError(
-        f"model: must give logits of shape ({images}, classes) in train mode too (got {got})"
+        f"model {name}: must give logits of shape ({images}, classes) in train mode too (got {got})"
     )
+
+
+def check_depends(loss: Tensor, name: str) -> None:
+    """Raise `UserCodeError` where the loss of a training step has no gradient."""
+    if not loss.requires_grad:
+        raise UserCodeError(
+            f"model {name}: the loss does not depend on the model's weights: look for detach,"
+            " .data, no_grad and set_grad_enabled"
+        )
+
+
+@contextmanager
+def settings_kept() -> Iterator[None]:
+    """What own code sets for all of torch within the block holds for itself alone.
+
+    Restored are the default type, the default device, and whether gradients are computed.
+    """
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    grad = torch.is_grad_enabled()
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(grad)
+        torch.set_default_dtype(dtype)
+        if torch.get_default_device() != device:
+            torch.set_default_device(None)  # torch's own, and without what one that is set costs
 
 
 def guarded_loss(loss: Loss, name: str, *, checked: bool = True) -> Loss:
@@ -141,15 +195,19 @@ def guarded_loss(loss: Loss, name: str, *, checked: bool = True) -> Loss:
 
 def _check_loss_value(value: Any, logits: Tensor, name: str) -> None:
     if not isinstance(value, Tensor):
-        raise UserCodeError(
-            f"loss {name}: must return a tensor that gradients flow through, without .item() or"
-            f" float() (got {type(value).__name__})"
+        number = isinstance(value, int | float)
+        hint = (
+            "that gradients flow through, without .item() or float()" if number else "of one number"
         )
+        got = type(value).__name__ if value is not None else "None; is there a return?"
+        raise UserCodeError(f"loss {name}: must return a tensor {hint} (got {got})")
     if value.numel() != 1:
         raise UserCodeError(
             f"loss {name}: must return one number, such as the mean over the images"
             f" (got a tensor of shape {tuple(value.shape)})"
         )
+    if value.is_complex():
+        raise UserCodeError(f"loss {name}: must return a real number (got {value.dtype})")
     if logits.requires_grad and torch.is_grad_enabled() and not value.requires_grad:
         raise UserCodeError(
             f"loss {name}: must return a tensor that gradients flow through (got one that is cut"

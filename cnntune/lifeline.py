@@ -14,7 +14,13 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing import connection, forkserver, get_context, parent_process
+from multiprocessing import (
+    connection,
+    forkserver,
+    get_context,
+    parent_process,
+    resource_tracker,
+)
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -31,19 +37,27 @@ COORDINATOR = "CNNTUNE_COORDINATOR"  # in the server's environment: the process 
 
 
 def prepare() -> None:
-    """Let the server import what workers need, while this process has other things to do."""
+    """Let the server import what workers need, while this process has other things to do.
+
+    Raises:
+        StudyError: where it cannot be started.
+    """
     if FORKS:
         context()
-        with _inherited():
+        with _starting():
             forkserver.ensure_running()
 
 
 def start(function: str, *arguments: Any) -> tuple[BaseProcess, Connection]:
-    """A process that calls `module:function` with a pipe and arguments; our end of the pipe."""
+    """A process that calls `module:function` with a pipe and arguments; our end of the pipe.
+
+    Raises:
+        StudyError: where it cannot be started.
+    """
     begun = context()
     ours, theirs = begun.Pipe()
     process = begun.Process(target=_live, args=(function, theirs, arguments))  # type: ignore[attr-defined]
-    with _inherited():
+    with _starting():
         process.start()
     theirs.close()
     return process, ours
@@ -102,7 +116,7 @@ def relay(pipe: Connection, function: str, arguments: tuple[Any, ...]) -> None:
         for value in _found(function)(*arguments):
             pipe.send((True, value, None))
         pipe.send((False, None, None))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         pipe.send((False, None, _sendable(error)))
 
 
@@ -134,13 +148,26 @@ def context() -> BaseContext:
 
 
 @contextmanager
-def _inherited() -> Iterator[None]:
-    """What a worker takes from us at its start: no SIGINT, the threads that torch loads with, us.
+def _starting() -> Iterator[None]:
+    """A block that starts a server or a worker.
 
-    Ctrl-C reaches every process of the terminal, and it is the coordinator's to handle.
+    Raises:
+        StudyError: where the system refuses, or kills the server meanwhile.
     """
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+    try:
+        with _inherited(), _interrupts_held():
+            yield
+    except (EOFError, OSError) as error:
+        reason = str(error) or "it ended at once"
+        raise StudyError(
+            f"a process to train in could not be started ({reason}); the system kills processes"
+            " when memory runs out; nothing is lost"
+        ) from error
+
+
+@contextmanager
+def _inherited() -> Iterator[None]:
+    """What a worker finds in its environment: the threads that torch loads with, and us."""
     handed = {"OMP_NUM_THREADS": THREADS, COORDINATOR: str(os.getpid())}
     before = {name: os.environ.get(name) for name in handed}
     os.environ.update(handed)
@@ -152,8 +179,31 @@ def _inherited() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-        if main:
-            signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C within the block reaches us at its end, and never the process that is started.
+
+    Ctrl-C reaches every process of the terminal, and it is the coordinator's to handle. A process
+    begins with the signals blocked that its parent blocks, until it can ignore them itself.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # unblocks the signal once it has started its own process
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_interrupts() -> None:
+    """Leave Ctrl-C to the coordinator: what the server and each worker do first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _live(function: str, pipe: Connection, arguments: tuple[Any, ...]) -> None:
@@ -162,6 +212,7 @@ def _live(function: str, pipe: Connection, arguments: tuple[Any, ...]) -> None:
     The function comes as a name: its module imports torch, which takes seconds, and a worker whose
     coordinator is killed meanwhile must not stay behind.
     """
+    ignore_interrupts()
     end_with_parent()
     sys.stdout = sys.stderr  # stdout carries results, and what own code prints is none
     try:

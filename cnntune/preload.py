@@ -9,10 +9,11 @@ import gc
 import os
 import threading
 
-from cnntune.lifeline import COORDINATOR
+from cnntune.lifeline import COORDINATOR, ignore_interrupts
 
 LOOK_SECONDS = 0.1
 
+ignore_interrupts()
 _coordinator = int(os.environ.get(COORDINATOR) or os.getppid())
 _done = threading.Event()
 

@@ -17,7 +17,7 @@ from cnntune.augment.check import check_augment
 from cnntune.average import Average
 from cnntune.borders import border
 from cnntune.build import Loss, build_loss, build_model
-from cnntune.contracts import check_logits, check_trained_logits, own_code_of
+from cnntune.contracts import check_depends, check_logits, check_trained_logits, own_code_of
 from cnntune.data import Data
 from cnntune.device import seeded
 from cnntune.errors import StudyError, UserCodeError
@@ -138,6 +138,7 @@ class Learner:
     device: torch.device
     average: Average | None = None
     own_code: str | None = None  # that a step goes through, in words
+    name: str = ""  # the recipe's, of the model
 
     @classmethod
     def of(cls, recipe: Recipe, model: nn.Module, device: torch.device) -> "Learner":
@@ -156,7 +157,8 @@ class Learner:
         optimizer = build_optimizer(model, settings, factors)
         average = Average(model, settings.ema) if settings.ema else None
         loss, own_code = build_loss(recipe), own_code_of(recipe)
-        return cls(model, optimizer, loss, settings, device, average, own_code)
+        name = recipe.model.name
+        return cls(model, optimizer, loss, settings, device, average, own_code, name)
 
     @property
     def lr(self) -> float:
@@ -210,8 +212,9 @@ class Learner:
         with border(self.own_code and f"a training step with {self.own_code}"):
             with autocast(self.settings.precision, self.device):
                 logits = self.model(inputs)
-                check_trained_logits(logits, len(inputs))
+                check_trained_logits(logits, len(inputs), self.name)
                 loss = self.loss(logits, targets)
+            check_depends(loss, self.name)
             self.optimizer.zero_grad()
             loss.backward()
         weights = [p for p in self.optimizer.parameters if p.grad is not None]

@@ -1,18 +1,24 @@
 """Own code that is wrong: one line that names it, in every command, and never a bug of ours."""
 
+import copy
 import errno
+import pickle
 import shutil
 import sys
+import weakref
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from commands import Outcome, call
 from own_set_up import DATA, HEALTHY, LOSS, MODEL, OwnSetUp
+from torch import nn
 
 from cnntune.borders import explained, user_code
 from cnntune.build import argument_problems
+from cnntune.contracts import guard_forward
 from cnntune.errors import CnntuneError, UserCodeError
 from cnntune.failures import full_disk, out_of_memory
 from cnntune.own_code import import_string
@@ -61,6 +67,43 @@ FAULTS: dict[str, tuple[tuple[str, str, str], list[str]]] = {
         ),
         ["model {own}:build: must give float logits", "got torch.int32"],
     ),
+    "an exit": (
+        (
+            MODEL
+            + "return Changed(linear(in_shape, num_classes), lambda f, x: exit_with(0))\n"
+            + "\n\ndef exit_with(code):\n    import sys\n    sys.exit(code)\n",
+            "",
+            "",
+        ),
+        ["model {own}:build, forward pass: SystemExit: 0"],
+    ),
+    "an exit between the passes": (
+        (
+            NET.format(takes="num_classes, in_shape", inputs="x")
+            + "    def train(self, mode=True):\n        raise SystemExit(0)\n\n\n"
+            + "build = Net\n",
+            "",
+            "",
+        ),
+        ["own code: SystemExit: 0"],
+    ),
+    "an assertion without words": (
+        (MODEL + "assert num_classes < 0\n", "", ""),
+        ["building model {own}:build: AssertionError"],
+    ),
+    "weights on the meta device": (
+        (MODEL + "return linear(in_shape, num_classes).to('meta')\n", "", ""),
+        ["model {own}:build: its weights are on the meta device"],
+    ),
+    "layers without a graph": (
+        (
+            MODEL
+            + "return Changed(linear(in_shape, num_classes), torch.no_grad()(lambda f, x: f(x)))\n",
+            "",
+            "",
+        ),
+        ["model {own}:build: the loss does not depend on the model's weights", "no_grad"],
+    ),
     "a pair in train mode": (
         (
             MODEL
@@ -69,7 +112,7 @@ FAULTS: dict[str, tuple[tuple[str, str, str], list[str]]] = {
             "",
             "",
         ),
-        ["must give logits of shape", "in train mode too", "got tuple"],
+        ["model {own}:build: must give logits of shape", "in train mode too", "got tuple"],
     ),
     "layers that do not fit": (
         (MODEL + "return nn.Sequential(nn.Flatten(), nn.Linear(7, num_classes))\n", "", ""),
@@ -108,9 +151,20 @@ FAULTS: dict[str, tuple[tuple[str, str, str], list[str]]] = {
         (HEALTHY, LOSS + "return F.cross_entropy(logits.detach(), targets)\n", ""),
         ["loss {own}:loss: must return a tensor that gradients flow through", "detach"],
     ),
+    "a loss without a return": (
+        (HEALTHY, LOSS + "F.cross_entropy(logits, targets)\n", ""),
+        ["loss {own}:loss: must return a tensor of one number", "got None; is there a return?"],
+    ),
+    "a complex loss": (
+        (HEALTHY, LOSS + "return F.cross_entropy(logits, targets) * 1j\n", ""),
+        ["loss {own}:loss: must return a real number", "got torch.complex64"],
+    ),
     "a loss of three": (
         (HEALTHY, LOSS.replace("targets", "targets, weights") + "return logits.mean()\n", ""),
-        ["train.loss: {own}:loss: must name a function", "got loss(logits, targets, weights)"],
+        [
+            "train.loss: {own}:loss: must take (logits, targets)",
+            "got loss(logits, targets, weights)",
+        ],
     ),
     "a loss class": (
         (HEALTHY, "\n\nclass loss(nn.CrossEntropyLoss):\n    pass\n", ""),
@@ -146,6 +200,8 @@ EVERYWHERE = (
     "a forward pass that wants more",
     "layers that do not fit",
     "images of several widths",
+    "an exit",
+    "weights on the meta device",
 )
 
 
@@ -157,6 +213,84 @@ def test_the_line_is_the_same_in_every_command(
     code, words = FAULTS[fault]
     own.write(*code)
     assert_one_line(call(command, "own.toml", cwd=tmp_path), words)
+
+
+@pytest.mark.parametrize("fault", ["a pair in train mode", "layers without a graph"])
+def test_what_only_a_training_step_shows_is_the_same_line(
+    own: OwnSetUp, tmp_path: Path, fault: str
+) -> None:
+    code, words = FAULTS[fault]
+    own.write(*code)
+    for command in ("inspect", "lr-sweep"):
+        assert_one_line(call(command, "own.toml", cwd=tmp_path), words)
+    assert call("search", "own.toml", "--budget", "1", "--json", cwd=tmp_path).code != 0
+
+
+def test_sanity_says_what_a_model_gives_in_train_mode(own: OwnSetUp, tmp_path: Path) -> None:
+    own.write(*FAULTS["a pair in train mode"][0])
+    outcome = call("sanity", "own.toml", "--json", cwd=tmp_path)
+    said = [f["evidence"] for f in outcome.document["findings"] if f["rule"] == "outputs"]
+    assert len(said) == 1
+    assert said[0].startswith("a tuple in train mode, expected logits of shape")
+
+
+def test_an_exit_of_own_code_is_an_error_in_the_document_too(own: OwnSetUp, tmp_path: Path) -> None:
+    own.write(*FAULTS["an exit"][0])
+    outcome = call("sanity", "own.toml", "--json", cwd=tmp_path)
+    assert outcome.code == 2
+    assert outcome.document["ok"] is False
+    assert outcome.document["errors"][0].endswith("forward pass: SystemExit: 0")
+
+
+SETTINGS = {
+    "the type": "torch.set_default_dtype(torch.float64)",
+    "the graph": "torch.set_grad_enabled(False)",
+    "the device": "torch.set_default_device('meta')",
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_what_own_data_set_for_all_of_torch_does_not_reach_the_model(
+    own: OwnSetUp, tmp_path: Path, setting: str
+) -> None:
+    own.write(HEALTHY, "", DATA + f"    {SETTINGS[setting]}\n" + GIVES)
+    outcome = call("train", "own.toml", "--set", "train.epochs=1", cwd=tmp_path)
+    assert outcome.code == 0, outcome.err
+
+
+def test_images_that_ask_for_a_gradient_are_images(own: OwnSetUp, tmp_path: Path) -> None:
+    own.write(HEALTHY, "", DATA + "    x.requires_grad_()\n" + GIVES)
+    outcome = call("train", "own.toml", "--set", "train.epochs=1", cwd=tmp_path)
+    assert outcome.code == 0, outcome.err
+
+
+def test_a_model_that_is_nan_before_any_step_is_sent_to_sanity(
+    own: OwnSetUp, tmp_path: Path
+) -> None:
+    nan = "return Changed(linear(in_shape, num_classes), lambda f, x: f(x) * float('nan'))\n"
+    own.write(MODEL + nan)
+    outcome = call("train", "own.toml", "--json", cwd=tmp_path)
+    (finding,) = [f for f in outcome.document["findings"] if f["rule"] == "diverged"]
+    assert finding["advice"].startswith("run `cnntune sanity` first")
+
+
+def test_a_guarded_model_is_freed_at_once_and_its_copies_stand_alone() -> None:
+    model = nn.Linear(2, 2)
+    guard_forward(model, "own:build")
+    copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+    for number, other in enumerate(copies, start=1):
+        nn.init.constant_(other.weight, number)
+        nn.init.zeros_(other.bias)
+    seen = weakref.ref(model)
+    del model
+    assert seen() is None
+    assert [other(torch.ones(1, 2)).tolist() for other in copies] == [[[2, 2]], [[4, 4]]]
+
+
+def test_a_long_message_is_cut() -> None:
+    with pytest.raises(UserCodeError) as caught, user_code("building it"):
+        raise ValueError("x" * 3000)
+    assert caught.value.lines[0] == f"building it: ValueError: {'x' * 300} ..."
 
 
 @pytest.mark.parametrize("fault", ["a loss for each image", "a loss as a number", "a loss cut off"])

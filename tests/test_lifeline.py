@@ -1,6 +1,7 @@
 """What a function does in a process of its own, and how that process ends."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,52 @@ def test_another_error_arrives_with_its_traceback() -> None:
 def test_a_process_that_is_killed_is_said_to_have_died() -> None:
     with pytest.raises(StudyError, match=r"os:_exit died \(exit 7\)"):
         call("os:_exit", 7)
+
+
+STARTS = """
+import os, signal, sys
+from multiprocessing import forkserver
+from cnntune import lifeline
+begin = forkserver.ensure_running
+
+def disturbed():
+    {before}
+    begin()
+    {after}
+
+forkserver.ensure_running = disturbed
+try:
+    lifeline.prepare()
+    print("went on")
+except KeyboardInterrupt:
+    print("interrupted")
+except lifeline.StudyError as error:
+    print(error)
+"""
+
+
+def started(before: str = "pass", after: str = "pass") -> str:
+    """What a process prints in which something happens while the server starts."""
+    code = STARTS.format(before=before, after=after)
+    words = [sys.executable, "-c", code]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_ctrl_c_while_the_server_starts_is_not_lost() -> None:
+    assert started(before="os.kill(os.getpid(), signal.SIGINT)") == "interrupted"
+    assert started(after="os.kill(os.getpid(), signal.SIGINT)") == "interrupted"
+
+
+def test_workers_leave_ctrl_c_to_the_coordinator_and_block_nothing() -> None:
+    assert call("signal:getsignal", signal.SIGINT) == signal.SIG_IGN
+    assert call("signal:pthread_sigmask", signal.SIG_BLOCK, ()) == set()
+
+
+@pytest.mark.parametrize("error", ["EOFError", "BrokenPipeError(32, 'Broken pipe')"])
+def test_a_server_that_is_killed_while_it_starts_is_a_line(error: str) -> None:
+    said = started(after=f"raise {error}")
+    assert said.startswith("a process to train in could not be started")
+    assert said.endswith("nothing is lost")
 
 
 def test_a_server_whose_coordinator_died_before_its_first_look_ends() -> None:

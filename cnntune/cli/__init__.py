@@ -82,7 +82,7 @@ def main() -> NoReturn:
         except SystemExit as end:
             if isinstance(end.__context__, BrokenPipeError):  # typer makes an exit code 1 of it
                 raise end.__context__ from None
-            raise
+            raise  # of own code: commands of ours end by typer.Exit
         finally:
             sys.stdout = out
         if code == STOPPED:
@@ -90,7 +90,6 @@ def main() -> NoReturn:
         sys.stdout.flush()  # here, for at exit a reader that went away would be a traceback
         if "torch" not in sys.modules:  # its libraries report what is not freed
             gc.freeze()  # at exit there would be a look at all that a search imports: 0.3 s
-        sys.exit(code)
     except BrokenPipeError:
         _silence()
         sys.exit(READER_GONE)
@@ -99,14 +98,13 @@ def main() -> NoReturn:
     except (Exception, SystemExit) as error:
         if told := explained(error):
             _could_not_run(told.lines)
-        if isinstance(error, SystemExit):
-            raise
         if refused := _refused(error):
             _could_not_run([refused])
         with _perhaps_unread():
             traceback.print_exc()
             print("this is a bug in cnntune", file=sys.stderr)
         sys.exit(3)
+    sys.exit(code)
 
 
 def _open_streams() -> None:
@@ -157,7 +155,7 @@ def _say_stopped() -> None:
         print(f"stopped{'; the same command goes on' if goes_on else ''}", file=sys.stderr)
 
 
-def _refused(error: Exception) -> str | None:
+def _refused(error: BaseException) -> str | None:
     """What the system keeps us from reading or writing, where that is what an error says."""
     if isinstance(error, OSError) and error.errno in REFUSALS and error.filename:
         return f"{error.filename}: {error.strerror}"

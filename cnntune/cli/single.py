@@ -178,9 +178,8 @@ def _diverged_finding(last: "Epoch", chance: Chance) -> Finding:
     if not last.diverged:
         evidence = f"the loss is {last.val_loss:.4g} after epoch {last.epoch}, far above the"
         evidence += f" {chance.loss:.4g} of guessing"
-    return Finding(
-        "diverged",
-        "fail",
-        evidence,
-        "lower train.lr tenfold, or run `cnntune lr-sweep`; then warm up or clip gradients",
-    )
+    advice = "lower train.lr tenfold, or run `cnntune lr-sweep`; then warm up or clip gradients"
+    if last.diverged and last.epoch == 1:
+        advice = "run `cnntune sanity` first: the loss may be NaN before any step; if it is not, "
+        advice += "lower train.lr tenfold"
+    return Finding("diverged", "fail", evidence, advice)

@@ -266,6 +266,8 @@ def _as_pixels(image: Any) -> tuple[Tensor, str]:
     shape = list(image.shape)
     if 0 in shape or image.ndim not in (2, 3):
         raise DataError(f"{AN_IMAGE} (got shape {shape})")
+    if isinstance(image, Tensor):
+        image = image.detach()
     tensor, text = image, ""
     if image.ndim == 2:
         tensor, text = image[None], "images [H, W] are read as one channel"

@@ -120,7 +120,7 @@ def _measured(recipe: Recipe, classes: int, images: Tensor, labels: Tensor) -> I
         check_logits(model, images[:2], classes, recipe.model.name)
         few, loss = images[:some], build_loss(recipe)
         with border(own_code_of(recipe)):
-            layers = with_statistics(layers, model, few, labels[:some], loss)
+            layers = with_statistics(layers, model, few, labels[:some], loss, recipe.model.name)
         learner = Learner.of(recipe, model, device)
         seconds, measured = cost.time_step(learner, images, labels, multiply_adds)
     return Inspection(

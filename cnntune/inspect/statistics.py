@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cnntune.build import Loss
+from cnntune.contracts import check_depends, check_trained_logits
 from cnntune.findings import Finding, Severity
 from cnntune.inspect.layers import ITSELF, Layer, first_tensor
 
@@ -18,34 +19,46 @@ PLAIN_LAYERS = 4  # fewer cannot shrink or grow by much
 
 
 def with_statistics(
-    layers: Sequence[Layer], model: nn.Module, images: Tensor, labels: Tensor, loss: Loss
+    layers: Sequence[Layer],
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    loss: Loss,
+    name: str,
 ) -> list[Layer]:
     """The rows with the standard deviations of each layer's output and of its gradient.
 
     One forward and backward pass in train mode; the weights stay as they are, running statistics of
-    batch norms move.
+    batch norms move. `name` is the model's in the recipe.
+
+    Raises:
+        UserCodeError: where the model cannot be trained by such passes.
     """
     activations: dict[str, float] = {}
     gradients: dict[str, float] = {}
     hooks = []
     wanted = {layer.name for layer in layers}
     for path, module in model.named_modules():
-        name = path or ITSELF
-        if name not in wanted:
+        place = path or ITSELF
+        if place not in wanted:
             continue
 
-        def watch(_: nn.Module, __: Any, output: Any, name: str = name) -> None:
+        def watch(_: nn.Module, __: Any, output: Any, place: str = place) -> None:
             tensor = first_tensor(output)
-            if name in activations or not isinstance(tensor, Tensor):
+            if place in activations or not isinstance(tensor, Tensor):
                 return  # called a second time
-            activations[name] = _std(tensor)
+            activations[place] = _std(tensor)
             if tensor.requires_grad:
                 # Called with the gradient of the output as it is now, whatever overwrites it later.
-                tensor.register_hook(lambda grad: gradients.__setitem__(name, _std(grad)))
+                tensor.register_hook(lambda grad: gradients.__setitem__(place, _std(grad)))
 
         hooks.append(module.register_forward_hook(watch))
     try:
-        loss(model.train()(images), labels).backward()
+        logits = model.train()(images)
+        check_trained_logits(logits, len(images), name)
+        value = loss(logits, labels)
+        check_depends(value, name)
+        value.backward()
     finally:
         for hook in hooks:
             hook.remove()

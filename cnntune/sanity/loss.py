@@ -87,7 +87,9 @@ def _broken(probe: _Probe) -> Finding | None:
     result = probe.function(logits, probe.targets)
     if not isinstance(result, Tensor):
         text = f"gives a {type(result).__name__}, must give a tensor that gradients flow through"
-        return Finding("loss", "fail", text, "return the tensor itself, without .item() or float()")
+        number = isinstance(result, int | float)
+        advice = "return the tensor itself, without .item() or float()"
+        return Finding("loss", "fail", text, advice if number else "return one tensor, the mean")
     if result.numel() != 1:
         text = f"gives {tuple(result.shape)}, must give one number"
         return Finding("loss", "fail", text, "average over the images")

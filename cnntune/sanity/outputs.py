@@ -71,9 +71,12 @@ def outputs(subject: Subject) -> list[Finding]:
         logits = subject.untrained(images)
     expected = (len(images), subject.classes)
     if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if not isinstance(logits, Tensor):
+            text = f"a {type(logits).__name__} in train mode, expected logits of shape {expected}"
+            return [Finding("outputs", "fail", text, "return the logits alone, in both modes")]
         advice = f"the last layer must give one number for each of the {subject.classes} classes"
-        return [Finding("outputs", "fail", f"shape {got}, expected {expected}", advice)]
+        text = f"shape {tuple(logits.shape)} in train mode, expected {expected}"
+        return [Finding("outputs", "fail", text, advice)]
     if not torch.isfinite(logits).all():
         share = float((~torch.isfinite(logits)).float().mean())
         text = f"{share:.0%} of the outputs are NaN or infinite before any training"
