@@ -175,16 +175,18 @@ FAULTS: dict[str, tuple[tuple[str, str, str], list[str]]] = {
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OwnSetUp:
-    return OwnSetUp(tmp_path, "code", monkeypatch)
+    return OwnSetUp(tmp_path, "mistakes", monkeypatch)
 
 
 def assert_one_line(outcome: Outcome, words: list[str]) -> None:
     assert outcome.code == 2, outcome.err
     line = outcome.err.splitlines()[-1]
-    said = [line for line in outcome.err.splitlines() if words[0].format(own="own_code") in line]
+    said = [
+        line for line in outcome.err.splitlines() if words[0].format(own="own_mistakes") in line
+    ]
     assert said, outcome.err
     for word in words:
-        assert word.format(own="own_code") in said[0], line
+        assert word.format(own="own_mistakes") in said[0], line
     assert "Traceback" not in outcome.err
     assert "site-packages" not in outcome.err
 

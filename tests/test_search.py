@@ -23,7 +23,7 @@ from cnntune.runs import Run, Study
 from cnntune.search import default_space, intersect, prepare, without_effect
 from cnntune.search_findings import trial_findings
 from cnntune.space import Choice, Dimension, Range, toml
-from cnntune.trainer import run_job
+from cnntune.trainer import Trainer
 from cnntune.trials import run_trials
 from cnntune.workers import Event, Job, in_order, run_jobs
 
@@ -116,7 +116,7 @@ def two_at_a_time(
     while pair := [job for job in (next_job(), next_job()) if job]:
         yield from (Event(job) for job in pair)
         for job in reversed(pair):
-            yield from run_job(job, torch.device(places[0]))
+            yield from Trainer(torch.device(places[0])).train(job)
 
 
 def test_the_order_in_which_trials_finish_changes_nothing(
@@ -144,7 +144,7 @@ def killed_after_the_second_trial(
     """The coordinator dies when `summary.json` is written and before it can read of it."""
     while job := next_job():
         yield Event(job)
-        *earlier, last = run_job(job, torch.device(places[0]))
+        *earlier, last = Trainer(torch.device(places[0])).train(job)
         yield from earlier
         if job.number == 1:
             raise Killed

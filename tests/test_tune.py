@@ -291,6 +291,7 @@ def test_a_quarter_to_a_half_of_the_time_is_kept_for_repeats() -> None:
     assert of_runs(13).keeping(900.0).rounds_until == NEVER
 
 
+@pytest.mark.slow
 def test_time_that_does_not_hold_a_trial_of_the_next_round_goes_to_repeats(
     tmp_path: Path, recipe: Recipe
 ) -> None:
@@ -402,6 +403,7 @@ def commands_of(study: Path) -> Sequence[object]:
     return found
 
 
+@pytest.mark.slow
 def test_tune_takes_up_a_search_counts_its_trials_and_leaves_its_tables(tmp_path: Path) -> None:
     (tmp_path / "small.toml").write_text(LEARNS)
     assert call("search", "small.toml", "--budget", "4", cwd=tmp_path).code in (0, 1)
