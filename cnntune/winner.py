@@ -72,8 +72,12 @@ def last_known_round(study: Study) -> int:
 
 
 def lost_rounds(study: Study) -> list[Finding]:
-    """Rounds of which the numbers or `tune.json` tell, and whose folders are gone."""
-    present = {number_of(part) for part in rounds(study)}
+    """Rounds that numbers, trials or `tune.json` tell of, and whose folder or record is gone."""
+    present = {
+        number_of(part)
+        for part in rounds(study)
+        if begun(part) is not None or not any(part.path.glob("trial-*"))
+    }
     lost = [n for n in range(1, last_known_round(study) + 1) if n not in present]
     if not lost:
         return []
@@ -82,8 +86,8 @@ def lost_rounds(study: Study) -> list[Finding]:
         Finding(
             "missing-files",
             "warn",
-            f"{names} of this study {'are' if len(lost) > 1 else 'is'} gone: the trials there count"
-            " for nothing, and further rounds do without them",
+            f"{names} of this study {'are' if len(lost) > 1 else 'is'} gone, the folder or its"
+            " study.db: the trials there count for nothing, and further rounds do without them",
             "restore them from a copy",
             where=str(study.path),
             measured=len(lost),

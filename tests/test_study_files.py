@@ -14,8 +14,9 @@ from commands import Outcome, call
 
 from cnntune.importance import importance
 from cnntune.ledger import Trial
-from cnntune.runs import Epoch, Run
+from cnntune.runs import Epoch, Run, Study
 from cnntune.space import Range
+from cnntune.winner import lost_rounds
 
 SMALL = """
 name = "small"
@@ -78,24 +79,25 @@ SAID = {
     "sanity.json": damaged("report"),
     "lr-sweep.json": damaged("report tune"),
     "search.json": {},
-    "tune.json": damaged("report"),
+    "tune.json": damaged("refine tune report"),
     "test.json": damaged("report train"),
     "server.json": damaged("search tune"),
     "trials.csv": {},
     "trial-0000": {"missing": "train"},
     "trial-0000/config.json": dict.fromkeys(("missing", "empty", "torn", "newer"), "train"),
     "trial-0000/metrics.csv": {},
-    "trial-0000/summary.json": {"newer": "search tune report"},
+    "trial-0000/summary.json": {"newer": "search refine tune report"},
     "refine-1": {},
     "refine-1/refine.json": damaged("refine tune"),
-    "refine-1/plan.json": damaged("report"),
-    "refine-1/study.db": database("refine tune"),
+    "refine-1/plan.json": damaged("tune report"),
+    # `tune` goes on without the round, and says that it is gone.
+    "refine-1/study.db": {"missing": "refine", "empty": "refine", "torn": "refine tune report"},
     "refine-1/trial-0000": {},
     "refine-1/trial-0000/config.json": {},
     "refine-1/trial-0000/metrics.csv": {},
     "refine-1/trial-0000/summary.json": {"newer": "refine tune report"},
     "train-0001/best.pt": {},
-    "train-0001/summary.json": {"newer": "report"},
+    "train-0001/summary.json": {"newer": "report train"},
 }
 CASES = [
     (file, state, command)
@@ -283,3 +285,10 @@ def test_a_study_without_its_record_is_told_from_one_that_does_not_exist(folder:
     assert lost.err.startswith("runs/small: holds no study.db")
     other = call("refine", "nothing", cwd=folder)
     assert other.err.startswith("nothing: no study of that name in runs")
+
+
+def test_tune_says_that_a_round_without_its_record_counts_for_nothing(folder: Path) -> None:
+    spoil(folder / STUDY / "refine-1/study.db", "missing")
+    (finding,) = lost_rounds(Study(folder / STUDY))
+    assert finding.rule == "missing-files"
+    assert finding.evidence.startswith("refine-1 of this study is gone")
