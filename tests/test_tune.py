@@ -454,19 +454,19 @@ def test_a_study_without_a_search_is_begun(tmp_path: Path, recipe: Recipe) -> No
 def test_the_loop_checks_sweeps_and_ends_with_the_command_that_trains_the_winner(
     tmp_path: Path,
 ) -> None:
-    outcome = tuned(tmp_path, SMALL, "--budget", "17")
+    outcome = tuned(tmp_path, LEARNS, "--budget", "17")
     assert outcome.code == 0, outcome.err
     assert "training images" in outcome.err
     assert "rates at a time" in outcome.err
     assert len(runs_of(Study(tmp_path / "runs/small"))) == 17
     assert len(commands_of(tmp_path / "runs/small")) == 1
-    again = tuned(tmp_path, SMALL, "--budget", "17")
+    again = tuned(tmp_path, LEARNS, "--budget", "17")
     assert again.document["candidates"] == outcome.document["candidates"]
 
 
 @pytest.mark.slow
 def test_a_budget_of_time_ends_with_what_was_found(tmp_path: Path) -> None:
-    outcome = tuned(tmp_path, SMALL, "--budget", "60s")
+    outcome = tuned(tmp_path, LEARNS, "--budget", "60s")
     assert outcome.code == 0, outcome.err
     assert (tmp_path / outcome.document["winner"]).is_file()
 
@@ -475,7 +475,7 @@ SHAPES = """
 name = "small"
 [data]
 name = "shapes"
-size = 500
+size = 1500
 [model]
 name = "small-cnn"
 width = {width}
