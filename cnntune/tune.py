@@ -46,6 +46,7 @@ TIMED_TRIALS = 50  # with a limit of time each round has the size that it would 
 SANITY_TIME, SWEEP_TIME = 0.125, 0.25  # of the time, until each of them has to be through
 LEAST_RESERVE, MOST_RESERVE = 0.25, 0.5  # of the time, kept for the repeats
 MARGIN, START_SECONDS = 1.25, 5.0  # on what the repeats are expected to take
+LONGER = 2  # times the epochs, where nothing was learned in a round
 ROUND_TIME = 0.5  # of the time left for rounds, until a round begins no further trial
 
 
@@ -190,6 +191,8 @@ def tune(
             current = None if spent else refine.begin(study, None, size)
         else:
             current = _swept_round(recipe, study, records, size, limits, sweep)
+            if current is None and reason.rule == "nothing-learned":
+                current = _longer_round(study, records, size, limits)
             if current is None:
                 outcome.findings.append(_with_a_way_on(reason, recipe, study, records, budget))
         if current is None:
@@ -318,6 +321,32 @@ def _swept_round(
     change = Finding("space", "info", f"train.lr: {before} became {swept}: {reason}")
     space = last.space | {"train.lr": swept}
     return refine.begin_with(study, last.model_copy(update={"space": space}), [change], size)
+
+
+def _longer_round(
+    study: Study, records: Sequence[Ledger], size: int, limits: Budget
+) -> refine.Round | None:
+    """A round of longer trials, where nothing was learned yet and some train loss still falls.
+
+    The space stays: around trials that guess nothing can be narrowed. None where longer trials were
+    tried, or there is no budget for them.
+    """
+    last = records[-1].recipe
+    epochs = last.search.epochs * LONGER
+    tried = {record.recipe.search.epochs for record in records} != {last.search.epochs}
+    curves = [trial.curve for record in records for trial in record.trials()]
+    falls = any(rows[-1].train_loss < rows[0].train_loss for rows in curves if rows)
+    left = limits.rounds_until.seconds_left
+    too_long = left is not None and _trial_seconds(records[-1], epochs) > left
+    if not size or tried or not falls or too_long:
+        return None
+    reason = "nothing was learned yet, and the train loss still falls"
+    change = Finding(
+        "space", "info", f"search.epochs: {last.search.epochs} became {epochs}: {reason}"
+    )
+    longer = {"search.epochs": epochs, "train.epochs": max(epochs, last.train.epochs)}
+    recipe = last.for_run().with_values(longer).model_copy(update={"space": last.space})
+    return refine.begin_with(study, recipe, [change], size)
 
 
 def _may_be_swept(recipe: Recipe, study: Study, records: Sequence[Ledger]) -> bool:
