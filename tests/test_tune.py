@@ -69,10 +69,16 @@ def recipe(tmp_path: Path) -> Recipe:
 
 
 def drawn_curves(
-    next_job: Callable[[], Job | None], *, seconds: float = 1.0, learns: bool = True, **_: Any
+    next_job: Callable[[], Job | None],
+    *,
+    seconds: float = 1.0,
+    learns: bool = True,
+    learns_after: int = 0,
+    **_: Any,
 ) -> Iterator[Event]:
     """`run_jobs` that writes what a run leaves behind and trains nothing: higher rates do better,
-    by more than chance. Where none `learns`, rates above 0.01 guess among ten classes."""
+    by more than chance. Where none `learns`, rates above 0.01 guess among ten classes; runs of no
+    more epochs than `learns_after` guess too, while their loss falls."""
     while job := next_job():
         yield Event(job)
         if job.check:
@@ -84,10 +90,12 @@ def drawn_curves(
             loss = 1 / epoch
             if not learns and job.recipe.train.lr > 0.01:
                 acc, loss = 0.1, 2.4
+            if job.recipe.train.epochs <= learns_after:
+                acc, loss = 0.1, 2.4 - 0.01 * epoch
             run.log(Epoch(epoch, job.recipe.train.lr, loss, acc, loss, acc, 1.0, seconds))
             yield Event(job, epoch=run.rows()[-1])
         summary = summarise(run.rows()) | {"val_images": 10**6}
-        if not learns:
+        if not learns or learns_after:
             summary |= CHANCE.as_json()
         run.finish(summary)
         yield Event(job, summary=summary)
@@ -380,6 +388,32 @@ def test_a_round_of_swept_rates_goes_on_after_a_stop_and_is_tried_once(
         assert "--study NAME" in finding(outcome, "nothing-learned").advice
         assert trials_of(study, "refine-1") == 4
         assert not (study.path / "refine-2").exists()
+
+
+def test_a_search_that_has_learned_nothing_yet_is_followed_by_longer_trials(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    study = Study(tmp_path / "study")
+    short = recipe.with_values({"search.epochs": 2, "train.epochs": 2})
+    outcome = loop(
+        study, short.model_copy(update={"space": recipe.space}), of_runs(30), learns_after=2
+    )
+    assert "search.epochs: 2 became 4: nothing was learned yet" in outcome.changes[0].evidence
+    assert Ledger.open(Study(study.path / "refine-1")).recipe.search.epochs == 4
+    assert outcome.winner is not None
+    assert outcome.winner.parent.parent.name.startswith("refine-")
+
+
+def test_longer_trials_that_learn_nothing_either_are_the_last(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    study = Study(tmp_path / "study")
+    short = recipe.with_values({"search.epochs": 2, "train.epochs": 2})
+    outcome = loop(
+        study, short.model_copy(update={"space": recipe.space}), of_runs(60), learns_after=9
+    )
+    assert "nothing-learned" in rules(outcome)
+    assert not (study.path / "refine-2").exists()
 
 
 def test_a_round_that_is_gone_is_told_and_its_number_is_not_given_again(
