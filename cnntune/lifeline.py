@@ -70,15 +70,8 @@ def call(function: str, *arguments: Any) -> Any:
         CnntuneError: what the function raises of that kind; its other errors become RuntimeError.
         StudyError: where the process is killed.
     """
-    process, pipe = start(f"{__name__}:answer", function, arguments)
-    try:
+    with _answers("answer", function, arguments) as pipe:
         result, error = pipe.recv()
-    except (EOFError, ConnectionResetError):
-        process.join()
-        raise StudyError(f"the process for {function} died (exit {process.exitcode})") from None
-    finally:
-        process.kill()
-        pipe.close()
     if error is not None:
         raise error
     return result
@@ -92,8 +85,7 @@ def follow(function: str, *arguments: Any, deadline: Deadline = NEVER) -> Iterat
         CnntuneError: what the iterator raises of that kind; its other errors become RuntimeError.
         StudyError: where the process is killed.
     """
-    process, pipe = start(f"{__name__}:relay", function, arguments)
-    try:
+    with _answers("relay", function, arguments) as pipe:
         while not deadline.passed and pipe.poll(deadline.seconds_left):
             more, value, error = pipe.recv()
             if error is not None:
@@ -102,6 +94,14 @@ def follow(function: str, *arguments: Any, deadline: Deadline = NEVER) -> Iterat
                 return
             yield value
         raise OutOfTimeError
+
+
+@contextmanager
+def _answers(how: str, function: str, arguments: tuple[Any, ...]) -> Iterator[Connection]:
+    """The pipe to a process of its own, in which `answer` or `relay` runs the function."""
+    process, pipe = start(f"{__name__}:{how}", function, arguments)
+    try:
+        yield pipe
     except (EOFError, ConnectionResetError):
         process.join()
         raise StudyError(f"the process for {function} died (exit {process.exitcode})") from None
