@@ -401,18 +401,6 @@ def home(config: Path) -> Path | None:
     return folder if (folder / "study.json").is_file() else None
 
 
-def find_runs(path: Path) -> list[Run]:
-    """All runs at or below `path`, by name; hidden folders and links are left out."""
-    if (path / "metrics.csv").is_file():
-        return [Run(path)]
-    found = []
-    for folder, folders, files in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if "metrics.csv" in files:
-            found.append(Run(Path(folder)))
-    return found
-
-
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write strict JSON by rename; NaN and infinity become null."""
     write_by_rename(path, json.dumps(finite(document), indent=2, allow_nan=False) + "\n")

@@ -20,7 +20,6 @@ from cnntune.runs import (
     Run,
     Study,
     best_epoch,
-    find_runs,
     locked,
     read_json,
     read_metrics,
@@ -300,16 +299,6 @@ def test_the_record_holds_no_password(
     assert "s3cret" not in text
     assert "***" in text
     assert "/db" in text
-
-
-def test_runs_are_found_at_any_depth_by_name(tmp_path: Path) -> None:
-    for name in ("b/trial-0001", "b/trial-0000", "a/trial-0000", ".hidden/trial-0000"):
-        Run(tmp_path / name).begin({})
-    (tmp_path / "link").symlink_to(tmp_path / "a")
-    found = [str(run.path.relative_to(tmp_path)) for run in find_runs(tmp_path)]
-    assert found == ["a/trial-0000", "b/trial-0000", "b/trial-0001"]
-    assert find_runs(tmp_path / "a" / "trial-0000") == [Run(tmp_path / "a" / "trial-0000")]
-    assert find_runs(tmp_path / "nothing") == []
 
 
 # The lock
