@@ -26,7 +26,6 @@ PATIENT_SECONDS = 30.0  # where that was not enough to beat chance
 LEARN_WALL = 300.0  # seconds; for images that are slow to read
 LEARN_BATCH = 64
 LEARN_IMAGES = 2000  # of validation: 1.1 points of standard error at worst
-TOLD = 0.15  # of the way from chance to 1: a step that luck does not make on enough images
 LEARN_PER_CLASS = 20  # training images from which something must carry over, if there is something
 SETTLE_PASSES = 3  # after training, running statistics are nearly there
 
@@ -65,7 +64,7 @@ def learns(subject: Subject, memory: Memory) -> list[Finding]:
     if above:
         return [Finding("learns", "ok", text, measured=acc, expected=guess.acc)]
     enough = steps >= max(LEARN_ENOUGH, planned)  # a look that was cut short proves nothing
-    few = too_few(guess, len(subject.data.train), subject.classes)
+    few = too_few(len(subject.data.train), subject.classes)
     if signal:
         advice = "there is a signal that the network does not find: look at what it is fed"
         severity = "warn" if memory.reached and enough else "info"
@@ -82,11 +81,8 @@ def learns(subject: Subject, memory: Memory) -> list[Finding]:
     return [Finding("learns", severity, text, advice, measured=acc, expected=guess.acc)]
 
 
-def too_few(guess: Chance, training: int, classes: int) -> str:
+def too_few(training: int, classes: int) -> str:
     """Why accuracy at chance level proves nothing with so few images; empty where it does."""
-    if guess.noise > TOLD * (1 - guess.acc):
-        highest = guess.acc + guess.noise
-        return f"on {guess.images} validation images guessing may reach {highest:.0%}"
     if training < LEARN_PER_CLASS * classes:
         return f"{training} training images of {classes} classes may not be enough to learn from"
     return ""
