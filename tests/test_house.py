@@ -20,7 +20,7 @@ FLOORS = (
     "data models augment build contracts device arithmetic checkpoint samplers average optimizers"
     " transfer views parallel opening",
     "evaluate train ledger shared_ledger server",
-    "workers trainer preload capacity probe importance search_findings adapt winner",
+    "workers trainer preload capacity probe importance search_findings adapt winner budget",
     "trials shared",
     "sanity lr_sweep search refine final judge inspect",
     "tune report checks",

@@ -11,6 +11,7 @@ import pytest
 from commands import Outcome as Ended
 from commands import call
 
+from cnntune.budget import Budget, refuse_too_short
 from cnntune.build import load_recipe
 from cnntune.capacity import Plan
 from cnntune.chance import Chance
@@ -20,7 +21,7 @@ from cnntune.findings import Finding
 from cnntune.ledger import Ledger
 from cnntune.recipe import Recipe
 from cnntune.runs import Epoch, Run, Study, summarise
-from cnntune.tune import Budget, Outcome, begun_with, refuse_too_short, tune
+from cnntune.tune import Outcome, begun_with, tune
 from cnntune.workers import Event, Job
 
 SMALL = """

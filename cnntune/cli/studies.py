@@ -262,11 +262,12 @@ def tune(
 
     from cnntune import search
     from cnntune import tune as step
+    from cnntune.budget import Budget
     from cnntune.capacity import parse_workers
     from cnntune.ledger import Ledger, exists
     from cnntune.winner import last_known_round, ledgers, lost_rounds
 
-    limits = step.Budget.of(count, time)
+    limits = Budget.of(count, time)
     asked_workers = parse_workers(workers)
     runs_meant = " training runs" if count else ""
     command.begin_work(f"tuning {setup.study.path} with a budget of {budget}{runs_meant}")
@@ -331,25 +332,25 @@ def check_and_sweep(
     Raises:
         StudyError: where no trial can be trained in the time left.
     """
-    from cnntune import tune as step
+    from cnntune.budget import SANITY_TIME, SWEEP_TIME, refuse_too_short
 
-    until_sanity, until_sweep = time.share(step.SANITY_TIME), time.share(step.SWEEP_TIME)
+    until_sanity, until_sweep = time.share(SANITY_TIME), time.share(SWEEP_TIME)
     shortened, least = check(command, setup, until_sanity), None
     if setup.study.read("lr-sweep") is None:
         cut, least = sweep_rates(command, setup, until_sweep)
         shortened += cut
-    step.refuse_too_short(seconds, time, least)
+    refuse_too_short(seconds, time, least)
     return shortened
 
 
 def make_up_checks(command: Command, setup: Setup, time: Deadline) -> list[Finding]:
     """Sanity of a study that was begun, where its time was too short for it the last time."""
-    from cnntune import tune as step
+    from cnntune.budget import SANITY_TIME
 
     told = (setup.study.read("tune") or {}).get("findings") or []
     if not any(one.get("rule") == "sanity" for one in told):
         return []
-    return check(command, setup, time.share(step.SANITY_TIME))
+    return check(command, setup, time.share(SANITY_TIME))
 
 
 def check(command: Command, setup: Setup, until: Deadline) -> list[Finding]:
