@@ -226,7 +226,7 @@ def by_heart(name: str) -> None:
     images, labels = batch(8, SMALL[name])
     loss_of = with_auxiliary(nn.CrossEntropyLoss())
     optimizer = torch.optim.Adam(model.parameters(), lr=RATES.get(name, 1e-3))
-    for _ in range(200):
+    for _ in range(800):
         loss = loss_of(model(images), labels)
         if loss.item() < 0.1:
             return
