@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cnntune.build import load_data
+from cnntune.config.recipe import parse
 from cnntune.data import Data
 from cnntune.data.parts import ResidentPart
-from cnntune.recipe import parse
+from cnntune.training.build import load_data
 
 PEERS = Path(__file__).parent / "peers"
 LIBRARIES = ("torch", "optuna", "lightning", "ray", "fastai")

@@ -29,15 +29,16 @@ from measure import report, table
 from optuna.trial import create_trial
 from sqlalchemy import Engine, MetaData, func, select, text
 
-from cnntune import search, shared, trials
-from cnntune.build import load_recipe
-from cnntune.ledger import STUDY_NAME, Ledger
-from cnntune.recipe import Recipe
-from cnntune.runs import Study
-from cnntune.server import Server, connect
-from cnntune.shared import run_shared
-from cnntune.trials import run_trials
-from cnntune.workers import Event, Job
+from cnntune.config.recipe import Recipe
+from cnntune.runs.study import Study
+from cnntune.steps import search
+from cnntune.study import coordinator, shared_coordinator
+from cnntune.study.coordinator import run_trials
+from cnntune.study.ledger import STUDY_NAME, Ledger
+from cnntune.study.postgres import Server, connect
+from cnntune.study.shared_coordinator import run_shared
+from cnntune.training.build import load_recipe
+from cnntune.workers.pool import Event, Job
 
 RECIPE = """
 name = "nothing"
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="into docs/performance.md")
     parser.add_argument("--join", metavar="STUDY", help=argparse.SUPPRESS)  # one of a crowd
     asked = parser.parse_args()
-    for room in (trials, shared):
+    for room in (coordinator, shared_coordinator):
         setattr(room, "run_jobs", no_training)  # noqa: B010  mypy minds an assignment
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "nothing.toml").write_text(RECIPE)

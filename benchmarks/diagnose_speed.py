@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from cnntune.runs import COLUMNS
+from cnntune.runs.study import COLUMNS
 
 RUNS, EPOCHS = 1000, 100
 REPEATS = 3
@@ -65,7 +65,8 @@ def least(words: list[str]) -> tuple[float, float]:
 
 
 def imported() -> list[str]:
-    code = f"import sys, cnntune.cli, cnntune.judge; print(*(set({HEAVY!r}) & set(sys.modules)))"
+    light = "cnntune.cli, cnntune.diagnosis.judge"
+    code = f"import sys, {light}; print(*(set({HEAVY!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return sorted(done.stdout.split())
 

@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from cnntune.curves import Curve, Values
-from cnntune.verdict import diagnose
+from cnntune.diagnosis.curve import Curve, Values
+from cnntune.diagnosis.rules import diagnose
 
 NOISES = (0.0, 0.005, 0.02)  # of the loss at chance, on each value
 CLASSES = (2, 3, 4, 10, 100, 1000)

@@ -19,14 +19,14 @@ from measure import ratio, report, rounds, scratch, spread, table, took
 from torch.profiler import ProfilerActivity, profile
 from training_speed import CPU, tuned
 
-from cnntune.arithmetic import settle, use
-from cnntune.build import build_model, load_data
+from cnntune.config.recipe import Recipe, parse
 from cnntune.data import Data
-from cnntune.device import places
-from cnntune.inspect.layers import layer_table
-from cnntune.recipe import Recipe, parse
-from cnntune.train import train
-from cnntune.workers import Job, in_order, run_jobs
+from cnntune.steps.inspect.layers import layer_table
+from cnntune.training.build import build_model, load_data
+from cnntune.training.device import places
+from cnntune.training.loop import train
+from cnntune.training.precision import settle, use
+from cnntune.workers.pool import Job, in_order, run_jobs
 
 IMAGES = 83_334  # of shapes, three fifths of which are trained on
 EPOCHS = 3

@@ -20,12 +20,12 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from training_speed import BATCH, CPU, IMAGES, PADDING, Pictures, recipe_of
 
-from cnntune.arithmetic import settle
-from cnntune.augment import augment
-from cnntune.build import build_model, load_data
+from cnntune.config.recipe import Recipe
 from cnntune.data import Data
-from cnntune.recipe import Recipe
-from cnntune.train import Learner, train
+from cnntune.data.augment import augment
+from cnntune.training.build import build_model, load_data
+from cnntune.training.loop import Learner, train
+from cnntune.training.precision import settle
 
 PUBLISHED = 50_000  # images of CIFAR-10's training part
 JITTER, ERASED = 0.4, 0.5

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cnntune.config.recipe import Recipe, flatten
+from cnntune.config.space import Value, draw
 from cnntune.errors import StudyError
-from cnntune.ledger import Ledger
-from cnntune.recipe import Recipe, flatten
-from cnntune.runs import COLUMNS, Study
+from cnntune.runs.study import COLUMNS, Study
 from cnntune.seeds import derive_seed
-from cnntune.space import Value, draw
+from cnntune.study.ledger import Ledger
 
 TIMES = ("seconds", "waited_seconds")  # no seed fixes them
 RUN = re.compile(r"(?:(refine-\d+)/)?trial-(\d+)(?:-seed-(\d+))?")

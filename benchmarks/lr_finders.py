@@ -17,10 +17,10 @@ from statistics import fmean, median
 from contenders import CPU, ours, peers, write_images
 from measure import Cost, report, run, scratch, table
 
-from cnntune.build import load_data, load_recipe
+from cnntune.config.recipe import Recipe
 from cnntune.data import Data
-from cnntune.recipe import Recipe
-from cnntune.train import train
+from cnntune.training.build import load_data, load_recipe
+from cnntune.training.loop import train
 
 EPOCHS = 10
 GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)

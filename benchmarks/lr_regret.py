@@ -21,12 +21,12 @@ from typing import Any
 import pandas as pd
 import torch
 
-from cnntune import lr_sweep
-from cnntune.build import load_data, load_recipe
+from cnntune.config.recipe import Recipe
 from cnntune.data import Data
-from cnntune.recipe import Recipe
-from cnntune.runs import Run, read_json, write_json
-from cnntune.workers import Job, in_order, run_jobs
+from cnntune.runs.study import Run, read_json, write_json
+from cnntune.steps import lr_sweep
+from cnntune.training.build import load_data, load_recipe
+from cnntune.workers.pool import Job, in_order, run_jobs
 
 MODELS = {
     "small-cnn": ("model.name=small-cnn", "model.width=16"),

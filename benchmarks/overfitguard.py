@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cnntune.curves import Curve
-from cnntune.verdict import diagnose
+from cnntune.diagnosis.curve import Curve
+from cnntune.diagnosis.rules import diagnose
 
 WANTED = 0.95  # macro-F1 on the 419 simulated histories
 Pair = tuple[bool, bool]  # whether a history overfits, and whether we say so

@@ -26,10 +26,10 @@ from planted.bugs import BUGS, KINDS
 from planted.healthy import HEALTHY
 from planted.parts import RAISED, Case
 
-from cnntune import sanity
-from cnntune.build import load_data, load_recipe
 from cnntune.errors import CnntuneError
 from cnntune.findings import Finding
+from cnntune.steps import sanity
+from cnntune.training.build import load_data, load_recipe
 
 CAUGHT_TARGET = 0.95  # of the bugs
 NAMED_TARGET = 0.90  # of the bugs

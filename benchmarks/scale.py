@@ -23,8 +23,8 @@ TRIALS = 32
 DIAGNOSE = "from cnntune.cli import main; main()"
 LOAD = """
 import sys, torch
-from cnntune.build import load_data
-from cnntune.recipe import parse
+from cnntune.training.build import load_data
+from cnntune.config.recipe import parse
 values = {"data": {"name": "npz", "path": sys.argv[1]}}
 data = load_data(parse(values, file="benchmark"), torch.device("cpu"))
 next(data.train.batches(torch.arange(128), 128))

@@ -4,11 +4,11 @@
 
 First a table of whole runs is trained (`--runs`, resumable): random configurations of a recipe, 27
 epochs each, on digits and on shapes. Then each policy is replayed on the table many times, in an
-order drawn anew, with the very functions that decide in a search (`cnntune.rungs`). Plain random
-search trains 50 trials whole; its best validation accuracy is the goal, and counted are the epochs
-until a policy has a trial that reaches it. A policy that has not reached it after 50 trials goes on
-with further ones. `lr-sweep first` draws only rates in the range that `cnntune lr-sweep` found, and
-pays for the sweep with the epochs that its iterations come to.
+order drawn anew, with the very functions that decide in a search (`cnntune.study.pruning`). Plain
+random search trains 50 trials whole; its best validation accuracy is the goal, and counted are the
+epochs until a policy has a trial that reaches it. A policy that has not reached it after 50 trials
+goes on with further ones. `lr-sweep first` draws only rates in the range that `cnntune lr-sweep`
+found, and pays for the sweep with the epochs that its iterations come to.
 """
 
 import argparse
@@ -24,11 +24,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from cnntune.build import load_data, load_recipe
-from cnntune.ledger import Ledger
-from cnntune.rungs import PRUNE, Progress, Pruner, brackets, targets
-from cnntune.runs import Study
-from cnntune.train import steps_per_epoch
+from cnntune.config.space import Pruner
+from cnntune.runs.study import Study
+from cnntune.study.ledger import Ledger
+from cnntune.study.pruning import PRUNE, Progress, brackets, targets
+from cnntune.training.build import load_data, load_recipe
+from cnntune.training.loop import steps_per_epoch
 
 EPOCHS = 27
 BUDGET = 50  # trials of the plain search

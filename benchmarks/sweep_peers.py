@@ -15,8 +15,8 @@ from pathlib import Path
 from contenders import CPU, ours, peers, write_images
 from measure import COMPARED, Cost, compared, report, rounds, run, scratch, table
 
-from cnntune.build import load_data, load_recipe
-from cnntune.lr_sweep import GRID, sweep
+from cnntune.steps.lr_sweep import GRID, sweep
+from cnntune.training.build import load_data, load_recipe
 
 OURS = "cnntune lr-sweep"
 

@@ -20,11 +20,11 @@ from statistics import median
 import torch
 from measure import COMPARED, Cost, compared, report, rounds, table, took
 
-from cnntune.build import load_data
-from cnntune.cores import cores
+from cnntune.config.recipe import Recipe, parse
 from cnntune.data import Data
-from cnntune.recipe import Recipe, parse
-from cnntune.train import train
+from cnntune.machine.cpus import cores
+from cnntune.training.build import load_data
+from cnntune.training.loop import train
 
 CPU = torch.device("cpu")
 IMAGES = 3_000  # in all, cut 3 to 1 to 1

@@ -22,13 +22,13 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from cnntune.arithmetic import autocast, settle
-from cnntune.build import build_model, load_data
-from cnntune.cores import cores
+from cnntune.config.recipe import Recipe, parse
 from cnntune.data import Data
 from cnntune.data.parts import ResidentPart
-from cnntune.recipe import Recipe, parse
-from cnntune.train import CLEAN_IMAGES, train
+from cnntune.machine.cpus import cores
+from cnntune.training.build import build_model, load_data
+from cnntune.training.loop import CLEAN_IMAGES, train
+from cnntune.training.precision import autocast, settle
 
 CPU = torch.device("cpu")
 BATCH, PADDING = 128, 4

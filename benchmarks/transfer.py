@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from cnntune.build import build_model, load_data
-from cnntune.evaluate import evaluate
-from cnntune.recipe import Recipe, parse
-from cnntune.space import Value
-from cnntune.train import train
-from cnntune.transfer.weights import save_weights
+from cnntune.config.recipe import Recipe, parse
+from cnntune.config.space import Value
+from cnntune.models.pretrained.weights import save_weights
+from cnntune.training.build import build_model, load_data
+from cnntune.training.evaluate import evaluate
+from cnntune.training.loop import train
 
 CPU = torch.device("cpu")
 RATES = (0.02, 0.1, 0.5)  # the best on the validation part counts

@@ -6,7 +6,7 @@ From Python, `cnntune.diagnose(history)` judges a dict of lists, a Keras History
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cnntune.judge import judge_history as diagnose
+    from cnntune.diagnosis.judge import judge_history as diagnose
 
 __all__ = ["__version__", "diagnose"]
 __version__ = "0.1.0"
@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Load what judges a history when it is asked for: the version alone has to cost nothing."""
     if name == "diagnose":
-        from cnntune.judge import judge_history
+        from cnntune.diagnosis.judge import judge_history
 
         return judge_history
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,47 +1,65 @@
-"""The house keeps its floors: imports go down, verbs stand alone, the plain values stay light."""
+"""The layers of docs/architecture.md: imports point down, steps stand alone, values are light."""
 
 import ast
 import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "cnntune"
 
-# The table of docs/architecture.md, from the ground up. `data` and `models` are folders.
-FLOORS = (
-    "errors clock findings texts problems searchable seeds schedule recipe recipe_files space"
-    " space_check rungs runs own_code borders failures chance curves flags prescribe verdict logs"
-    " reading plot pictures event_files"
-    " cores memory forks lifeline torchvision_import",
-    "data models augment build contracts device arithmetic checkpoint samplers average optimizers"
-    " transfer views parallel opening",
-    "evaluate train ledger shared_ledger server",
-    "workers trainer preload capacity probe importance search_findings adapt winner budget",
-    "trials shared",
-    "sanity lr_sweep search refine final judge inspect",
-    "tune report checks",
-    "show cli",
+# From the bottom; a package imports from the lines below its own. docs/architecture.md shows them.
+LAYERS = (
+    "errors",
+    "findings seeds texts machine",
+    "runs",
+    "config",
+    "user_code",
+    "data models diagnosis",
+    "training",
+    "workers",
+    "study",
+    "steps",
+    "cli",
 )
-FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
-VERBS = FLOORS[5].split()
-PLAIN = (*FLOORS[0].split()[:-1], "logs.find", "judge")  # all but torchvision_import
-BESIDES = ("__init__", "__main__")  # the version, and two lines that start the command line
+LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
+COMPOSED = ("checks", "report", "tune")  # the steps that are made of other steps
+SHARED = ("budget", "next_space", "search_findings", "winner")  # what several steps need
 HEAVY = ("torch", "torchvision", "pandas", "optuna", "sklearn", "matplotlib", "numpy")
+LIGHT = (
+    "errors findings seeds texts machine.cpus machine.memory machine.forks machine.clock"
+    " runs.study runs.chance runs.tensorboard config.recipe config.files config.space"
+    " user_code.imports user_code.borders study.pruning workers.processes"
+    " diagnosis.judge diagnosis.logs.find cli"
+)
+WITHOUT_TORCH = (
+    "steps.search study.coordinator study.shared_coordinator study.shared_ledger workers.capacity"
+    " workers.pool"
+)
+MAX_TOP_ENTRIES = 17
+MAX_ARROWS = 100
 
 
-def room_of(path: Path) -> str:
-    """The module, or the folder that it is in."""
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+def parts_of(path: Path) -> tuple[str, ...]:
+    """`("study", "ledger")` of cnntune/study/ledger.py."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+TREE = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
+NAMES = {parts_of(path) for path in FILES}
+INSIDE = [path for path in FILES if parts_of(path) not in {(), ("__main__",)}]
 
 
 def names_imported(path: Path) -> set[str]:
     """Full names of what a file imports, wherever in the file it does so."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(TREE[path]):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -50,67 +68,107 @@ def names_imported(path: Path) -> set[str]:
     return found
 
 
-def rooms_imported(path: Path) -> set[str]:
-    """The rooms of cnntune that a file imports from, its own left out."""
-    ours = {name.split(".")[1] for name in names_imported(path) if name.startswith("cnntune.")}
-    return ours - {"__version__", room_of(path)}
+def ours_imported(path: Path) -> set[tuple[str, ...]]:
+    """The modules of cnntune that a file imports, as parts of their names."""
+    found = set()
+    for name in names_imported(path):
+        top, *parts = name.split(".")
+        while top == "cnntune" and parts and tuple(parts) not in NAMES:
+            parts.pop()  # a name in a module
+        if top == "cnntune" and parts:
+            found.add(tuple(parts))
+    return found - {parts_of(path)}
 
 
-FILES = sorted(PACKAGE.rglob("*.py"))
-ROOMS = sorted({room_of(path) for path in FILES} - set(BESIDES))
-IMPORTED = {
-    room: set().union(*(rooms_imported(path) for path in FILES if room_of(path) == room))
-    for room in ROOMS
-}
+def graph(depth: int) -> dict[tuple[str, ...], set[tuple[str, ...]]]:
+    """What imports what, modules below `depth` counted as the package that they are in."""
+    arrows: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    for path in INSIDE:
+        here = parts_of(path)[:depth]
+        there = {parts[:depth] for parts in ours_imported(path)}
+        arrows.setdefault(here, set()).update(there - {here})
+    return arrows
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_every_room_has_a_floor(room: str) -> None:
-    assert room in FLOOR, f"give {room} a place in FLOORS and in docs/architecture.md"
+TOP = graph(1)
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_from_its_own_floor_and_below(room: str) -> None:
-    above = {other for other in IMPORTED[room] if FLOOR[other] > FLOOR[room]}
+@pytest.mark.parametrize("name", sorted(name for (name,) in TOP))
+def test_a_package_imports_from_the_layers_below_it(name: str) -> None:
+    assert name in LAYER, f"give {name} a place in LAYERS and in docs/architecture.md"
+    above = {other for (other,) in TOP[(name,)] if LAYER[other] >= LAYER[name]}
     assert not above
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_a_verb_imports_no_other_verb(verb: str) -> None:
-    assert not IMPORTED[verb] & set(VERBS)
+def test_no_module_imports_itself_over_others() -> None:
+    modules = {}
+    for path in INSIDE:
+        here = parts_of(path)
+        modules[here] = {
+            parts
+            for parts in ours_imported(path)
+            # a package's __init__ collects what its modules export
+            if here[: len(parts)] != parts and parts[: len(here)] != here
+        }
+    TopologicalSorter(modules).prepare()  # raises CycleError
 
 
-def test_no_room_imports_itself_over_others() -> None:
-    TopologicalSorter(IMPORTED).prepare()  # raises CycleError
+def test_the_top_of_the_package_is_read_at_one_glance() -> None:
+    assert len(TOP) <= MAX_TOP_ENTRIES
+    assert len(list(chain.from_iterable(TOP.values()))) < MAX_ARROWS
 
 
-@pytest.mark.parametrize("room", ["data", "models"])
-def test_data_and_models_know_nothing_of_recipes_and_runs(room: str) -> None:
-    known = "borders cores device errors findings forks memory searchable seeds torchvision_import"
-    assert IMPORTED[room] <= set(known.split())
+@pytest.mark.parametrize("path", [path for path in INSIDE if path.name == "__init__.py"], ids=str)
+def test_a_package_says_what_it_is_and_a_top_one_what_it_must_not_know(path: Path) -> None:
+    lesson = ast.get_docstring(TREE[path]) or ""
+    assert lesson
+    if len(parts_of(path)) == 1:
+        assert "must not know" in " ".join(lesson.split()), path
 
 
-def test_nothing_draws_but_show_and_nothing_prints_but_the_command_line() -> None:
+def test_a_step_imports_no_other_step() -> None:
+    arrows = graph(2)
+    alone = {
+        parts
+        for parts in arrows
+        if parts[0] == "steps" and len(parts) == 2 and parts[1] not in {*SHARED, *COMPOSED}
+    }
+    for step in alone:
+        assert not arrows[step] & alone, step
+
+
+@pytest.mark.parametrize(
+    ("name", "never"),
+    [
+        ("data", "models runs training workers study"),
+        ("models", "config data runs training workers study"),
+    ],
+)
+def test_data_and_models_know_nothing_of_each_other_and_of_runs(name: str, never: str) -> None:
+    assert not {other for (other,) in TOP[(name,)]} & set(never.split())
+
+
+def test_nothing_draws_but_the_screen_and_nothing_prints_but_the_command_line() -> None:
     printing = {
-        room_of(path)
+        parts_of(path)[0]
         for path in FILES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(TREE[path])
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id == "print"
     }
     drawing = {
-        room_of(path)
+        parts_of(path)
         for path in FILES
         if any(name.split(".")[0] == "rich" for name in names_imported(path))
     }
     assert printing <= {"cli"}
-    assert drawing <= {"show"}
+    assert drawing <= {("cli", "screen")}
 
 
-@pytest.mark.parametrize("room", PLAIN)
-def test_plain_values_load_nothing_heavy(room: str) -> None:
-    code = f"import sys, cnntune.{room}; print(*sorted(set(sys.modules) & set({HEAVY!r})))"
+@pytest.mark.parametrize("module", LIGHT.split())
+def test_plain_values_load_nothing_heavy(module: str) -> None:
+    code = f"import sys, cnntune.{module}; print(*sorted(set(sys.modules) & set({HEAVY!r})))"
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
     )
@@ -118,8 +176,7 @@ def test_plain_values_load_nothing_heavy(room: str) -> None:
 
 
 def test_a_coordinator_loads_no_torch() -> None:
-    rooms = "search trials shared shared_ledger capacity workers"
-    imports = "; ".join(f"import cnntune.{room}" for room in rooms.split())
+    imports = "; ".join(f"import cnntune.{module}" for module in WITHOUT_TORCH.split())
     code = f"import sys; {imports}; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

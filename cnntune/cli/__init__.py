@@ -1,5 +1,7 @@
 """The command line: parse, call a step, store its result, draw it, choose the exit code.
 
+It must not know how anything is computed.
+
 Heavy libraries are imported inside the commands that need them, so that `--help` and `diagnose`
 start at once.
 
@@ -23,13 +25,13 @@ import typer
 from typer.exceptions import TyperException
 
 from cnntune import __version__
-from cnntune.borders import explained
 from cnntune.cli.build import init, inspect
 from cnntune.cli.check import lr_sweep, sanity
 from cnntune.cli.command import Command
 from cnntune.cli.report import report
 from cnntune.cli.single import diagnose, train
 from cnntune.cli.studies import refine, search, tune
+from cnntune.user_code.borders import explained
 
 STOPPED = 130  # the exit code after Ctrl-C, by convention 128 and the number of SIGINT
 READER_GONE = 141  # by convention 128 and the number of SIGPIPE: `cnntune diagnose runs | head -1`

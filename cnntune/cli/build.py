@@ -27,7 +27,7 @@ from cnntune.findings import Finding
 
 if TYPE_CHECKING:
     from cnntune.data.survey import Survey
-    from cnntune.inspect import Inspection
+    from cnntune.steps.inspect import Inspection
 
 
 def inspect(
@@ -74,12 +74,12 @@ def inspect(
 def _with_data(
     command: Command, setup: Setup, picture: Path | None
 ) -> "tuple[Inspection, list[Finding]]":
-    from cnntune import build
-    from cnntune import inspect as step
-    from cnntune.augment.check import label_findings
-    from cnntune.augment.picture import save_picture
+    from cnntune.data.augment.check import label_findings
+    from cnntune.data.augment.preview import save_picture
     from cnntune.models import BUILT_IN
-    from cnntune.transfer.advice import transfer_finding
+    from cnntune.steps import inspect as step
+    from cnntune.steps.inspect.transfer_advice import transfer_finding
+    from cnntune.training import build
 
     data = build.load_data(setup.recipe, setup.device)
     command.begin_work(about(setup, data))
@@ -101,13 +101,15 @@ def _model_alone(
     sets: Sequence[str] | None,
     device: str,
 ) -> "tuple[Inspection, list[Finding], tuple[str, ...]]":
-    from cnntune import build, inspect, recipe_files
-    from cnntune import device as devices
-    from cnntune import recipe as recipes
+    from cnntune.config import files
+    from cnntune.config import recipe as recipes
+    from cnntune.steps import inspect
+    from cnntune.training import build
+    from cnntune.training import device as devices
 
     values: dict[str, Any] = {"model": {"name": name}}
     for text in sets or ():
-        recipes.set_key(values, *recipe_files.parse_override(text))
+        recipes.set_key(values, *files.parse_override(text))
     recipe = recipes.parse(values, file="--model", check_arguments=build.argument_problems)
     found = inspect.inspect_model(recipe, in_shape, classes, devices.resolve(device))
     return found, found.findings, ()
@@ -193,14 +195,14 @@ def init(
 ) -> None:
     """Write a commented cnntune.toml for the images of a folder."""
     command = Command.begin("init", json=json, quiet=quiet)
-    from cnntune.recipe_files import OWN
+    from cnntune.config.files import OWN
 
     target = Path(OWN)
     if target.exists():
         raise RecipeError(f"{target}: exists already; remove it, or edit it")
 
     from cnntune.data.survey import survey
-    from cnntune.transfer.advice import PHOTOGRAPH, advise
+    from cnntune.steps.inspect.transfer_advice import PHOTOGRAPH, advise
 
     found = survey(folder, val_fraction=VAL_FRACTION, test_fraction=TEST_FRACTION)
     try:

@@ -40,8 +40,8 @@ def sanity(
     """Steps 1 and 2: is the initial loss log C, can a tiny sample be overfitted? And what else."""
     command = Command.begin("sanity", json=json, quiet=quiet)
 
-    from cnntune import arithmetic, build
-    from cnntune import sanity as step
+    from cnntune.steps import sanity as step
+    from cnntune.training import build, precision
 
     if explain is not None:
         lesson = step.explain(explain)
@@ -51,7 +51,7 @@ def sanity(
     setup = set_up(command, recipe, set_, device=device, seed=seed, runs=runs, study=study)
     data = build.load_data(setup.recipe, setup.device, checked=False)
     command.begin_work(about(setup, data))
-    arithmetic.use(beside_others(command, setup, setup.recipe, data))
+    precision.use(beside_others(command, setup, setup.recipe, data))
     with command.screen.err.status("checking"):
         findings = list(step.check(setup.recipe, data, setup.device))
     document = command.document(findings, setup.study)
@@ -88,8 +88,9 @@ def lr_sweep(
         exact=deterministic,
     )
 
-    from cnntune import build, checks
-    from cnntune import lr_sweep as step
+    from cnntune.steps import checks
+    from cnntune.steps import lr_sweep as step
+    from cnntune.training import build
 
     data = build.load_data(setup.recipe, setup.device)
     command.begin_work(about(setup, data))

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from cnntune import lifeline
+from cnntune.cli.screen import Screen
 from cnntune.errors import StudyError
 from cnntune.findings import Finding, failed
-from cnntune.runs import FORMAT, Study, finite, home, this_command
-from cnntune.show import Screen
+from cnntune.runs.study import FORMAT, Study, finite, home, this_command
+from cnntune.workers import processes
 
 if TYPE_CHECKING:
     import torch
 
+    from cnntune.config.recipe import Recipe
     from cnntune.data import Data
-    from cnntune.recipe import Recipe
 
 RecipeArgument = Annotated[
     str | None,
@@ -202,22 +202,23 @@ def set_up(
         RecipeError: where the recipe cannot be used.
         StudyError: where the study's `study.json` is damaged.
     """
-    from cnntune import own_code, recipe_files
+    from cnntune.config import files
+    from cnntune.user_code import imports
 
     overrides = [*(sets or []), *further, *([f"seed={seed}"] if seed is not None else [])]
     overrides += ["train.deterministic=true"] if exact else []
-    found = recipe_files.find(source)
-    if source is None and found.name != recipe_files.OWN:
-        text = f"no {recipe_files.OWN} here: using the {found.stem} recipe"
+    found = files.find(source)
+    if source is None and found.name != files.OWN:
+        text = f"no {files.OWN} here: using the {found.stem} recipe"
         command.notes.append(Finding("recipe", "info", text))
-    code = own_code.code_folder(found)
-    own_code.add_code_folders(code)  # the workers look for modules where this process does
+    code = imports.code_folder(found)
+    imports.add_code_folders(code)  # the workers look for modules where this process does
     if apart:
-        opened = lifeline.call("cnntune.opening:opened", source, overrides, device)
+        opened = processes.call("cnntune.training.open_recipe:opened", source, overrides, device)
     else:
-        from cnntune import opening
+        from cnntune.training import open_recipe
 
-        opened = opening.opened(source, overrides, device)
+        opened = open_recipe.opened(source, overrides, device)
     loaded, place, places, warnings = opened
     folder = runs / (_checked_name(study) if study else loaded.name)
     if study is None and (runs == RUNS or command.name == "train"):
@@ -235,7 +236,7 @@ def set_up(
 def _checked_name(name: str) -> str:
     import re
 
-    from cnntune.recipe import NAME_PATTERN
+    from cnntune.config.recipe import NAME_PATTERN
 
     if not re.match(NAME_PATTERN, name):
         raise StudyError(
@@ -246,7 +247,7 @@ def _checked_name(name: str) -> str:
 
 def about(setup: Setup, data: "Data") -> str:
     """The images and the network, in a line, after what was done to read samples of own code."""
-    from cnntune.opening import described
+    from cnntune.training.open_recipe import described
 
     return described(setup.recipe, setup.place, data)
 
@@ -256,9 +257,9 @@ def beside_others(command: Command, setup: Setup, recipe: "Recipe", data: "Data"
 
     Told in a line.
     """
-    from cnntune import arithmetic
+    from cnntune.training import precision
 
-    found, reason = arithmetic.beside_others(recipe, data, setup.place)
+    found, reason = precision.beside_others(recipe, data, setup.place)
     if reason:
         command.screen.say(reason)
     return found
@@ -266,10 +267,10 @@ def beside_others(command: Command, setup: Setup, recipe: "Recipe", data: "Data"
 
 def threads_found(command: Command, threads: int, *, fixed: bool) -> int:
     """So many threads, or fewer beside other processes unless the number is fixed."""
-    from cnntune import cores
+    from cnntune.machine import cpus
 
-    found, reason = cores.threads_beside(
-        cores.load_of_others(),
+    found, reason = cpus.threads_beside(
+        cpus.load_of_others(),
         threads,
         machine=os.cpu_count() or 1,
         given=threads if fixed else 0,

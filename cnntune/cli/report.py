@@ -25,8 +25,8 @@ def report(
     found = find_study(study, runs, holding="study.json")
     target = out or found.path / "report.html"
 
-    from cnntune import report as step
-    from cnntune.runs import write_by_rename
+    from cnntune.runs.study import write_by_rename
+    from cnntune.steps import report as step
 
     story = step.read(found)
     html = step.page(story)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnntune.chance import Chance
 from cnntune.cli.command import (
     RUNS,
     AsJson,
@@ -28,10 +27,11 @@ from cnntune.cli.command import (
     set_up,
 )
 from cnntune.findings import Finding
+from cnntune.runs.chance import Chance
 
 if TYPE_CHECKING:
-    from cnntune.judge import JudgedRun
-    from cnntune.runs import Epoch
+    from cnntune.diagnosis.judge import JudgedRun
+    from cnntune.runs.study import Epoch
 
 
 def train(
@@ -70,45 +70,49 @@ def train(
         exact=deterministic,
     )
 
-    from cnntune import arithmetic, build, event_files, final
-    from cnntune.runs import TEST_LOCK, locked
+    from cnntune.runs.study import TEST_LOCK, locked
+    from cnntune.runs.tensorboard import check_tensorboard, event_file
+    from cnntune.steps import train_run
+    from cnntune.training import build, precision
 
     if tensorboard:
-        event_files.check_tensorboard()
-    final.looks_of(setup.study)  # hours of training must not end at a damaged file
+        check_tensorboard()
+    train_run.looks_of(setup.study)  # hours of training must not end at a damaged file
     if setup.study.read("study") is None:
         record(setup)
     else:
         setup.study.record_command(setup.asked)
-    config = final.as_begun(setup.study, setup.recipe.for_run())
+    config = train_run.as_begun(setup.study, setup.recipe.for_run())
     data = build.load_data(config, setup.device)
     config = beside_others(command, setup, config, data)
-    config = arithmetic.settle(config, data, setup.device)
-    arithmetic.use(config)
+    config = precision.settle(config, data, setup.device)
+    precision.use(config)
     command.begin_work(f"{about(setup, data)}, {config.arithmetic()}")
-    with final.run_of(setup.study, config) as run:
+    with train_run.run_of(setup.study, config) as run:
         model = build.build_model(config, data)
-        rows = final.trained_rows(run, config.train.epochs)
+        rows = train_run.trained_rows(run, config.train.epochs)
         if rows:
             command.screen.say(f"{run.path} is trained")
         else:
             if done := len(run.rows()):
                 command.screen.say(f"{run.path} was interrupted after epoch {done}; it goes on")
-            with event_files.event_file(run) if tensorboard else nullcontext() as write:
-                for row in final.train_and_keep(config, data, setup.device, model, run):
+            with event_file(run) if tensorboard else nullcontext() as write:
+                for row in train_run.train_and_keep(config, data, setup.device, model, run):
                     rows.append(row)
                     command.screen.epoch(row, config.train.epochs)
                     if write:
                         write(row)
         chance = Chance.of(data.val.labels.tolist())
-        summary = final.keep_trained(run, rows, chance, data.waited_seconds)
-        findings = final.waiting_findings(rows, data.waited_seconds)
+        summary = train_run.keep_trained(run, rows, chance, data.waited_seconds)
+        findings = train_run.waiting_findings(rows, data.waited_seconds)
         if summary["status"] == "diverged":
             findings.append(_diverged_finding(rows[-1], chance))
         elif not no_test:
             waits = f"{run.path} is trained; waiting for another final test in {setup.study.path}"
             with locked(setup.study.path, TEST_LOCK, waiting=lambda: command.screen.say(waits)):
-                measured, found = final.final_test(model, data, setup.study, run, again=test_again)
+                measured, found = train_run.final_test(
+                    model, data, setup.study, run, again=test_again
+                )
             summary |= measured
             findings += found
         run.finish(summary)
@@ -141,7 +145,7 @@ def diagnose(
     """Step 6: still improving, overfitting or underfitting? And what to change next."""
     command = Command.begin("diagnose", json=json, quiet=quiet)
 
-    from cnntune import judge
+    from cnntune.diagnosis import judge
 
     mapping, labels = judge.parse_mapping(map_ or ()), judge.parse_labels(fail_on)
     judged, skipped = judge.judge_paths(paths, mapping)
@@ -162,7 +166,7 @@ def diagnose(
 
 def _draw(judged: "Sequence[JudgedRun]", folder: Path) -> None:
     """One picture a run, named after its path so that no two share a name."""
-    from cnntune.pictures import save_curves
+    from cnntune.diagnosis.figures import save_curves
 
     folder.mkdir(parents=True, exist_ok=True)
     for run in judged:

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from cnntune import lifeline
 from cnntune.cli.command import (
     RUNS,
     AsJson,
@@ -37,11 +36,11 @@ from cnntune.cli.trials import (
     watch,
     writing,
 )
-from cnntune.clock import Deadline
+from cnntune.config.space import Pruner, Sampler
 from cnntune.findings import Finding
-from cnntune.rungs import Pruner
-from cnntune.space import Sampler
+from cnntune.machine.clock import Deadline
 from cnntune.texts import counted
+from cnntune.workers import processes
 
 
 def search(
@@ -72,12 +71,12 @@ def search(
     """Step 4: a coarse random search. The same command resumes it, a larger budget extends it."""
     command = Command.begin("search", json=json, quiet=quiet)
     deadline = Deadline.after(timeout)
-    lifeline.prepare()
+    processes.prepare()
     # While the workers' server imports torch, which this process does not, there is time for these.
-    from cnntune import importance
-    from cnntune import search as step
-    from cnntune.capacity import parse_workers
-    from cnntune.search_findings import importance_findings
+    from cnntune.steps import search as step
+    from cnntune.steps.search_findings import importance_findings
+    from cnntune.study import importance
+    from cnntune.workers.capacity import parse_workers
 
     if budget >= importance.LEAST_TRIALS:
         importance.prepare()
@@ -152,21 +151,22 @@ def refine(
 ) -> None:
     """Step 5: narrow the space around the best, train longer, repeat the best over seeds."""
     command = Command.begin("refine", json=json, quiet=quiet)
-    lifeline.prepare()
+    processes.prepare()
     found = find_study(study, runs)
 
-    from cnntune import device as devices
-    from cnntune import own_code, search, winner
-    from cnntune import refine as step
-    from cnntune.capacity import parse_workers
-    from cnntune.ledger import Ledger
+    from cnntune.steps import refine as step
+    from cnntune.steps import search, winner
+    from cnntune.study.ledger import Ledger
+    from cnntune.training import device as devices
+    from cnntune.user_code import imports
+    from cnntune.workers.capacity import parse_workers
 
     place = devices.resolve(device)
     places = devices.places(place)
     asked_workers = parse_workers(workers)
     with found.lock():
         code = Path((found.read("study") or {}).get("code", "."))
-        own_code.add_code_folders(code)
+        imports.add_code_folders(code)
         refinement = step.begin(found, epochs, budget)
         ledger, notes = refinement.ledger, refinement.changes
         budget, fewer = search.within_grid(refinement.recipe, budget)
@@ -246,7 +246,7 @@ def tune(
     command = Command.begin("tune", json=json, quiet=quiet)
     count, seconds = parse_budget(budget)
     time = Deadline.after(seconds)
-    lifeline.prepare()
+    processes.prepare()
     further = [f"search.epochs={epochs}"] if epochs else []
     setup = set_up(
         command,
@@ -260,12 +260,12 @@ def tune(
         further=further,
     )
 
-    from cnntune import search
-    from cnntune import tune as step
-    from cnntune.budget import Budget
-    from cnntune.capacity import parse_workers
-    from cnntune.ledger import Ledger, exists
-    from cnntune.winner import last_known_round, ledgers, lost_rounds
+    from cnntune.steps import search
+    from cnntune.steps import tune as step
+    from cnntune.steps.budget import Budget
+    from cnntune.steps.winner import last_known_round, ledgers, lost_rounds
+    from cnntune.study.ledger import Ledger, exists
+    from cnntune.workers.capacity import parse_workers
 
     limits = Budget.of(count, time)
     asked_workers = parse_workers(workers)
@@ -332,7 +332,7 @@ def check_and_sweep(
     Raises:
         StudyError: where no trial can be trained in the time left.
     """
-    from cnntune.budget import SANITY_TIME, SWEEP_TIME, refuse_too_short
+    from cnntune.steps.budget import SANITY_TIME, SWEEP_TIME, refuse_too_short
 
     until_sanity, until_sweep = time.share(SANITY_TIME), time.share(SWEEP_TIME)
     shortened, least = check(command, setup, until_sanity), None
@@ -345,7 +345,7 @@ def check_and_sweep(
 
 def make_up_checks(command: Command, setup: Setup, time: Deadline) -> list[Finding]:
     """Sanity of a study that was begun, where its time was too short for it the last time."""
-    from cnntune.budget import SANITY_TIME
+    from cnntune.steps.budget import SANITY_TIME
 
     told = (setup.study.read("tune") or {}).get("findings") or []
     if not any(one.get("rule") == "sanity" for one in told):
@@ -355,8 +355,8 @@ def make_up_checks(command: Command, setup: Setup, time: Deadline) -> list[Findi
 
 def check(command: Command, setup: Setup, until: Deadline) -> list[Finding]:
     """The checks of sanity; what they had no time for comes back. A `fail` ends the command."""
-    from cnntune import checks
     from cnntune.findings import failed
+    from cnntune.steps import checks
 
     checked = []
     for news in checks.check(setup.recipe, setup.place, until):
@@ -378,7 +378,7 @@ def sweep_rates(
 
     Returns what was cut short, and how long a trial takes at least, if that is known.
     """
-    from cnntune import checks, lr_sweep
+    from cnntune.steps import checks, lr_sweep
 
     shortened, swept = [], None
     for part in checks.sweep(setup.recipe, setup.place, until):

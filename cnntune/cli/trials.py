@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnntune.cli.command import Command, Setup, threads_found
-from cnntune.clock import NEVER, Deadline
+from cnntune.cli.screen import TrialWatch
 from cnntune.errors import StudyError
 from cnntune.findings import Finding
-from cnntune.runs import Study
-from cnntune.show import TrialWatch
+from cnntune.machine.clock import NEVER, Deadline
+from cnntune.runs.study import Study
 from cnntune.texts import counted
 
 if TYPE_CHECKING:
-    from cnntune.capacity import Plan
-    from cnntune.ledger import Ledger, Trial
-    from cnntune.recipe import Recipe
-    from cnntune.server import Server
-    from cnntune.winner import Rival
+    from cnntune.config.recipe import Recipe
+    from cnntune.steps.winner import Rival
+    from cnntune.study.ledger import Ledger, Trial
+    from cnntune.study.postgres import Server
+    from cnntune.workers.capacity import Plan
 
 
 def decide(
@@ -33,8 +33,8 @@ def decide(
     `begun` is the record of the study, in which a decision may stand; a study that is older than
     such records goes on in the precision of its trials.
     """
-    from cnntune.capacity import plan
-    from cnntune.ledger import begun_precision
+    from cnntune.study.ledger import begun_precision
+    from cnntune.workers.capacity import plan
 
     if recipe.train.precision == "auto" and begun is not None:
         precision = begun_precision(begun.study)
@@ -89,9 +89,9 @@ def writing(command: Command, study: Study, storage: str | None) -> Iterator["Se
         with study.lock():
             yield None
         return
-    from cnntune import server
+    from cnntune.study import postgres
 
-    with server.connect(storage, study.name, command.screen.say) as place:
+    with postgres.connect(storage, study.name, command.screen.say) as place:
         yield place
 
 
@@ -107,9 +107,9 @@ def train_trials(
     deadline: Deadline = NEVER,
 ) -> None:
     """Bring a study to its budget, showing what happens."""
-    from cnntune.shared import run_shared
-    from cnntune.shared_ledger import SharedLedger
-    from cnntune.trials import run_trials
+    from cnntune.study.coordinator import run_trials
+    from cnntune.study.shared_coordinator import run_shared
+    from cnntune.study.shared_ledger import SharedLedger
 
     done = sum(trial.status != "running" for trial in ledger.trials())
     if done:
@@ -153,7 +153,7 @@ def repeat_best(
     command: Command, setup: Setup, rivals: "Sequence[Rival]", *, seeds: int, workers: int
 ) -> None:
     """Train the best trials again with fresh seeds, showing what happens."""
-    from cnntune import refine as step
+    from cnntune.steps import refine as step
 
     todo = step.repeats_to_train(rivals, seeds=seeds)
     if not todo:
@@ -166,8 +166,8 @@ def repeat_best(
 
 def watch(command: Command, recipe: "Recipe", events: Any, *, total: int, done: int) -> None:
     """Draw trials as they happen, and say once in what they are computed."""
-    from cnntune.recipe import parse
-    from cnntune.runs import Run
+    from cnntune.config.recipe import parse
+    from cnntune.runs.study import Run
 
     told = False
     # Closed whatever happens: workers of a search that is left open would keep the process alive.

@@ -1,4 +1,7 @@
-"""Images for training: built-in sets, folders, arrays and own code, as batches on a device."""
+"""Images for training: built-in sets, folders, arrays and own code, as batches on a device.
+
+It must not know networks, runs or trials.
+"""
 
 from collections.abc import Callable
 from importlib import import_module

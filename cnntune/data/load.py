@@ -15,7 +15,7 @@ from cnntune.data.parts import Data, Names, Normalise, Part, ResidentPart, as_un
 from cnntune.data.source import Images, Source
 from cnntune.data.stream import LOADER_WORKERS, StreamedPart
 from cnntune.errors import DataError
-from cnntune.memory import fit
+from cnntune.machine.memory import fit
 
 STATISTICS_IMAGES = 2000  # read for mean and std when streaming: 2000 * 32 * 32 pixels a channel
 TWICE = 4  # images drawn twice to see whether a data set of the user's augments by itself

@@ -16,10 +16,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cnntune.borders import border
 from cnntune.data.folder import in_class_order, pixels_of
 from cnntune.data.parts import SHOWN
 from cnntune.errors import DataError
+from cnntune.user_code.borders import border
 
 IMAGE_KEYS = ("image", "img", "pixel_values")  # of Hugging Face's data sets and processors
 LABEL_KEYS = ("label", "labels", "target")

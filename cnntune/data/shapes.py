@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
+from cnntune.config.searchable import OTHER_IMAGES
 from cnntune.data.source import (
     LEAST_SIDE,
     TEST_FRACTION,
@@ -25,7 +26,6 @@ from cnntune.data.source import (
     choose_classes,
     split_pool,
 )
-from cnntune.searchable import OTHER_IMAGES
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cnntune.config.searchable import OTHER_IMAGES, Costly
 from cnntune.errors import DataError
-from cnntune.searchable import OTHER_IMAGES, Costly
 
 LEAST_SIDE = 8  # pixels: that of the digits; densenet121 takes no fewer
 Fraction = Annotated[float, Field(ge=0, lt=1), OTHER_IMAGES]  # of the images, for a part

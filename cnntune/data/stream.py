@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cnntune.borders import explaining
-from cnntune.cores import cores
 from cnntune.data.parts import NAMELESS, SHOWN, Names, Normalise
 from cnntune.errors import CnntuneError, DataError
-from cnntune.forks import FORKS, forking
+from cnntune.machine.cpus import cores
+from cnntune.machine.forks import FORKS, forking
 from cnntune.seeds import derive_seed
+from cnntune.user_code.borders import explaining
 
 LOADER_WORKERS = min(4, cores())  # processes that decode while the device trains
 UNSENDABLE = ("pickle", "local object")  # in what Python says where a process is not a fork

@@ -24,7 +24,7 @@ from cnntune.data.source import (
     stratified_subset,
 )
 from cnntune.errors import DataError
-from cnntune.torchvision_import import import_torchvision
+from cnntune.machine.optional import import_torchvision
 
 PICKLES = "the unpacked cifar-10-python.tar.gz"
 IDX_FILES = "the four unpacked *-ubyte.gz files"

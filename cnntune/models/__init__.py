@@ -1,4 +1,7 @@
-"""Models by name: networks of our own, and every classifier that torchvision and timm list."""
+"""Models by name: networks of our own, and every classifier that torchvision and timm list.
+
+It must not know data sets, recipes or training.
+"""
 
 from collections.abc import Callable
 from functools import partial

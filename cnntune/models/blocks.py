@@ -13,8 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from cnntune.machine.optional import import_torchvision
 from cnntune.models.layers import ACTIVATIONS, Activation, Norm, norm_layer
-from cnntune.torchvision_import import import_torchvision
 
 Block = Literal[
     "plain",

@@ -7,8 +7,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cnntune.machine.optional import import_torchvision
 from cnntune.models.layers import HEAD_STD, head, initialise
-from cnntune.torchvision_import import import_torchvision
 
 Width = Annotated[int, Field(ge=1)]
 STAGES = 3

@@ -7,10 +7,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cnntune.machine.optional import import_torchvision
 from cnntune.models.blocks import Style, separable
 from cnntune.models.layers import ACTIVATIONS, HEAD_STD, Activation, Dropout, head, initialise
 from cnntune.models.stem import Stem, fit
-from cnntune.torchvision_import import import_torchvision
 
 LENET_SIDE = 32  # pixels of the field in the middle of which the paper puts digits of 28
 LENET_MAP = 5  # pixels a side of the map before the first linear layer

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnntune.errors import RecipeError
+from cnntune.machine.optional import import_torchvision
 from cnntune.models.auxiliary import carry_auxiliary
 from cnntune.models.layers import Dropout
 from cnntune.models.stem import Stem, fit, is_small, replace_first_conv
-from cnntune.torchvision_import import import_torchvision
 
 SMALL_PATCH = 4  # a ViT of 32 pixels then has 64 patches (Lee, Lee and Song 2021 use 4 and 8)
 

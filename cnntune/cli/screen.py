@@ -1,0 +1,488 @@
+"""Everything that is drawn: results on stdout, progress and hints on stderr.
+
+Nothing here computes a verdict. Meaning never rests on colour alone, and a terminal that cannot
+print block characters gets plain ones.
+"""
+
+import math
+import os
+import shlex
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.measure import Measurement
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+from cnntune.cli.plot import ASCII, UNICODE, plot
+from cnntune.findings import Finding, Severity
+from cnntune.runs.study import Epoch
+from cnntune.texts import broken, counted, unwrapped, wrapped
+
+if TYPE_CHECKING:
+    from cnntune.diagnosis.judge import JudgedRun
+    from cnntune.steps.inspect import Inspection
+    from cnntune.steps.winner import Candidate
+    from cnntune.study.importance import Importance
+    from cnntune.study.ledger import Trial
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+PLAIN_BLOCKS = "_.-=+*#@"
+MARKS: dict[Severity, tuple[str, str]] = {
+    "ok": ("ok", "green"),
+    "info": ("info", "cyan"),
+    "warn": ("WARN", "yellow"),
+    "fail": ("FAIL", "bold red"),
+}
+MARK_WIDTH = max(len(mark) for mark, _ in MARKS.values())
+LEAST_WIDTH = 36  # characters for the evidence beside mark and rule
+READABLE = 88  # characters a line of running text
+NARROW = 60  # columns below which names need the room of curves
+WIDE = 100  # columns from which curves get more room
+ENDLESS = 10_000  # characters, to measure what a table would need
+LARGE_LOSS = 1e4  # beyond it decimals say nothing
+PLOT_WIDTH, PLOT_HEIGHT = 100, 14  # characters of a curve drawn large
+BEST_ROWS = 10  # trials in a result table: the rest is in the run folders
+
+
+class Progress(Console):
+    """The console of progress and hints: once nobody reads them, work goes on without."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich where the reader of stderr went away."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+class Result(Console):
+    """The console of what was asked for: without a reader there is nothing left to do."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich where the reader of stdout went away; rich itself would exit with 1."""
+        self.quiet = True
+        raise  # the BrokenPipeError, for which rich called
+
+
+class Screen:
+    """Two consoles: what was asked for goes to `out`, what happens meanwhile to `err`."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.out = Result(file=sys.stdout, highlight=False)  # as it is now: see Command.begin
+        self.err = Progress(stderr=True, highlight=False, quiet=quiet)
+        encoding = (self.out.encoding or "").lower()
+        self.blocks = BLOCKS if encoding.startswith("utf") else PLAIN_BLOCKS
+
+    def say(self, text: str) -> None:
+        """A line of progress or a hint."""
+        _write(self.err, text, "dim")
+
+    def next(self, *words: str) -> None:
+        """The command to type next, on one line however long, so that it can be copied."""
+        line = f"next: {shlex.join(['cnntune', *words])}"
+        self.err.print(line, style="dim", markup=False, soft_wrap=True)
+
+    def title(self, text: str) -> None:
+        """The first line of a result."""
+        _write(self.out, text, "bold")
+
+    def text(self, text: str) -> None:
+        """A line of a result."""
+        _write(self.out, text)
+
+    def lesson(self, text: str) -> None:
+        """Paragraphs, in lines that are comfortable to read."""
+        for line in wrapped(unwrapped(text), min(self.out.width, READABLE)):
+            self.out.print(line, markup=False, soft_wrap=True)
+
+    def findings(self, findings: Sequence[Finding]) -> None:
+        """One row a finding: mark, rule, evidence, and below it what to do.
+
+        On a narrow screen the evidence stands below mark and rule.
+        """
+        rules = max((len(finding.rule) for finding in findings), default=0)
+        margin = MARK_WIDTH + 2 + rules + 2
+        beside = self.out.width - margin >= LEAST_WIDTH
+        if not beside:
+            margin = 2
+        for finding in findings:
+            mark, style = MARKS[finding.severity]
+            head = Text.assemble((f"{mark:<{MARK_WIDTH}}", style), "  ", f"{finding.rule:<{rules}}")
+            width = self.out.width - margin
+            lines = [(line, "") for line in wrapped(finding.evidence, width)]
+            if finding.advice:
+                lines += [(line, "italic") for line in wrapped(f"-> {finding.advice}", width)]
+            if beside:
+                first, *lines = lines
+                head.append(f"  {first[0]}")
+            self.out.print(head, soft_wrap=True)
+            for line, look in lines:
+                self.out.print(Text.assemble(" " * margin, (line, look)), soft_wrap=True)
+
+    def spark(self, values: Sequence[float], *, width: int, low: float, high: float) -> str:
+        """A curve in one line of `width` characters at most; `x` marks NaN and infinity."""
+        step = max(1, math.ceil(len(values) / width))
+        points = [values[start : start + step] for start in range(0, len(values), step)]
+        return "".join(self._block(sum(chunk) / len(chunk), low, high) for chunk in points)
+
+    def _block(self, value: float, low: float, high: float) -> str:
+        if not math.isfinite(value):
+            return "x"
+        share = (value - low) / (high - low) if high > low else 0.0
+        return self.blocks[min(max(int(share * len(self.blocks)), 0), len(self.blocks) - 1)]
+
+    def sweep(self, curves: Sequence[Mapping[str, Any]], picked: float | None) -> None:
+        """One row a learning rate, all losses on one scale, up to a little above the first loss."""
+        table = Table(box=None, pad_edge=False)
+        for heading, justify in (("rate", "right"), ("loss", "left"), ("first", "right")):
+            table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+        table.add_column("last", justify="right")
+        table.add_column("verdict")
+        firsts = [c["loss_first"] for c in curves if math.isfinite(c["loss_first"])]
+        high = 1.1 * max(firsts, default=1.0)
+        width = max(10, min(60, self.out.width - 44))
+        for curve in curves:
+            mark = "  <- picked" if curve["lr"] == picked else ""
+            table.add_row(
+                f"{curve['lr']:.2g}",
+                self.spark(curve["losses"], width=width, low=0.0, high=high),
+                f"{curve['loss_first']:.3f}",
+                f"{curve['loss_last']:.3g}",
+                Text(curve["verdict"] + mark, "bold" if mark else ""),
+            )
+        self.out.print(table)
+
+    def result(self, path: Path, trials: "Sequence[Trial]") -> None:
+        """What a search or a refinement came to: counts, then the best trials."""
+        statuses = Counter(trial.status for trial in trials)
+        self.title(
+            f"{path}: " + ", ".join(f"{counted(n, 'trial')} {s}" for s, n in statuses.most_common())
+        )
+        complete = [trial for trial in trials if trial.status == "complete"]
+        best = sorted(complete, key=lambda trial: (-trial.val_acc, trial.summary["val_loss"]))
+        rows = [
+            {
+                "name": trial.number,
+                "val_acc": trial.val_acc,
+                "val_loss": trial.summary["val_loss"],
+                "accs": [row.val_acc for row in trial.run.rows()],
+                "values": trial.values,
+            }
+            for trial in best[:BEST_ROWS]
+        ]
+        if rows:
+            self.out.print(self.trial_table(rows, self.out))
+        if len(best) > len(rows):
+            self.text(f"... and {len(best) - len(rows)} more in {path}")
+
+    def importance(self, found: "Importance | None") -> None:
+        """Which keys the accuracy depends on."""
+        if found:
+            ordered = sorted(found.shares.items(), key=lambda pair: -pair[1])
+            listed = ", ".join(f"{key} {share:.0%}" for key, share in ordered)
+            self.text(f"importance, {found.trials} trials after epoch {found.epochs}: {listed}")
+
+    def candidates(self, candidates: "Sequence[Candidate]") -> None:
+        """The best trials over fresh seeds, or by the accuracy that selected them."""
+        for candidate in candidates:
+            if candidate.mean is None:
+                self.text(f"{candidate.name}: val acc {candidate.selected_acc:.4f}, one seed")
+                continue
+            accs = " ".join(f"{acc:.4f}" for acc in candidate.val_accs)
+            spread = f" ± {candidate.sd:.4f}" if candidate.sd is not None else ""
+            self.text(f"{candidate.name}: val acc {candidate.mean:.4f}{spread}  ({accs})")
+
+    def epoch(self, row: Epoch, epochs: int) -> None:
+        """A line of progress for an epoch of a single run."""
+        self.say(
+            f"epoch {row.epoch}/{epochs}  lr {row.lr:.2g}"
+            f"  train {row.train_loss:.4f} {row.train_acc:.4f}"
+            f"  val {row.val_loss:.4f} {row.val_acc:.4f}  {row.seconds:.1f} s"
+        )
+
+    def summary(self, path: Path, summary: Mapping[str, Any]) -> None:
+        """What a single run came to."""
+        self.title(f"{path}: {summary['status']} after {summary['epochs']} epochs")
+        if summary["status"] == "complete":
+            self.text(
+                f"best epoch {summary['best_epoch']}: val acc {summary['val_acc']:.4f},"
+                f" val loss {summary['val_loss']:.4f}; weights in best.pt"
+            )
+        if "test_acc" in summary:
+            self.text(
+                f"test acc {summary['test_acc']:.4f}, test loss {summary['test_loss']:.4f}"
+                f" on {summary['test_images']} images"
+            )
+
+    def layers(self, found: "Inspection") -> None:
+        """The layer table and its totals."""
+        table = Table(box=None, pad_edge=False)
+        table.add_column("layer", overflow="fold")
+        table.add_column("type", overflow="fold")
+        for heading in ("output", "params", "mult-adds", "sees", "std", "grad"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for layer in found.layers:
+            table.add_row(
+                layer.name,
+                layer.type,
+                "x".join(map(str, layer.output)),
+                engineering(layer.parameters),
+                engineering(layer.multiply_adds),
+                "" if layer.receptive_field is None else str(layer.receptive_field),
+                "" if layer.activation_std is None else f"{layer.activation_std:.2g}",
+                "" if layer.gradient_std is None else f"{layer.gradient_std:.1g}",
+            )
+        self.out.print(table)
+        sees = f", sees {found.receptive_field} px" if found.receptive_field else ""
+        self.text(
+            f"{found.parameters:,} parameters ({found.head_share:.0%} in the head),"
+            f" {found.multiply_adds:,} multiply-adds an image{sees}"
+        )
+        if found.memory is not None:
+            measured = found.memory.measured
+            seen = f" ({engineering(measured)}B measured)" if measured else ""
+            self.text(
+                f"a training step: {brief(found.step_seconds)},"
+                f" about {engineering(found.memory.total)}B of memory{seen}"
+            )
+
+    def trial_table(self, rows: Sequence[Mapping[str, Any]], console: Console) -> RenderableType:
+        """`rows` hold `name`, `status`, `val_acc`, `val_loss`, `accs` and `values`.
+
+        Each key has a column where `console` is wide enough; otherwise the values of a trial stand
+        in lines of their own, below it.
+        """
+        keys = list(dict.fromkeys(key for row in rows for key in row["values"]))
+        names = [short_name(key, keys) for key in keys]
+        endless = console.options.update(width=ENDLESS)
+        for between in (" ", "\n"):  # headings on one line, or a line a word
+            table = _results_table([name.replace("_", between) for name in names])
+            for row in rows:
+                values = (number(row["values"].get(key, "")) for key in keys)
+                table.add_row(*self._results_of(row), *values)
+            if Measurement.get(console, endless, table).maximum <= console.width:
+                return table
+        table = _results_table(())
+        for row in rows:
+            table.add_row(*self._results_of(row))
+        heading, *lines = console.render_lines(table, pad=False)
+        parts: list[RenderableType] = [_line(heading)]
+        for row, line in zip(rows, lines, strict=True):
+            held = zip(keys, names, strict=True)
+            values = (f"{n}={number(row['values'][k])}" for k, n in held if k in row["values"])
+            texts = wrapped(" ".join(values), console.width - 2)
+            parts.append(_line(line))
+            parts.extend(Text(f"  {text}", no_wrap=True, overflow="ignore") for text in texts)
+        return Group(*parts)
+
+    def _results_of(self, row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+        acc, loss = row.get("val_acc"), row.get("val_loss")
+        return (
+            str(row["name"]),
+            row["status"] if acc is None else f"{acc:.4f}",
+            "" if loss is None else loss_text(loss),
+            self.spark(row["accs"], width=12, low=0.0, high=1.0),
+        )
+
+    def diagnoses(self, judged: "Sequence[JudgedRun]") -> None:
+        """A row for each run; then, for each label, what the best run under it teaches.
+
+        A run alone is drawn large.
+        """
+        paths = [run.path.resolve() for run in judged]
+        root = Path(os.path.commonpath(paths)) if judged[1:] else None
+        if root:
+            shown_root = Path(os.path.relpath(root))
+            self.title(f"{shown_root}: {len(judged)} runs, worst first")
+        self.out.print(self._diagnosis_table(judged, root))
+        by_label: dict[str, JudgedRun] = {}
+        for run in judged:
+            shown = by_label.get(run.diagnosis.label)
+            if shown is None or (run.best_val_acc or 0) > (shown.best_val_acc or 0):
+                by_label[run.diagnosis.label] = run
+        if len(judged) == 1:
+            self._large_curve(judged[0])
+        for label, run in by_label.items():
+            self.out.print()
+            self.out.print(Text.assemble((label, "bold"), f": {run.path}"), soft_wrap=True)
+            self.text(run.diagnosis.evidence)
+            for line in run.diagnosis.advice:
+                _write(self.out, f"-> {line}", "italic")
+            if run.command:
+                self.out.print(Text(f"   {run.command}", "cyan"), soft_wrap=True)
+
+    def _large_curve(self, run: "JudgedRun") -> None:
+        marks = UNICODE if self.blocks == BLOCKS else ASCII
+        width = min(self.out.width, PLOT_WIDTH)
+        best = run.diagnosis.best_epoch
+        self.out.print()
+        for line in plot(run.curve, best_epoch=best, width=width, height=PLOT_HEIGHT, marks=marks):
+            self.text(line)
+
+    def _diagnosis_table(self, judged: "Sequence[JudgedRun]", root: Path | None) -> Table:
+        """Label, how sure, best epoch of all, and both loss curves on one scale."""
+        table = Table(box=None, pad_edge=False)
+        table.add_column("run", overflow="fold")
+        table.add_column("label", no_wrap=True)
+        for heading in ("sure", "best"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        width = 8 if self.out.width < WIDE else 20
+        curves = self.out.width >= NARROW
+        for heading in ("train", "val loss") if curves else ():
+            table.add_column(heading, no_wrap=True)
+        rows = []
+        for run in judged:
+            diagnosis, curve = run.diagnosis, run.curve
+            train, val = _numbers(curve.train_loss), _numbers(curve.val_loss)
+            finite = [value for value in train + val if math.isfinite(value)]
+            low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+            shown = (train, val) if curves else ()
+            best = "-" if diagnosis.best_epoch is None else f"{diagnosis.best_epoch:g}"
+            rows.append(
+                (
+                    diagnosis.label,
+                    f"{diagnosis.confidence:.0%}",
+                    f"{best}/{diagnosis.epochs}",
+                    *(self.spark(one, width=width, low=low, high=high) for one in shown),
+                )
+            )
+        headings = [str(column.header) for column in table.columns[1:]]
+        taken = sum(1 + max(map(len, column)) for column in zip(headings, *rows, strict=True))
+        for run, row in zip(judged, rows, strict=True):
+            name = str(run.path.resolve().relative_to(root) if root else run.path)
+            table.add_row(Text(broken(name, self.out.width - taken)), *row)
+        if not curves:
+            self.say(f"the loss curves are left out: they need {NARROW} columns")
+        return table
+
+
+def _write(console: Console, text: str, style: str = "") -> None:
+    """A line, broken between words where it is longer than the screen is wide."""
+    for line in wrapped(text, console.width):
+        console.print(line, style=style, markup=False, soft_wrap=True)
+
+
+def _results_table(headings: Sequence[str]) -> Table:
+    """What trials came to, and a column for each heading of a key."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("trial", no_wrap=True)
+    for heading in ("val acc", "val loss"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("curve", no_wrap=True)
+    for name in headings:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _line(segments: Sequence[Segment]) -> Text:
+    return Text.assemble(*((s.text, s.style or "") for s in segments), no_wrap=True)
+
+
+def _numbers(values: Sequence[float | None]) -> list[float]:
+    return [math.nan if value is None else value for value in values]
+
+
+def short_name(key: str, keys: Sequence[str]) -> str:
+    """The last word of a key, where no other key ends in it."""
+    last = key.rpartition(".")[2]
+    return last if sum(other.rpartition(".")[2] == last for other in keys) == 1 else key
+
+
+def number(value: Any) -> str:
+    """A value of a trial in few characters."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def loss_text(loss: float) -> str:
+    """A loss for a table; `-` for one that went with its files."""
+    if math.isnan(loss):
+        return "-"
+    return f"{loss:.4f}" if loss < LARGE_LOSS else f"{loss:.3g}"
+
+
+def engineering(count: int) -> str:
+    """`138M`: three digits and the thousands as a letter; nothing for 0."""
+    value, units = float(count), iter(("", "k", "M", "G", "T"))
+    unit = next(units)
+    while value >= 999.5:
+        value, unit = value / 1000, next(units)
+    return f"{value:.3g}{unit}" if count else ""
+
+
+def brief(seconds: float) -> str:
+    """`3.2 ms`, or as `duration` where it takes seconds."""
+    return f"{1000 * seconds:.3g} ms" if seconds < 1 else duration(seconds)
+
+
+def duration(seconds: float) -> str:
+    """`8 s`, `3 min` or `2.5 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+class TrialWatch:
+    """What a search shows while it runs: a live table in a terminal, a line a trial without one."""
+
+    def __init__(self, screen: Screen, total: int, done: int) -> None:
+        self.screen, self.total = screen, total
+        self.done = self.already = done
+        self.running: dict[str, dict[str, Any]] = {}
+        self.finished: list[dict[str, Any]] = []
+        self.start = time.monotonic()
+        live = screen.err.is_terminal and not screen.err.quiet
+        self.live = Live(console=screen.err, transient=True, auto_refresh=False) if live else None
+
+    def __enter__(self) -> "TrialWatch":
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def started(self, name: str, values: Mapping[str, Any]) -> None:
+        """A worker took up the trial."""
+        self.running[name] = {"name": name, "status": "runs", "values": values, "accs": []}
+        self._draw()
+
+    def epoch(self, name: str, val_acc: float) -> None:
+        """The trial finished an epoch."""
+        self.running[name]["accs"].append(val_acc)
+        self._draw()
+
+    def ended(self, name: str, values: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+        """The trial is over, perhaps without training now: others left it behind."""
+        row = self.running.pop(name, {"name": name, "values": values, "accs": []})
+        row |= {"status": summary["status"]}
+        row |= {key: summary[key] for key in ("val_acc", "val_loss") if key in summary}
+        self.finished.append(row)
+        self.done += 1
+        self._draw()
+        if not self.live:
+            result = f"val acc {row['val_acc']:.4f}" if "val_acc" in row else row["status"]
+            drawn = " ".join(f"{k.rpartition('.')[2]}={number(v)}" for k, v in values.items())
+            self.screen.say(f"{self._progress()}  {name}  {result}  {drawn}")
+
+    def _progress(self) -> str:
+        here = self.done - self.already
+        left = self.total - self.done
+        elapsed = time.monotonic() - self.start
+        eta = f", about {duration(elapsed / here * left)} left" if here and left > 0 else ""
+        return f"{self.done}/{self.total} after {duration(elapsed)}{eta}"
+
+    def _draw(self) -> None:
+        if not self.live:
+            return
+        best = sorted(self.finished, key=lambda row: -(row.get("val_acc") or 0.0))[:5]
+        parts: list[RenderableType] = [
+            self.screen.trial_table([*best, *self.running.values()], self.screen.err)
+        ]
+        self.live.update(Group(Text(self._progress(), "bold"), *parts), refresh=True)

@@ -1,0 +1,288 @@
+"""One run's learning curves as plain lists, and the robust arithmetic that judging them needs.
+
+Real logs hold outliers, gaps and quantised accuracies, so everything here works on medians and
+ranks rather than on means, single points or least squares.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from statistics import median
+
+from cnntune.runs.chance import Chance
+
+MIN_POINTS = 3  # two points show a direction, not a shape
+MANY_POINTS = 10  # from here on a curve can spare the lag of a rolling median
+
+END = 0.1  # of the points: their median is where a curve ends
+SMOOTH = 0.05  # of the points: the window of the rolling median on a long curve
+SMOOTH_POINTS = 3  # the shortest window that outvotes one outlier
+TREND = 1 / 3  # of the points: how the last third went is how the run would go on
+TREND_POINTS = 5  # at least; fewer are ruled by the noise of small validation sets
+SLOPE_POINTS = 100  # at most: pairwise slopes cost n^2, and more points change no digit that counts
+
+
+Values = Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The curves of one run, one entry an epoch (or an evaluation) in each list.
+
+    None is a value that was not logged; NaN and infinity are values. A list that is empty or ends
+    early counts as not logged from there on. Losses may be in any unit as long as train and val
+    share it; accuracies, or any score where more is better, are in 0..1.
+    """
+
+    epochs: Sequence[float]
+    train_loss: Values = ()
+    val_loss: Values = ()
+    train_acc: Values = ()
+    val_acc: Values = ()
+    lr: Values = ()
+
+    def series(self, name: str) -> "Series":
+        """The finite values of the list `name`, such as "val_loss", with their epochs."""
+        return finite_series(self.epochs, getattr(self, name))
+
+    def end(self, name: str) -> float | None:
+        """Where the list `name` ends: the median of its last tenth, None if it was not logged."""
+        values = self.series(name).values
+        return tail_median(values, END) if values else None
+
+
+@dataclass(frozen=True)
+class Series:
+    """The finite values of one list, each with its epoch."""
+
+    epochs: list[float]
+    values: list[float]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def until(self, epoch: float) -> list[float]:
+        """The values up to `epoch`, that epoch included."""
+        return [value for at, value in zip(self.epochs, self.values, strict=True) if at <= epoch]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A curve in the numbers that rules compare; `train` and `val` fall as a run improves.
+
+    They hold losses, or error rates (1 - accuracy) for want of losses, as their names say; `val`
+    holds the train curve if nothing was validated. `smooth` is the rolling median of `val`, `best`
+    the place of its minimum and `end` where it ends. Small differences are judged in `unit`: the
+    first train loss, or the first val loss without one, or 1 where `val` is an error rate. `chance`
+    is what guessing gives on the validation set, None where that is not known.
+    """
+
+    curve: Curve
+    train: Series
+    train_name: str
+    val: Series
+    val_name: str
+    smooth: list[float]
+    best: int
+    end: float
+    unit: float
+    chance: Chance | None = None
+
+    @property
+    def has_both(self) -> bool:
+        """Whether a train and a val curve were logged."""
+        return self.val_name.startswith("val") and len(self.train) >= MIN_POINTS
+
+    @property
+    def range(self) -> float:
+        """How far `val` came down, from the worst of its first quarter."""
+        return max(self.smooth[: max(1, len(self.smooth) // 4)]) - min(self.smooth)
+
+    @property
+    def rise(self) -> float:
+        """How far `val` ends above its best."""
+        return self.end - self.smooth[self.best]
+
+    @property
+    def second_half(self) -> float:
+        """What `val` gained from the middle of the run to its end."""
+        return tail_median(self.smooth[: (len(self.smooth) + 1) // 2], END) - self.end
+
+    @property
+    def last_third(self) -> Sequence[float]:
+        """The last third of `val`, but at least `TREND_POINTS` of it."""
+        return tail(self.val.values, max(TREND, min(1.0, TREND_POINTS / len(self.val))))
+
+    @property
+    def trend(self) -> float:
+        """What `val` gained over the last third, by its median slope; negative if it got worse."""
+        return -slope(self.last_third) * len(self.last_third)
+
+    @property
+    def train_end(self) -> float:
+        """Where the train curve ends."""
+        return tail_median(self.train.values, END)
+
+    @property
+    def train_fall(self) -> float:
+        """How far the train curve came down, as a fraction of its first value."""
+        return fraction(self.train.values[0] - self.train_end, self.train.values[0])
+
+    @property
+    def val_fall(self) -> float:
+        """How far `val` came down, as a fraction of its first value."""
+        return fraction(self.val.values[0] - self.end, self.val.values[0])
+
+    @property
+    def loss_gap(self) -> float | None:
+        """Val loss minus train loss at the end, in units of the first train loss."""
+        if not self.has_both or self.train_name != "train loss" or self.val_name != "val loss":
+            return None
+        return fraction(self.end - self.train_end, self.unit)
+
+    @property
+    def acc_gap(self) -> float | None:
+        """Train accuracy minus val accuracy at the end."""
+        train, val = self.curve.end("train_acc"), self.curve.end("val_acc")
+        return None if train is None or val is None else train - val
+
+    @property
+    def best_epoch(self) -> float:
+        """The epoch of the lowest `val`; the earliest of equals."""
+        return self.val.epochs[self.val.values.index(min(self.val.values))]
+
+
+def measure(curve: Curve, chance: Chance | None = None) -> Shape | None:
+    """Boil a curve down; None where no list has `MIN_POINTS` finite values."""
+    train_name, train = _longest_first(curve, ("train_loss", "train_acc"))
+    val_name, val = _longest_first(curve, ("val_loss", "val_acc"))
+    if len(val) < MIN_POINTS:
+        val_name, val = train_name, train
+    else:
+        val = while_training(val, train)
+    if len(val) < MIN_POINTS:
+        return None
+    least = SMOOTH_POINTS if len(val) >= MANY_POINTS else 1
+    smooth = rolling_median(val.values, max(least, round(len(val) * SMOOTH)))
+    first = (train if train_name == "train loss" and len(train) else val).values[0]
+    return Shape(
+        curve=curve,
+        train=train,
+        train_name=train_name,
+        val=val,
+        val_name=val_name,
+        smooth=smooth,
+        best=smooth.index(min(smooth)),
+        end=tail_median(smooth, END),
+        unit=1.0 if val_name.endswith("error") else abs(first),
+        chance=chance,
+    )
+
+
+def _longest_first(curve: Curve, names: tuple[str, str]) -> tuple[str, Series]:
+    """The loss, or the error rate where the loss is too short to judge by."""
+    loss, accuracy = (curve.series(name) for name in names)
+    if len(loss) >= min(MIN_POINTS, len(accuracy)):
+        return names[0].replace("_", " "), loss
+    errors = [1 - value for value in accuracy.values]
+    return names[1].replace("_acc", " error"), Series(accuracy.epochs, errors)
+
+
+def once_each(curve: Curve) -> Curve:
+    """A log that writes every row twice says no more than once: then every other row is dropped."""
+    columns = [getattr(curve, column.name) for column in fields(curve) if column.name != "epochs"]
+    rows = len(curve.epochs)
+    if rows < 2 * MIN_POINTS or rows % 2 or not all(map(_in_pairs, columns)):
+        return curve
+    return Curve(curve.epochs[1::2], *(column[1::2] for column in columns))
+
+
+def _in_pairs(values: Values) -> bool:
+    """Whether values 1 and 2 are the same, 3 and 4, and so on; NaN counts as the same as NaN."""
+    return len(values) % 2 == 0 and all(
+        a == b or (a != a and b != b) for a, b in zip(values[0::2], values[1::2], strict=True)
+    )
+
+
+def while_training(val: Series, train: Series) -> Series:
+    """Leave out one last evaluation after the last training: a `validate()` of the best weights."""
+    if MIN_POINTS < len(val) == len(train) + 1 and val.epochs[-1] > train.epochs[-1]:
+        return Series(val.epochs[:-1], val.values[:-1])
+    return val
+
+
+def known_loss(curve: Curve) -> str:
+    """The train loss if a single number of it was logged, the val loss otherwise."""
+    return "train_loss" if len(curve.series("train_loss")) else "val_loss"
+
+
+def row_lost(curve: Curve) -> bool:
+    """Whether one last row holds NaN in every column, after a curve that has a shape.
+
+    Loggers write such a row when a run is closed. A divergence shows in two rows, or comes with the
+    accuracy of guessing. Our own trainer writes such a row for a divergence only.
+    """
+    losses = logged(getattr(curve, known_loss(curve)))
+    if len(losses) <= MIN_POINTS or not math.isfinite(losses[-2]):
+        return False
+    columns = (curve.train_loss, curve.val_loss, curve.train_acc, curve.val_acc)
+    ends = [column[-1] for column in columns if len(logged(column))]
+    return not any(end is None or math.isfinite(end) for end in ends)
+
+
+def logged(values: Values) -> list[float]:
+    """The values that were logged, NaN and infinity among them."""
+    return [value for value in values if value is not None]
+
+
+def finite_series(epochs: Sequence[float], values: Values) -> Series:
+    """The values that are numbers, with their epochs; missing, NaN and infinite ones dropped."""
+    kept = [
+        (epoch, value)
+        for epoch, value in zip(epochs, values, strict=False)
+        if value is not None and math.isfinite(value)
+    ]
+    return Series([epoch for epoch, _ in kept], [value for _, value in kept])
+
+
+def tail(values: Sequence[float], part: float) -> Sequence[float]:
+    """The last `part` (0..1) of the values, at least one of them."""
+    return values[-max(1, round(len(values) * part)) :]
+
+
+def tail_median(values: Sequence[float], part: float) -> float:
+    """The median of the last `part` of the values."""
+    return median(tail(values, part))
+
+
+def rolling_median(values: Sequence[float], window: int) -> list[float]:
+    """The median of each value and the `window - 1` before it, fewer at the start."""
+    return [median(values[max(0, end - window) : end]) for end in range(1, len(values) + 1)]
+
+
+def steps(values: Sequence[float]) -> list[float]:
+    """The differences from one value to the next, without those of exactly zero."""
+    return [b - a for a, b in pairwise(values) if a != b]
+
+
+def noise(values: Sequence[float]) -> float:
+    """The median size of a step from one value to the next; 0.0 for a constant."""
+    return median(map(abs, steps(values))) if len(set(values)) > 1 else 0.0
+
+
+def slope(values: Sequence[float]) -> float:
+    """Theil-Sen: the median slope over all pairs, per step; 0.0 for fewer than two values."""
+    stride = max(1, math.ceil(len(values) / SLOPE_POINTS))
+    picked = list(enumerate(values))[::stride]
+    slopes = [
+        (b - a) / (later - earlier)
+        for place, (earlier, a) in enumerate(picked)
+        for later, b in picked[place + 1 :]
+    ]
+    return median(slopes) if slopes else 0.0
+
+
+def fraction(part: float, whole: float) -> float:
+    """`part` in units of the size of `whole`; 0.0 where there is no such size."""
+    return part / abs(whole) if whole else 0.0

@@ -1,0 +1,226 @@
+"""From runs with curves to judged runs: ours beside the best of their study, others alone."""
+
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from cnntune.diagnosis.curve import MIN_POINTS, Curve
+from cnntune.diagnosis.load_runs import ReadRun, Skipped, read_paths, run_of
+from cnntune.diagnosis.logs.choose import ROLES
+from cnntune.diagnosis.logs.history import records_of
+from cnntune.diagnosis.rules import Diagnosis, Label, diagnose
+from cnntune.errors import DataError, RecipeError
+from cnntune.findings import Finding, Severity
+from cnntune.runs.chance import Chance
+from cnntune.runs.study import best_epoch
+
+# Worst first: what needs attention stands at the top of the table.
+ORDER = ("unstable", "underfitting", "overfitting", "still-improving", "too-short", "converged")
+
+
+@dataclass(frozen=True)
+class JudgedRun:
+    """A run with its curve and what the curve says."""
+
+    run: ReadRun
+    diagnosis: Diagnosis
+
+    @property
+    def path(self) -> Path:
+        """Where the run was found."""
+        return self.run.path
+
+    @property
+    def curve(self) -> Curve:
+        """Its losses and accuracies, one entry an epoch."""
+        return self.run.curve
+
+    @property
+    def best_val_acc(self) -> float | None:
+        """The highest validation accuracy, in 0..1; None where there is none that counts."""
+        if self.run.rows is not None:
+            best = best_epoch(self.run.rows)
+            return best.val_acc if best else None
+        return max(self.curve.series("val_acc").values, default=None)
+
+    @property
+    def command(self) -> str | None:
+        """The command that trains a run of ours again with the first change of the advice."""
+        if self.diagnosis.change is None or not self.run.settings:  # none: config.json is gone
+            return None
+        key, value = self.diagnosis.change
+        config = str(self.path / "config.json")
+        return shlex.join(["cnntune", "train", config, "--no-test", "--set", f"{key}={value}"])
+
+    def as_json(self) -> dict[str, Any]:
+        """The run's entry under `runs` in `diagnose --json`."""
+        diagnosis = self.diagnosis
+        return {
+            "path": str(self.path),
+            "format": self.run.format,
+            "label": diagnosis.label,
+            "also": diagnosis.also,
+            "confidence": diagnosis.confidence,
+            "evidence": diagnosis.evidence,
+            "advice": diagnosis.advice,
+            "epochs": diagnosis.epochs,
+            "best_epoch": diagnosis.best_epoch,
+            "flags": diagnosis.flags,
+            "command": self.command,
+            "columns": dict(self.run.columns),
+            "notes": list(self.run.notes),
+        }
+
+    def finding(self, fail_on: Collection[str] = ()) -> Finding:
+        """The verdict as a finding.
+
+        A bad curve only warns, since a search must try bad values, unless its label is among those
+        that the user asked to fail on.
+        """
+        severity: Severity = self.diagnosis.severity
+        if self.diagnosis.label in fail_on:
+            severity = "fail"
+        elif severity == "fail":
+            severity = "warn"
+        return Finding(
+            self.diagnosis.label,
+            severity,
+            self.diagnosis.evidence,
+            "; ".join(self.diagnosis.advice),
+            where=str(self.path),
+        )
+
+
+def judge_paths(
+    paths: Iterable[Path], mapping: Mapping[str, str] | None = None
+) -> tuple[list[JudgedRun], list[Skipped]]:
+    """Judge every run at or below `paths`: files by their worst run, the runs of a file in order.
+
+    `mapping` names the columns of curves. The second list tells path and reason of what looks like
+    a log and was not judged.
+
+    Raises:
+        DataError: where a path does not exist, nothing at all can be read, or no log has a column
+            that `mapping` names.
+    """
+    runs, skipped = read_paths(list(paths), mapping)
+    return worst_first(judge_runs(runs)), skipped
+
+
+def judge_runs(runs: Sequence[ReadRun]) -> list[JudgedRun]:
+    """Each run with its diagnosis; one of ours beside its study's best run."""
+    studies: dict[Path, list[ReadRun]] = {}
+    for run in runs:
+        if run.settings is not None:
+            studies.setdefault(run.file.parent, []).append(run)
+    best = {folder: _best(siblings) for folder, siblings in studies.items()}
+    # An unfinished run does not tell what guessing gives; another of its study does.
+    chance = {
+        folder: next((run.chance for run in siblings if run.chance), None)
+        for folder, siblings in studies.items()
+    }
+    return [
+        JudgedRun(run, _diagnose(run, best.get(run.file.parent), chance.get(run.file.parent)))
+        for run in runs
+    ]
+
+
+def judge_history(history: Any) -> Diagnosis:
+    """What the curves of one run say, from values in Python.
+
+    `history` is a dict of lists (`{"loss": [...], "val_loss": [...]}`), a list of dicts, one an
+    epoch, a Keras History, or a pandas DataFrame with a row an epoch. Columns are told by their
+    names as in `cnntune diagnose`; of several runs one after the other the last is judged.
+
+    Raises:
+        DataError: where nothing in it is a loss or an accuracy.
+    """
+    runs = [run_of(Path("history"), record) for record in records_of(history)]
+    curves = [run.curve for run in runs if run.curve.epochs]
+    if not curves:
+        raise DataError(
+            "history: must hold a loss or an accuracy an epoch, as a dict of lists, a list of"
+            f" dicts, a Keras History or a pandas DataFrame (got {_shown(history)})"
+        )
+    long = [curve for curve in curves if len(curve.epochs) >= MIN_POINTS]
+    return diagnose((long or curves)[-1])
+
+
+def worst_first(judged: Sequence[JudgedRun]) -> list[JudgedRun]:
+    """The files by the label of their worst run; the runs of one file stay together, in order."""
+    worst: dict[Path, int] = {}
+    for one in judged:
+        place = ORDER.index(one.diagnosis.label)
+        worst[one.run.file] = min(place, worst.get(one.run.file, place))
+    return sorted(judged, key=lambda one: (worst[one.run.file], str(one.run.file)))
+
+
+def remarks(judged: Iterable[JudgedRun]) -> list[str]:
+    """What reading the logs left out or guessed, each remark once."""
+    paths: dict[str, list[Path]] = {}
+    for one in judged:
+        for note in one.run.notes:
+            paths.setdefault(note, []).append(one.path)
+    return [
+        f"{found[0]}{f' and {len(found) - 1} more' if found[1:] else ''}: {note}"
+        for note, found in paths.items()
+    ]
+
+
+def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
+    """The columns that `--map val_loss=COLUMN` names, by the curve that each is.
+
+    Raises:
+        RecipeError: where a pair has no `=`, or names no curve.
+    """
+    mapping, problems = {}, []
+    for pair in pairs:
+        role, equals, column = pair.partition("=")
+        if not equals or not column:
+            problems.append(f"--map {pair}: must be CURVE=COLUMN, such as val_loss=my_column")
+        elif role not in ROLES:
+            problems.append(f"--map {pair}: {role!r} must be one of {', '.join(ROLES)}")
+        mapping[role] = column
+    if problems:
+        raise RecipeError(problems)
+    return mapping
+
+
+def parse_labels(text: str) -> frozenset[str]:
+    """The labels in `--fail-on LABEL,...`.
+
+    Raises:
+        RecipeError: where one of them is no label.
+    """
+    labels = frozenset(filter(None, map(str.strip, text.split(","))))
+    if unknown := sorted(labels - set(get_args(Label))):
+        allowed = ", ".join(get_args(Label))
+        raise RecipeError(f"--fail-on {label}: must be one of {allowed}" for label in unknown)
+    return labels
+
+
+def _diagnose(run: ReadRun, reference: ReadRun | None, chance: Chance | None) -> Diagnosis:
+    if run.settings is None:
+        return diagnose(run.curve)
+    planned = run.settings.get("train.epochs")
+    return diagnose(
+        run.curve,
+        planned_epochs=planned if isinstance(planned, int) else None,
+        reference=reference.curve if reference is not None and reference is not run else None,
+        settings=run.settings,
+        chance=run.chance or chance,
+    )
+
+
+def _best(siblings: Sequence[ReadRun]) -> ReadRun | None:
+    """The run with the highest validation accuracy."""
+    bests = [(best.val_acc, run) for run in siblings if (best := best_epoch(run.rows or []))]
+    return max(bests, key=lambda pair: pair[0])[1] if bests else None
+
+
+def _shown(history: Any) -> str:
+    names = list(history)[:8] if isinstance(history, Mapping) else []
+    listed = f" with {', '.join(map(str, names))}" if names else ""
+    return f"{type(history).__name__}{listed}"

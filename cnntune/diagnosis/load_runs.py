@@ -1,0 +1,209 @@
+"""From paths to runs with curves: ours and those of other tools, each run once."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cnntune.diagnosis.curve import MIN_POINTS, Curve
+from cnntune.diagnosis.logs.align import align
+from cnntune.diagnosis.logs.choose import choose
+from cnntune.diagnosis.logs.find import Source, sources
+from cnntune.diagnosis.logs.record import Record, UnreadableLogError
+from cnntune.diagnosis.logs.twins import Entry, twins
+from cnntune.errors import DataError, StudyError
+from cnntune.runs.chance import Chance
+from cnntune.runs.study import COLUMNS, Epoch, Run
+
+OWN_FORMAT = "cnntune"
+UNKNOWN_FORMAT = "holds no training log of a known format"
+KNOWN_FORMATS = (
+    "known are runs of cnntune, CSV, JSON, TensorBoard, W&B, MLflow and DVCLive, and printed lines"
+    " such as 'epoch 3 loss 0.41 val_loss 0.52'"
+)
+NO_CURVE = "no column is known as a loss or an accuracy: name one with --map val_loss=COLUMN"
+HEADER_LENGTH = 1000  # characters, more than the header of a run of ours has
+
+Skipped = dict[str, str]
+
+
+@dataclass(frozen=True)
+class ReadRun:
+    """A run with its curve.
+
+    `file` is where it was read from, and `part` which of that file's runs it is. `columns` tells
+    for each curve the column that it was taken from. `settings` (flat recipe keys) and `rows` are
+    those of a run of ours, and None for others; so is `chance`, what guessing gives there.
+    """
+
+    file: Path
+    format: str
+    curve: Curve
+    part: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    settings: Mapping[str, Any] | None = None
+    rows: list[Epoch] | None = None
+    chance: Chance | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file, and after a # the part where the file holds several runs."""
+        part = self.part.replace("/", "-")
+        return self.file.with_name(f"{self.file.name}#{part}") if part else self.file
+
+
+def read_paths(
+    paths: Sequence[Path], mapping: Mapping[str, str] | None = None
+) -> tuple[list[ReadRun], list[Skipped]]:
+    """Every run at or below `paths`, each once, and the runs of a file in their order.
+
+    `mapping` names the columns of curves, see `choose.ROLES`. The second list tells path and reason
+    of what looks like a log and is not among the runs.
+
+    Raises:
+        DataError: where a path does not exist, nothing at all can be read, or no log has a column
+            that `mapping` names.
+    """
+    if missing := [path for path in paths if not path.exists()]:
+        raise DataError(f"{path}: no such file or folder" for path in missing)
+    found = {source.path.resolve(): source for path in paths for source in sources(path, is_ours)}
+    ours, records, skipped = _read(found.values())
+    if mapping:
+        _check(mapping, [record for _, record in records])
+    read = [run_of(path, record, mapping) for path, record in records]
+    skipped += [_skip(run, NO_CURVE) for run in read if not run.curve.epochs]
+    runs = ours + _long_enough([run for run in read if run.curve.epochs])
+    same = twins([Entry(run.file, run.format, run.curve) for run in runs])
+    for place, kept in sorted(same.items()):
+        skipped.append(_skip(runs[place], f"same run as {runs[kept].path}"))
+    if not runs:
+        listed = ", ".join(str(path) for path in paths)
+        reasons = [f"{entry['path']}: {entry['reason']}" for entry in skipped]
+        reasons = reasons or [f"{listed}: holds no training log"]
+        raise DataError([*reasons[:-1], f"{reasons[-1]}; {KNOWN_FORMATS}"])
+    return [run for place, run in enumerate(runs) if place not in same], skipped
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder with a `metrics.csv` is a run of ours, and not of another tool's logger.
+
+    A run that was killed before its header was out is known by its `config.json`.
+    """
+    try:
+        with Run(folder).metrics.open(encoding="utf-8", errors="replace") as file:
+            header = file.readline(HEADER_LENGTH).strip()
+    except OSError:
+        return False
+    return header == ",".join(COLUMNS) or (not header and (folder / "config.json").exists())
+
+
+def run_of(path: Path, record: Record, mapping: Mapping[str, str] | None = None) -> ReadRun:
+    """A record of another tool as a run with a curve."""
+    aligned = align(record, choose(record, mapping))
+    return ReadRun(
+        path, record.format, aligned.curve, record.part, aligned.columns, notes=aligned.notes
+    )
+
+
+def curve_of(rows: Sequence[Epoch]) -> Curve:
+    """The rows of one of our runs as the curve that the rules judge."""
+    return Curve(
+        epochs=[row.epoch for row in rows],
+        train_loss=[row.train_loss for row in rows],
+        val_loss=[row.val_loss for row in rows],
+        train_acc=[row.train_acc for row in rows],
+        val_acc=[row.val_acc for row in rows],
+        lr=[row.lr for row in rows],
+    )
+
+
+def _read(
+    found: Iterable[Source],
+) -> tuple[list[ReadRun], list[tuple[Path, Record]], list[Skipped]]:
+    """Our runs, the records of other tools with their paths, and what could not be read."""
+    ours: list[ReadRun] = []
+    records: list[tuple[Path, Record]] = []
+    skipped = []
+    for source in found:
+        reason = UNKNOWN_FORMAT if source.named else ""
+        try:
+            if source.ours:
+                ours.append(_read_ours(source.path))
+                continue
+            read = source.read()
+            records += [(source.path, record) for record in read]
+            reason = "" if read else reason
+        except (UnreadableLogError, StudyError) as error:
+            reason = str(error)
+        except OSError as error:
+            reason = f"cannot be opened: {error.strerror}"
+        if reason:
+            skipped.append({"path": str(source.path), "reason": reason})
+    return ours, records, skipped
+
+
+def _read_ours(folder: Path) -> ReadRun:
+    from cnntune.config.recipe import (
+        flatten,  # loads pydantic, which logs of other tools do not need
+    )
+
+    if not Run(folder).metrics.is_file():
+        raise UnreadableLogError("its metrics.csv is gone, and with it its curve")
+    rows = Run(folder).rows()
+    if not rows:
+        raise UnreadableLogError("has no finished epoch")
+    columns = {name: name for name in ("train_loss", "val_loss", "train_acc", "val_acc", "lr")}
+    settings = flatten(Run(folder).config())
+    summary: dict[str, Any] = {}
+    with suppress(StudyError):  # the curve can be judged without
+        summary = Run(folder).summary() or {}
+    trained = summary.get("epochs", 0)
+    notes = (
+        (f"holds {len(rows)} of the {trained} epochs of the run",) if len(rows) < trained else ()
+    )
+    return ReadRun(
+        folder,
+        OWN_FORMAT,
+        curve_of(rows),
+        columns=columns,
+        notes=notes,
+        settings=settings,
+        rows=rows,
+        chance=Chance.in_summary(summary),
+    )
+
+
+def _skip(run: ReadRun, reason: str) -> Skipped:
+    return {"path": str(run.path), "reason": reason}
+
+
+def _long_enough(runs: Sequence[ReadRun]) -> list[ReadRun]:
+    """The runs without those of a few points that stand in one file with longer ones."""
+    lengths: dict[Path, list[int]] = {}
+    for run in runs:
+        lengths.setdefault(run.file, []).append(len(run.curve.epochs))
+    kept = []
+    for run in runs:
+        short = sum(length < MIN_POINTS for length in lengths[run.file])
+        if not short or short == len(lengths[run.file]):
+            kept.append(run)
+        elif len(run.curve.epochs) >= MIN_POINTS:
+            note = f"left out {short} other run(s) of fewer than {MIN_POINTS} points in this file"
+            kept.append(replace(run, notes=(*run.notes, note)))
+    return kept
+
+
+def _check(mapping: Mapping[str, str], records: Sequence[Record]) -> None:
+    """Every column that the user names has to be in one of the logs at least.
+
+    Raises:
+        DataError: naming the columns that there are.
+    """
+    known = list(dict.fromkeys(name for record in records for name in record.columns))
+    unknown = [f"{role}={name}" for role, name in mapping.items() if name not in known]
+    if unknown:
+        raise DataError(
+            f"--map {pair}: no such column; there are: {', '.join(known)}" for pair in unknown
+        )

@@ -1,0 +1,212 @@
+"""From the columns of a record to one curve on one grid of epochs."""
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+from cnntune.diagnosis.curve import MIN_POINTS, Curve
+from cnntune.diagnosis.logs.choose import Choice
+from cnntune.diagnosis.logs.names import meaning, words_of
+from cnntune.diagnosis.logs.record import Point, Record
+
+# No fraction is larger, up to rounding; and no percentage is larger than a hundred times that.
+LARGEST_FRACTION = 1.001
+WORD_ERRORS = frozenset({"wer", "cer"})  # insertions can take these above 1
+USUAL_PERCENTAGE = 1.5  # the median of such an error that is in percent is above this
+
+MANY_STEPS = 3  # an epoch at least: a train curve that goes on for so much longer counts steps
+LONE_EVALUATION = 0.1  # of the usual distance: no training lies between two evaluations so close
+
+Points = Sequence[Point]
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A run as the rules judge it: its curve, the columns it is made of, and what to know of it."""
+
+    curve: Curve
+    columns: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def align(record: Record, choice: Choice) -> Aligned:
+    """The curve of a record, one entry an evaluation.
+
+    What was logged more often than the validation is the mean since the evaluation before. Without
+    three evaluations, the points of the train loss are the grid.
+    """
+    notes = [*record.notes, *choice.guesses]
+    series: dict[str, list[Point]] = {
+        role: _series(record, choice, role, notes)
+        for role in ("train_loss", "val_loss", "train_acc", "val_acc", "lr")
+        if role in choice.columns
+    }
+    series = {role: points for role, points in series.items() if points}
+    held_out = [series[role] for role in ("val_loss", "val_acc") if role in series]
+    series |= _counted_alike(record, series, held_out, notes)
+    grid = _grid(series, held_out, notes)
+    validated = any(len(points) >= MIN_POINTS for points in held_out)
+    values = {
+        role: (
+            _last(points, grid)
+            if role == "lr" or (role.startswith("val") and validated)
+            else _mean(points, grid)
+            if validated
+            else _nearest(points, grid)
+        )
+        for role, points in series.items()
+    }
+    epochs = _epochs(record, choice, grid, notes)
+    columns = {role: " + ".join(choice.columns[role]) for role in series}
+    return Aligned(Curve(epochs, **values), columns, tuple(dict.fromkeys(notes)))
+
+
+def _counted_alike(
+    record: Record, series: dict[str, list[Point]], held_out: Sequence[Points], notes: list[str]
+) -> dict[str, list[Point]]:
+    """Train curves that count steps, on the scale of a validation that counts its epochs."""
+    epochs = [x for x, _ in max(held_out, key=len, default=())]
+    one_each = all(b - a == 1 for a, b in pairwise(epochs)) and len(epochs) >= MIN_POINTS
+    if record.axis != "step" or not one_each or epochs[0] not in (0, 1):
+        return {}
+    spread = {}
+    for role in ("train_loss", "train_acc", "lr"):
+        points = series.get(role, [])
+        if len(points) >= MIN_POINTS and points[-1][0] >= MANY_STEPS * (epochs[-1] + 1):
+            scale = epochs[-1] / points[-1][0]
+            spread[role] = [(step * scale, value) for step, value in points]
+            notes.append(f"{role} counts steps and the validation epochs: both end together")
+    return spread
+
+
+def _series(record: Record, choice: Choice, role: str, notes: list[str]) -> list[Point]:
+    """The points of a role in their order: parts summed, accuracies as fractions of right ones."""
+    names = choice.columns[role]
+    points = sorted(record.columns[names[0]], key=lambda point: point[0])
+    if len(names) > 1:
+        parts = [dict(record.columns[name]) for name in names]
+        steps = [step for step in parts[0] if all(step in part for part in parts)]
+        points = [(step, sum(part[step] for part in parts)) for step in sorted(steps)]
+        notes.append(f"{role} is the sum of {len(names)} columns")
+    if role.endswith("acc"):
+        return _fractions(points, names[0], record, role in choice.errors, notes)
+    return points
+
+
+def _fractions(
+    points: list[Point], name: str, record: Record, error: bool, notes: list[str]
+) -> list[Point]:
+    """Accuracies in 0..1 from fractions or percentages, of right answers or of wrong ones."""
+    finite = [value for _, value in points if math.isfinite(value)]
+    if not finite:
+        return points
+    words = set(words_of(name))
+    own_scale = record.percent and meaning(name).rank < 1
+    if words & WORD_ERRORS:
+        percent = median(finite) > USUAL_PERCENTAGE
+    else:
+        percent = max(finite) > LARGEST_FRACTION or own_scale
+        if max(finite) > 100 * LARGEST_FRACTION:
+            notes.append(f"{name!r} goes up to {max(finite):g}: that is no accuracy, and left out")
+            return []
+    scale = 100 if percent else 1
+    return [(x, 1 - value / scale if error else value / scale) for x, value in points]
+
+
+def _grid(
+    series: dict[str, list[Point]], held_out: Sequence[Points], notes: list[str]
+) -> list[float]:
+    """Where the curve has its entries."""
+    train = [points for role, points in series.items() if role.startswith("train")]
+    longest = max(held_out, key=len, default=())
+    if len(longest) < MIN_POINTS:
+        longest = max([*train, longest], key=len, default=())
+        return sorted({step for step, _ in longest})
+    grid = sorted({step for step, _ in longest})
+    gaps = [b - a for a, b in pairwise(grid)]
+    if (
+        len(gaps) > 1
+        and gaps[-1] < LONE_EVALUATION * median(gaps)
+        and not any(grid[-2] < step < grid[-1] for points in train for step, _ in points)
+    ):
+        notes.append("the last evaluation follows another without training between: left out")
+        grid.pop()
+    beyond = [points for points in train if points[-1][0] > grid[-1]]
+    if any(not math.isfinite(points[-1][1]) for points in beyond):
+        grid.append(max(points[-1][0] for points in beyond))  # diverged, and never validated again
+    return grid
+
+
+def _last(points: Points, grid: Sequence[float]) -> list[float | None]:
+    """The last value of each stretch of the grid."""
+    return [part[-1][1] if part else None for part in _stretches(points, grid)]
+
+
+def _mean(points: Points, grid: Sequence[float]) -> list[float | None]:
+    """The mean of each stretch; a stretch that ends as NaN or infinity is that.
+
+    A column that has as many points as the grid was logged once an evaluation, perhaps a little
+    later, and is taken point by point.
+    """
+    if len(points) == len(grid) and _near(points, grid):
+        return [value for _, value in points]
+    means: list[float | None] = []
+    for part in _stretches(points, grid):
+        finite = [value for _, value in part if math.isfinite(value)]
+        if not part or not math.isfinite(part[-1][1]):
+            means.append(part[-1][1] if part else None)
+        else:
+            means.append(sum(finite) / len(finite))
+    return means
+
+
+def _near(points: Points, grid: Sequence[float]) -> bool:
+    half = median(b - a for a, b in pairwise(grid)) / 2 if len(grid) > 1 else 0.0
+    return all(abs(step - at) <= half for (step, _), at in zip(points, grid, strict=True))
+
+
+def _nearest(points: Points, grid: Sequence[float]) -> list[float | None]:
+    """Each value at the entry of the grid that is nearest to it; the later value counts."""
+    values: list[float | None] = [None] * len(grid)
+    for step, value in points:
+        place = bisect_right(grid, step) - 1
+        if place + 1 < len(grid) and (place < 0 or grid[place + 1] - step < step - grid[place]):
+            place += 1
+        values[place] = value
+    return values
+
+
+def _stretches(points: Points, grid: Sequence[float]) -> list[list[Point]]:
+    """The points after each entry of the grid's predecessor, up to the entry itself."""
+    stretches: list[list[Point]] = [[] for _ in grid]
+    place = 0
+    for point in points:
+        while place < len(grid) and point[0] > grid[place]:
+            place += 1
+        if place == len(grid):
+            break
+        stretches[place].append(point)
+    return stretches
+
+
+def _epochs(record: Record, choice: Choice, grid: Sequence[float], notes: list[str]) -> list[float]:
+    """The epoch of each entry where one was logged, else the count that the log has."""
+    if "epoch" in choice.columns:
+        points = sorted(record.columns[choice.columns["epoch"][0]], key=lambda point: point[0])
+        known = _last(points, grid)
+        steps = [step for step, _ in points]
+        filled = [
+            epoch if epoch is not None else points[max(0, bisect_right(steps, at) - 1)][1]
+            for epoch, at in zip(known, grid, strict=True)
+        ]
+        if all(map(math.isfinite, filled)) and all(a < b for a, b in pairwise(filled)):
+            return filled
+    steps_look_like_epochs = (
+        grid and grid[0] in (0, 1) and all(b - a == 1 for a, b in pairwise(grid))
+    )
+    if record.axis == "step" and not steps_look_like_epochs:
+        notes.append("epochs are steps: the log does not count epochs")
+    return list(grid)

@@ -1,0 +1,239 @@
+"""Delimited text: CSV with any separator, and the tables that loggers print.
+
+No `pandas.read_csv`: on dirty files it makes a loss of 0.0 out of a torn `0.`, and text out of a
+column in which one header was repeated.
+"""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from cnntune.diagnosis.logs.cells import number, without_time
+from cnntune.diagnosis.logs.names import CURVES, MODES, meaning, with_mode
+from cnntune.diagnosis.logs.record import Record
+from cnntune.diagnosis.logs.rows import HEADER, Row, records
+
+SEPARATORS = (",", ";", "\t", "|", " ")  # the last one: any white space
+HEADER_LINES = 500  # a header further down than this is not looked for
+HEADER_LENGTH = 20_000  # characters; a chart of a hundred runs has a header of that length
+WORDS_LENGTH = 400  # characters of a header whose names are separated by white space
+NAME_LENGTH = 120  # characters; what is longer is prose, not the name of a column
+LOOK_AHEAD = 5  # lines under a header, one of which has to be a row of numbers
+COUNTS = frozenset({"epoch", "step"})
+TORN = re.compile(r".*[.,eE+-]")  # how a number ends that was cut off
+LENGTHS = 20  # rows whose last cells tell how long the last cell of a whole row is
+
+WRONG_WIDTH = "rows with more or fewer cells than the header were left out"
+ZEROS = "rows with zero bytes were left out"
+TORN_LINE = "the last line was torn and is left out"
+
+
+def read(text: str) -> list[Record]:
+    """The runs of a table; an empty list where the text holds no table of curves."""
+    lines = text.split("\n")
+    found = find_header(lines)
+    if found is None:
+        return []
+    start, separator = found
+    left_out: Counter[str] = Counter()
+    rows = list(read_rows(lines[start:], separator, left_out))
+    notes = [
+        key if key == TORN_LINE else f"{count} {key}" for key, count in left_out.items() if count
+    ]
+    names = [name for name in _columns(lines[start:], separator) if name]
+    if _is_wandb_export(names):
+        return _runs_of_export(rows, names, notes)
+    tool, bare, percent = tool_of(names)
+    found_runs = records(tool, rows, notes)
+    return [replace(run, bare=bare, percent=percent) for run in found_runs]
+
+
+def find_header(lines: Sequence[str]) -> tuple[int, str] | None:
+    """The line that names columns of curves above a row of numbers, and its separator."""
+    for at, line in enumerate(lines[:HEADER_LINES]):
+        best: tuple[int, str] | None = None
+        for separator in SEPARATORS:
+            names = _names(line, separator, alone=at == 0)
+            if best and len(names) <= best[0]:
+                continue
+            if names and _has_numbers(lines[at + 1 :], separator, len(names)):
+                best = len(names), separator
+        if best:
+            return at, best[1]
+    return None
+
+
+def read_rows(lines: Sequence[str], separator: str, left_out: Counter[str]) -> Iterator[Row]:
+    """The rows under the header in the first line; what is left out is counted by its reason."""
+    names = _columns(lines, separator)
+    blanks = "" in names[1:]  # a logger's table that is aligned with additional tabs
+    if blanks:
+        names = [name for name in names if name]
+    header, mode_at = lines[0].strip(), _mode_at(names)
+    last = max((at for at, line in enumerate(lines) if line.strip()), default=0)
+    unfinished = last if last == len(lines) - 1 else -1
+    decimal_comma = separator != ","
+    lengths: list[int] = []
+    for at, line in enumerate(lines[1:], start=1):
+        shown = line.strip()
+        if not shown or shown == header or "\0" in line:
+            left_out[ZEROS] += "\0" in line
+            if shown == header:
+                yield HEADER
+            continue
+        cells = _split(line, separator)
+        if blanks:
+            cells = [cell for cell in cells if cell]
+        if len(cells) == len(names) + 1 and not cells[-1]:
+            cells.pop()
+        values: dict[str, float] = {}
+        if at == unfinished and (len(cells) < len(names) or _is_torn(cells[-1], lengths)):
+            left_out[TORN_LINE] += 1
+            continue
+        if len(cells) == len(names):
+            values = {
+                name: value
+                for name, cell in zip(names, cells, strict=True)
+                if (value := number(cell, decimal_comma=decimal_comma)) is not None and name
+            }
+        elif any(number(cell) is not None for cell in cells):
+            left_out[WRONG_WIDTH] += 1
+            continue
+        if not values and _names(line, separator):
+            names = _unique([cell for cell in cells if cell] if blanks else cells)
+            header, mode_at, lengths = shown, _mode_at(names), []
+            yield HEADER
+        elif values:
+            lengths = [*lengths[1 - LENGTHS :], len(cells[-1])]
+            yield values if mode_at is None else with_mode(values, cells[mode_at])
+
+
+def _mode_at(names: Sequence[str]) -> int | None:
+    """The column that tells which split a row is from, if there is one."""
+    return next((at for at, name in enumerate(names) if name.lower() in MODES), None)
+
+
+def tool_of(names: Sequence[str]) -> tuple[str, Literal["train", "val", ""], bool]:
+    """The tool that writes such columns, the split of its bare metrics, percentages or not."""
+    known = {name.lower() for name in names}
+    if any(name.startswith("metrics/") for name in known) and any("train/" in n for n in known):
+        return "ultralytics", "val", False
+    if "eval_top1" in known:
+        return "timm", "", True
+    if {"train_loss", "valid_loss", "time"} <= known:
+        return "fastai", "val", False
+    if known & {"_step", "_runtime"}:
+        return "wandb", "", False
+    if {"epoch", "step"} <= known or {"epoch", "created_at"} <= known:
+        return "lightning", "", False
+    if any(f"val_{name}" in known for name in known):
+        return "keras", "train", False
+    return "csv", "", False
+
+
+def _is_wandb_export(names: Sequence[str]) -> bool:
+    """A chart that was downloaded: a column `<run> - <metric>` for each run, with its extremes."""
+    return any(" - " in name and name.endswith("__MIN") for name in names)
+
+
+def _runs_of_export(rows: Sequence[Row], names: Sequence[str], notes: list[str]) -> list[Record]:
+    runs: dict[str, dict[str, str]] = {}
+    for name in names:
+        run, separator, metric = name.rpartition(" - ")
+        if separator and not metric.endswith(("__MIN", "__MAX", "_step")):
+            runs.setdefault(run, {})[name] = metric
+    count = {name: name for name in names if meaning(name).kind in COUNTS and " - " not in name}
+    found = []
+    for run, columns in runs.items():
+        kept = ({new: row[old] for old, new in columns.items() if old in row} for row in rows)
+        counted = [
+            {new: row[old] for old, new in count.items() if old in row} | values
+            for row, values in zip(rows, kept, strict=True)
+            if values
+        ]
+        found += [
+            replace(record, part=f"{run} {record.part}".strip())
+            for record in records("wandb", counted, notes)
+        ]
+    return found
+
+
+def _names(line: str, separator: str, *, alone: bool = False) -> list[str]:
+    """The cells of a line if it is a header that names a curve, or a count of rows and more."""
+    if len(line) > (WORDS_LENGTH if separator == " " else HEADER_LENGTH):
+        return []
+    if separator not in line and not alone:
+        return []
+    cells = [cell for cell in _split(line.lstrip("#"), separator) if cell]
+    if len(cells) < (1 if alone else 2) or not all(map(_is_name, cells)):
+        return []
+    kinds = {meaning(cell).kind for cell in cells}
+    return cells if kinds & CURVES or (kinds & COUNTS and separator in ",;\t") else []
+
+
+def _is_name(cell: str) -> bool:
+    return (
+        len(cell) <= NAME_LENGTH
+        and any(map(str.isalpha, cell))
+        and not cell.endswith(":")
+        and ": " not in cell
+        and ("=" not in cell or " - " in cell)
+        and number(cell) is None
+    )
+
+
+def _has_numbers(lines: Sequence[str], separator: str, width: int) -> bool:
+    """Whether a row of numbers as wide as the header stands soon below it."""
+    below = (line for line in lines[: 4 * LOOK_AHEAD] if line.strip())
+    for line, _ in zip(below, range(LOOK_AHEAD), strict=False):
+        cells = _split(line, separator)
+        filled = [cell for cell in cells if cell]
+        if width in (len(cells), len(cells) - 1, len(filled), len(filled) - 1) and any(
+            number(cell, decimal_comma=separator != ",") is not None for cell in cells
+        ):
+            return True
+    return False
+
+
+def _columns(lines: Sequence[str], separator: str) -> list[str]:
+    """The names in the first line; an index that pandas wrote without a name is an empty one."""
+    names = _split(lines[0].lstrip("#"), separator)
+    while names and not names[-1]:
+        names.pop()
+    below = next((line for line in lines[1:] if line.strip()), "")
+    cells = _split(below, separator)
+    if len(cells) == len(names) + 1 and cells[-1]:
+        names.insert(0, "")
+    return _unique(names)
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Columns of one name are told apart by a number, as pandas does."""
+    seen: Counter[str] = Counter()
+    unique = []
+    for name in names:
+        unique.append(f"{name}.{seen[name]}" if name and seen[name] else name)
+        seen[name] += 1
+    return unique
+
+
+def _split(line: str, separator: str) -> list[str]:
+    line = without_time(line)
+    if separator == " ":
+        return line.split()
+    if separator == "|":
+        line = line.strip().strip("|")
+    if '"' in line:
+        try:
+            return [cell.strip() for cell in next(csv.reader([line], delimiter=separator))]
+        except (csv.Error, StopIteration):
+            return []
+    return [cell.strip() for cell in line.split(separator)]
+
+
+def _is_torn(cell: str, lengths: Sequence[int]) -> bool:
+    """Whether the last cell of a file without a last newline was cut off, as far as one can see."""
+    return bool(TORN.fullmatch(cell)) or (bool(lengths) and len(cell) < min(lengths))

@@ -1,0 +1,225 @@
+"""Find the logs at and below a path, and read each with the reader that its content asks for."""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from cnntune.diagnosis.logs import (
+    delimited,
+    dvclive,
+    json_documents,
+    json_lines,
+    mlflow,
+    tensorboard,
+    text,
+    wandb,
+)
+from cnntune.diagnosis.logs.cells import decode
+from cnntune.diagnosis.logs.names import CURVES, SPLITS, meaning, words_of
+from cnntune.diagnosis.logs.record import MAX_BYTES, Record, UnreadableLogError
+
+HEAD = 4096  # bytes that tell a file's kind
+CONTROL_SHARE = 0.02  # of the head; text has none, but for what a crash left in it
+CONTROL = (*range(1, 8), *range(14, 27), *range(28, 32))
+TABLE_SHARE = 0.5  # values a line: a table of curves has more
+STUDY = "study.json"  # marks a study of cnntune's own: all else in it is told by its runs
+METRICS = "metrics.csv"
+SUMMARY = "summary.json"  # marks a run of a study that has ended
+EVENT_FILE = re.compile(r"events\.out\.tfevents\..*")
+
+# Never a training log, so not worth opening on a walk through a project.
+OTHER_SUFFIXES = frozenset(
+    f".{suffix}"
+    for suffix in (
+        *("py", "pyc", "ipynb", "md", "rst", "html", "htm", "css", "js", "yaml", "yml", "toml"),
+        *("png", "jpg", "jpeg", "gif", "bmp", "webp", "tif", "tiff", "svg", "pdf", "mp4", "ico"),
+        *("pt", "pth", "ckpt", "h5", "hdf5", "keras", "onnx", "safetensors", "pb", "bin", "pkl"),
+        *("npy", "npz", "parquet", "arrow", "feather", "mat", "zip", "gz", "bz2", "xz", "tar"),
+        *("so", "o", "c", "h", "cpp", "cu", "sh", "bat", "exe", "dll", "lock", "xml", "joblib"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A log: a file, or the files of a folder that belong together.
+
+    `named` says that the user asked for this very file, so that not reading it is worth a word.
+    `ours` marks the folder of a run of cnntune's own, which is not read here.
+    """
+
+    path: Path
+    read: Callable[[], list[Record]]
+    named: bool = False
+    ours: bool = False
+
+
+def sources(path: Path, is_ours: Callable[[Path], bool]) -> Iterator[Source]:
+    """The logs at or below `path`, by name; hidden folders and links are left out.
+
+    `is_ours` tells whether a folder with a `metrics.csv` is a run of cnntune's own.
+    """
+    if not path.is_dir():
+        if path.name == METRICS and is_ours(path.parent):
+            yield Source(path.parent, list, named=True, ours=True)
+        else:
+            yield Source(path, partial(read_file, path), named=True)
+        return
+    events: dict[Path, list[Path]] = {}
+    studies: list[Path] = []
+    for name, folders, files in os.walk(path):
+        folder = Path(name)
+        folders[:] = sorted(inner for inner in folders if not inner.startswith("."))
+        if STUDY in files:
+            studies.append(folder)
+        if METRICS in files and is_ours(folder):
+            yield Source(folder, list, ours=True)
+            files = [file for file in files if EVENT_FILE.fullmatch(file)]
+        elif METRICS not in files and SUMMARY in files and _in_study(studies, folder):
+            yield Source(folder, list, ours=True)  # to say that it has no curve any more
+            continue
+        elif _in_study(studies, folder):
+            continue
+        elif mlflow.is_run_folder(folder):
+            folders.clear()
+            yield Source(folder, partial(mlflow.read_folder, folder))
+            continue
+        elif dvclive.is_run_folder(folder):
+            folders[:] = [inner for inner in folders if inner != "plots"]
+            yield Source(folder, partial(dvclive.read_folder, folder))
+        for file in sorted(files):
+            at = folder / file
+            if file.startswith(".") or at.suffix.lower() in OTHER_SUFFIXES or at.is_symlink():
+                continue
+            if EVENT_FILE.fullmatch(file):
+                events.setdefault(folder, []).append(at)
+            elif at.is_file():
+                yield Source(at, partial(read_file, at))
+    yield from event_sources(events)
+
+
+def _in_study(studies: Sequence[Path], folder: Path) -> bool:
+    """Whether the folder is one of the studies, or lies in one."""
+    return any(study in (folder, *folder.parents) for study in studies)
+
+
+def event_sources(events: Mapping[Path, Sequence[Path]]) -> Iterator[Source]:
+    """Event files as runs: those of one folder, and those of folders named after splits.
+
+    Keras writes `train/` and `validation/`, `add_scalars` writes `loss_train/` and `loss_val/`: the
+    folder's name is then the split, which the tags lack.
+    """
+    by_parent: dict[Path, list[Path]] = {}
+    for folder in events:
+        if _split_of(folder) and not _tags_name_splits(events[folder]):
+            by_parent.setdefault(folder.parent, []).append(folder)
+    joined: set[Path] = set()
+    for parent, folders in by_parent.items():
+        splits = {_split_of(folder) for folder in folders}
+        if "train" in splits and splits & {"val", "test"}:
+            files = {folder: events.get(folder, ()) for folder in (parent, *folders)}
+            joined |= set(files)
+            yield Source(parent, partial(_read_split_folders, files, parent))
+    for folder, found in events.items():
+        if folder not in joined:
+            yield Source(folder if found[1:] else found[0], partial(_read_events, found))
+
+
+def _split_of(folder: Path) -> str:
+    return next((SPLITS[word] for word in words_of(folder.name) if word in SPLITS), "")
+
+
+def _tags_name_splits(files: Sequence[Path]) -> bool:
+    columns = {tag for record in _read_events(files) for tag in record.columns}
+    curves = [known for known in map(meaning, columns) if known.kind in CURVES]
+    return any(known.split for known in curves) or not curves
+
+
+def _read_events(files: Sequence[Path]) -> list[Record]:
+    """One run, or several, from the event files of a folder, in the order of their time stamps."""
+    return tensorboard.read([read_bytes(file)[0] for file in sorted(files)])
+
+
+def _read_split_folders(files: Mapping[Path, Sequence[Path]], parent: Path) -> list[Record]:
+    """One run from several folders; the folder's name stands before each tag."""
+    columns: tensorboard.Columns = {}
+    notes: list[str] = []
+    for folder, found in files.items():
+        for record in _read_events(found)[-1:]:
+            prefix = "" if folder == parent else f"{folder.name}/"
+            columns |= {prefix + tag: points for tag, points in record.columns.items()}
+            notes += record.notes
+    return [Record("tensorboard", columns, axis="step", notes=tuple(notes))] if columns else []
+
+
+def read_file(path: Path) -> list[Record]:
+    """The runs in a file, whatever its format; an empty list where it holds no training log.
+
+    Raises:
+        UnreadableLogError: where the format is known, and yet nothing can be read.
+        OSError: where the file cannot be opened.
+    """
+    with path.open("rb") as stream:  # once: a pipe such as <(zcat log.gz) cannot be read again
+        head = stream.read(HEAD)
+        if mlflow.is_database(head):
+            return mlflow.read_database(path)
+        if not (tensorboard.is_event_file(head) or wandb.is_wandb_file(head) or is_text(head)):
+            return []
+        data = head + stream.read(MAX_BYTES + 1 - len(head))
+    data, cut = data[:MAX_BYTES], len(data) > MAX_BYTES
+    notes = (f"only the first {MAX_BYTES // 2**20} MB were read",) if cut else ()
+    return [replace(run, notes=(*run.notes, *notes)) for run in read_data(data)]
+
+
+def read_data(data: bytes) -> list[Record]:
+    """The runs in the bytes of a file that is no database.
+
+    Raises:
+        UnreadableLogError: where the format is known, and yet nothing can be read.
+    """
+    if tensorboard.is_event_file(data):
+        return tensorboard.read([data])
+    return wandb.read(data) if wandb.is_wandb_file(data) else read_text(decode(data))
+
+
+def read_text(content: str) -> list[Record]:
+    """The runs in a text; where few of its lines are rows of a table, perhaps lines for people.
+
+    Raises:
+        UnreadableLogError: where a JSON document has no end.
+    """
+    if found := json_documents.read(content) or json_lines.read(content):
+        return found
+    table = delimited.read(content)
+    if table and _values(table) >= content.count("\n") * TABLE_SHARE:
+        return table
+    found = max(table, text.read(content), key=_values)
+    if not found and json_documents.is_broken(content):
+        raise UnreadableLogError("is not whole JSON")
+    return found
+
+
+def read_bytes(path: Path) -> tuple[bytes, bool]:
+    """The bytes of a file up to `MAX_BYTES`, and whether there are more."""
+    with path.open("rb") as stream:
+        data = stream.read(MAX_BYTES + 1)
+    return data[:MAX_BYTES], len(data) > MAX_BYTES
+
+
+def is_text(head: bytes) -> bool:
+    """Whether the beginning of a file reads as text; zero bytes may be UTF-16, or a crash's."""
+    strange = sum(head.count(byte) for byte in CONTROL)
+    return strange <= CONTROL_SHARE * len(head)
+
+
+def _values(records: Sequence[Record]) -> int:
+    """How many values of curves there are."""
+    return sum(
+        len(points)
+        for record in records
+        for name, points in record.columns.items()
+        if meaning(name).kind in CURVES
+    )

@@ -1,0 +1,161 @@
+"""JSON documents: a Hugging Face `trainer_state.json`, a Keras history, lists of records, nests."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from cnntune.diagnosis.logs.cells import as_number
+from cnntune.diagnosis.logs.names import CURVES, has_curves, meaning
+from cnntune.diagnosis.logs.record import Record
+from cnntune.diagnosis.logs.rows import records
+
+DEPTH = 8  # levels of nesting that are looked into
+LONGER = 2  # times as many values: one list is logged a step, the other an epoch
+HUGGING_FACE = "log_history"
+# What a Python dict that was printed writes in another way than JSON does.
+PYTHON = (
+    (re.compile(r"'"), '"'),
+    (re.compile(r"(?:np\.|numpy\.)?(?:float|int)\d+\(([^()]*)\)"), r"\1"),
+    (re.compile(r"\bnan\b"), "NaN"),
+    (re.compile(r"\binf\b"), "Infinity"),
+    (re.compile(r"\bNone\b"), "null"),
+    (re.compile(r"\bTrue\b"), "true"),
+    (re.compile(r"\bFalse\b"), "false"),
+)
+
+
+def read(text: str) -> list[Record]:
+    """The runs of a JSON document; an empty list where it holds no curve, or is no JSON."""
+    try:
+        document = loads(text)
+    except (ValueError, RecursionError):
+        return []
+    return read_value(document)
+
+
+def loads(text: str) -> Any:
+    """The value of a JSON document, or of a Python dict as `print` writes it.
+
+    Raises:
+        ValueError, RecursionError: where it is neither.
+    """
+    try:
+        return json.loads(text)
+    except ValueError:
+        if not text.lstrip().startswith(("{'", "[{'")):
+            raise
+    for pattern, replacement in PYTHON:
+        text = pattern.sub(replacement, text)
+    return json.loads(text)
+
+
+def is_broken(text: str) -> bool:
+    """Whether a text begins as a JSON document with a loss in it, and is none: it was cut off."""
+    if text.lstrip()[:1] not in ("{", "[") or "loss" not in text:
+        return False
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
+def read_value(value: Any) -> list[Record]:
+    """The runs in the values of a document: a list of records, or lists under names."""
+    if isinstance(value, Mapping) and isinstance(value.get(HUGGING_FACE), list):
+        return _hugging_face(value[HUGGING_FACE])
+    if isinstance(value, list):
+        rows = [flatten(entry) for entry in value if isinstance(entry, Mapping)]
+        return records("json", rows) if has_curves(name for row in rows for name in row) else []
+    if not isinstance(value, Mapping) or {"format", "command", "findings"} <= set(value):
+        return []  # the last: a document of cnntune's own
+    lists = dict(_lists(value))
+    found = [
+        replace(run, part=f"{group} {run.part}".strip())
+        for group, columns in _groups(lists).items()
+        for run in _columns(columns)
+    ]
+    tables = [inner for inner in value.values() if isinstance(inner, list)]
+    return found or [run for table in tables for run in read_value(table)]
+
+
+def flatten(entry: Mapping[Any, Any], prefix: str = "", depth: int = DEPTH) -> dict[str, float]:
+    """The numbers of nested values under names such as `train/loss`."""
+    row: dict[str, float] = {}
+    for key, value in entry.items():
+        if isinstance(value, Mapping):
+            if depth:
+                row |= flatten(value, f"{prefix}{key}/", depth - 1)
+        elif (number := as_number(value)) is not None:
+            row[f"{prefix}{key}"] = number
+    return row
+
+
+def _hugging_face(history: Sequence[Any]) -> list[Record]:
+    """Rows of a step each; the last one, with the run time, holds totals and no point."""
+    rows = [flatten(entry) for entry in history if isinstance(entry, Mapping)]
+    rows = [row for row in rows if "train_runtime" not in row]
+    return records("huggingface", rows)
+
+
+def _lists(value: Mapping[Any, Any], prefix: str = "", depth: int = DEPTH) -> Iterator[Any]:
+    """The lists of numbers below `value`, each with its name; None where a value is missing."""
+    for key, inner in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(inner, Mapping) and depth:
+            if inner and all(str(index).isdigit() for index in inner):  # pandas' DataFrame.to_json
+                inner = [inner[index] for index in sorted(inner, key=lambda index: int(index))]
+            else:
+                yield from _lists(inner, f"{name}/", depth - 1)
+                continue
+        if isinstance(inner, list):
+            numbers = [as_number(entry) for entry in inner]
+            if any(number is not None for number in numbers):
+                yield name, numbers
+
+
+def _groups(lists: Mapping[str, list[float | None]]) -> dict[str, dict[str, list[float | None]]]:
+    """The lists of each run: one group, or several that are named after what is no metric."""
+    groups: dict[str, dict[str, list[float | None]]] = {}
+    for name, numbers in lists.items():
+        group, _, rest = name.partition("/")
+        groups.setdefault(group if rest else "", {})[rest or name] = numbers
+    runs = {group: columns for group, columns in groups.items() if has_curves(list(columns))}
+    named = [meaning(group) for group in runs]
+    if len(runs) > 1 and all(m.kind == "other" and not m.split for m in named) and "" not in runs:
+        return runs
+    return {"": dict(lists)} if has_curves(list(lists)) else {}
+
+
+def _columns(lists: Mapping[str, list[float | None]]) -> list[Record]:
+    """Lists of one run as records. The index counts epochs where no list does, from 1."""
+    curves = {name: numbers for name, numbers in lists.items() if meaning(name).kind in CURVES}
+    shortest, longest = (f(map(len, curves.values())) for f in (min, max))
+    keras = any(f"val_{name}" in lists for name in lists)
+    tool = "keras" if keras else "json"
+    if shortest > 1 and longest >= LONGER * shortest:
+        note = f"lists of {shortest} and {longest} values were spread over the same epochs"
+        return [_spread(tool, lists, shortest, note)]
+    rows: list[dict[str, float]] = [{} for _ in range(longest)]
+    for name, numbers in lists.items():
+        for row, number in zip(rows, numbers, strict=False):
+            if number is not None:
+                row[name] = number
+    found = records(tool, rows)
+    return [replace(run, bare="train") for run in found] if keras else found
+
+
+def _spread(tool: str, lists: Mapping[str, list[float | None]], epochs: int, note: str) -> Record:
+    """Losses of steps beside losses of epochs: each list takes up all the epochs."""
+    columns = {
+        name: [
+            ((place + 1) * epochs / len(numbers), number)
+            for place, number in enumerate(numbers)
+            if number is not None
+        ]
+        for name, numbers in lists.items()
+        if len(numbers) >= epochs
+    }
+    return Record(tool, columns, notes=(note,))

@@ -1,0 +1,120 @@
+"""MLflow's tracking stores: the SQLite database, and the folder of plain files it used before."""
+
+import math
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+from cnntune.diagnosis.logs.cells import decode, number
+from cnntune.diagnosis.logs.record import MAX_BYTES, MAX_POINTS, Point, Record, UnreadableLogError
+
+SQLITE = b"SQLite format 3\0"
+LARGEST = 1.7976931348623157e308  # what MLflow stores for infinity
+QUERY = """
+    SELECT m.run_uuid, coalesce(r.name, ''), m.key, m.value, m.step, m.is_nan
+    FROM metrics AS m JOIN runs AS r ON r.run_uuid = m.run_uuid
+    WHERE coalesce(r.lifecycle_stage, 'active') != 'deleted'
+    ORDER BY r.start_time, m.run_uuid, m.key, m.timestamp, m.step
+"""
+TABLES = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('metrics', 'runs')"
+
+META, METRICS = "meta.yaml", "metrics"
+
+Columns = dict[str, list[Point]]
+
+
+def is_database(head: bytes) -> bool:
+    """Whether bytes begin as an SQLite database does."""
+    return head.startswith(SQLITE)
+
+
+def read_database(path: Path) -> list[Record]:
+    """The runs in a `mlflow.db`, in the order of their start; empty for any other database.
+
+    The file is opened for reading only. MLflow stores NaN as 0 with a flag beside it.
+
+    Raises:
+        UnreadableLogError: where the database is damaged.
+    """
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+        try:
+            connection.text_factory = lambda text: text.decode(errors="replace")
+            if connection.execute(TABLES).fetchone()[0] < 2:
+                return []
+            rows = connection.execute(QUERY).fetchmany(MAX_POINTS)
+        finally:
+            connection.close()
+    except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
+        raise UnreadableLogError(f"cannot be read as a database: {error}") from None
+    runs: dict[str, tuple[str, Columns]] = {}
+    for run, name, key, value, step, is_nan in rows:
+        columns = runs.setdefault(str(run), (str(name), {}))[1]
+        if (point := _point(step, value, is_nan)) is not None:
+            columns.setdefault(str(key), []).append(point)
+    names = [name for name, _ in runs.values()]
+    return [
+        _record(columns, name if name and names.count(name) == 1 else f"{name} {run[:8]}".strip())
+        for run, (name, columns) in runs.items()
+    ]
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Whether a folder is a run in MLflow's store of plain files."""
+    return (folder / META).is_file() and (folder / METRICS).is_dir()
+
+
+def read_folder(folder: Path) -> list[Record]:
+    """The run in a folder with `meta.yaml` and a file for each metric; empty for a deleted run.
+
+    A line is a time in milliseconds, the value and the step. Folders below `metrics` are a part of
+    a metric's name.
+
+    Raises:
+        UnreadableLogError: where no metric can be read.
+    """
+    if "lifecycle_stage: deleted" in (folder / META).read_text(errors="replace"):
+        return []
+    columns: Columns = {}
+    for file in sorted((folder / METRICS).rglob("*")):
+        if file.is_file() and not file.is_symlink():
+            with file.open("rb") as stream:
+                text = decode(stream.read(MAX_BYTES))
+            name = file.relative_to(folder / METRICS).as_posix()
+            if points := read_metric(text):
+                columns[name] = points
+    if not columns:
+        raise UnreadableLogError("holds no metric that can be read")
+    return [_record(columns, "")]
+
+
+def read_metric(text: str) -> list[Point]:
+    """The points in the file of one metric; a torn last line is left out."""
+    points = []
+    for line in text.split("\n")[:-1]:
+        cells = [number(cell) for cell in line.split()]
+        if len(cells) in (2, 3) and None not in cells:
+            _, value, *step = cells
+            if (point := _point(step[0] if step else 0, value, 0)) is not None:
+                points.append(point)
+    return points
+
+
+def _point(step: object, value: object, is_nan: object) -> Point | None:
+    if not isinstance(step, int | float) or not isinstance(value, int | float):
+        return None
+    if not math.isfinite(step):
+        return None
+    if is_nan:
+        return float(step), math.nan
+    return float(step), math.copysign(math.inf, value) if abs(value) >= LARGEST else float(value)
+
+
+def _record(columns: Columns, part: str) -> Record:
+    """The later value counts for each step; metrics logged without a step have their place."""
+    ordered = {}
+    for name, points in columns.items():
+        if len(points) > 1 and all(step == 0 for step, _ in points):
+            points = [(float(place), value) for place, (_, value) in enumerate(points, start=1)]
+        ordered[name] = sorted(dict(points).items())
+    return Record("mlflow", ordered, axis="step", part=part)

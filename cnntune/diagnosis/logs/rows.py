@@ -1,0 +1,159 @@
+"""From rows in the order in which they were written to runs: axes, restarts, resumed epochs."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+from cnntune.diagnosis.logs.names import CURVES, meaning
+from cnntune.diagnosis.logs.record import MAX_POINTS, Point, Record
+
+Row = Mapping[str, float]
+Axis = Literal["epoch", "step"]
+
+HEADER: Row = {}  # stands between the rows where a header was repeated
+MAX_RUNS = 1000  # of a file; what lies beyond is left out with a note
+AXIS_SHARE = 0.5  # of the rows have a value in the column that counts them
+
+
+@dataclass
+class Run:
+    """The columns of one run as they grow; `again` are the counts from which it was resumed."""
+
+    columns: dict[str, list[Point]] = field(default_factory=dict)
+    axis: Axis = "epoch"
+    notes: list[str] = field(default_factory=list)
+    again: list[float] = field(default_factory=list)
+    first: float = -math.inf
+    second: float = math.inf
+    last: float = -math.inf
+    names: frozenset[str] = frozenset()  # of the columns in the last row
+
+    def add(self, x: float, row: Row, axis_column: str | None) -> None:
+        """Append the values of a row."""
+        if self.first == -math.inf:
+            self.first = x
+        elif x > self.first:
+            self.second = min(self.second, x)
+        self.last, self.names = x, frozenset(row)
+        for name, value in row.items():
+            if name != axis_column:
+                self.columns.setdefault(name, []).append((x, value))
+
+    def rewind(self, x: float) -> None:
+        """Forget what was logged from `x` on: it is about to be logged again."""
+        self.again.append(x)
+        for points in self.columns.values():
+            while points and points[-1][0] >= x:
+                points.pop()
+
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, and one on what was logged again."""
+        if not self.again:
+            return tuple(self.notes)
+        places = ", ".join(f"{x:g}" for x in self.again[:3]) + ", ..." * (len(self.again) > 3)
+        return (*self.notes, f"resumed at {self.axis} {places}: the later values count")
+
+
+def split_runs(rows: Iterable[Row]) -> list[Run]:
+    """The runs that the rows belong to, in their order.
+
+    What counts the rows is the epoch, or the step where an epoch has several rows, or the place of
+    the row, from 1. A count that returns to its start begins a new run; one that goes back less far
+    was resumed. Without a count, a repeated header begins a new run.
+    """
+    rows = list(rows)
+    column, axis = _axis(rows)
+    runs = [Run(axis=axis)]
+    points, repeated = 0, False
+    for row in rows:
+        run = runs[-1]
+        if row is HEADER:
+            if column is None and run.columns:
+                runs.append(Run(axis=axis))
+            repeated = True
+            continue
+        x = row.get(column, run.last) if column else _next(run)
+        if not math.isfinite(x):
+            continue  # before the first count: settings, or a row that was never meant as one
+        again = x == run.last and (repeated or _is_logged_again(row, run))
+        back = x < run.last or again
+        if back and x < run.second and (x < run.last or repeated):
+            run = Run(axis=axis)
+            runs.append(run)
+        elif back:
+            run.rewind(x)
+        repeated = False
+        points += len(row)
+        if points > MAX_POINTS or len(runs) > MAX_RUNS:
+            run.notes.append(f"only {MAX_POINTS} values and {MAX_RUNS} runs of a file are read")
+            break
+        run.add(x, row, column)
+    return [run for run in runs if run.columns]
+
+
+def records(tool: str, rows: Iterable[Row], notes: Sequence[str] = ()) -> list[Record]:
+    """The runs of the rows as records of `tool`; the last one carries the notes on all rows."""
+    runs = split_runs(rows)
+    return [
+        Record(
+            tool,
+            {name: points for name, points in run.columns.items() if points},
+            run.axis,
+            part=str(place) if len(runs) > 1 else "",
+            notes=(*run.remarks(), *(notes if place == len(runs) else ())),
+        )
+        for place, run in enumerate(runs, start=1)
+    ]
+
+
+def _is_logged_again(row: Row, run: Run) -> bool:
+    """Whether a row is the epoch before over again: a whole one, and not a further step of it."""
+    if run.axis != "epoch" or frozenset(row) != run.names:
+        return False
+    splits = {known.split for known in map(meaning, row) if known.kind in CURVES}
+    return bool(splits & {"val", "test"}) and bool(splits & {"train", ""})
+
+
+def _next(run: Run) -> float:
+    return run.last + 1 if run.columns else 1.0
+
+
+def _axis(rows: list[Row]) -> tuple[str | None, Axis]:
+    """The column that counts the rows, and what it counts."""
+    counts: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if meaning(name).kind in ("epoch", "step"):
+                counts.setdefault(name, []).append(value)
+    filled = sum(row is not HEADER for row in rows)
+    usable = {name: v for name, v in counts.items() if len(v) >= AXIS_SHARE * filled and _varies(v)}
+    epoch, step = (_best(usable, kind) for kind in ("epoch", "step"))
+    if epoch and step and _several_rows_each(usable[epoch]) and not _restarts(rows, step, epoch):
+        return step, "step"
+    if epoch or not step:
+        return epoch, "epoch"
+    return step, "step"
+
+
+def _varies(values: list[float]) -> bool:
+    """A setting such as `epochs` counts nothing; the only row of a log does."""
+    return len(values) == 1 or any(value != values[0] for value in values)
+
+
+def _best(columns: Iterable[str], kind: str) -> str | None:
+    ranked = [(meaning(name).rank, name) for name in columns if meaning(name).kind == kind]
+    return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
+
+
+def _several_rows_each(epochs: list[float]) -> bool:
+    return any(a == b for a, b in pairwise(epochs))
+
+
+def _restarts(rows: list[Row], step: str, epoch: str) -> bool:
+    """Whether the steps are counted anew in most epochs."""
+    counted = [(row[epoch], row[step]) for row in rows if epoch in row and step in row]
+    epochs = len({at for at, _ in counted})
+    back = sum(b[0] >= a[0] and b[1] < a[1] for a, b in pairwise(counted))
+    return back >= max(1, (epochs - 1) / 2)

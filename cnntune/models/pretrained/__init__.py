@@ -1,0 +1,1 @@
+"""Networks that start from weights learned on other images (lecture: transfer learning)."""

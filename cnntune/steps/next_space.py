@@ -1,0 +1,185 @@
+"""The next space, from where the strong trials lie and what their curves say (lecture steps 5-7).
+
+Each change has a reason. Overfitting raises regularisation, underfitting capacity and epochs,
+instability lowers the rates and warms up, an edge widens, a key without influence is frozen, and
+whatever is left narrows around the strong trials.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from cnntune.config.recipe import Recipe
+from cnntune.config.space import Choice, Dimension, Range, Value, edges, narrow
+from cnntune.diagnosis.rules import Label
+from cnntune.findings import Finding
+from cnntune.training.build import allows
+
+FLAT = 0.03  # of the variance: below, which value a key has makes no difference to speak of
+DECADE = 10.0
+MOST = {  # where the usual ranges end
+    "train.weight_decay": 1e-1,
+    "model.dropout": 0.7,
+    "train.label_smoothing": 0.3,
+    "augment.crop": 8,
+}
+REGULARISERS: dict[str, Callable[[Recipe], Dimension]] = {  # what to search where nothing is yet
+    "train.weight_decay": lambda recipe: _decades_up(max(recipe.train.weight_decay, 1e-5), 2),
+    "model.dropout": lambda _: Range(0.0, 0.5),
+    "train.label_smoothing": lambda _: Range(0.0, 0.2),
+    "augment.crop": lambda recipe: Choice(tuple(recipe.augment.crop + more for more in (0, 1, 2))),
+}
+CAPACITY = ("model.width", "model.depth")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A key that is searched elsewhere from now on, or no longer: then `after` is its value."""
+
+    key: str
+    before: str
+    after: Dimension | Value
+    reason: str
+
+    def finding(self) -> Finding:
+        """The change in a line."""
+        text = f"{self.key}: {self.before} became {self.after}: {self.reason}"
+        return Finding("space", "info", text, where=self.key)
+
+
+def changes(
+    recipe: Recipe,
+    strong: Sequence[Mapping[str, Value]],
+    problem: Label | None,
+    importance: Mapping[str, float],
+) -> list[Change]:
+    """What to change after a round whose `strong` trials, best first, have these values.
+
+    `problem` is the label that most of their curves have, None where they have no one label;
+    `importance` holds shares of the variance and may be empty. Changes that the recipe refuses,
+    such as dropout for a network without it, are left out.
+    """
+    found = {change.key: change for change in _by_place(recipe, strong, importance)}
+    for change in _by_problem(recipe, strong[0], problem):
+        found[change.key] = change
+    return [change for change in found.values() if _is_allowed(recipe, change)]
+
+
+def apply(recipe: Recipe, made: Sequence[Change]) -> Recipe:
+    """The recipe after the changes."""
+    fixed = {c.key: c.after for c in made if not isinstance(c.after, Range | Choice)}
+    moved = {c.key: c.after for c in made if isinstance(c.after, Range | Choice)}
+    space = {key: dim for key, dim in (recipe.space | moved).items() if key not in fixed}
+    return recipe.for_run().with_values(fixed).model_copy(update={"space": space})
+
+
+def _by_place(
+    recipe: Recipe, strong: Sequence[Mapping[str, Value]], importance: Mapping[str, float]
+) -> list[Change]:
+    """Narrow, widen at an edge, or freeze."""
+    best = strong[0]
+    narrowed = narrow(recipe.space, strong)
+    beyond = {edge.key: edge for edge in edges(recipe.space, best)}
+    found = []
+    for key, before in recipe.space.items():
+        if importance.get(key, 1.0) < FLAT and len(recipe.space) > 1 and key in best:
+            reason = f"it explains {importance[key]:.0%} of the accuracy's variance"
+            found.append(Change(key, str(before), best[key], reason))
+        elif key in beyond and allows(recipe, key, beyond[key].beyond):
+            reason = f"the best value, {beyond[key].value:.3g}, lies {beyond[key].place} its range"
+            after = _spanning(narrowed[key], beyond[key].wider, beyond[key].side)
+            found.append(Change(key, str(before), after, reason))
+        elif str(narrowed[key]) != str(before):
+            lie = f"{len(strong)} trials lie" if len(strong) > 1 else "trial lies"
+            reason = f"where the best {lie}"
+            found.append(Change(key, str(before), narrowed[key], reason))
+    return found
+
+
+def _spanning(narrowed: Dimension, wider: Range, side: str) -> Dimension:
+    """From where the strong trials begin to beyond the edge."""
+    if not isinstance(narrowed, Range):
+        return wider
+    if side == "upper":
+        return replace(wider, low=narrowed.low)
+    return replace(wider, high=narrowed.high)
+
+
+def _by_problem(recipe: Recipe, best: Mapping[str, Value], problem: Label | None) -> list[Change]:
+    if problem == "overfitting":
+        return [
+            change
+            for key in REGULARISERS
+            if (change := _regularised(recipe, best, key)) is not None
+        ]
+    if problem == "underfitting":
+        return [*_larger(recipe, best), *_longer(recipe, "the curves underfit")]
+    if problem == "still-improving":
+        return _longer(recipe, "the curves still improve at their end")
+    if problem == "unstable":
+        return _calmer(recipe, best)
+    return []
+
+
+def _regularised(recipe: Recipe, best: Mapping[str, Value], key: str) -> Change | None:
+    """From the best value upwards."""
+    reason = "the best curves overfit"
+    before = recipe.space.get(key)
+    if before is None:
+        wider = REGULARISERS[key](recipe)
+        return Change(key, str(recipe.get(key)), wider, reason)
+    value = best.get(key)
+    if not isinstance(before, Range) or value is None or float(value) >= MOST[key]:
+        return None
+    low = float(value)
+    if before.log:
+        high = min(MOST[key], low * DECADE**2)
+    else:
+        high = min(MOST[key], max(2 * low, before.high * 1.5))
+    return Change(key, str(before), replace(before, low=low, high=max(high, low * 1.01)), reason)
+
+
+def _larger(recipe: Recipe, best: Mapping[str, Value]) -> list[Change]:
+    """From the best size to twice the largest so far."""
+    found = []
+    for key in CAPACITY:
+        before = recipe.space.get(key)
+        value = best.get(key, recipe.get(key))
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            continue
+        top = before.options[-1] if isinstance(before, Choice) else value
+        top = before.high if isinstance(before, Range) else top
+        largest = 2 * int(float(top))
+        sizes = sorted({int(value), (int(value) + largest) // 2, largest})
+        found.append(Change(key, str(before or value), Choice(tuple(sizes)), "the curves underfit"))
+    return found
+
+
+def _longer(recipe: Recipe, reason: str) -> list[Change]:
+    epochs = recipe.search.epochs
+    return [
+        Change("search.epochs", str(epochs), 2 * epochs, reason),
+        Change("train.epochs", str(recipe.train.epochs), 2 * epochs, reason),
+    ]
+
+
+def _calmer(recipe: Recipe, best: Mapping[str, Value]) -> list[Change]:
+    """Rates up to the best one and a decade below it, after a warm-up."""
+    lr = float(best.get("train.lr", recipe.train.lr))
+    reason = "the best curves are unstable"
+    before = str(recipe.space.get("train.lr", lr))
+    found = [Change("train.lr", before, Range(lr / DECADE, lr, log=True), reason)]
+    if not recipe.train.warmup_epochs and recipe.train.schedule != "one-cycle":
+        found.append(Change("train.warmup_epochs", "0", 1.0, reason))
+    return found
+
+
+def _decades_up(low: float, decades: int) -> Range:
+    return Range(low, low * DECADE**decades, log=True)
+
+
+def _is_allowed(recipe: Recipe, change: Change) -> bool:
+    if isinstance(change.after, Range):
+        return all(allows(recipe, change.key, change.after.at(place)) for place in (0.0, 1.0))
+    if isinstance(change.after, Choice):
+        return all(allows(recipe, change.key, option) for option in change.after.options)
+    return allows(recipe, change.key, change.after)

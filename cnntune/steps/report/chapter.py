@@ -1,0 +1,142 @@
+"""A search or a refinement as values that a page can show."""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cnntune.config.recipe import Recipe, flatten, stored
+from cnntune.config.space import Space
+from cnntune.errors import StudyError
+from cnntune.findings import Finding
+from cnntune.runs.study import Epoch, Run, Study
+from cnntune.steps.search import default_space
+from cnntune.steps.search_findings import (
+    TRACEBACK,
+    count,
+    findings_of,
+    importance_findings,
+    nothing_learned,
+)
+from cnntune.steps.winner import Candidate, Rival, rival_of
+from cnntune.study.importance import Importance, importance
+from cnntune.study.ledger import Ledger, Trial, best_of, exists, ranked, whole_summary
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A search or a refinement: its trials, how its space came about, what it says.
+
+    `curves` holds the rows of each trial that has any, `candidates` those of the study's best
+    trials that are of this round.
+    """
+
+    study: Study
+    recipe: Recipe
+    trials: list[Trial]
+    curves: dict[int, list[Epoch]]
+    importance: Importance | None
+    changes: list[str]
+    findings: list[Finding]
+    rivals: list[Rival]
+    candidates: list[Candidate] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """`search`, or the name of the refinement's folder."""
+        return self.study.name if self.study.name.startswith("refine-") else "search"
+
+    @property
+    def keys(self) -> list[str]:
+        """What was searched, the keys of the space first."""
+        drawn = (key for trial in self.trials for key in trial.values)
+        return list(dict.fromkeys([*self.recipe.space, *drawn]))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many trials stand how, without those of which there are none."""
+        counts = count(self.trials)
+        return {status: number for status, number in counts.items() if number}
+
+    @property
+    def best(self) -> Trial | None:
+        """The best trial over seeds, else the best one of a single seed."""
+        if self.repeated:
+            return next(t for t in self.trials if t.number == self.candidates[0].number)
+        return best_of(self.trials)
+
+    @property
+    def best_over_seeds(self) -> Candidate | None:
+        """The best trial's accuracies, where it was trained with further seeds."""
+        return self.candidates[0] if self.repeated and self.candidates[0].val_accs else None
+
+    @property
+    def repeated(self) -> bool:
+        """Whether the best trials were trained with further seeds."""
+        return any(c.val_accs or c.diverged for c in self.candidates)
+
+
+def read_chapter(study: Study, whole_space: Space | None) -> Chapter | None:
+    """None where nothing was searched.
+
+    `whole_space` is that of the search that a refinement belongs to: its edges are the edges.
+    """
+    found_trials = _trials(study)
+    if found_trials is None:
+        return None
+    recipe, trials = found_trials
+    found = None if nothing_learned(trials) else importance(trials, recipe.space)
+    rivals = [rival_of(trial, recipe) for trial in trials]
+    findings = [
+        *findings_of(recipe, trials, recipe.space if whole_space is None else whole_space),
+        *importance_findings(trials, found),
+    ]
+    changes = (study.read("plan") or {}).get("changes", [])
+    curves = {trial.number: rows for trial in trials if (rows := trial.run.rows())}
+    return Chapter(study, recipe, trials, curves, found, changes, findings, rivals)
+
+
+def seeds_of(study: Study) -> int:
+    """How many fresh seeds the repeated trials of a round were asked to have."""
+    repeats = study.path.glob("trial-*-seed-*")
+    return max((int(path.name.rpartition("-")[2]) for path in repeats), default=0)
+
+
+def _trials(study: Study) -> tuple[Recipe, list[Trial]] | None:
+    """The recipe that trials were drawn from, and the trials.
+
+    Without a `study.db`, be it lost or be it on a server that several machines share, they are
+    those in the folder.
+    """
+    if exists(study):
+        ledger = Ledger.open(study)
+        return ledger.recipe, ledger.trials()
+    folders = [path for path in sorted(study.path.glob("trial-*")) if path.name[6:].isdigit()]
+    toml = study.path / "recipe.toml"
+    if not folders or not toml.is_file():
+        return None
+    try:
+        recipe = stored(tomllib.loads(toml.read_text(encoding="utf-8")), file=str(toml))
+    except ValueError as error:
+        raise StudyError(f"{toml}: is not TOML: {error}") from None
+    space = recipe.space or default_space(recipe.train.optimizer)
+    trials = []
+    for folder in folders:
+        run = Run(folder)
+        summary, config = whole_summary(run.summary()), flatten(run.config())
+        status = summary["status"] if summary else "running"
+        values = {key: config[key] for key in space if key in config}
+        trials.append(Trial(int(folder.name[6:]), status, values, run, summary or {}))
+    return recipe.model_copy(update={"space": space}), trials
+
+
+def by_rank(trials: Sequence[Trial]) -> list[Trial]:
+    """Best first; those without an accuracy come last, by number."""
+    best_first = ranked(trials)
+    return [*best_first, *(trial for trial in trials if trial not in best_first)]
+
+
+def cause(summary: dict[str, Any]) -> str:
+    """Why a trial failed, in a line; empty where it did not."""
+    lines = str(summary.get("error", "")).strip().splitlines() or [""]
+    return lines[-1] if lines[0].startswith(TRACEBACK) else lines[0]

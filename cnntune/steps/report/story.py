@@ -1,0 +1,188 @@
+"""What a study's folder tells, gathered into values that a page can show."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cnntune.config.recipe import Recipe
+from cnntune.diagnosis.judge import JudgedRun, judge_runs
+from cnntune.diagnosis.load_runs import read_paths
+from cnntune.errors import StudyError
+from cnntune.findings import Finding
+from cnntune.runs.study import Epoch, Run, Study
+from cnntune.steps.report.chapter import Chapter, read_chapter, seeds_of
+from cnntune.steps.winner import (
+    Candidate,
+    best_rivals,
+    candidates,
+    findings,
+    order,
+    rounds,
+    val_images,
+)
+from cnntune.texts import counted
+from cnntune.user_code.imports import add_code_folders
+
+DOCUMENTS = {  # of the folder, with the keys that the page shows
+    "study": ("commands", "versions", "device"),
+    "sanity": ("findings",),
+    "lr-sweep": ("findings", "curves", "lr"),
+    "tune": ("findings",),
+    "test": ("looks",),
+}
+SHOWN = 3  # single runs with their curve and diagnosis: the last ones
+
+
+@dataclass(frozen=True)
+class SingleRun:
+    """A run of `cnntune train` in the study's folder."""
+
+    run: Run
+    rows: list[Epoch]
+    summary: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        """`running` also stands for a run that was interrupted."""
+        return str(self.summary.get("status", "running"))
+
+
+@dataclass(frozen=True)
+class Story:
+    """All that a page tells of a study; `documents` are the last results of its steps."""
+
+    study: Study
+    recipe_toml: str
+    chapters: list[Chapter]
+    single_runs: list[SingleRun]
+    judged: list[JudgedRun]
+    documents: dict[str, dict[str, Any]]
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The recipe of the search, its space completed."""
+        return self.chapters[0].recipe if self.chapters else None
+
+    @property
+    def commands(self) -> list[dict[str, Any]]:
+        """What was typed, `argv` and `at`, in the order of time; refinements keep their own."""
+        abouts = [self.documents.get("study"), *(c.study.read("study") for c in self.chapters[1:])]
+        typed = [command for about in abouts if about for command in about.get("commands", [])]
+        return sorted(typed, key=lambda command: str(command["at"]))
+
+    @property
+    def shown_runs(self) -> list[SingleRun]:
+        """The last single runs that have a curve."""
+        return [one for one in self.single_runs[-SHOWN:] if one.rows]
+
+    @property
+    def lead(self) -> str:
+        """The study in a line."""
+        statuses = Counter(trial.status for part in self.chapters for trial in part.trials)
+        total = statuses.total()
+        if not total:
+            return "Nothing was searched yet."
+        listed = ", ".join(f"{number} {status}" for status, number in statuses.most_common())
+        rounds = f" in {len(self.chapters)} rounds" if self.chapters[1:] else ""
+        return f"{counted(total, 'trial')}{rounds}: {listed}."
+
+    @property
+    def loop(self) -> list[dict[str, Any]]:
+        """What `tune` said at its end, but for what the chapters say."""
+        told = {change for chapter in self.chapters for change in chapter.changes}
+        told |= {finding.evidence for chapter in self.chapters for finding in chapter.findings}
+        found = self.documents.get("tune", {}).get("findings", [])
+        return [finding for finding in found if finding["evidence"] not in told]
+
+    @property
+    def winner(self) -> Chapter | None:
+        """The chapter whose best trial is to be trained.
+
+        The one of the trial that is best over fresh seeds, else the one with the highest accuracy
+        of a single seed.
+        """
+        return _winner(self.chapters)
+
+    @property
+    def winners_config(self) -> Path | None:
+        """What `cnntune train` takes to train the best trial."""
+        best = self.winner.best if self.winner else None
+        return best.run.path / "config.json" if best else None
+
+
+def read(study: Study) -> Story:
+    """Read a study as it stands: unfinished, failed, or with nothing searched yet.
+
+    Nothing is written and no lock is needed, so that a search may go on meanwhile.
+
+    Raises:
+        StudyError: where a file of the study cannot be read.
+    """
+    documents = {step: found for step in DOCUMENTS if (found := _document(study, step))}
+    add_code_folders(Path(documents.get("study", {}).get("code", ".")))
+    toml = study.path / "recipe.toml"
+    chapters: list[Chapter] = []
+    for part in [study, *rounds(study)]:
+        chapter = read_chapter(part, chapters[0].recipe.space if chapters else None)
+        if chapter:
+            chapters.append(chapter)
+    singles = _single_runs(study)
+    rivals = best_rivals([rival for chapter in chapters[::-1] for rival in chapter.rivals])
+    seeds = max((seeds_of(chapter.study) for chapter in chapters), default=0)
+    over_seeds = candidates(rivals, seeds=seeds)
+    told = findings(over_seeds, val_images=val_images(rivals)) if seeds else []
+    chapters = [_with_candidates(chapter, over_seeds, told) for chapter in chapters]
+    best = [candidate.rival.trial.run for candidate in over_seeds]
+    judged = _judge([*best, *(one.run for one in singles[-SHOWN:])])
+    return Story(
+        study,
+        toml.read_text(encoding="utf-8", errors="replace") if toml.is_file() else "",
+        chapters,
+        singles,
+        judged,
+        documents,
+    )
+
+
+def _document(study: Study, step: str) -> dict[str, Any] | None:
+    """The last result of a step, with all that a page shows of it.
+
+    Raises:
+        StudyError: where the file is something else.
+    """
+    found = study.read(step)
+    missing = [key for key in DOCUMENTS[step] if found is not None and key not in found]
+    if missing:
+        raise StudyError(f"{study.path / step}.json: holds no {', '.join(missing)}; run it again")
+    return found
+
+
+def _with_candidates(
+    chapter: Chapter, over_seeds: Sequence[Candidate], told: Sequence[Finding]
+) -> Chapter:
+    """The chapter with its candidates, and with what is said of all where the first is its own."""
+    own = [one for one in over_seeds if one.rival.study.path == chapter.study.path]
+    said = told if own and own[0] is over_seeds[0] else []
+    return replace(chapter, candidates=own, findings=[*chapter.findings, *said])
+
+
+def _winner(chapters: Sequence[Chapter]) -> Chapter | None:
+    repeated = [chapter for chapter in chapters if chapter.best_over_seeds]
+    if repeated:
+        return min(repeated, key=lambda chapter: order(chapter.candidates[0]))
+    bests = [(chapter.best.val_acc, chapter) for chapter in chapters if chapter.best]
+    return max(bests, key=lambda pair: pair[0])[1] if bests else None
+
+
+def _single_runs(study: Study) -> list[SingleRun]:
+    runs = [Run(path) for path in sorted(study.path.glob("train-*")) if path.is_dir()]
+    return [SingleRun(run, run.rows(), run.summary() or {}) for run in runs]
+
+
+def _judge(runs: Sequence[Run]) -> list[JudgedRun]:
+    """The diagnoses, in the order of the runs, of those that have a curve."""
+    paths = [run.path for run in runs if run.rows()]
+    found = judge_runs(read_paths(paths)[0]) if paths else []
+    return sorted(found, key=lambda one: paths.index(one.path))

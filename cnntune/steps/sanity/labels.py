@@ -1,0 +1,143 @@
+"""Checks of the labels: classes without images, one class alone, one picture with two labels."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from cnntune.data import Data
+from cnntune.data.own import some
+from cnntune.findings import Finding, Severity
+from cnntune.steps.sanity.subject import Subject
+from cnntune.steps.sanity.thumbnails import Pictures, correlations
+
+MOSTLY_WRONG = 0.5  # of the training labels; sets from the web have a third
+CONTRADICTIONS = 0.1  # of the training images; sets from the web have a hundredth
+SIGNIFICANT = 5.0  # standard errors: about one false alarm in a million
+ENOUGH_IMAGES = 40  # validation images, to judge likeness by
+IMBALANCE = 10.0  # largest class over smallest (ecosystem practice: warn the reader of accuracy)
+
+
+def labels(subject: Subject) -> list[Finding]:
+    """Every class must have training images, and one picture must have one label."""
+    if outside := _outside(subject):
+        return outside
+    counts = torch.bincount(subject.data.train.labels, minlength=subject.classes)
+    present = int((counts > 0).sum())
+    names = subject.data.classes
+    if present == 1:
+        text = f"all training images are of class {names[int(counts.argmax())]}"
+        return [Finding("labels", "fail", text, "look at how labels are made", measured=1.0)]
+    missing = [names[int(k)] for k in (counts == 0).nonzero().flatten()]
+    if missing:
+        text = f"{len(missing)} of {len(names)} classes have no training image: "
+        text += ", ".join(missing[:5])
+        seen = torch.bincount(subject.data.val.labels, minlength=subject.classes)[counts == 0]
+        advice = "give them images, or count labels from 0 without gaps"
+        if int(seen.sum()):
+            text += f"; {int(seen.sum())} validation images are of such classes"
+        severity: Severity = "fail" if int(seen.sum()) or len(missing) > len(names) / 2 else "warn"
+        return [
+            Finding("labels", severity, text, advice, measured=float(len(missing)), expected=0.0)
+        ]
+    found = [*(_contradictions(subject) or _noise(subject)), *_single(subject, counts)]
+    ratio = float(counts.max() / counts.min())
+    if ratio > IMBALANCE:
+        majority = float(counts.max() / counts.sum())
+        text = f"the largest class has {ratio:.0f} times the images of the smallest: always"
+        text += f" answering {names[int(counts.argmax())]} is right {majority:.0%} of the time"
+        found.append(Finding("labels", "info", text, "read accuracies against that floor"))
+    least, most = int(counts.min()), int(counts.max())
+    each = f"{least} to {most}" if least < most else f"{most}"
+    text = f"{len(names)} classes, {each} training images each"
+    return found or [Finding("labels", "ok", text)]
+
+
+def _single(subject: Subject, counts: Tensor) -> list[Finding]:
+    """Classes of which there is one training image."""
+    single = (counts == 1).nonzero().flatten().tolist()
+    if not single:
+        return []
+    names = [subject.data.classes[k] for k in single]
+    one = len(single) == 1
+    text = f"class {names[0]} has" if one else f"{len(names)} classes have"
+    text += " a single training image" + ("" if one else f": {some(names)}")
+    unseen = [subject.data.classes[k] for k in single if k not in subject.data.val.labels]
+    if unseen:
+        text += f"; none for validation of {some(unseen)}"
+    advice = "add images, or leave the class out: one image teaches nothing about others"
+    return [Finding("labels", "warn", text, advice, measured=float(len(single)), expected=0.0)]
+
+
+def usable(data: Data) -> bool:
+    """Whether a loss can be computed: two classes at least, and no label outside them."""
+    parts = [data.train, data.val, *([data.test] if data.test else [])]
+    inside = all(bool(((p.labels >= 0) & (p.labels < len(data.classes))).all()) for p in parts)
+    return inside and len(data.classes) > 1
+
+
+def _outside(subject: Subject) -> list[Finding]:
+    """Labels that are no class."""
+    found = []
+    named = {"training": subject.data.train, "validation": subject.data.val}
+    named |= {"test": subject.data.test} if subject.data.test else {}
+    for name, part in named.items():
+        wrong = part.labels[(part.labels < 0) | (part.labels >= subject.classes)]
+        if not len(wrong):
+            continue
+        text = f"{len(wrong)} of {len(part)} {name} labels lie outside 0 ... {subject.classes - 1}:"
+        text += f" {', '.join(str(label) for label in wrong.unique().tolist()[:5])}"
+        advice = "count classes from 0 without gaps, and leave out images without a label"
+        found.append(Finding("labels", "fail", text, advice, measured=len(wrong), expected=0))
+    return found
+
+
+def _contradictions(subject: Subject) -> list[Finding]:
+    """The same picture under two labels."""
+    pictures = subject.train_pictures
+    _, which = torch.unique(pictures.digests, return_inverse=True)
+    first = torch.full((len(pictures),), -1, device=pictures.labels.device)
+    first[which] = pictures.labels
+    again = first[which] != pictures.labels
+    several = float(again.float().mean())
+    if several == 0:
+        return []
+    indices, names = pictures.indices, subject.data.train.names
+    shown = again.nonzero().flatten().cpu()
+    partners = [_other(pictures, int(place)) for place in shown]
+    text = f"{several:.1%} of the training images occur again with another label: "
+    text += names.pairs(indices[shown].tolist(), names, indices[partners].tolist())
+    severity: Severity = "fail" if several > CONTRADICTIONS else "warn"
+    return [Finding("labels", severity, text, "decide on one label a picture", measured=several)]
+
+
+def _other(pictures: Pictures, place: int) -> int:
+    """The place of the same picture with another label."""
+    same = pictures.digests == pictures.digests[place]
+    return int((same & (pictures.labels != pictures.labels[place])).nonzero()[0])
+
+
+def _noise(subject: Subject) -> list[Finding]:
+    """Like pictures share a label among validation images, and do not among training images.
+
+    With a share c of right labels, two like pictures agree about c^2 as often.
+    """
+    if len(subject.data.val) < ENOUGH_IMAGES:
+        return []
+    train, val = _agreement(subject.train_pictures), _agreement(subject.val_pictures)
+    if val == 0:
+        return []
+    error = math.sqrt(max(val * (1 - val), 0.01) / len(subject.val_pictures))
+    right = math.sqrt(train / val)
+    if right > 1 - MOSTLY_WRONG or (val - train) / error < SIGNIFICANT:
+        return []
+    text = f"the most similar picture has the same label for {val:.0%} of the validation images,"
+    text += f" and for {train:.0%} of the training images: about {1 - right:.0%} of their labels"
+    text += " are wrong"
+    advice = "look at how training labels are read, joined or shuffled"
+    return [Finding("labels", "warn", text, advice, measured=1 - right, expected=0.0)]
+
+
+def _agreement(pictures: Pictures) -> float:
+    likeness = correlations(pictures.small, pictures.small).fill_diagonal_(-math.inf)
+    return float((pictures.labels[likeness.argmax(1)] == pictures.labels).float().mean())

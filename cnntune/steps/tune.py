@@ -1,0 +1,508 @@
+"""Lecture step 7: search, refine around the best, look at the curves, refine again, until it ends.
+
+It ends when the budget does, or when a round gained less than another seed would change. Then the
+best three of all rounds are trained again with fresh seeds.
+"""
+
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cnntune.config.recipe import Recipe
+from cnntune.config.space import Range
+from cnntune.errors import StudyError
+from cnntune.findings import Finding, Severity
+from cnntune.machine.clock import Deadline
+from cnntune.runs.study import FORMAT, Study
+from cnntune.steps import refine, search
+from cnntune.steps.budget import (
+    COARSE_SHARE,
+    LEAST_BUDGET,
+    LEAST_RESERVE,
+    LEAST_TRIALS,
+    MARGIN,
+    ROUND_SHARE,
+    ROUND_TIME,
+    SEEDS,
+    START_SECONDS,
+    Budget,
+)
+from cnntune.steps.search_findings import file_findings, nothing_learned
+from cnntune.steps.winner import (
+    CANDIDATES,
+    Candidate,
+    Rival,
+    best_rivals,
+    candidates,
+    findings,
+    ledgers,
+    lost_rounds,
+    pool,
+    rounds,
+    val_images,
+)
+from cnntune.study.coordinator import run_trials
+from cnntune.study.ledger import Ledger, best_of, ranked
+from cnntune.texts import counted
+from cnntune.workers.capacity import Plan
+from cnntune.workers.pool import Event
+
+LONGER = 2  # times the epochs, where nothing was learned in a round
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the loop: what is about to be trained, why, and what happens.
+
+    Of its `runs` so many are `done` before it begins.
+    """
+
+    title: str
+    recipe: Recipe
+    runs: int
+    done: int
+    changes: list[Finding]
+    events: Iterator[Event]
+
+
+@dataclass
+class Outcome:
+    """What the loop comes to; filled while it runs."""
+
+    study: Study
+    changes: list[Finding] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
+
+    @property
+    def winner(self) -> Path | None:
+        """The `config.json` of the trial to train."""
+        return self.candidates[0].config if self.candidates else None
+
+
+def tune(
+    outcome: Outcome,
+    recipe: Recipe,
+    budget: Budget,
+    *,
+    plan: Plan,
+    places: Sequence[str],
+    sweep: Callable[[Deadline], None] = lambda _: None,
+) -> Iterator[Phase]:
+    """Run the loop round by round, under the study's lock, all of it as the `plan` says.
+
+    The caller exhausts the events of a phase before it asks for the next, and reads `outcome` at
+    the end. A loop that was stopped goes on where it was: with the last round that was begun, which
+    has the size it was planned with. Earlier rounds are not trained further, since what they find
+    can no longer steer anything. Where nothing was learned and no sweep is stored, `sweep` makes
+    one, as far as it comes until the deadline.
+
+    Raises:
+        StudyError: where the study holds another recipe, or a round changes nothing.
+    """
+    study = outcome.study
+    outcome.findings += lost_rounds(study)
+    ledger, notes = search.begin(study, recipe)
+    _settle(ledger, plan)
+    current = refine.unfinished(study)
+    if not rounds(study):
+        current = _search_round(ledger, notes, budget)
+    records = ledgers(study)
+    waiting = _left_waiting(study, records)
+    spent = False
+    while True:
+        limits = _with_reserve(budget, records, waiting, plan.workers)
+        if current is not None:
+            yield from _train(current, limits, records, plan=plan, places=places)
+            if not _is_over(current.ledger, limits):
+                outcome.findings.append(_cut(current, records))
+                break
+            _close(current)
+            limits = _with_reserve(budget, records, waiting, plan.workers)
+        size = limits.round_trials(ROUND_SHARE, _used(records))
+        reason = reason_to_stop(records)
+        if reason is None:
+            spent = not size or not _fits(study, records, limits, plan.workers, bool(waiting))
+            current = None if spent else refine.begin(study, None, size)
+        else:
+            current = _swept_round(recipe, study, records, size, limits, sweep)
+            if current is None and reason.rule == "nothing-learned":
+                current = _longer_round(study, records, size, limits)
+            if current is None:
+                outcome.findings.append(_with_a_way_on(reason, recipe, study, records, budget))
+        if current is None:
+            break
+        records.append(current.ledger)
+    for record in records:
+        outcome.changes += refine.read_plan(record.study)[1]
+    place = len(outcome.findings)
+    yield from _over_seeds(outcome, records, budget, plan=plan, places=places)
+    if spent:  # what is left is known after the repeats
+        found = _spent(study, records, budget, plan.workers)
+        outcome.findings.insert(place, found)
+
+
+def _left_waiting(study: Study, records: Sequence[Ledger]) -> set[Path]:
+    """The candidates that an earlier call left without all their repeats."""
+    rivals = best_rivals(pool(records))
+    todo = refine.repeats_to_train(rivals, seeds=SEEDS)
+    asked = study.read("tune") is not None or any(run.path.exists() for _, _, run in todo)
+    return {rival.trial.run.path for rival in rivals} if todo and asked else set()
+
+
+def _with_reserve(
+    budget: Budget, records: Sequence[Ledger], waiting: set[Path], workers: int
+) -> Budget:
+    """The budget with time for the repeats of the best so far.
+
+    All they need where an earlier call left these very ones.
+    """
+    rivals = best_rivals(pool(records))
+    same = bool(waiting) and {rival.trial.run.path for rival in rivals} == waiting
+    return budget.keeping(repeat_seconds(rivals, workers), whole=same)
+
+
+def repeat_seconds(rivals: Sequence[Rival], workers: int) -> float:
+    """What the repeats that are missing are expected to take, by the measured epochs of the rivals.
+
+    With a margin, and what their workers take to start; 0 where none is missing.
+    """
+    each = []
+    for rival, _, run in refine.repeats_to_train(rivals, seeds=SEEDS):
+        rows = rival.trial.run.rows()
+        if rows:
+            epochs = rival.recipe.search.epochs if rival.cut else len(rows)
+            epoch = sum(row.seconds for row in rows) / len(rows)
+            each.append(epoch * max(0, epochs - len(run.rows())))
+    if not each:
+        return 0.0
+    return MARGIN * max(sum(each) / workers, *each) + START_SECONDS
+
+
+def _trial_seconds(record: Ledger, epochs: int) -> float:
+    """What a trial of so many epochs takes, by those of the round's best; 0 where none is known."""
+    rows = [row for trial in ranked(record.trials())[:CANDIDATES] for row in trial.run.rows()]
+    return epochs * sum(row.seconds for row in rows) / len(rows) if rows else 0.0
+
+
+def _next_round_seconds(
+    study: Study, records: Sequence[Ledger], workers: int
+) -> tuple[int, float, float]:
+    """The epochs of a trial of the next round, and what one and the least number of them take."""
+    epochs = refine.proposal(study, None)[0].search.epochs
+    one = _trial_seconds(records[-1], epochs)
+    return epochs, one, max(one, one * LEAST_TRIALS / workers)
+
+
+def _fits(
+    study: Study, records: Sequence[Ledger], limits: Budget, workers: int, waiting: bool
+) -> bool:
+    """Whether a trial of the next round can be trained before the time of the repeats.
+
+    The least number of them, where others are `waiting` for their repeats.
+    """
+    left = limits.rounds_until.seconds_left
+    if left is None:
+        return True
+    _, one, least = _next_round_seconds(study, records, workers)
+    return (least if waiting else one) <= left
+
+
+def _spent(study: Study, records: Sequence[Ledger], budget: Budget, workers: int) -> Finding:
+    """That the budget holds no further round, and the least that goes on."""
+    if budget.runs is not None:
+        used = _used(records)
+        left = max(0, budget.runs - used)
+        text = f"the budget is spent: {used} runs are trained"
+        if left:
+            text = f"{left} of {budget.runs} runs are left, too few for a round and its repeats"
+        return Finding("stopped", "info", text, f"--budget {used + LEAST_BUDGET} goes on")
+    epochs, one, least = _next_round_seconds(study, records, workers)
+    missing = repeat_seconds(best_rivals(pool(records)), workers)
+    enough = MARGIN * max(least + missing, least / (1 - LEAST_RESERVE)) + START_SECONDS
+    return Finding(
+        "stopped",
+        "info",
+        f"no time for a further round beside the repeats: a trial of its {epochs} epochs takes"
+        f" about {one:.0f} s",
+        f"the same command with --budget {math.ceil(enough)}s goes on with it",
+    )
+
+
+def _swept_round(
+    recipe: Recipe,
+    study: Study,
+    records: Sequence[Ledger],
+    size: int,
+    limits: Budget,
+    sweep: Callable[[Deadline], None],
+) -> refine.Round | None:
+    """A round of the rates that a sweep finds, where nothing was learned with others.
+
+    None where these were tried, or there is no budget for it.
+    """
+    last = records[-1].recipe
+    if not size or not _may_be_swept(recipe, study, records):
+        return None
+    if study.read("lr-sweep") is None:
+        sweep(limits.rounds_until.share(ROUND_TIME))
+    swept = search.swept_range(recipe, study.read("lr-sweep"))
+    left = limits.rounds_until.seconds_left
+    too_long = left is not None and _trial_seconds(records[-1], last.search.epochs) > left
+    if swept is None or too_long or limits.rounds_until.passed:
+        return None
+    before = last.space["train.lr"]
+    reason = "nothing was learned, and lr-sweep finds these"
+    change = Finding("space", "info", f"train.lr: {before} became {swept}: {reason}")
+    space = last.space | {"train.lr": swept}
+    return refine.begin_with(study, last.model_copy(update={"space": space}), [change], size)
+
+
+def _longer_round(
+    study: Study, records: Sequence[Ledger], size: int, limits: Budget
+) -> refine.Round | None:
+    """A round of longer trials, where nothing was learned yet and some train loss still falls.
+
+    The space stays: around trials that guess nothing can be narrowed. None where longer trials were
+    tried, or there is no budget for them.
+    """
+    last = records[-1].recipe
+    epochs = last.search.epochs * LONGER
+    tried = {record.recipe.search.epochs for record in records} != {last.search.epochs}
+    curves = [trial.curve for record in records for trial in record.trials()]
+    falls = any(rows[-1].train_loss < rows[0].train_loss for rows in curves if rows)
+    left = limits.rounds_until.seconds_left
+    too_long = left is not None and _trial_seconds(records[-1], epochs) > left
+    if not size or tried or not falls or too_long:
+        return None
+    reason = "nothing was learned yet, and the train loss still falls"
+    change = Finding(
+        "space", "info", f"search.epochs: {last.search.epochs} became {epochs}: {reason}"
+    )
+    longer = {"search.epochs": epochs, "train.epochs": max(epochs, last.train.epochs)}
+    recipe = last.for_run().with_values(longer).model_copy(update={"space": last.space})
+    return refine.begin_with(study, recipe, [change], size)
+
+
+def _may_be_swept(recipe: Recipe, study: Study, records: Sequence[Ledger]) -> bool:
+    """Whether nothing was learned and other rates than those of a sweep were searched."""
+    trials = [trial for record in records for trial in record.trials()]
+    space = records[-1].recipe.space
+    if best_of(trials) is not None and not nothing_learned(trials):
+        return False
+    if not isinstance(space.get("train.lr"), Range) or set(search.OWN_RATES) & space.keys():
+        return False
+    stored = study.read("lr-sweep")
+    if stored is None:
+        return True
+    swept = search.swept_range(recipe, stored)
+    return swept is not None and all(one.recipe.space.get("train.lr") != swept for one in records)
+
+
+def _with_a_way_on(
+    reason: Finding, recipe: Recipe, study: Study, records: Sequence[Ledger], budget: Budget
+) -> Finding:
+    """The reason to stop; where rates of a sweep are untried, with the budget that tries them."""
+    if not _may_be_swept(recipe, study, records):
+        if reason.rule == "nothing-learned" and study.read("lr-sweep") is None:
+            skipped = "; rates were not swept before, and no other ones fit into this study's space"
+            return replace(reason, evidence=reason.evidence + skipped)
+        return reason
+    more = f"--budget {_used(records) + LEAST_BUDGET}"
+    if budget.seconds is not None:
+        more = f"a larger budget of time, such as --budget {math.ceil(2 * budget.seconds)}s,"
+    advice = f"the same command with {more} sweeps learning rates and searches those it finds"
+    return replace(reason, advice=advice)
+
+
+def _search_round(ledger: Ledger, notes: list[Finding], budget: Budget) -> refine.Round:
+    """The search as the first round; one that `search` has begun keeps its trials."""
+    planned, changes = refine.read_plan(ledger.study)
+    begun = len(ledger.trials())
+    if not planned:
+        fresh = begun < LEAST_TRIALS
+        planned = budget.round_trials(COARSE_SHARE, 0) if fresh else begun
+        changes = notes
+        refine.write_plan(ledger.study, planned, changes)
+    return refine.Round(ledger, [], 0, changes, planned)
+
+
+def _train(
+    current: refine.Round,
+    budget: Budget,
+    records: Sequence[Ledger],
+    *,
+    plan: Plan,
+    places: Sequence[str],
+) -> Iterator[Phase]:
+    """Bring a round to its planned size, as far as the budget goes, of which `records` tell."""
+    ledger, used = current.ledger, _used(records)
+    _settle(ledger, plan)
+    trials = ledger.trials()
+    planned = current.planned or budget.round_trials(ROUND_SHARE, used - len(trials))
+    size, fewer = search.within_grid(current.recipe, budget.still(planned, len(trials), used))
+    if size != current.planned:
+        refine.write_plan(current.study, size, [*current.changes, *fewer])
+    running = sum(trial.status == "running" for trial in trials)
+    complete = any(best_of(record.trials()) for record in records)
+    if (len(trials) >= size and not running) or (complete and budget.rounds_until.passed):
+        return
+    events = run_trials(
+        ledger,
+        budget=size,
+        workers=plan.workers,
+        places=places,
+        given=current.given,
+        seed=current.seed,
+        deadline=budget.time,
+        begin_until=budget.rounds_until.share(ROUND_TIME),
+        at_least=LEAST_TRIALS,
+    )
+    epochs = current.recipe.search.epochs
+    title = f"round {current.number}: {counted(size, 'trial')} of {counted(epochs, 'epoch')}"
+    limited = _while_time(events, budget, complete)
+    yield Phase(title, current.recipe, size, len(trials) - running, current.changes, limited)
+    if not _is_over(ledger, budget) and not budget.rounds_until.passed:
+        raise StudyError(f"{current.study.path}: round {current.number} ended before its trials")
+
+
+def _while_time(
+    events: Generator[Event, None, None], budget: Budget, complete: bool
+) -> Iterator[Event]:
+    """End a round when its time is over, unless there is no complete trial yet to be repeated."""
+    with closing(events):  # which ends the workers
+        for event in events:
+            yield event
+            complete = complete or (event.summary or {}).get("status") == "complete"
+            if complete and budget.rounds_until.passed:
+                return
+
+
+def _is_over(ledger: Ledger, budget: Budget) -> bool:
+    """Whether a round has had its trials; when its time is over, the least number is enough."""
+    trials = ledger.trials()
+    planned = refine.read_plan(ledger.study)[0] or 0
+    enough = planned if budget.runs is not None else min(planned, LEAST_TRIALS)
+    return len(trials) >= enough and all(trial.status != "running" for trial in trials)
+
+
+def _settle(ledger: Ledger, plan: Plan) -> None:
+    """Record in what the trials of a round are computed."""
+    ledger.settle(plan.precision, plan.image_bytes, stream=plan.stream)
+
+
+def _close(current: refine.Round) -> None:
+    """Store that a round is over: with the trials it has had, it is never taken up again."""
+    trials = len(current.ledger.trials())
+    if trials != refine.read_plan(current.study)[0]:
+        refine.write_plan(current.study, trials, current.changes)
+    if current.number:
+        current.study.write("refine", {"format": FORMAT, "trials": trials})
+
+
+def _used(records: Sequence[Ledger]) -> int:
+    """How many runs were begun, repeats included."""
+    repeats = sum(len(list(record.study.path.glob("trial-*-seed-*"))) for record in records)
+    return repeats + sum(len(record.trials()) for record in records)
+
+
+def with_swept_rates(recipe: Recipe, study: Study) -> Recipe:
+    """The recipe with the rates of the last sweep in place of a range that holds none of them.
+
+    A search keeps to the recipe and warns; the loop has to find its way out by itself.
+    """
+    swept = search.swept_range(recipe, study.read("lr-sweep"))
+    asked = recipe.space.get("train.lr")
+    if swept is None or not isinstance(asked, Range) or search.intersect(asked, swept):
+        return recipe
+    return recipe.model_copy(update={"space": recipe.space | {"train.lr": swept}})
+
+
+def begun_with(recipe: Recipe, study: Study) -> Recipe | None:
+    """The recipe as the study's search was begun with it; None where none was begun.
+
+    Raises:
+        StudyError: where the folder cannot take a search of that recipe.
+    """
+    swept = with_swept_rates(recipe, study)
+    try:
+        return swept if Ledger.of_recipe(study, swept) else None
+    except StudyError:
+        return recipe if Ledger.of_recipe(study, recipe) else None
+
+
+def reason_to_stop(records: Sequence[Ledger]) -> Finding | None:
+    """Why a further round is not worth its budget, None where it is.
+
+    The gain of the last round over all before is held against the standard error of an accuracy
+    measured on so many images: less than that another seed, or other images, would change as well.
+    """
+    *before, last = [best_of(record.trials()) for record in records]
+    earlier = [best.val_acc for best in before if best]
+    if last is None:
+        severity: Severity = "warn" if earlier else "fail"
+        return Finding("stopped", severity, "no trial of the last round is complete")
+    if nothing := nothing_learned([trial for record in records for trial in record.trials()]):
+        return nothing[0]
+    if earlier:
+        images = max(1, int(last.summary.get("val_images", 1)))
+        acc = last.val_acc
+        gain = acc - max(earlier)
+        chance = math.sqrt(max(acc * (1 - acc), 1 / images) / images)
+        if gain <= chance:
+            text = (
+                f"the last round gained {100 * gain:+.2f} points, within the"
+                f" {100 * chance:.2f} of chance"
+            )
+            return Finding("stopped", "info", text, measured=gain, expected=chance)
+    return None
+
+
+def _cut(current: refine.Round, records: Sequence[Ledger]) -> Finding:
+    """That time ended a round, and what it came to."""
+    trials = current.ledger.trials()
+    running = sum(trial.status == "running" for trial in trials)
+    planned = refine.read_plan(current.study)[0]
+    return Finding(
+        "stopped",
+        "info" if best_rivals(pool(records)) else "fail",
+        f"the time is up: round {current.number} has begun {len(trials)} of {planned} trials,"
+        f" {running} of them cut after the last finished epoch",
+        "the same command goes on with them",
+    )
+
+
+def _over_seeds(
+    outcome: Outcome,
+    records: Sequence[Ledger],
+    budget: Budget,
+    *,
+    plan: Plan,
+    places: Sequence[str],
+) -> Iterator[Phase]:
+    """Train the best trials of all rounds again with fresh seeds, and compare them."""
+    outcome.findings += [found for record in records for found in file_findings(record.trials())]
+    for record in records:
+        _settle(record, plan)
+    rivals = best_rivals(pool(records))
+    if not rivals:
+        return
+    todo = refine.repeats_to_train(rivals, seeds=SEEDS, most=budget.repeats(_used(records)))
+    if todo and not budget.time.passed:
+        events = refine.repeat(todo, workers=plan.workers, places=places, deadline=budget.time)
+        title = f"the best {len(rivals)} trials with fresh seeds: {len(todo)} runs"
+        yield Phase(title, rivals[0].recipe, len(todo), 0, [], events)
+    outcome.candidates = candidates(rivals, seeds=SEEDS)
+    advice = f"the same command with --budget {_used(records) + _missing(rivals)} trains them"
+    if budget.seconds is not None:
+        seconds = math.ceil(repeat_seconds(rivals, plan.workers))
+        advice = f"the same command with --budget {seconds}s trains them first"
+    outcome.findings += findings(outcome.candidates, val_images=val_images(rivals), advice=advice)
+
+
+def _missing(rivals: Sequence[Rival]) -> int:
+    """How many repeats are still to begin."""
+    todo = refine.repeats_to_train(rivals, seeds=SEEDS)
+    return sum(not run.path.exists() for _, _, run in todo)

@@ -1,0 +1,367 @@
+"""Which trial of a study is the best: the one place that decides.
+
+The best three by validation accuracy are trained again with fresh seeds, wherever in the search and
+its refinements they lie. Only the fresh seeds are compared: the accuracy by which a trial was
+selected is the best of many and too high.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cnntune.config.recipe import Recipe
+from cnntune.config.space import Value
+from cnntune.findings import Finding
+from cnntune.runs.study import Run, Study, best_epoch, summarise
+from cnntune.steps.search_findings import nothing_learned
+from cnntune.study.ledger import Ledger, Trial, begun, ranked
+
+CANDIDATES = 3  # trained again; their fresh seeds show whether the first one was luck
+TWO_SIDED = 0.975  # the quantile for an error of 5 % on both sides together
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A trial of some round, with the recipe that its round draws from.
+
+    `cut` is one that time ended; it counts by the best of its finished epochs, and its repeats
+    train the whole run.
+    """
+
+    trial: Trial
+    recipe: Recipe
+    cut: bool = False
+
+    @property
+    def study(self) -> Study:
+        """The round that the trial belongs to."""
+        return Study(self.trial.run.path.parent)
+
+    @property
+    def name(self) -> str:
+        """`trial-0003`, or `refine-1/trial-0003`."""
+        return self.trial.run.name
+
+    def repeats(self, seeds: int) -> list[tuple[int, Run]]:
+        """By how much each repeat's seed is larger than the recipe's, and its folder."""
+        name = self.trial.run.path.name
+        return [(more, self.study.run(f"{name}-seed-{more}")) for more in range(1, seeds + 1)]
+
+
+def rounds(study: Study) -> list[Study]:
+    """The refinements of a study, `refine-1` first."""
+    found = [path for path in study.path.glob("refine-*") if path.name[7:].isdigit()]
+    return [Study(path) for path in sorted(found, key=lambda path: int(path.name[7:]))]
+
+
+def number_of(part: Study) -> int:
+    """2 for `refine-2`, 0 for the search itself."""
+    number = part.path.name.rpartition("refine-")[2]
+    return int(number) if number.isdigit() and part.path.name.startswith("refine-") else 0
+
+
+def last_known_round(study: Study) -> int:
+    """The highest number of a round that lies in the study or that its `tune.json` tells of."""
+    told = study.read("tune") or {}
+    found = [number_of(part) for part in rounds(study)]
+    folders = [Path(str(one.get("config"))).parent.parent for one in told.get("candidates") or []]
+    return max([0, *found, int(told.get("rounds") or 0), *(number_of(Study(f)) for f in folders)])
+
+
+def lost_rounds(study: Study) -> list[Finding]:
+    """Rounds that numbers, trials or `tune.json` tell of, and whose folder or record is gone."""
+    present = {
+        number_of(part)
+        for part in rounds(study)
+        if begun(part) is not None or not any(part.path.glob("trial-*"))
+    }
+    lost = [n for n in range(1, last_known_round(study) + 1) if n not in present]
+    if not lost:
+        return []
+    names = ", ".join(f"refine-{number}" for number in lost)
+    return [
+        Finding(
+            "missing-files",
+            "warn",
+            f"{names} of this study {'are' if len(lost) > 1 else 'is'} gone, the folder or its"
+            " study.db: the trials there count for nothing, and further rounds do without them",
+            "restore them from a copy",
+            where=str(study.path),
+            measured=len(lost),
+        )
+    ]
+
+
+def ledgers(study: Study) -> list[Ledger]:
+    """The records of the search and of its refinements, finished or not, in their order."""
+    return [ledger for part in [study, *rounds(study)] if (ledger := begun(part)) is not None]
+
+
+def pool(records: Sequence[Ledger]) -> list[Rival]:
+    """All trials of a study's rounds, those of the last round first.
+
+    The order matters between equals alone: there the later round is preferred, whose space is the
+    better one.
+    """
+    found: list[Rival] = []
+    for ledger in records:
+        recipe = ledger.recipe
+        found = [*(rival_of(trial, recipe) for trial in ledger.trials()), *found]
+    return found
+
+
+def rival_of(trial: Trial, recipe: Recipe) -> Rival:
+    """A trial of a round with that recipe; one that is not finished counts by its curve so far."""
+    rows = trial.run.rows() if trial.status == "running" else []
+    if best_epoch(rows) is None:
+        return Rival(trial, recipe)
+    return Rival(replace(trial, status="complete", summary=summarise(rows)), recipe, cut=True)
+
+
+def best_rivals(rivals: Sequence[Rival]) -> list[Rival]:
+    """The best three that were not pruned, by validation accuracy, then loss.
+
+    An accuracy is an accuracy, after however many epochs: who trains longer has to reach more.
+    None where no trial learned anything: repeating what guesses tells nothing.
+    """
+    if nothing_learned([rival.trial for rival in rivals]):
+        return []
+    by_folder = {rival.trial.run.path: rival for rival in rivals}
+    best = ranked([rival.trial for rival in rivals])
+    return [by_folder[t.run.path] for t in best if t.status == "complete"][:CANDIDATES]
+
+
+def val_images(rivals: Sequence[Rival]) -> int | None:
+    """On how many images the rivals were measured; None where none of them says so."""
+    counts = (rival.trial.summary.get("val_images") for rival in rivals)
+    return next((int(count) for count in counts if count), None)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of the best trials and what its fresh seeds came to. Accuracies are in 0..1."""
+
+    rival: Rival
+    asked: int  # fresh seeds
+    val_accs: list[float] = field(default_factory=list)  # of those that were trained whole
+    diverged: int = 0  # seeds
+    failed: int = 0  # seeds, which say nothing about the values
+
+    @property
+    def number(self) -> int:
+        """The trial's number in its round."""
+        return self.rival.trial.number
+
+    @property
+    def name(self) -> str:
+        """`trial-0003`, or `refine-1/trial-0003`."""
+        return self.rival.name
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """What was drawn for the trial."""
+        return self.rival.trial.values
+
+    @property
+    def config(self) -> Path:
+        """What `cnntune train` takes."""
+        return self.rival.trial.run.path / "config.json"
+
+    @property
+    def selected_acc(self) -> float:
+        """The accuracy by which it was selected, which is no measure of it."""
+        return self.rival.trial.val_acc
+
+    @property
+    def missing(self) -> int:
+        """Seeds that are not trained."""
+        return self.asked - len(self.val_accs) - self.diverged - self.failed
+
+    @property
+    def mean(self) -> float | None:
+        """Mean validation accuracy over the fresh seeds; None where there is none."""
+        return statistics.fmean(self.val_accs) if self.val_accs else None
+
+    @property
+    def sd(self) -> float | None:
+        """Sample standard deviation over the fresh seeds; None for fewer than two."""
+        return statistics.stdev(self.val_accs) if len(self.val_accs) > 1 else None
+
+    def as_json(self) -> dict[str, Any]:
+        """The candidate in `refine --json` and `tune --json`."""
+        return {
+            "number": self.number,
+            "config": str(self.config),
+            "values": self.values,
+            "selected_acc": self.selected_acc,
+            "cut": self.rival.cut,
+            "val_accs": self.val_accs,
+            "asked": self.asked,
+            "diverged": self.diverged,
+            "failed": self.failed,
+            "mean": self.mean,
+            "sd": self.sd,
+        }
+
+
+def candidates(rivals: Sequence[Rival], *, seeds: int) -> list[Candidate]:
+    """The rivals with their repeats, highest mean first, those that diverged after them.
+
+    Those without a repeat come last, by the accuracy that selected them.
+    """
+    found = []
+    for rival in rivals:
+        summaries = [summary for _, run in rival.repeats(seeds) if (summary := run.summary())]
+        ends = [summary["status"] for summary in summaries]
+        accs = [float(one["val_acc"]) for one in summaries if one["status"] == "complete"]
+        found.append(Candidate(rival, seeds, accs, ends.count("diverged"), ends.count("failed")))
+    return sorted(found, key=order)
+
+
+def order(candidate: Candidate) -> tuple[bool, int, float]:
+    """The place of a candidate: what diverged for some seed comes behind what did not."""
+    return candidate.mean is None, candidate.diverged, -(candidate.mean or 0.0)
+
+
+def quantile(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t with so many degrees of freedom.
+
+    How many standard errors two means must differ by to be told apart, where their spread was
+    estimated with so many degrees of freedom.
+    """
+    from scipy.special import stdtrit  # here, for it takes time to import and few commands need it
+
+    return float(stdtrit(freedom, TWO_SIDED))
+
+
+def freedom(found: Sequence[Candidate]) -> int:
+    """Degrees of freedom of the candidates' pooled spread."""
+    return sum(max(0, len(candidate.val_accs) - 1) for candidate in found)
+
+
+def tied(found: Sequence[Candidate], *, val_images: int | None = None) -> list[Candidate]:
+    """The first candidate and those that its fresh seeds do not show to be worse.
+
+    The spread is pooled over the candidates, since three seeds alone say little about it, and it is
+    at least one of the `val_images`: accuracy has no finer steps. Candidates that diverged for some
+    seed are no rivals of those that did not; with one seed each nothing tells them apart.
+    """
+    steady = [one for one in found if one.val_accs and not one.diverged]
+    if not steady:
+        return list(found[:1])
+    degrees = freedom(steady)
+    if not degrees:
+        return steady
+    squares = [(one.sd or 0.0) ** 2 * (len(one.val_accs) - 1) for one in steady]
+    spread = math.sqrt(sum(squares) / degrees)
+    spread = max(spread, 1 / val_images if val_images else 0.0)
+    best = steady[0]
+
+    def least(other: Candidate) -> float:
+        error = spread * math.sqrt(1 / len(best.val_accs) + 1 / len(other.val_accs))
+        return quantile(degrees) * error
+
+    return [
+        one for one in steady if statistics.fmean(best.val_accs) - (one.mean or 0) <= least(one)
+    ]
+
+
+def findings(
+    found: Sequence[Candidate],
+    *,
+    val_images: int | None = None,
+    advice: str = "the same command trains them",
+) -> list[Finding]:
+    """The winner over fresh seeds with its spread, or that there is none; what became of seeds.
+
+    `advice` says what trains the repeats that are missing.
+    """
+    unstable = [
+        Finding(
+            "unstable-seed",
+            "warn",
+            f"{one.name} diverged for {one.diverged} of {one.asked} seeds",
+            "lower its train.lr, warm up, or clip gradients",
+        )
+        for one in found
+        if one.diverged
+    ]
+    failures = [
+        Finding(
+            "failed-repeats",
+            "warn",
+            f"{one.name} failed for {one.failed} of {one.asked} seeds: {_cause(one)}",
+            "they count for nothing; the same command trains them again",
+        )
+        for one in found
+        if one.failed
+    ]
+    missing = sum(one.missing for one in found)
+    total = sum(one.asked for one in found)
+    undone = [
+        Finding(
+            "repeats",
+            "warn",
+            f"{missing} of {total} repeats with fresh seeds are not trained",
+            advice,
+        )
+    ]
+    return [*_winner(found, val_images), *unstable, *failures, *(undone if missing else [])]
+
+
+def _cause(candidate: Candidate) -> str:
+    """Why a repeat failed, in a line."""
+    summaries = [run.summary() or {} for _, run in candidate.rival.repeats(candidate.asked)]
+    error = next((str(one["error"]) for one in summaries if one.get("error")), "")
+    lines = error.strip().splitlines() or ["no message"]
+    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
+
+
+def _winner(found: Sequence[Candidate], val_images: int | None) -> list[Finding]:
+    if not found:
+        return []
+    best = found[0]
+    if best.mean is None:
+        text = "none: no candidate was trained whole with a fresh seed"
+        failed = any(one.diverged or one.failed for one in found)
+        return [Finding("winner", "warn", text)] if failed else []
+    evidence = f"{_over_seeds(best)} ({best.selected_acc:.4f} when it was selected)"
+    if best.diverged:
+        text = f"none: every candidate diverged for a seed; the highest mean is that of {evidence}"
+        return [Finding("winner", "warn", text, "lower train.lr, warm up, or clip gradients")]
+    level = tied(found, val_images=val_images)
+    steady = [one for one in found if one.val_accs and not one.diverged]
+    if len(steady) == 1:
+        why = "the others diverged for a seed, or failed" if found[1:] else "the only candidate"
+        return [Finding("winner", "info", f"{evidence}; it has no rival: {why}")]
+    if len(level) > 1:
+        others = ", ".join(f"{one.name} ({one.mean:.4f})" for one in level[1:])
+        return [
+            Finding(
+                "tie",
+                "info",
+                f"{evidence} does not beat {others}{_by_errors(steady)}",
+                "take the cheapest of them; more seeds or more validation images would tell",
+            )
+        ]
+    return [
+        Finding("winner", "ok", f"{evidence}; next is {steady[1].name} with {steady[1].mean:.4f}")
+    ]
+
+
+def _over_seeds(best: Candidate) -> str:
+    spread = f" ± {best.sd:.4f}" if best.sd is not None else ""
+    trained = len(best.val_accs)
+    of_all = f" of {best.asked}" if trained < best.asked else ""
+    seeds = "seed" if trained == 1 and not of_all else "seeds"
+    return f"{best.name}: {best.mean:.4f}{spread} over {trained}{of_all} fresh {seeds}"
+
+
+def _by_errors(steady: Sequence[Candidate]) -> str:
+    degrees = freedom(steady)
+    if not degrees:
+        return ": one seed each tells nothing of chance"
+    return f" by more than {quantile(degrees):.2g} standard errors"

@@ -1,0 +1,396 @@
+"""A study's ledger: Optuna keeps what was drawn and what came of it.
+
+A trial is recorded as RUNNING with its values in one transaction, so there is no moment at which it
+exists without them. Its number is its slot and names its folder.
+"""
+
+import math
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import alembic.migration  # noqa: F401  # by Optuna when a study is made: here a search waits anyway
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import URL
+from sqlalchemy.pool import NullPool
+
+from cnntune.config.recipe import Recipe, differences, stored
+from cnntune.config.space import Space, Value
+from cnntune.errors import StudyError
+from cnntune.runs.study import Epoch, Run, Study, summarise
+from cnntune.study.pruning import Bracket
+from cnntune.study.samplers import distribution
+
+STUDY_NAME = "cnntune"  # in every study.db: the folder may be renamed
+SQLITE_WAIT_SECONDS = 60  # for another program's lock; SQLite's own 5 s fail under a backup
+DIVERGED_VALUE = 0.0  # the accuracy that Optuna is told: finite, and never the best
+LOST = "holds trials of a study whose study.db is gone or empty"
+STATES = {"failed": TrialState.FAIL, "pruned": TrialState.PRUNED}
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial: what was drawn, how it stands, and its curve's best epoch."""
+
+    number: int
+    status: str  # complete, pruned, diverged, failed or running
+    values: dict[str, Value]
+    run: Run
+    summary: dict[str, Any]
+
+    @property
+    def val_acc(self) -> float:
+        """Validation accuracy of the best epoch, 0..1; -1 where the trial has none."""
+        return float(self.summary["val_acc"]) if "val_acc" in self.summary else -1.0
+
+    @property
+    def curve(self) -> list[Epoch]:
+        """Its rows; none where the file is gone, or holds less than the trial was trained."""
+        rows = self.run.rows()
+        return rows if len(rows) >= self.summary.get("epochs", 0) else []
+
+    @property
+    def accs(self) -> list[float]:
+        """The validation accuracy of each epoch, as pruning compares them.
+
+        Of a complete trial whose curve is gone its best one, so that it keeps its place.
+        """
+        rows = self.run.rows()
+        if self.status == "complete" and len(rows) < self.summary["epochs"]:
+            return [self.val_acc] * int(self.summary["epochs"])
+        return [row.val_acc for row in rows]
+
+    @property
+    def missing(self) -> list[str]:
+        """The files of a trial that ended, by name, that are gone, damaged or too new."""
+        if self.status == "running":
+            return []
+        if not self.run.path.is_dir():
+            return ["folder"]
+        files = {
+            "config.json": _has_config(self.run),
+            "metrics.csv": bool(self.curve) or not self.summary.get("epochs"),
+            "summary.json": whole_summary(self.run.summary()) is not None,
+        }
+        return [name for name, whole in files.items() if not whole]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A study's record, open. Writing needs the study's lock."""
+
+    study: Study
+    storage: optuna.storages.RDBStorage
+    optuna_study: optuna.Study
+
+    @classmethod
+    def open(cls, study: Study) -> "Ledger":
+        """The record of a search that was begun.
+
+        Raises:
+            StudyError: where there is none.
+        """
+        ledger = cls._find(study)
+        if ledger is None:
+            if any(study.path.glob("trial-*")):
+                raise StudyError(f"{study.path}: {LOST}; restore it from a copy")
+            raise StudyError(f"{study.path}: holds no search; run `cnntune search` first")
+        return ledger
+
+    @classmethod
+    def _find(cls, study: Study) -> "Ledger | None":
+        """None also for a study that was killed while it was made."""
+        path = study.path / "study.db"
+        if not path.is_file() or path.stat().st_size == 0:
+            return None
+        _check_database(path)
+        storage = sqlite(path)
+        try:
+            ledger = cls(study, storage, optuna.load_study(study_name=STUDY_NAME, storage=storage))
+        except KeyError:
+            return None
+        return ledger if "asked" in ledger.optuna_study.user_attrs else None
+
+    @classmethod
+    def create(cls, study: Study, recipe: Recipe, asked: Recipe) -> "Ledger":
+        """Begin the study of `recipe`, or open it where it exists.
+
+        `asked` is the recipe before its space was completed; with it a study is recognised.
+
+        Raises:
+            StudyError: where the study holds another recipe; the keys that differ are named. Where
+                its record is damaged or gone.
+        """
+        known = cls.of_recipe(study, asked)
+        if known is not None:
+            return known
+        study.path.mkdir(parents=True, exist_ok=True)
+        storage = sqlite(study.path / "study.db")
+        optuna_study = optuna.create_study(
+            study_name=STUDY_NAME, storage=storage, direction="maximize", load_if_exists=True
+        )
+        optuna_study.set_user_attr("recipe", recipe.as_values())
+        optuna_study.set_user_attr("asked", asked.as_values())
+        return cls(study, storage, optuna_study)
+
+    @classmethod
+    def of_recipe(cls, study: Study, asked: Recipe) -> "Ledger | None":
+        """The record of a search of this very recipe, None where none was begun.
+
+        Raises:
+            StudyError: where the folder cannot take a search of that recipe, or its record is
+                damaged or gone.
+        """
+        kept = study.read("server")
+        if kept is not None:
+            where = kept.get("server", "a server")
+            raise StudyError(f"{study.path}: its search is on {where}; give --storage")
+        known = cls._find(study)
+        if known is not None:
+            known.refuse_another(asked)
+        elif any(study.path.glob("trial-*")):
+            raise StudyError(
+                f"{study.path}: {LOST}; restore it from a copy, search under a name of its own"
+                " (--study NAME) or remove the folder"
+            )
+        return known
+
+    def refuse_another(self, asked: Recipe) -> None:
+        """Name the keys in which the study's recipe differs from the one asked for."""
+        differing = differences(asked, self._recipe("asked"))
+        if not differing:
+            return
+        path = self.study.path
+        raise StudyError(
+            [
+                *(f"{path}: holds another recipe: {line}" for line in differing),
+                f"{path}: search under a name of its own (--study NAME) or remove the folder",
+            ]
+        )
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that the study's trials are drawn from."""
+        return self._recipe("recipe")
+
+    def _recipe(self, attribute: str) -> Recipe:
+        file = str(self.study.path / "study.db")
+        return stored(self.optuna_study.user_attrs[attribute], file=file)
+
+    @property
+    def asked(self) -> Recipe:
+        """The recipe as it was asked for, before anything was decided."""
+        return self._recipe("asked")
+
+    @property
+    def image_bytes(self) -> int | None:
+        """What all images take in memory; None in a study that is older than this number."""
+        found: int | None = self.optuna_study.user_attrs.get("image_bytes")
+        return found
+
+    def settle(self, precision: str, image_bytes: int, *, stream: bool) -> None:
+        """Record in what all trials are computed, and whether their images are streamed here.
+
+        A precision that is recorded stays: the curves of a study are of one arithmetic.
+        """
+        self._record(precision, image_bytes)
+        values = self.optuna_study.user_attrs["recipe"]
+        if values["data"].get("stream", False) != stream:
+            values["data"]["stream"] = stream
+            self.optuna_study.set_user_attr("recipe", values)
+
+    def _record(self, precision: str, image_bytes: int) -> None:
+        attributes = self.optuna_study.user_attrs
+        values = attributes["recipe"]
+        if values["train"].get("precision", "auto") == "auto":
+            values["train"]["precision"] = precision
+            self.optuna_study.set_user_attr("recipe", values)
+        if attributes.get("image_bytes") != image_bytes:
+            self.optuna_study.set_user_attr("image_bytes", image_bytes)
+
+    @property
+    def brackets(self) -> list[Bracket]:
+        """The brackets that the study's trials compete in."""
+        stored = self.optuna_study.user_attrs.get("brackets", [])
+        return [Bracket.from_json(bracket) for bracket in stored]
+
+    def set_brackets(self, brackets: Sequence[Bracket]) -> None:
+        """Record the brackets, before a trial of a new one begins."""
+        stored = [bracket.as_json() for bracket in brackets]
+        self.optuna_study.set_user_attr("brackets", stored)
+
+    def begin(
+        self, space: Space, values: Mapping[str, Value], about: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record the next trial as RUNNING, with its values, in one transaction.
+
+        `about` goes into the trial's attributes.
+        """
+        distributions = {
+            key: distribution(space[key]) if key in space else CategoricalDistribution((value,))
+            for key, value in values.items()
+        }
+        self.optuna_study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params=dict(values),
+                distributions=distributions,
+                user_attrs=dict(about or {}),
+            )
+        )
+
+    def tell(self, number: int, summary: Mapping[str, Any]) -> None:
+        """Record what a trial came to; a diverged one is complete, with the worst accuracy."""
+        state = STATES.get(summary["status"], TrialState.COMPLETE)
+        if state is TrialState.COMPLETE:
+            self.optuna_study.tell(number, summary.get("val_acc", DIVERGED_VALUE))
+            return
+        if state is TrialState.PRUNED:
+            study_id = self.storage.get_study_id_from_name(self.optuna_study.study_name)
+            trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+            epochs, acc = summary["epochs"], summary["val_acc"]
+            self.storage.set_trial_intermediate_value(trial_id, epochs, acc)
+        self.optuna_study.tell(number, state=state)
+
+    def trials(self) -> list[Trial]:
+        """All trials of the study, by number."""
+        epochs = self.optuna_study.user_attrs["recipe"]["search"]["epochs"]
+        trials = self.optuna_study.get_trials(deepcopy=False)
+        return [_trial(self.study, trial, epochs) for trial in trials]
+
+
+def begun_precision(study: Study) -> str | None:
+    """What the trials of a study and of its refinements are computed in; None without a trial.
+
+    A study that is older than its record of it says it in each trial alone.
+    """
+    for path in sorted(study.path.glob("**/trial-*/config.json")):
+        config = Run(path.parent).config()
+        if found := config.get("train", {}).get("precision"):
+            return str(found)
+    return None
+
+
+def exists(study: Study) -> bool:
+    """Whether a search was begun here."""
+    return begun(study) is not None
+
+
+def begun(study: Study) -> Ledger | None:
+    """The record of the search that was begun here, None where none was."""
+    return Ledger._find(study)
+
+
+def sqlite(path: Path) -> optuna.storages.RDBStorage:
+    """Optuna's storage in a file."""
+    url = URL.create("sqlite", database=str(path))
+    # Without a pool nothing stays open: the ledger of a finished command is just forgotten.
+    arguments = {"connect_args": {"timeout": SQLITE_WAIT_SECONDS}, "poolclass": NullPool}
+    try:
+        return optuna.storages.RDBStorage(url.render_as_string(), engine_kwargs=arguments)
+    except RuntimeError as error:  # tables of another version of Optuna
+        raise StudyError(f"{path}: {' '.join(str(error).split())}") from None
+
+
+def _check_database(path: Path) -> None:
+    """Ask SQLite whether the file is whole, before Optuna finds out in the middle of something.
+
+    Raises:
+        StudyError: where it is damaged, no SQLite database, or cannot be opened.
+    """
+    try:
+        with closing(sqlite3.connect(path, timeout=SQLITE_WAIT_SECONDS)) as database:
+            (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            raise
+        raise StudyError(f"{path}: cannot be opened: {error}") from None
+    except sqlite3.DatabaseError as error:
+        answer = str(error)
+    if answer != "ok":
+        reason = " ".join(answer.split())
+        raise StudyError(
+            f"{path}: is damaged ({reason}); restore it from a copy, or remove it: `cnntune report`"
+            " does without"
+        )
+
+
+def _has_config(run: Run) -> bool:
+    try:
+        return bool(run.config())
+    except StudyError:  # of a newer version: no trial is compared by it
+        return False
+
+
+def whole_summary(summary: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A summary that says all that trials are compared by, else None; a loss may be unknown."""
+    if not summary or summary.get("status") not in ("complete", "pruned", "diverged", "failed"):
+        return None
+    if summary["status"] in ("diverged", "failed"):
+        return summary
+    numbers = [summary.get(key) for key in ("val_acc", "epochs")]
+    if not all(isinstance(number, int | float) for number in numbers):
+        return None
+    loss = summary.get("val_loss")
+    return summary | {"val_loss": math.nan if loss is None else loss}
+
+
+def _trial(study: Study, frozen: FrozenTrial, epochs: int) -> Trial:
+    """One on a server carries its summary; others have it in their folder.
+
+    `epochs` are those of a whole run.
+    """
+    run, values = study.trial(frozen.number), dict(frozen.params)
+    if not frozen.state.is_finished():
+        return Trial(frozen.number, "running", values, run, {})
+    summary = whole_summary(frozen.user_attrs.get("summary") or run.summary())
+    if summary is None:
+        summary = _known(frozen, run.rows(), epochs)
+    return Trial(frozen.number, summary["status"], values, run, summary)
+
+
+def _known(frozen: FrozenTrial, rows: list[Epoch], epochs: int) -> dict[str, Any]:
+    """The summary of a trial that has none: from its curve, else what Optuna was told."""
+    if frozen.state is TrialState.FAIL:
+        error = "not known: its summary.json is gone"
+        return {"status": "failed", "epochs": 0, "best_epoch": None, "error": error}
+    status = "pruned" if frozen.state is TrialState.PRUNED else "complete"
+    if status == "pruned":
+        epochs, acc = max(frozen.intermediate_values.items(), default=(0, DIVERGED_VALUE))
+    else:
+        acc = float(frozen.value or DIVERGED_VALUE)
+    read = summarise(rows)
+    if rows and read.get("val_acc", DIVERGED_VALUE) == acc:  # else the curve is not whole
+        read |= {"seconds": sum(row.seconds for row in rows)}
+        return read if read["status"] == "diverged" else read | {"status": status}
+    if acc == DIVERGED_VALUE and status == "complete":
+        return {"status": "diverged", "epochs": len(rows), "best_epoch": None}
+    told = {"epochs": epochs, "best_epoch": None, "val_acc": acc, "val_loss": math.nan}
+    return {"status": status, **told}
+
+
+def best_of(trials: Sequence[Trial]) -> Trial | None:
+    """The complete trial with the highest validation accuracy, then the lowest loss, if any."""
+    complete = [trial for trial in ranked(trials) if trial.status == "complete"]
+    return complete[0] if complete else None
+
+
+def ranked(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials with an accuracy, best first: those that were trained whole before pruned ones."""
+    found = [trial for trial in trials if trial.status in ("complete", "pruned")]
+    return sorted(found, key=_rank)
+
+
+def _rank(trial: Trial) -> tuple[bool, int, float, float]:
+    """A pruned trial comes after those that went further, and among its equals by accuracy."""
+    pruned = trial.status == "pruned"
+    epochs = -trial.summary["epochs"] if pruned else 0
+    loss = float(trial.summary["val_loss"])
+    return pruned, epochs, -trial.val_acc, math.inf if math.isnan(loss) else loss

@@ -1,0 +1,231 @@
+"""What the user's own model, data and loss have to be: checked before they are called, and after.
+
+One place for all commands. The signatures of builders and losses are looked at when a recipe is
+read; what comes back is looked at where it comes back. Each fault is one line that names the import
+string, what would do, and what was found.
+"""
+
+import inspect
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from cnntune import models
+from cnntune.config.recipe import Recipe
+from cnntune.errors import UserCodeError
+from cnntune.models.auxiliary import Loss
+from cnntune.user_code.borders import border
+
+CROSS_ENTROPY = "cross-entropy"
+KEYWORDS = {"data": ("seed",), "model": ("num_classes", "in_shape")}  # what we call builders with
+SHAPES = {
+    "data": "def build(*, seed, ...)",
+    "model": "def build(*, num_classes, in_shape, ...)",
+}
+
+
+def is_own(name: str) -> bool:
+    """Whether the name of a model, a data set or a loss is an import string."""
+    return ":" in name and not name.startswith(models.TIMM)
+
+
+def own_code_of(recipe: Recipe) -> str | None:
+    """The user's own code that a training step of the recipe goes through, in words, or None."""
+    parts = (("data", recipe.data.name), ("model", recipe.model.name), ("loss", recipe.train.loss))
+    return ", ".join(f"{part} {name}" for part, name in parts if is_own(name)) or None
+
+
+def builder_problem(builder: Callable[..., Any], section: str) -> str | None:
+    """Why an own builder cannot be called as `[data]` or `[model]` calls it; None where it can."""
+    must = f"must name a function: {SHAPES[section]}"
+    if isinstance(builder, nn.Module | Dataset):
+        return f"{must} (got an instance of {type(builder).__name__})"
+    parameters = inspect.signature(builder).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return None
+    keywords = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    missing = [name for name in KEYWORDS[section] if name not in keywords]
+    if not missing:
+        return None
+    wanted = " and ".join(missing)
+    return f"must take the keyword {wanted}: {SHAPES[section]} (got {_shown(builder)})"
+
+
+def loss_problem(loss: Callable[..., Any]) -> str | None:
+    """Why an own loss cannot be called as `loss(logits, targets)`; None where it can."""
+    if isinstance(loss, type):
+        return (
+            "must name a function: def loss(logits, targets), or an instance of the class"
+            f" (got the class {loss.__name__})"
+        )
+    called = loss.forward if isinstance(loss, nn.Module) else loss
+    if _takes(called, 2):
+        return None
+    return f"must take (logits, targets): def loss(logits, targets) (got {_shown(called)})"
+
+
+def check_model(model: Any, name: str) -> None:
+    """Raise `UserCodeError` where a builder gave no module that takes images alone."""
+    if not isinstance(model, nn.Module):
+        raise UserCodeError(
+            f"model {name}: must return a torch.nn.Module (got {type(model).__name__})"
+        )
+    if type(model).forward is not nn.Module.forward and not _takes(model.forward, 1):
+        raise UserCodeError(
+            f"model {name}: its forward pass must need the images alone: def forward(self, x)"
+            f" (got {_shown(model.forward)} of {type(model).__name__})"
+        )
+    if any(tensor.is_meta for tensor in chain(model.parameters(), model.buffers())):
+        raise UserCodeError(
+            f"model {name}: its weights are on the meta device, where there are no numbers"
+        )
+
+
+def guard_forward(model: nn.Module, name: str) -> None:
+    """Make the forward pass a border: what is raised in it is the model's.
+
+    A hook would not do: torch calls none where SystemExit leaves the forward pass.
+    """
+    inner = vars(model).get("forward")  # a scripted module holds its own
+    vars(model)["forward"] = _GuardedForward(model, f"model {name}, forward pass", inner)
+
+
+class _GuardedForward:
+    """The forward pass of a model, which it takes the place of in the instance.
+
+    It refers to its model weakly: in a cycle the weights would stay in memory until Python looks
+    for garbage. A copy, and what comes back from a file, belongs to the model copied with it.
+    """
+
+    def __init__(
+        self, model: nn.Module, what: str, inner: Callable[..., Any] | None = None
+    ) -> None:
+        self._model, self._what, self._inner = weakref.ref(model), what, inner
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        model = self._model()
+        assert model is not None  # who calls holds it
+        with border(self._what):
+            if self._inner is not None:
+                return self._inner(*args, **kwargs)
+            return type(model).forward(model, *args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._model(), self._what, self._inner)
+
+
+@torch.no_grad()
+def check_logits(model: nn.Module, images: Tensor, classes: int, name: str) -> None:
+    """Raise `UserCodeError` where eval mode gives no float logits `[images, classes]`.
+
+    For a look at a few images before hours are spent. The model is left in the mode it was in.
+    """
+    training = model.training
+    model.eval()
+    logits = model(images)
+    model.train(training)
+    expected = (len(images), classes)
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != expected:
+        raise UserCodeError(
+            f"model {name}: must give logits of shape {expected}, (images, classes) (got {shape})"
+        )
+    if not logits.is_floating_point():
+        raise UserCodeError(f"model {name}: must give float logits (got {logits.dtype})")
+
+
+def check_trained_logits(logits: Any, images: int, name: str) -> None:
+    """Raise `UserCodeError` where a model in train mode gives something else than in eval mode."""
+    if isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == images:
+        return
+    got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    raise UserCodeError(
+        f"model {name}: must give logits of shape ({images}, classes) in train mode too (got {got})"
+    )
+
+
+def check_depends(loss: Tensor, name: str) -> None:
+    """Raise `UserCodeError` where the loss of a training step has no gradient."""
+    if not loss.requires_grad:
+        raise UserCodeError(
+            f"model {name}: the loss does not depend on the model's weights: look for detach,"
+            " .data, no_grad and set_grad_enabled"
+        )
+
+
+@contextmanager
+def settings_kept() -> Iterator[None]:
+    """What own code sets for all of torch within the block holds for itself alone.
+
+    Restored are the default type, the default device, and whether gradients are computed.
+    """
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    grad = torch.is_grad_enabled()
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(grad)
+        torch.set_default_dtype(dtype)
+        if torch.get_default_device() != device:
+            torch.set_default_device(None)  # torch's own, and without what one that is set costs
+
+
+def guarded_loss(loss: Loss, name: str, *, checked: bool = True) -> Loss:
+    """An own loss as a border; unless `checked`, whatever it gives is passed on."""
+
+    def guarded(logits: Tensor, targets: Any) -> Tensor:
+        with border(f"loss {name}"):
+            value = loss(logits, targets)
+        if checked:
+            _check_loss_value(value, logits, name)
+        return value
+
+    return guarded
+
+
+def _check_loss_value(value: Any, logits: Tensor, name: str) -> None:
+    if not isinstance(value, Tensor):
+        number = isinstance(value, int | float)
+        hint = (
+            "that gradients flow through, without .item() or float()" if number else "of one number"
+        )
+        got = type(value).__name__ if value is not None else "None; is there a return?"
+        raise UserCodeError(f"loss {name}: must return a tensor {hint} (got {got})")
+    if value.numel() != 1:
+        raise UserCodeError(
+            f"loss {name}: must return one number, such as the mean over the images"
+            f" (got a tensor of shape {tuple(value.shape)})"
+        )
+    if value.is_complex():
+        raise UserCodeError(f"loss {name}: must return a real number (got {value.dtype})")
+    if logits.requires_grad and torch.is_grad_enabled() and not value.requires_grad:
+        raise UserCodeError(
+            f"loss {name}: must return a tensor that gradients flow through (got one that is cut"
+            " off from the logits: look for detach, argmax, .data and no_grad)"
+        )
+
+
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    """Whether so many positional arguments are all that a call needs, and not too many."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # some functions written in C do not say what they take
+        return True
+    return True
+
+
+def _shown(function: Callable[..., Any]) -> str:
+    name = getattr(function, "__name__", type(function).__name__)
+    return f"{name}{inspect.signature(function)}"

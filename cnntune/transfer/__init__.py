@@ -1,1 +1,0 @@
-"""Learning from a network that has learned before (lecture: transfer learning)."""

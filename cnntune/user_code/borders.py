@@ -1,0 +1,119 @@
+"""Where we call code that is not ours, and what becomes of an exception that comes from there.
+
+A border is a call of the user's code: a module imported, a builder called, an image read, a forward
+pass, a loss, a backward pass. An exception that crosses one is the user's, whichever frames it
+passed through; its frames only say where. What crosses none is a bug of ours.
+"""
+
+import os
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from cnntune.errors import CnntuneError, UserCodeError
+from cnntune.user_code.failures import full_disk, out_of_memory
+
+LONGEST = 300  # characters of an exception's message that are shown
+OWN_CODE = "own code"  # where nothing more is known
+CROSSED = "_cnntune_border"  # the attribute of an exception that names the border it crossed
+INSTALLED = ("site-packages", "dist-packages")  # the second on Debian and Ubuntu
+LIBRARIES = ("<", str(Path(__file__).parents[1]) + os.sep, sysconfig.get_paths()["stdlib"])
+KNOWN = ("cnntune", "numpy", "timm", "torch", "torchvision")  # theirs, also where a recipe names it
+named: set[str] = set()  # the top-level packages that import strings named: the user's own
+
+
+@contextmanager
+def border(what: str | None) -> Iterator[None]:
+    """Whatever is raised inside was raised by `what`; of several borders the innermost counts.
+
+    The exception itself passes unchanged, so that a caller may expect some. None is no border.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if what is not None:
+            mark(error, what)
+        raise
+
+
+def mark(error: BaseException, what: str) -> None:
+    """Name the border that an exception crosses, unless it crossed one before."""
+    if not isinstance(error, CnntuneError) and not hasattr(error, CROSSED):
+        setattr(error, CROSSED, what)
+
+
+@contextmanager
+def explaining() -> Iterator[None]:
+    """Raise what `explained` makes of an exception in its place, where that is something."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        told = explained(error)
+        if told is None or told is error:
+            raise
+        raise told from error
+
+
+@contextmanager
+def user_code(what: str) -> Iterator[None]:
+    """A border whose exceptions are explained at once.
+
+    Raises:
+        UserCodeError: in place of what was raised, but for our own errors.
+        OutOfMemoryError: where that was for want of memory.
+    """
+    with explaining(), border(what):
+        yield
+
+
+def explained(error: BaseException) -> CnntuneError | None:
+    """An exception as the user has to read it; None for a bug of ours.
+
+    That is an error of our own, memory or disk that ran out, or what crossed a border: the
+    exception in a line, then the user's frames, innermost last. Nothing of ours raises SystemExit
+    where this is asked, so that is the user's wherever it comes from.
+    """
+    if isinstance(error, CnntuneError):
+        return error
+    known = out_of_memory(error) or full_disk(error)
+    if known is not None:
+        return known
+    what = getattr(error, CROSSED, OWN_CODE if isinstance(error, SystemExit) else None)
+    if what is None:
+        return None
+    lines = [f"{what}: {_in_a_line(error)}"]
+    lines += [f"  {f.filename}:{f.lineno} in {f.name}: {f.line}" for f in _own_frames(error)]
+    return UserCodeError(lines)
+
+
+def _in_a_line(error: BaseException) -> str:
+    message = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    if len(message) > LONGEST:
+        message = f"{message[:LONGEST]} ..."
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    found = [
+        traceback.FrameSummary(frame.f_code.co_filename, line, frame.f_code.co_name)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if _is_own(frame)
+    ]
+    if isinstance(error, SyntaxError) and error.filename and not _is_library(error.filename):
+        found.append(traceback.FrameSummary(error.filename, error.lineno, "<module>"))
+    return found
+
+
+def _is_own(frame: FrameType) -> bool:
+    """Whether the user wrote the code: a package that the recipe names, or nothing installed."""
+    package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    if package in KNOWN:
+        return False
+    return package in named or not _is_library(frame.f_code.co_filename)
+
+
+def _is_library(filename: str) -> bool:
+    return filename.startswith(LIBRARIES) or any(folder in filename for folder in INSTALLED)

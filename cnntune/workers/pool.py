@@ -1,0 +1,296 @@
+"""Trial processes: long-lived, one training run at a time, fed and read over a pipe.
+
+The coordinator alone decides and records; a worker trains, writes the run's folder and sends each
+epoch. A worker outlives its trials, since importing torch costs seconds and a trial may not.
+"""
+
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from multiprocessing import connection
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from cnntune.config.recipe import Recipe
+from cnntune.errors import CnntuneError, DataError
+from cnntune.machine.clock import NEVER, Deadline
+from cnntune.runs.study import Epoch, Run
+from cnntune.workers.processes import start
+
+SERVE = "cnntune.workers.worker:serve"  # by name: it imports torch, which only the workers need
+DEATHS = 5  # of workers over one trial without a further epoch: then the trial is what kills them
+OUT_OF_MEMORY = "out-of-memory"  # kinds of failure beside those of our own errors
+KILLED = "killed"
+BUG = "bug"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run: what to train, the folder that takes it, and up to which epoch.
+
+    A run that pauses goes on with a further job of the same folder.
+    """
+
+    number: int
+    recipe: Recipe
+    folder: Path
+    until: int | None = None  # the end of the run if left out
+    alone: bool = False  # nothing else trains on its device meanwhile: the last try for memory
+    check: bool = False  # only read the data, before anything is trained; it has no folder
+
+    @property
+    def whole(self) -> bool:
+        """Whether the job ends with the run."""
+        return self.until is None or self.until >= self.recipe.train.epochs
+
+
+@dataclass(frozen=True)
+class Event:
+    """News of a job: that it began, a row after each epoch, and at the end what it came to.
+
+    `epoch` is None in the first and the last event of a job; `summary` is None but in the last. A
+    job that ends before its run has a row with `paused` as its last event. A job that found no
+    memory ends with `again`, and goes on alone on its device. `last` is the last event of a worker
+    whose device computes no more.
+    """
+
+    job: Job
+    epoch: Epoch | None = None
+    summary: dict[str, Any] | None = None
+    paused: bool = False
+    again: bool = False
+    last: bool = False
+
+    @property
+    def ends_job(self) -> bool:
+        """Whether the worker is free for the next job."""
+        return self.summary is not None or self.paused or self.again
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    pipe: Connection
+    place: str  # the device it computes on
+    job: Job | None = None
+    held: Path | None = None  # the folder of the paused run that it could go on with at once
+
+
+def run_jobs(
+    next_job: Callable[[], Job | None],
+    *,
+    workers: int,
+    places: Sequence[str],
+    deadline: Deadline = NEVER,
+) -> Iterator[Event]:
+    """Train jobs on `workers` processes and yield what happens, as it happens.
+
+    `places` names the devices, which take the workers in turn.
+
+    `next_job` is asked whenever a worker is free and the caller has seen every event before; None
+    means that there is nothing to do until something else happens. The iterator ends when nothing
+    is left to happen. A worker that dies is replaced, and its job taken up again where its run
+    stopped; a job over which workers die again and again fails. A job that finds no memory is
+    taken up again once nothing else trains on its device, and so is the last try of a job over
+    which workers die: what neighbours cause is no result. The deadline, and closing the iterator,
+    end the workers at once; their unfinished runs have no `summary.json` and go on from their last
+    finished epoch when they are given out again.
+
+    Raises:
+        CnntuneError: what a worker found that concerns all jobs: a full disk, unreadable data.
+    """
+    pool = _Pool(workers, places)
+    deaths: dict[Path, int] = {}
+    again: list[Job] = []
+    try:
+        while True:
+            pool.give_lone_jobs()
+            while pool.has_room():
+                job = again.pop() if again else next_job()
+                if job is None:
+                    break
+                pool.give(job)
+                yield Event(job)
+            busy = {worker.pipe: worker for worker in pool.busy()}
+            if not busy:
+                return
+            for pipe in connection.wait(list(busy), deadline.seconds_left):
+                worker = busy[pipe]  # type: ignore[index]
+                job = worker.job
+                assert job is not None  # only busy workers are waited for
+                event = _receive(worker)
+                if event is None:
+                    pool.forget(worker)
+                    deaths[job.folder] = deaths.get(job.folder, 0) + 1
+                    if deaths[job.folder] < DEATHS:
+                        if job.alone or deaths[job.folder] == DEATHS - 1:
+                            pool.give_alone(job, worker.place)
+                        else:
+                            again.append(job)
+                        continue
+                    event = _killed(worker, job)
+                elif event.epoch is not None:
+                    deaths.pop(job.folder, None)
+                if event.last:
+                    pool.end(worker)
+                if event.again:
+                    pool.give_alone(job, worker.place)
+                    continue
+                yield event
+            if deadline.passed:
+                return
+    finally:
+        pool.close()
+
+
+def in_order(jobs: Iterable[Job]) -> Callable[[], Job | None]:
+    """Jobs that are known beforehand, as `run_jobs` asks for them."""
+    waiting = iter(jobs)
+    return lambda: next(waiting, None)
+
+
+class _Pool:
+    """The workers, each on its device, and the jobs that wait until they are alone on one."""
+
+    def __init__(self, workers: int, places: Sequence[str]) -> None:
+        self._places = [places[index % len(places)] for index in range(workers)]  # one a worker
+        self._workers: list[_Worker] = []
+        self._lone: list[tuple[Job, str]] = []
+
+    def busy(self) -> list[_Worker]:
+        """Those that train."""
+        return [worker for worker in self._workers if worker.job is not None]
+
+    def has_room(self) -> bool:
+        """Whether some device can take a job now."""
+        return bool(self._open_places())
+
+    def _open_places(self) -> list[str]:
+        """The devices that can take a further job; none that a lone job has or waits for."""
+        taken = [worker.place for worker in self.busy()]
+        closed = {place for _, place in self._lone}
+        closed |= {worker.place for worker in self.busy() if worker.job and worker.job.alone}
+        return [
+            place
+            for place in dict.fromkeys(self._places)
+            if place not in closed and taken.count(place) < self._places.count(place)
+        ]
+
+    def give(self, job: Job) -> None:
+        """Send the job to the worker that holds its run, to another free one, or to a new one."""
+        there = self._open_places()
+        free = [w for w in self._workers if w.job is None and w.place in there]
+        free.sort(key=lambda worker: (worker.held != job.folder, worker.held is not None))
+        worker = free[0] if free else self._new(emptiest(there, self._taken()))
+        _send(job, worker)
+
+    def give_alone(self, job: Job, place: str) -> None:
+        """Keep the job until nothing trains on its device; nothing else is begun there."""
+        self._lone.append((replace(job, alone=True), place))
+
+    def give_lone_jobs(self) -> None:
+        """Send waiting jobs to devices on which nothing trains, and free what idle workers hold."""
+        for waiting in list(self._lone):
+            job, place = waiting
+            here = [worker for worker in self._workers if worker.place == place]
+            if any(worker.job is not None for worker in here):
+                continue
+            for worker in here:
+                self.end(worker)
+            self._lone.remove(waiting)
+            _send(job, self._new(place))
+
+    def _taken(self) -> list[str]:
+        return [worker.place for worker in self._workers]
+
+    def _new(self, place: str) -> _Worker:
+        worker = _Worker(*start(SERVE, place), place)
+        self._workers.append(worker)
+        return worker
+
+    def forget(self, worker: _Worker) -> None:
+        """Count no longer on a worker that is gone."""
+        self._workers.remove(worker)
+
+    def end(self, worker: _Worker) -> None:
+        """End a worker without a job, and give back all that it holds."""
+        self.forget(worker)
+        _end([worker])
+
+    def close(self) -> None:
+        """End all workers at once."""
+        _end(self._workers)
+
+
+def _send(job: Job, worker: _Worker) -> None:
+    worker.job = job
+    with suppress(OSError):  # it died between jobs; reading its pipe will tell
+        worker.pipe.send(job)
+
+
+def _end(workers: Sequence[_Worker]) -> None:
+    for worker in workers:
+        worker.process.kill()
+    for worker in workers:
+        worker.process.join()
+        worker.pipe.close()
+
+
+def emptiest(places: Sequence[str], taken: Sequence[str]) -> str:
+    """The device that fewest workers have taken, the first of several."""
+    return min(places, key=taken.count)
+
+
+def _receive(worker: _Worker) -> Event | None:
+    """The next event of a busy worker, or None where it died.
+
+    Raises:
+        CnntuneError: what concerns all jobs, such as that the worker cannot write.
+    """
+    try:
+        event: Event | CnntuneError = worker.pipe.recv()
+    except (EOFError, ConnectionResetError):
+        worker.process.join()
+        worker.pipe.close()
+        return None
+    if isinstance(event, CnntuneError):
+        raise event
+    if event.ends_job:
+        worker.job = None
+        worker.held = event.job.folder if event.paused else None
+    return event
+
+
+def _killed(worker: _Worker, job: Job) -> Event:
+    """The end of a job over which workers died.
+
+    Raises:
+        DataError: where nothing but the data was read.
+    """
+    code = worker.process.exitcode
+    error = f"the worker process died {DEATHS} times (exit code {code})"
+    if code == -signal.SIGKILL:
+        error += "; the system kills processes when memory runs out"
+    if job.check:
+        raise DataError(f"data {job.recipe.data.name}: cannot be read: {error}")
+    summary = failure(error, KILLED)
+    Run(job.folder).finish(summary)
+    return Event(job, summary=summary)
+
+
+def failure(error: str, kind: str) -> dict[str, Any]:
+    """The summary of a run that could not be trained.
+
+    `kind` is that of a `CnntuneError` (`"user-code"`, `"data"`, `"out-of-memory"` and so on),
+    `"killed"` or `"bug"`.
+    """
+    return {
+        "status": "failed",
+        "epochs": 0,
+        "best_epoch": None,
+        "error": error,
+        "error_kind": kind,
+    }

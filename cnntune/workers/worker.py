@@ -1,0 +1,190 @@
+"""What a worker process does: train one run after the other, each into its folder."""
+
+import gc
+import traceback
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from functools import lru_cache
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cnntune.config.recipe import Recipe
+from cnntune.data import Data
+from cnntune.errors import CnntuneError, StudyError
+from cnntune.runs.chance import Chance
+from cnntune.runs.study import Epoch, Run, summarise
+from cnntune.training.build import build_model, load_data, with_defaults
+from cnntune.training.loop import train
+from cnntune.training.precision import settle, use
+from cnntune.user_code.borders import explained, explaining
+from cnntune.user_code.failures import full_disk
+from cnntune.workers.pool import BUG, OUT_OF_MEMORY, Event, Job, failure
+
+
+def serve(pipe: Connection, device: str) -> None:
+    """A worker's life: train what comes through the pipe until the pipe closes.
+
+    It ends by itself after a job that broke its device: an accelerator that reports an illegal
+    access or a failed assertion reports it again for whatever this process asks of it next.
+    """
+    place = torch.device(device)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)  # or the first GPU would hold a context of each worker
+    trainer = Trainer(place)
+    while True:
+        try:
+            job: Job = pipe.recv()
+        except EOFError:
+            return
+        try:
+            for event in trainer.train(job):
+                broken = _failed(event) and not still_computes(place)
+                pipe.send(replace(event, last=broken))
+                if broken:
+                    return
+        except CnntuneError as error:
+            pipe.send(error)
+        except OSError as error:  # of the study's own files: no trial could be recorded
+            pipe.send(StudyError(f"{job.folder}: {error}"))
+
+
+def _failed(event: Event) -> bool:
+    return event.again or (event.summary or {}).get("status") == "failed"
+
+
+def still_computes(device: torch.device) -> bool:
+    """Whether the device works after a job that failed; frees what the job had of its memory."""
+    if device.type == "cpu":
+        return True
+    gc.collect()
+    try:
+        torch.accelerator.synchronize(device)
+        torch.accelerator.empty_cache()
+    except RuntimeError:  # what a device reports in this way stays with the process
+        return False
+    return True
+
+
+class Trainer:
+    """Trains one job after the other, each up to its epoch.
+
+    The run that paused last stays at hand; a checkpoint keeps the others.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._held: Path | None = None
+        self._events: Iterator[Event] = iter(())
+
+    def train(self, job: Job) -> Iterator[Event]:
+        """What happens until the job ends.
+
+        Raises:
+            StudyError: where the disk is full.
+            CnntuneError: where the job is to read the data and they cannot be read.
+        """
+        if job.check:
+            read_data(job.recipe, self.device)
+            yield Event(job, summary={})
+            return
+        if job.folder != self._held:
+            self._events = run_job(job, self.device)
+        self._held = None
+        for event in self._events:
+            row = event.epoch
+            paused = not job.whole and row is not None and row.epoch == job.until
+            if paused:
+                self._held = job.folder
+            yield replace(event, job=job, paused=paused)
+            if paused:
+                return
+
+
+def read_data(recipe: Recipe, device: torch.device) -> Data:
+    """The images, read once for all trials that share them; who planned them decided on memory.
+
+    Raises:
+        CnntuneError: where they cannot be read, or own code that reads them raises.
+    """
+    with explaining():
+        return _data(recipe.for_data().model_dump_json(), device)
+
+
+def run_job(job: Job, device: torch.device) -> Iterator[Event]:
+    """Train one job into its folder; the last event carries the summary.
+
+    Errors of recipe, data and own code fail the job, and so do bugs: the search goes on. A job
+    that finds no memory has no summary unless it was alone on its device.
+
+    Raises:
+        StudyError: where the disk is full. That is not the trial's fault, which waits unfinished.
+    """
+    run = Run(job.folder)
+    rows: list[Epoch] = []
+    try:
+        summary = yield from _trained(job, run, rows, device)
+    except (Exception, SystemExit) as error:
+        if full := full_disk(error, job.folder):
+            raise full from error
+        summary = _in_words(error)
+    if summary.get("error_kind") == OUT_OF_MEMORY and not job.alone:
+        yield Event(job, again=True)
+        return
+    if not run.config():
+        run.begin(job.recipe.as_values())
+    summary["seconds"] = sum(row.seconds for row in rows)
+    run.finish(summary)
+    yield Event(job, summary=summary)
+
+
+def _trained(
+    job: Job, run: Run, rows: list[Epoch], device: torch.device
+) -> Generator[Event, None, dict[str, Any]]:
+    """Train, add to `rows`, and return what the run came to; what it raises, it holds no longer."""
+    data = read_data(job.recipe, device)
+    waited = data.waited_seconds
+    recipe = _settled(job, run, data, device)
+    use(recipe)
+    logged = run.begin(with_defaults(recipe).as_values())
+    model = build_model(recipe, data)
+    for row in train(recipe, data, device, model=model, saved=run.checkpoint):
+        if row.epoch > logged:
+            run.log(row)
+        rows.append(row)
+        yield Event(job, epoch=row)
+    chance = Chance.of(data.val.labels.tolist())
+    return summarise(rows, chance) | {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        **chance.as_json(),
+        "waited_seconds": data.waited_seconds - waited,
+    }
+
+
+def _settled(job: Job, run: Run, data: Data, device: torch.device) -> Recipe:
+    """The job's recipe in the precision that its run began with, perhaps on another machine.
+
+    The study decides for all its trials. One that is older than such decisions may have begun a
+    trial in another precision.
+    """
+    begun = run.config().get("train", {}).get("precision")
+    recipe = job.recipe
+    if begun and recipe.train.precision != begun:
+        recipe = recipe.with_values({"train.precision": begun})
+    return settle(recipe, data, device)
+
+
+def _in_words(error: BaseException) -> dict[str, Any]:
+    """The summary of a job that failed: in a line where it is no bug, else with its traceback."""
+    told = explained(error)
+    if told is not None:
+        return failure("\n".join(told.lines), told.kind)
+    return failure("".join(traceback.format_exception(error)), BUG)
+
+
+@lru_cache(maxsize=1)
+def _data(recipe: str, device: torch.device) -> Data:
+    found = Recipe.model_validate_json(recipe)
+    return load_data(found, device, stream=found.data.stream)

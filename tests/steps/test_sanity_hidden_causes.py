@@ -1,0 +1,257 @@
+"""Faults that a network trains with, and sound code that looks like them."""
+
+import multiprocessing
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from commands import call
+from own_set_up import HEALTHY, MODEL, OwnSetUp
+
+from cnntune.data import stream
+from cnntune.data.parts import Data
+from cnntune.findings import Finding
+from cnntune.training.build import load_data, load_recipe
+
+CPU = torch.device("cpu")
+RECORDED = "    x, y, val_x, val_y = some_digits()\n"
+DATA = "\n\ndef data(*, seed):\n" + RECORDED
+RETURN = "    return TensorDataset(x, y), TensorDataset(val_x, val_y)\n"
+
+
+def changed(forward: str) -> str:
+    """A linear network whose `layers(x)` is changed into `forward`."""
+    return MODEL + f"return Changed(linear(in_shape, num_classes), lambda layers, x: {forward})\n"
+
+
+def hidden(forward: str, *, held: str = "") -> str:
+    """Two layers, `first` and `head`, and `held`, in `forward` of images `[N, 64]`."""
+    return MODEL + (
+        "class Net(nn.Module):\n"
+        "        def __init__(self):\n"
+        "            super().__init__()\n"
+        "            self.first, self.head = nn.Linear(64, 64), nn.Linear(64, num_classes)\n"
+        f"            {held or 'pass'}\n"
+        "        def forward(self, x):\n"
+        "            x = F.relu(self.first(x.flatten(1)))\n"
+        f"            return {forward}\n"
+        "    return Net()\n"
+    )
+
+
+RANDOM_BUFFER = "self.register_buffer('kernel', torch.randn(64, 64) / 8)"
+FIXED_BUFFER = "self.register_buffer('kernel', torch.ones(64, 64) / 64)"
+LEAPING = MODEL + (
+    "sizes = [64, 64, 64, 64, num_classes]\n"
+    "    layers = [nn.Flatten()]\n"
+    "    for i in range(4):\n"
+    "        layers += [nn.Linear(sizes[i], sizes[i + 1]), nn.ReLU()]\n"
+    "    nn.init.normal_(layers[5].weight, std=20.0)\n"
+    "    return nn.Sequential(*layers[:-1])\n"
+)
+NORM_LAST = MODEL + (
+    "return nn.Sequential(*linear(in_shape, num_classes), nn.BatchNorm1d(num_classes))\n"
+)
+
+FAULTS: dict[str, tuple[str, str, str, str, str]] = {
+    "a skip detached": (
+        hidden("self.head(x.detach() + torch.tanh(x))"),
+        "",
+        "gradient-flow",
+        "warn",
+        "off the slope",
+    ),
+    "a norm behind the logits": (NORM_LAST, "", "outputs", "warn", "end in a batch norm"),
+    "a GELU behind the logits": (changed("F.gelu(layers(x))"), "", "outputs", "fail", "GELU"),
+    "a tanh times 2": (
+        changed("torch.tanh(layers(x)) * 2"),
+        "",
+        "outputs",
+        "fail",
+        "tanh",
+    ),
+    "random weights in a buffer": (
+        hidden("self.head(x @ self.kernel)", held=RANDOM_BUFFER),
+        "",
+        "trainable-parameters",
+        "warn",
+        "4,096 weights start at random",
+    ),
+    "random weights in an attribute": (
+        hidden("self.head(x @ self.kernel)", held="self.kernel = torch.randn(64, 64) / 8"),
+        "",
+        "trainable-parameters",
+        "warn",
+        "never trained: kernel",
+    ),
+    "a layer that leaps": (LEAPING, "", "activations", "fail", "explode by"),
+    "images divided in forward": (changed("layers(x / 255)"), "", "inputs", "warn", "when they"),
+    "training pixels scattered": (
+        HEALTHY,
+        "    x = torch.stack([i.flatten()[torch.randperm(64)].view(1, 8, 8) for i in x])\n",
+        "split",
+        "fail",
+        "neighbouring pixels",
+    ),
+    "one picture of each class": (
+        HEALTHY,
+        "    last = {int(k): i for i, k in enumerate(y)}\n    x = x[[last[int(k)] for k in y]]\n",
+        "inputs",
+        "fail",
+        "400 training images looked at are 10 different",
+    ),
+    "some images in bytes": (
+        HEALTHY,
+        "    x[::4] *= 255\n",
+        "inputs",
+        "warn",
+        "the contrast of images differs",
+    ),
+    "half of the image": (
+        changed("layers(x * (torch.arange(8) < 4))"),
+        "",
+        "input-used",
+        "warn",
+        "50%",
+    ),
+    "a pile of repeated pictures": (
+        HEALTHY,
+        "    x, y = x[:30].repeat(12, 1, 1, 1), y[:30].repeat(12)\n",
+        "inputs",
+        "warn",
+        "30 different",
+    ),
+}
+SOUND: dict[str, str] = {
+    "logits capped at 30": changed("30 * torch.tanh(layers(x) / 30)"),
+    "logits clamped at 30": changed("layers(x).clamp(-30, 30)"),
+    "a tanh with a learned scale": hidden(
+        "self.head(x).tanh() * self.scale", held="self.scale = nn.Parameter(torch.tensor(8.0))"
+    ),
+    "logits times a gate": changed("layers(x).sigmoid() * layers(x)"),
+    "a buffer that is no drawing": hidden("self.head(x - x @ self.kernel)", held=FIXED_BUFFER),
+    "random projections of the images": MODEL
+    + (
+        "net = nn.Sequential(nn.Linear(64, num_classes))\n"
+        "    net.register_buffer('kernel', torch.randn(64, 64) / 8)\n"
+        "    return Changed(net, lambda layers, x: layers(torch.cos(x.flatten(1) @ net.kernel)))\n"
+    ),
+    "layers that learn their size": MODEL
+    + "return nn.Sequential(nn.Flatten(), nn.LazyLinear(32), nn.ReLU(),\n"
+    "                         nn.LazyLinear(num_classes))\n",
+    "complex weights": hidden(
+        "self.head(x + torch.fft.irfft(torch.fft.rfft(x) * self.waves, n=64))",
+        held="self.waves = nn.Parameter(torch.randn(33, dtype=torch.cfloat) / 8)",
+    ),
+    "pixels looked up in a table": hidden("self.head(x)")
+    .replace(
+        "x = F.relu(self.first(x.flatten(1)))",
+        "x = F.relu(self.first(self.table((x.flatten(1) > 0).long()).squeeze(2)))",
+    )
+    .replace("            pass\n", "            self.table = nn.Embedding(2, 1)\n"),
+    "factors detached": hidden("self.head(x / x.norm(dim=1, keepdim=True).detach() * 4)"),
+    "a maximum that is taken off detached": hidden(
+        "self.head(x - (x.amax(1, keepdim=True) - x.amax(1, keepdim=True)).detach())"
+    ),
+    "features rounded straight through": hidden("self.head(x + (x.round() - x).detach())"),
+    "kernels of five axes": MODEL
+    + (
+        "net = linear(in_shape, num_classes)\n"
+        "    net.kernels = nn.Parameter(torch.ones(2, 1, 1, 1, 1))\n"
+        "    scaled = lambda layers, x: layers(x * layers.kernels.mean(0))\n"
+        "    return Changed(net, lambda layers, x: 30 * torch.tanh(scaled(layers, x) / 30))\n"
+    ),
+}
+
+
+@pytest.fixture
+def own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> OwnSetUp:
+    return OwnSetUp(tmp_path, re.sub(r"\W", "_", request.node.name), monkeypatch)
+
+
+def alarms(findings: list[Finding]) -> list[tuple[str, str]]:
+    return [(f.rule, f.evidence) for f in findings if f.severity in ("fail", "warn")]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_that_trains_is_named(own: OwnSetUp, fault: str) -> None:
+    model, spoilt, rule, severity, word = FAULTS[fault]
+    found = own.findings(model, data=DATA + spoilt + RETURN if spoilt else "")
+    said = [f.evidence for f in found if f.rule == rule and f.severity == severity]
+    assert any(word in text for text in said), alarms(found)
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_sound_code_that_looks_like_a_fault_is_left_alone(own: OwnSetUp, name: str) -> None:
+    assert alarms(own.findings(SOUND[name])) == []
+
+
+def settings(own: OwnSetUp, *overrides: str) -> list[tuple[str, str]]:
+    from cnntune.steps.sanity import check
+
+    recipe = load_recipe(str(own.write()), overrides)
+    data: Data = load_data(recipe, CPU, checked=False)
+    return [(f.rule, f.evidence) for f in check(recipe, data, CPU) if f.severity == "fail"]
+
+
+def test_momentum_adds_up_a_decay_that_alone_would_be_large_but_possible(own: OwnSetUp) -> None:
+    ten = ("train.lr=0.02", "train.weight_decay=2.0")
+    assert settings(own, *ten, "train.momentum=0.0") == []
+    ((rule, text),) = settings(own, *ten, "train.momentum=0.9")
+    assert (rule, text) == ("optimizer", "train.weight_decay = 2 takes 4.0% of each weight a step")
+
+
+def test_one_pair_alike_among_sixteen_images_is_chance(own: OwnSetUp) -> None:
+    twin = "    x, y, val_x, val_y = x[:40], y[:40], val_x[:16].clone(), val_y[:16].clone()\n"
+    twin += "    val_x[0], val_y[0] = x[0] + 1e-3 * torch.randn(1, 8, 8), y[0]\n"
+    found = own.findings(data=DATA + twin + RETURN)
+    assert "near copies" not in str(alarms(found))
+
+
+@pytest.mark.parametrize(("part", "severity"), [("x, y", "fail"), ("val_x, val_y", "warn")])
+def test_test_images_that_were_seen_before_are_named(
+    own: OwnSetUp, part: str, severity: str
+) -> None:
+    three = RETURN.replace("val_y)\n", f"val_y), TensorDataset({part})\n")
+    said = [f for f in own.findings(data=DATA + three) if f.rule == "split"]
+    assert [(f.severity, "100.0% of the test images are" in f.evidence) for f in said] == [
+        (severity, True)
+    ]
+
+
+def test_a_head_that_starts_at_zero_and_is_too_slow_to_train_reads_its_images(
+    own: OwnSetUp,
+) -> None:
+    from cnntune.steps.sanity.input_use import input_used
+    from cnntune.steps.sanity.tiny import Memory
+
+    zero = "net = linear(in_shape, num_classes)\n    nn.init.zeros_(net[1].weight)\n"
+    subject = own.subject(MODEL + zero + "    return net\n")
+    (finding,) = input_used(subject, Memory(4, (), subject.untrained))
+    assert finding.severity == "ok"
+
+
+@pytest.fixture
+def _processes_are_no_forks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As on macOS and Windows."""
+    usual = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    monkeypatch.setattr(stream, "FORKS", False)
+    yield
+    multiprocessing.set_start_method(usual, force=True)
+
+
+@pytest.mark.usefixtures("_processes_are_no_forks")
+def test_a_data_set_that_cannot_be_sent_is_one_line_and_exit_2(
+    own: OwnSetUp,
+) -> None:
+    local = "    class Mine(TensorDataset): pass\n    return Mine(x, y), Mine(val_x, val_y)\n"
+    recipe = own.write(data=DATA + local)
+    outcome = call("sanity", str(recipe), "--set", "data.stream=true", cwd=own.folder)
+    assert outcome.code == 2
+    (line,) = [line for line in outcome.err.splitlines() if "cannot be sent" in line]
+    assert "define its class at the top of a module" in line

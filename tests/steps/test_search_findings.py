@@ -1,0 +1,119 @@
+"""What a search says of regions and of further trials; expected values by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from cnntune.config.recipe import Recipe
+from cnntune.runs.study import Epoch, Run
+from cnntune.steps.search_findings import (
+    bests_of,
+    edge_findings,
+    expected_best,
+    importance_findings,
+    nothing_learned,
+    region_findings,
+    strong,
+    trial_findings,
+    worth_findings,
+)
+from cnntune.study.ledger import Trial
+from cnntune.training.build import load_recipe
+
+
+def trial(number: int, acc: float, lr: float = 0.01, status: str = "complete") -> Trial:
+    summary = {"status": status, "val_acc": acc, "val_loss": 1.0, "epochs": 3}
+    return Trial(number, status, {"train.lr": lr}, Run(Path(f"trial-{number:04d}")), summary)
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    found = load_recipe("digits", ["space.train.lr={log=[1e-4, 1.0]}"])
+    return found.model_copy(update={"space": {"train.lr": found.space["train.lr"]}})
+
+
+def test_the_expected_best_of_draws_from_two_values() -> None:
+    # Of 0 and 1 drawn three times with replacement, the best is 0 one time in eight.
+    assert expected_best([0.0, 1.0], 3) == pytest.approx(1 - 1 / 8)
+
+
+def test_as_many_trials_again_are_worth_the_difference_of_two_expectations() -> None:
+    # One trial of ten has 1: a best of 10 misses it with 0.9^10, a best of 20 with 0.9^20.
+    trials = [trial(n, 1.0 if n == 0 else 0.0) for n in range(10)]
+    (finding,) = worth_findings(trials)
+    assert finding.measured == pytest.approx(0.9**10 - 0.9**20)
+    assert "10 more trials" in finding.evidence
+    assert "22.71 points" in finding.evidence  # 0.348678 - 0.121577
+
+
+def test_few_trials_say_nothing_of_more() -> None:
+    assert worth_findings([trial(n, 0.5) for n in range(9)]) == []
+
+
+def test_strong_trials_are_a_fifth_and_whole_runs_come_before_pruned_ones() -> None:
+    trials = [trial(n, 0.9, status="pruned") for n in range(18)] + [
+        trial(18, 0.5),
+        trial(19, 0.6),
+    ]
+    assert [t.number for t in strong(trials)] == [19, 18, 0, 1]
+
+
+def test_a_region_is_named_where_the_strong_trials_keep_together(recipe: Recipe) -> None:
+    # Strong ones at 0.01 ... 0.1, a quarter of four decades, and a tenth of the range on each side.
+    trials = [trial(n, 0.9, lr) for n, lr in enumerate((0.01, 0.03, 0.1))]
+    trials += [trial(n, 0.1, 1e-4) for n in range(3, 15)]
+    (finding,) = region_findings(recipe, trials)
+    assert finding.measured == pytest.approx(0.25 + 0.2, abs=0.001)
+    override = finding.advice.partition("--set '")[2].rstrip("'")
+    assert str(load_recipe("digits", [override]).space["train.lr"]) == "0.00398 ... 0.251 (log)"
+
+
+def test_no_region_is_named_where_the_strong_trials_lie_apart(recipe: Recipe) -> None:
+    trials = [trial(n, 0.9, lr) for n, lr in enumerate((1e-4, 0.03, 1.0))]
+    trials += [trial(n, 0.1, 1e-3) for n in range(3, 15)]
+    assert region_findings(recipe, trials) == []
+
+
+def test_an_edge_holds_for_all_that_are_the_best(recipe: Recipe) -> None:
+    # 1e-4 and 1.0 are the ends of the range, 0.01 is its middle
+    upper, middle = trial(0, 0.9, 1.0), trial(1, 0.9, 0.01)
+    assert edge_findings(recipe, bests_of([upper, middle])) == []
+    (finding,) = edge_findings(recipe, bests_of([upper, trial(1, 0.9, 0.9), trial(2, 0.8, 0.01)]))
+    assert "lies at the upper end of its range" in finding.evidence
+
+
+@pytest.mark.parametrize(("lr", "place"), [(1e-5, "below"), (3.0, "above")])
+def test_a_value_outside_of_its_range_lies_at_no_end_of_it(
+    recipe: Recipe, lr: float, place: str
+) -> None:
+    (finding,) = edge_findings(recipe, [trial(0, 0.9, lr)])
+    assert f"lies {place} its range" in finding.evidence
+    override = finding.advice.partition("--set '")[2].rstrip("'")
+    wider = load_recipe("digits", [override]).space["train.lr"]
+    assert wider.low < lr < wider.high  # type: ignore[union-attr]
+
+
+def at_chance(number: int, acc: float) -> Trial:
+    known = trial(number, acc)
+    known.summary.update(chance_acc=0.1, chance_loss=2.3026, val_images=100)
+    return known
+
+
+def test_nothing_is_learned_where_the_best_is_within_the_noise_of_guessing() -> None:
+    # three standard errors of 0.1 on 100 images are 3 sqrt(0.1 * 0.9 / 100) = 0.09
+    (finding,) = nothing_learned([at_chance(0, 0.12), at_chance(1, 0.18)])
+    assert (finding.severity, finding.measured, finding.expected) == ("fail", 0.18, 0.1)
+    assert "the best of 2 trials" in finding.evidence
+    assert nothing_learned([at_chance(0, 0.12), at_chance(1, 0.2)]) == []
+    assert importance_findings([at_chance(0, 0.12)], None) == []
+
+
+def test_one_trial_is_not_plural(tmp_path: Path) -> None:
+    failed = trial(0, 0.5, status="failed")
+    assert "1 of 1 trial failed" in trial_findings([failed])[0].evidence
+    run = Run(tmp_path)
+    run.begin({})
+    run.log(Epoch(1, 0.01, 1.0, 0.5, 1.0, 0.5, 1.0, 1.0))
+    summary = {"status": "complete", "val_acc": 0.5, "val_loss": 1.0, "epochs": 1}
+    whole = Trial(0, "complete", {"train.lr": 0.01}, run, summary)
+    assert "1 trial is too few" in importance_findings([whole], None)[0].evidence

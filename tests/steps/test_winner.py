@@ -1,0 +1,221 @@
+"""Which trial of a study is the best: over all rounds, by fresh seeds, and when nobody can say."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnntune.config.recipe import Recipe, parse
+from cnntune.runs.study import Epoch, Run, Study
+from cnntune.steps.winner import (
+    Candidate,
+    Rival,
+    best_rivals,
+    candidates,
+    findings,
+    ledgers,
+    pool,
+    quantile,
+    rounds,
+    tied,
+)
+from cnntune.study.ledger import Ledger, Trial
+from cnntune.training.build import argument_problems
+
+
+def recipe(epochs: int = 2, **more: Any) -> Recipe:
+    values = {"search": {"epochs": epochs}, "space": {"train.lr": {"log": [1e-3, 1e-1]}}}
+    return parse(values | more, file="test", check_arguments=argument_problems)
+
+
+def rival(number: int, val_acc: float = 0.9, val_loss: float = 1.0, folder: Path = Path()) -> Rival:
+    summary = {"status": "complete", "val_acc": val_acc, "val_loss": val_loss, "epochs": 2}
+    run = Run(folder / f"trial-{number:04d}")
+    return Rival(Trial(number, "complete", {}, run, summary), recipe())
+
+
+def candidate(number: int, *val_accs: float, **counts: int) -> Candidate:
+    asked = len(val_accs) + sum(counts.values())
+    return Candidate(rival(number), asked, list(val_accs), **counts)
+
+
+def searched(study: Study, *val_accs: float, epochs: int = 2) -> None:
+    """A round whose trials came to these accuracies."""
+    asked = recipe(epochs)
+    ledger = Ledger.create(study, asked, asked=asked)
+    for number, val_acc in enumerate(val_accs):
+        ledger.begin(asked.space, {"train.lr": 0.01})
+        summary = {"status": "complete", "val_acc": val_acc, "val_loss": 1.0, "epochs": epochs}
+        study.trial(number).finish(summary)
+        ledger.tell(number, summary)
+
+
+def repeated(study: Study, label: str, **summary: Any) -> None:
+    study.run(label).finish({"status": "complete", **summary})
+
+
+def names(found: list[Rival]) -> list[str]:
+    return [one.name for one in found]
+
+
+def test_rounds_are_counted_and_not_spelled(tmp_path: Path) -> None:
+    for name in ("refine-10", "refine-2", "refine-1", "refine-old", "other"):
+        (tmp_path / name).mkdir()
+    found = [study.name for study in rounds(Study(tmp_path))]
+    assert found == ["refine-1", "refine-2", "refine-10"]
+
+
+def test_the_best_three_of_all_rounds_are_rivals_also_of_a_round_that_is_not_finished(
+    tmp_path: Path,
+) -> None:
+    searched(Study(tmp_path), 0.93, 0.50)
+    searched(Study(tmp_path / "refine-1"), 0.97, 0.94)  # without its refine.json
+    found = best_rivals(pool(ledgers(Study(tmp_path))))
+    assert names(found) == ["refine-1/trial-0000", "refine-1/trial-0001", "trial-0000"]
+
+
+def test_a_refined_trial_does_not_win_by_its_epochs(tmp_path: Path) -> None:
+    searched(Study(tmp_path), 0.95, epochs=2)
+    searched(Study(tmp_path / "refine-1"), 0.94, epochs=20)
+    found = best_rivals(pool(ledgers(Study(tmp_path))))
+    assert names(found) == ["trial-0000", "refine-1/trial-0000"]
+    assert [one.recipe.search.epochs for one in found] == [2, 20]  # each repeats its own recipe
+
+
+def test_between_equals_the_later_round_is_preferred(tmp_path: Path) -> None:
+    for part in ("", "refine-1", "refine-2"):
+        searched(Study(tmp_path / part), 0.9)
+    found = best_rivals(pool(ledgers(Study(tmp_path))))
+    assert names(found) == ["refine-2/trial-0000", "refine-1/trial-0000", "trial-0000"]
+
+
+def test_a_trial_that_time_cut_counts_by_its_best_finished_epoch(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    searched(study, 0.6)
+    ledger = Ledger.open(study)
+    ledger.begin(ledger.recipe.space, {"train.lr": 0.02})
+    run = study.trial(1)
+    run.begin({})
+    for number, val_acc in enumerate((0.5, 0.8, 0.7), start=1):
+        run.log(Epoch(number, 0.1, 1.0, 0.5, 1.0, val_acc, 1.0, 1.0))
+    first, second = best_rivals(pool(ledgers(study)))
+    assert (first.name, first.trial.val_acc, first.cut) == ("trial-0001", 0.8, True)
+    assert (second.name, second.cut) == ("trial-0000", False)
+
+
+def test_a_candidate_has_the_mean_and_the_sample_deviation_of_its_fresh_seeds() -> None:
+    found = candidate(0, 0.90, 0.92, 0.94)
+    assert found.mean == pytest.approx(0.92)
+    assert found.sd == pytest.approx(0.02)  # sqrt((0.02^2 + 0.02^2) / 2)
+    assert candidate(1, 0.9).sd is None
+    assert candidate(2).mean is None
+
+
+def test_candidates_come_in_the_order_of_their_fresh_seeds(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    found = [rival(0, 0.90, folder=tmp_path), rival(1, 0.88, folder=tmp_path)]
+    repeated(study, "trial-0000-seed-1", val_acc=0.80)
+    repeated(study, "trial-0000-seed-2", val_acc=0.82)
+    repeated(study, "trial-0001-seed-1", val_acc=0.89)
+    first, second = candidates(found, seeds=2)
+    assert (first.number, first.val_accs, first.missing) == (1, [0.89], 1)
+    assert (second.number, second.val_accs, second.selected_acc) == (0, [0.80, 0.82], 0.90)
+
+
+def test_seeds_that_diverged_failed_or_are_missing_are_counted_and_told(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    repeated(study, "trial-0000-seed-1", val_acc=0.8)
+    study.run("trial-0000-seed-2").finish({"status": "diverged", "best_epoch": None})
+    study.run("trial-0000-seed-3").finish({"status": "failed", "error": "out of paper\nmore"})
+    (found,) = candidates([rival(0, folder=tmp_path)], seeds=4)
+    counts = (found.asked, found.val_accs, found.diverged, found.failed, found.missing)
+    assert counts == (4, [0.8], 1, 1, 1)
+    document = found.as_json()
+    assert (document["asked"], document["failed"], document["diverged"]) == (4, 1, 1)
+    said = {finding.rule: finding.evidence for finding in findings([found])}
+    assert said["failed-repeats"] == "trial-0000 failed for 1 of 4 seeds: out of paper"
+    assert said["unstable-seed"] == "trial-0000 diverged for 1 of 4 seeds"
+    assert said["repeats"] == "1 of 4 repeats with fresh seeds are not trained"
+
+
+# From a printed table of Student's t, two-sided 5 %.
+@pytest.mark.parametrize(
+    ("freedom", "expected"), [(1, 12.706), (6, 2.447), (10, 2.228), (11, 2.201), (30, 2.042)]
+)
+def test_how_many_standard_errors_are_needed_follows_from_the_degrees_of_freedom(
+    freedom: int, expected: float
+) -> None:
+    assert quantile(freedom) == pytest.approx(expected, abs=0.005)
+
+
+def test_candidates_within_the_error_of_their_difference_are_tied() -> None:
+    # Pooled deviation 0.02 with 6 degrees of freedom: 2.447 * 0.02 * sqrt(1/3 + 1/3) = 0.03996.
+    best, near, far = (
+        candidate(0, 0.90, 0.92, 0.94),
+        candidate(1, 0.861, 0.881, 0.901),  # 0.039 below
+        candidate(2, 0.859, 0.879, 0.899),  # 0.041 below
+    )
+    assert tied([best, near, far]) == [best, near]
+
+
+@pytest.mark.parametrize(("below", "level"), [(0.054, 2), (0.057, 1)])
+def test_spreads_are_pooled_by_their_degrees_of_freedom(below: float, level: int) -> None:
+    # Deviations 0.01 over 3 seeds and 0.03 over 2: sqrt((2 * 1 + 1 * 9) / 3) * 0.01 = 0.019149
+    # with 3 degrees of freedom; 3.182 * 0.019149 * sqrt(1/3 + 1/2) = 0.0556.
+    half = 0.03 / math.sqrt(2)  # a + h and a - h deviate by h * sqrt(2)
+    best = candidate(0, 0.89, 0.90, 0.91)
+    second = candidate(1, 0.90 - below - half, 0.90 - below + half)
+    assert len(tied([best, second])) == level
+
+
+def test_one_fresh_seed_each_tells_nobody_apart() -> None:
+    found = [candidate(0, 0.9), candidate(1, 0.5)]
+    assert tied(found) == found
+    (tie,) = findings(found)
+    assert (tie.rule, tie.severity) == ("tie", "info")
+    assert "one seed each" in tie.evidence
+
+
+def test_without_repeats_there_is_no_winner() -> None:
+    assert findings([]) == []
+    assert findings([candidate(0), candidate(1)]) == []
+    assert tied([]) == []
+
+
+def test_a_winner_is_named_with_its_spread_and_a_tie_with_its_rivals() -> None:
+    best, near = candidate(4, 0.90, 0.92, 0.94), candidate(1, 0.89, 0.91, 0.93)
+    (tie,) = findings([best, near])
+    assert (tie.rule, tie.severity) == ("tie", "info")
+    assert tie.evidence == (
+        "trial-0004: 0.9200 ± 0.0200 over 3 fresh seeds (0.9000 when it was selected) does not beat"
+        " trial-0001 (0.9100) by more than 2.8 standard errors"  # 2 + 2 degrees of freedom
+    )
+    (winner,) = findings([best, candidate(2, 0.50, 0.52, 0.54)])
+    assert (winner.rule, winner.severity) == ("winner", "ok")
+
+
+def test_a_single_candidate_has_no_rival_and_is_not_called_a_winner() -> None:
+    (alone,) = findings([candidate(0, 0.90, 0.92, 0.94)])
+    assert (alone.rule, alone.severity) == ("winner", "info")
+    assert alone.evidence.endswith("it has no rival: the only candidate")
+    others = findings([candidate(0, 0.90, 0.92, 0.94), candidate(1, 0.95, diverged=1)])
+    assert (others[0].rule, others[0].severity) == ("winner", "info")
+    assert "no rival: the others diverged" in others[0].evidence
+
+
+def test_where_every_candidate_diverged_for_a_seed_there_is_no_winner() -> None:
+    found = [candidate(0, 0.90, 0.92, diverged=1), candidate(1, 0.80, 0.82, diverged=1)]
+    assert [(one.rule, one.severity) for one in findings(found)] == [
+        ("winner", "warn"),
+        ("unstable-seed", "warn"),
+        ("unstable-seed", "warn"),
+    ]
+    none_whole = findings([candidate(0, diverged=3)])
+    assert (none_whole[0].rule, none_whole[0].severity) == ("winner", "warn")
+
+
+def test_one_image_more_is_no_victory() -> None:
+    best, second = candidate(0, *[0.9972] * 3), candidate(1, *[0.9944] * 3)
+    assert tied([best, second], val_images=359) == [best, second]
+    assert tied([best, second], val_images=None) == [best]
