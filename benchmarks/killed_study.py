@@ -137,8 +137,17 @@ def faults_in(study: Look, *, ended: bool) -> Iterator[str]:
         yield from _record_faults(study, name, record, ended=ended)
     for name, run in study.runs.items():
         yield from _run_faults(study, name, run)
-        if ended and run.summary is None:
+        if ended and run.summary is None and not _is_superseded(study, name):
             yield f"unfinished: {name}: has no summary.json"
+
+
+def _is_superseded(study: Look, name: str) -> bool:
+    """Whether a run repeats a trial that was a candidate once and is none at the end."""
+    trial, repeat, _ = name.partition("-seed-")
+    last = study.documents.get("tune.json")
+    if not repeat or last is None:
+        return False
+    return not any(f"/{trial}/config.json" in one["config"] for one in last["candidates"])
 
 
 def _record_faults(study: Look, name: str, record: Record, *, ended: bool) -> Iterator[str]:

@@ -72,10 +72,13 @@ def begin(study: Study, recipe: Recipe) -> tuple[Ledger, list[Finding]]:
         RecipeError: where the completed space does not fit the recipe.
         StudyError: where the study holds another recipe, or a grid in another order.
     """
-    prepared, notes = (recipe, []) if exists(study) else prepare(recipe, study)
-    ledger = Ledger.create(study, prepared, asked=recipe)
-    _refuse_another_grid(ledger)
-    return ledger, notes
+    if exists(study):
+        ledger = Ledger.create(study, recipe, asked=recipe)
+        _refuse_another_grid(ledger)
+        # A command that was killed before its first trial may have said nothing yet.
+        return ledger, [] if ledger.trials() else prepare(recipe, study)[1]
+    prepared, notes = prepare(recipe, study)
+    return Ledger.create(study, prepared, asked=recipe), notes
 
 
 def join(study: Study, recipe: Recipe, server: Server) -> tuple[SharedLedger, list[Finding]]:

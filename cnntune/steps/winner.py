@@ -5,6 +5,7 @@ its refinements they lie. Only the fresh seeds are compared: the accuracy by whi
 selected is the best of many and too high.
 """
 
+import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -125,13 +126,27 @@ def best_rivals(rivals: Sequence[Rival]) -> list[Rival]:
     """The best three that were not pruned, by validation accuracy, then loss.
 
     An accuracy is an accuracy, after however many epochs: who trains longer has to reach more.
-    None where no trial learned anything: repeating what guesses tells nothing.
+    A round may train the best of an earlier one again; of runs with the same configuration only
+    the earliest is a rival, whose repeats may be trained already. None where no trial learned
+    anything: repeating what guesses tells nothing.
     """
     if nothing_learned([rival.trial for rival in rivals]):
         return []
     by_folder = {rival.trial.run.path: rival for rival in rivals}
     best = ranked([rival.trial for rival in rivals])
-    return [by_folder[t.run.path] for t in best if t.status == "complete"][:CANDIDATES]
+    earliest = _earliest_of_each_configuration([t.run for t in best])
+    return [
+        by_folder[t.run.path] for t in best if t.status == "complete" and t.run.path in earliest
+    ][:CANDIDATES]
+
+
+def _earliest_of_each_configuration(runs: Sequence[Run]) -> set[Path]:
+    """The folders of these runs, but for those that train what one of an earlier round trains."""
+    found: dict[str, Path] = {}
+    for run in sorted(runs, key=lambda run: (number_of(Study(run.path.parent)), run.path.name)):
+        config = run.config()
+        found.setdefault(json.dumps(config, sort_keys=True) if config else str(run.path), run.path)
+    return set(found.values())
 
 
 def val_images(rivals: Sequence[Rival]) -> int | None:

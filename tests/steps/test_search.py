@@ -18,7 +18,7 @@ from cnntune.config.recipe import Recipe
 from cnntune.config.space import Choice, Dimension, Range, toml
 from cnntune.machine.clock import Deadline
 from cnntune.runs.study import Run, Study
-from cnntune.steps.search import default_space, intersect, prepare, without_effect
+from cnntune.steps.search import begin, default_space, intersect, prepare, without_effect
 from cnntune.steps.search_findings import trial_findings
 from cnntune.study import coordinator as trials_room
 from cnntune.study.coordinator import run_trials
@@ -348,6 +348,19 @@ def test_the_rates_of_the_last_sweep_are_taken_over(recipe: Recipe, tmp_path: Pa
     assert (finding.rule, finding.severity) == ("lr-range", "info")
     assert "0.01 to 0.1" in finding.evidence
     assert prepared.space["model.width"] == recipe.space["model.width"]
+
+
+def test_a_search_that_was_killed_before_its_first_trial_says_again_what_it_took_over(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    study = Study(tmp_path)
+    swept(study, recipe, 0.01, 0.3)
+    ledger, said = begin(study, recipe)
+    assert [finding.rule for finding in said] == ["lr-range"]
+    again, said_again = begin(study, recipe)
+    assert (again.recipe, said_again) == (ledger.recipe, said)
+    ledger.begin(ledger.recipe.space, {"train.lr": 0.05})
+    assert begin(study, recipe)[1] == []
 
 
 def test_rates_that_lie_outside_the_recipe_warn_and_change_nothing(

@@ -90,6 +90,17 @@ def test_between_equals_the_later_round_is_preferred(tmp_path: Path) -> None:
     assert names(found) == ["refine-2/trial-0000", "refine-1/trial-0000", "trial-0000"]
 
 
+def test_a_configuration_that_two_rounds_trained_is_one_rival(tmp_path: Path) -> None:
+    for part in ("", "refine-1", "refine-2"):
+        searched(Study(tmp_path / part), 0.9, 0.8)
+        for number in (0, 1):
+            values = {"train": {"lr": 0.01 if number == 0 else 0.02 + len(part)}}
+            Study(tmp_path / part).trial(number).begin(values)
+    found = best_rivals(pool(ledgers(Study(tmp_path))))
+    # 0.02, then 8.02 twice: the same again, of which only the earliest counts.
+    assert names(found) == ["trial-0000", "refine-1/trial-0001", "trial-0001"]
+
+
 def test_a_trial_that_time_cut_counts_by_its_best_finished_epoch(tmp_path: Path) -> None:
     study = Study(tmp_path)
     searched(study, 0.6)
