@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BENCHMARKS = ROOT / "benchmarks"
+BENCHMARKS = ROOT / "benchmarks" / "speed"
 PAGE = ROOT / "docs" / "performance.md"
 WRITING = sorted(
     path.stem for path in BENCHMARKS.glob("*.py") if "write=asked.write" in path.read_text()

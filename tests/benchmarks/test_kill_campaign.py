@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 from commands import call
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "durability"
 RECIPE = """
 name = "small"
 [data]

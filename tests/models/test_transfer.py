@@ -459,7 +459,7 @@ def test_a_class_that_does_not_exist_is_told() -> None:
 
 @pytest.mark.slow
 def test_a_probe_beats_training_from_scratch_on_ten_images_a_class(tmp_path: Path) -> None:
-    """benchmarks/transfer.py: 0.76 against 0.43 where chance is 0.25."""
+    """benchmarks/search/transfer.py: 0.76 against 0.43 where chance is 0.25."""
     base = parse(
         {
             "data": {"name": "shapes", "size": 6000, "image_size": 16},

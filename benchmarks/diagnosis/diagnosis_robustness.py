@@ -1,0 +1,261 @@
+"""How often `diagnose` is right on made-up curves whose label is known by construction.
+
+    python benchmarks/diagnosis/diagnosis_robustness.py [--seeds 40] [--errors]
+
+A family is a shape that real logs show. Each is drawn with many lengths, class counts, levels and
+noises; the share of right labels is printed a family and a noise level, a label that a careful
+reader would take as well counting as right.
+"""
+
+import argparse
+import math
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+from cnntune.diagnosis.curve import Curve, Values
+from cnntune.diagnosis.rules import diagnose
+
+NOISES = (0.0, 0.005, 0.02)  # of the loss at chance, on each value
+CLASSES = (2, 3, 4, 10, 100, 1000)
+LENGTHS = (12, 20, 30, 60, 100, 200)
+NAN = math.nan
+
+
+class Draw:
+    """One set of random numbers that a family is drawn with, and the noise on its values."""
+
+    def __init__(self, seed: int, noise: float) -> None:
+        self.random = random.Random(seed)
+        self.classes = self.random.choice(CLASSES)
+        self.chance = math.log(self.classes)
+        self.epochs = self.random.choice(LENGTHS)
+        self.noise = noise
+
+    def between(self, low: float, high: float) -> float:
+        """Any number from `low` to `high`."""
+        return self.random.uniform(low, high)
+
+    def noisy(self, values: list[float], times: float = 1.0) -> list[float]:
+        """Noise on each value; a loss that is all but zero stays above zero."""
+        size = times * self.noise * self.chance
+        return [max(value / 2, value + self.random.gauss(0, size)) for value in values]
+
+    def fall(self, low: float, at_rest: float, epochs: int | None = None) -> list[float]:
+        """An exponential fall from chance to the part `low` of it, by e^-7 at part `at_rest`."""
+        count = epochs or self.epochs
+        speed = 7 / (at_rest * count)
+        return [self.chance * (low + (1 - low) * math.exp(-speed * x)) for x in range(count)]
+
+    def accuracy(self, losses: list[float]) -> list[float]:
+        """1 - 0.8 x loss / chance, which is quantised as a val set of a few hundred images is."""
+        images = self.random.choice((200, 1000, 10000))
+        return [
+            round(images * min(1.0, max(1 / self.classes, 1 - 0.8 * loss / self.chance))) / images
+            for loss in losses
+        ]
+
+
+def curve(
+    train: Values = (), val: Values = (), accuracies: tuple[Values, Values] = ((), ())
+) -> Curve:
+    count = max(map(len, (train, val, *accuracies)))
+    return Curve([float(epoch + 1) for epoch in range(count)], train, val, *accuracies)
+
+
+def healthy(draw: Draw) -> Curve:
+    low = draw.between(0.03, 0.3)
+    train, val = draw.fall(low, 0.6), draw.fall(low + draw.between(0.0, 0.08), 0.6)
+    return curve(draw.noisy(train), draw.noisy(val))
+
+
+def healthy_with_accuracy(draw: Draw) -> Curve:
+    bare = healthy(draw)
+    accuracies = draw.accuracy(list(bare.train_loss)), draw.accuracy(list(bare.val_loss))  # type: ignore[arg-type]
+    return replace(bare, train_acc=accuracies[0], val_acc=accuracies[1])
+
+
+def overfitting(draw: Draw) -> Curve:
+    best, height = draw.between(0.2, 0.6), draw.between(0.15, 1.0)
+    train, val = draw.fall(0.02, 0.8), draw.fall(0.3, best)
+    turn = int(best * draw.epochs * 0.7)
+    after = max(1, draw.epochs - turn)
+    val = [value + draw.chance * height * max(0, x - turn) / after for x, value in enumerate(val)]
+    return curve(draw.noisy(train), draw.noisy(val))
+
+
+def memorised(draw: Draw) -> Curve:
+    train, val = draw.fall(0.02, 0.6), draw.fall(draw.between(0.4, 0.7), 0.4)
+    return curve(draw.noisy(train), draw.noisy(val))
+
+
+def stuck(draw: Draw) -> Curve:
+    level = [draw.chance] * draw.epochs
+    small = draw.noise / 2
+    train, val = ([value * (1 + draw.random.gauss(0, small)) for value in level] for _ in range(2))
+    return curve(train, val)
+
+
+def diverging(draw: Draw) -> Curve:
+    turn = int(draw.epochs * draw.between(0.2, 0.7))
+    growth = draw.between(1.5, 10) ** (4 / (draw.epochs - turn))
+    train = draw.fall(0.2, 0.9)
+    train = [v if x < turn else train[turn] * growth ** (x - turn + 1) for x, v in enumerate(train)]
+    return curve(draw.noisy(train), draw.noisy([1.1 * value for value in train]))
+
+
+def ends_in_nan(draw: Draw) -> Curve:
+    bare, rows = healthy(draw), draw.random.randint(2, 6)
+    tail = [NAN] * rows
+    return curve([*bare.train_loss[:-rows], *tail], [*bare.val_loss[:-rows], *tail])
+
+
+def oscillating(draw: Draw) -> Curve:
+    size = draw.between(0.3, 0.6)
+    swing = [
+        draw.chance * (1 + size * (-1) ** x * draw.between(0.7, 1)) for x in range(draw.epochs)
+    ]
+    return curve(draw.noisy(swing), draw.noisy([1.05 * value for value in swing]))
+
+
+def still_improving(draw: Draw) -> Curve:
+    slow = draw.between(3.0, 6.0)
+    train = draw.fall(0.05, slow)
+    return curve(draw.noisy(train), draw.noisy([value + 0.02 * draw.chance for value in train]))
+
+
+def rate_steps(draw: Draw) -> Curve:
+    """Two drops of the rate: each ends a plateau, and val rests after the last.
+
+    With fewer than 8 epochs to a rate nobody could tell that the last one rests.
+    """
+    third = max(8, draw.epochs // 3)
+    levels = (0.5, 0.25, 0.18)
+    train: list[float] = []
+    for level in levels:
+        start = train[-1] / draw.chance if train else 1.0
+        speed = 7 / third * 2
+        train += [
+            draw.chance * (level + (start - level) * math.exp(-speed * x)) for x in range(third)
+        ]
+    return curve(draw.noisy(train), draw.noisy([value + 0.05 * draw.chance for value in train]))
+
+
+def cyclic_rate(draw: Draw) -> Curve:
+    period, base = draw.random.choice((5, 8, 10)), draw.fall(0.2, 0.5)
+    size = 0.15 * draw.chance
+    val = [
+        value + size * (1 - x / draw.epochs) ** 2 * (1 + math.cos(2 * math.pi * x / period)) / 2
+        for x, value in enumerate(base)
+    ]
+    return curve(draw.noisy([0.95 * value for value in val]), draw.noisy(val))
+
+
+def mixed_up(draw: Draw) -> Curve:
+    """Train images are mixed: train stays far above val, and both rest."""
+    train, val = draw.fall(draw.between(0.4, 0.6), 0.6), draw.fall(0.12, 0.6)
+    return curve(draw.noisy(train), draw.noisy(val))
+
+
+def near_zero(draw: Draw) -> Curve:
+    train, val = draw.fall(0.001, 0.5), draw.fall(0.0005, 0.5)
+    wiggle = [value + 0.002 * draw.chance * draw.random.random() for value in val]
+    return curve(train, wiggle)
+
+
+def small_val_set(draw: Draw) -> Curve:
+    bare = healthy(draw)
+    train = [value or 0.0 for value in bare.train_loss]
+    rough = [round((value or 0.0) / draw.chance * 20) / 20 * draw.chance for value in bare.val_loss]
+    return curve(train, rough)
+
+
+def spikes(draw: Draw) -> Curve:
+    bare = healthy(draw)
+    train, val = list(bare.train_loss), list(bare.val_loss)
+    for _ in range(2):
+        at = draw.random.randrange(2, draw.epochs - 3)
+        train[at], val[at] = 5 * draw.chance, 6 * draw.chance
+    return curve(train, val)
+
+
+def nan_that_recovers(draw: Draw) -> Curve:
+    bare = healthy(draw)
+    train = list(bare.train_loss)
+    at = draw.random.randrange(2, draw.epochs - 4)
+    train[at : at + 2] = [NAN, NAN]
+    return curve(train, bare.val_loss)
+
+
+def val_never_a_number(draw: Draw) -> Curve:
+    bare = healthy(draw)
+    return curve(bare.train_loss, [NAN] * draw.epochs)
+
+
+def accuracy_only(draw: Draw) -> Curve:
+    bare = healthy_with_accuracy(draw)
+    return curve(accuracies=(bare.train_acc, bare.val_acc))
+
+
+def val_only(draw: Draw) -> Curve:
+    return curve((), healthy(draw).val_loss)
+
+
+def train_only(draw: Draw) -> Curve:
+    return curve(healthy(draw).train_loss)
+
+
+def few_points(draw: Draw) -> Curve:
+    count = draw.random.randint(3, 6)
+    train = draw.fall(0.1, 3.0, count)
+    return curve(draw.noisy(train), draw.noisy([1.03 * value for value in train]))
+
+
+CONVERGED, IMPROVING = ("converged",), ("still-improving",)
+FAMILIES: dict[Callable[[Draw], Curve], tuple[str, ...]] = {
+    healthy: CONVERGED,
+    healthy_with_accuracy: CONVERGED,
+    overfitting: ("overfitting",),
+    memorised: ("overfitting",),
+    stuck: ("underfitting",),
+    diverging: ("unstable",),
+    ends_in_nan: ("unstable",),
+    oscillating: ("unstable",),
+    still_improving: IMPROVING,
+    rate_steps: CONVERGED,
+    cyclic_rate: (*CONVERGED, *IMPROVING),
+    mixed_up: CONVERGED,
+    near_zero: CONVERGED,
+    small_val_set: CONVERGED,
+    spikes: CONVERGED,
+    nan_that_recovers: CONVERGED,
+    val_never_a_number: CONVERGED,
+    accuracy_only: CONVERGED,
+    val_only: CONVERGED,
+    train_only: CONVERGED,
+    few_points: IMPROVING,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--errors", action="store_true", help="tell what was said instead")
+    args = parser.parse_args()
+    print(f"{'':24}" + "".join(f"{f'noise {noise:g}':>13}" for noise in NOISES))
+    total = 0.0
+    for family, right in FAMILIES.items():
+        shares, wrong = [], Counter[str]()
+        for noise in NOISES:
+            said = [diagnose(family(Draw(seed, noise))).label for seed in range(args.seeds)]
+            shares.append(sum(label in right for label in said) / args.seeds)
+            wrong.update(label for label in said if label not in right)
+        total += sum(shares) / len(shares) / len(FAMILIES)
+        told = f"  {dict(wrong)}" if args.errors and wrong else ""
+        print(f"{family.__name__:24}" + "".join(f"{share:13.0%}" for share in shares) + told)
+    print(f"{'all':24}{total:13.1%}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The set-ups written before and with the rules."""

@@ -1,0 +1,1 @@
+"""The set-ups written after the rules, before they had seen them."""

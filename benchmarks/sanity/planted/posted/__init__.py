@@ -1,0 +1,1 @@
+"""The set-ups that people post about, written after the rules."""

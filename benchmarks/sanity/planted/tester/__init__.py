@@ -1,0 +1,1 @@
+"""The set-ups that a tester would plant, written after the rules."""
