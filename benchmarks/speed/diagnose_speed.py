@@ -1,6 +1,6 @@
 """How long `cnntune diagnose` takes: its start, and a folder of 1,000 runs of 100 epochs.
 
-    python benchmarks/diagnosis/diagnose_speed.py
+    python benchmarks/speed/diagnose_speed.py
 
 The runs are made up (a falling loss with noise) and are written into a temporary folder. Wall and
 CPU time are the least of several processes; the start is that of one short run, less a bare Python.
