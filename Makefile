@@ -15,7 +15,8 @@ setup: .venv/installed  ## create .venv and install cnntune with its development
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "cnntune needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'  # for --group
+	$(BIN)/python -m pip install --quiet -e '.[postgres,tensorboard]' --group dev
 	@touch $@
 
 demo: setup  ## the whole workflow on real images: sanity, lr-sweep, search, refine, diagnose
@@ -30,7 +31,7 @@ check: setup  ## lint and types, changing nothing
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-lint: setup  ## mend what the linter can mend
+lint: setup  ## fix what the linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
