@@ -36,7 +36,8 @@ lint: setup  ## fix what the linter can fix
 	$(BIN)/ruff check --fix .
 
 test: check  ## lint, types and every test, the slow ones too
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m slow --dist worksteal  # one file of them takes minutes
 
 bench: setup  ## every benchmark: verdicts and speed (three hours on two cores)
 	$(BIN)/python benchmarks/diagnose_speed.py
