@@ -19,7 +19,7 @@ from commands import CNNTUNE, Outcome, call, run
 from cnntune.cli import app
 
 HEAVY = ("torch", "torchvision", "pandas", "optuna", "sklearn")
-QUICK = ("--set", "data.size=300", "--set", "model.width=8")
+QUICK = ("--set", "data.size=300", "--set", "model.width=8", "--set", "model.depth=2")
 
 # The contract, key by key; what we add to it stands apart.
 COMMON = {"format", "command", "ok", "findings", "study"}
