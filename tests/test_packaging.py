@@ -71,8 +71,8 @@ def test_the_newest_release_in_the_changelog_is_the_version() -> None:
 
 def test_ci_installs_the_lower_bound_of_every_dependency() -> None:
     lines = (REPOSITORY / ".ci/lowest-versions.txt").read_text(encoding="utf-8").splitlines()
-    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
-    assert pins.keys() == DEPENDENCIES.keys()
+    pins = dict(line.partition(" ")[0].split("==") for line in lines if not line.startswith("#"))
+    assert pins.keys() >= DEPENDENCIES.keys()
     for name, bound in DEPENDENCIES.items():
         assert f"{pins[name]}.".startswith(f"{bound}."), name
 
