@@ -15,7 +15,8 @@ setup: .venv/installed  ## create .venv and install cnntune with its development
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "cnntune needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'  # for --group
+	$(BIN)/python -m pip install --quiet -e '.[postgres,tensorboard]' --group dev
 	@touch $@
 
 demo: setup  ## the whole workflow on real images: sanity, lr-sweep, search, refine, diagnose
@@ -30,18 +31,19 @@ check: setup  ## lint and types, changing nothing
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-lint: setup  ## mend what the linter can mend
+lint: setup  ## fix what the linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 test: check  ## lint, types and every test, the slow ones too
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m slow --dist worksteal  # one file of them takes minutes
 
 bench: setup  ## every benchmark: verdicts and speed (three hours on two cores)
-	$(BIN)/python benchmarks/diagnose_speed.py
-	$(BIN)/python benchmarks/planted_bugs.py --workers 2
-	$(BIN)/python benchmarks/lr_regret.py --workers 2
-	for name in $(SPEED); do $(BIN)/python benchmarks/$$name.py --write || exit 1; done
+	$(BIN)/python benchmarks/speed/diagnose_speed.py
+	$(BIN)/python benchmarks/sanity/planted_bugs.py --workers 2
+	$(BIN)/python benchmarks/search/lr_regret.py --workers 2
+	for name in $(SPEED); do $(BIN)/python benchmarks/speed/$$name.py --write || exit 1; done
 
 clean:  ## remove what was built; runs/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from cnntune.diagnosis.judge import judge_history as diagnose
 
 __all__ = ["__version__", "diagnose"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -1,18 +1,32 @@
-"""What all tests share: one CPU thread, and a database server for those that ask for it.
+"""What all tests share: one CPU thread, quick SQLite, and a database server where one is wanted.
 
 Small networks gain little from a second thread, and on a busy machine threads that wait for each
 other lose tenfold.
 """
 
 import os
+import sqlite3
 from collections.abc import Iterator
+from typing import Any
 
 import postgres as servers
 import pytest
 import torch
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
+
+
+@event.listens_for(Engine, "connect")
+def _do_not_wait_for_the_disk(connection: Any, _: Any) -> None:
+    """Tests survive no loss of power here, and waited for the disk a third of their time.
+
+    Commands in processes of their own, which tests kill, wait as those of users do.
+    """
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 @pytest.fixture(scope="session")

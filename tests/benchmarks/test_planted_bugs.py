@@ -14,6 +14,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
 
 
+@pytest.mark.slow
 def test_a_softmax_before_the_loss_is_caught_and_named() -> None:
     outcome = bench("--only", "softmax-output", "--workers", "1")
     assert "named   softmax-output" in outcome.stdout, outcome.stdout + outcome.stderr

@@ -19,7 +19,7 @@ from commands import CNNTUNE, Outcome, call, run
 from cnntune.cli import app
 
 HEAVY = ("torch", "torchvision", "pandas", "optuna", "sklearn")
-QUICK = ("--set", "data.size=300", "--set", "model.width=8")
+QUICK = ("--set", "data.size=300", "--set", "model.width=8", "--set", "model.depth=2")
 
 # The contract, key by key; what we add to it stands apart.
 COMMON = {"format", "command", "ok", "findings", "study"}
@@ -547,7 +547,13 @@ def build(*, num_classes, in_shape):
 """
 
 
-@pytest.mark.parametrize("words", [("lr-sweep",), ("search", "--budget", "1", "--epochs", "1")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("lr-sweep",),
+        pytest.param(("search", "--budget", "1", "--epochs", "1"), marks=pytest.mark.slow),
+    ],
+)
 def test_what_own_code_prints_is_no_result(words: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "talking.py").write_text(TALKING)
     own = ("--set", "model.name=talking:build", "--set", "data.size=120")

@@ -257,6 +257,7 @@ def test_published_networks_of_ours_start_at_the_loss_of_a_guess(name: str) -> N
         assert math.log(10) <= loss < math.log(10) + 0.3, shape
 
 
+@pytest.mark.slow
 def test_the_page_of_models_is_what_the_table_writes() -> None:
     page = Path(__file__).parents[2] / "docs" / "models.md"
     assert page.read_text(encoding="utf-8") == table.page(), "run: python docs/write_models.py"

@@ -27,6 +27,7 @@ name = "digits"
 size = 120
 [model]
 width = 4
+depth = 2
 [train]
 batch_size = 32
 [search]

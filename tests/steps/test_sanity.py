@@ -85,7 +85,7 @@ def test_a_network_of_ones_own_is_healthy(findings_of: Callable[..., Findings]) 
     assert findings["overfit-tiny"].severity == "ok"
 
 
-@pytest.mark.parametrize("rate", ["1e-3", "1.0"])
+@pytest.mark.parametrize("rate", [pytest.param("1e-3", marks=pytest.mark.slow), "1.0"])
 def test_a_rate_that_nobody_has_tuned_is_no_failure(rate: str) -> None:
     recipe = load_recipe("digits", ["data.size=300", "model.width=8", f"train.lr={rate}"])
     assert not failed(check(recipe, load_data(recipe, CPU), CPU))

@@ -82,6 +82,7 @@ def test_an_initial_loss_of_few_images_says_so(own: OwnSetUp) -> None:
     assert "images" not in initial_loss(subject)[0].evidence
 
 
+@pytest.mark.slow
 def test_of_many_attempts_one_network_is_kept_beside_the_untrained_one(
     own: OwnSetUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -259,6 +259,7 @@ def test_a_loop_that_goes_on_with_another_budget_ends_and_never_exceeds_it(
     )
 
 
+@pytest.mark.slow
 def test_a_loop_that_goes_on_with_time_in_place_of_runs_ends(study: Study, recipe: Recipe) -> None:
     outcome = loop(study, recipe, of_time(0.0))
     (stopped,) = [finding for finding in outcome.findings if finding.rule == "stopped"]
@@ -417,6 +418,7 @@ def test_longer_trials_that_learn_nothing_either_are_the_last(
     assert not (study.path / "refine-2").exists()
 
 
+@pytest.mark.slow
 def test_a_round_that_is_gone_is_told_and_its_number_is_not_given_again(
     tmp_path: Path, recipe: Recipe
 ) -> None:

@@ -76,6 +76,7 @@ def test_an_optimizer_goes_on_from_its_state(name: str) -> None:
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_training_never_imports_torchs_compiler() -> None:
     # It takes longer to import than many a trial to train.
     code = """if True:
