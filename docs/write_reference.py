@@ -23,6 +23,7 @@ from cnntune.config.recipe import Recipe, Section, key_type
 from cnntune.config.searchable import Costly, Fixed, mark_of
 from cnntune.diagnosis import rules
 from cnntune.diagnosis.advice import CURES, Cure
+from cnntune.diagnosis.curve import Curve
 from cnntune.diagnosis.signs import MEANINGS
 from cnntune.findings import SEVERITIES
 from cnntune.models import from_timm, from_torchvision
@@ -99,7 +100,8 @@ def words(schema: Schema) -> str:
         return ", ".join(code(word) for word in schema.get("enum", [schema.get("const")]))
     kind = schema.get("type", "any")
     if kind == "array":
-        return f"list of {words(schema.get('items', {}))}"
+        inner = words(schema.get("items", {}))
+        return f"list of {inner}s" if inner.isalpha() else f"list of ({inner})"
     if kind == "object" and isinstance(values := schema.get("additionalProperties"), dict):
         return f"table of {words(values)}"
     return TYPES.get(kind, kind)
@@ -107,7 +109,7 @@ def words(schema: Schema) -> str:
 
 def allowed(schema: Schema) -> str:
     """The limits of a JSON Schema in words."""
-    told = [f"{sign} {schema[key]:g}" for key, sign in LIMITS.items() if key in schema]
+    told = [f"{sign} {schema[key]}" for key, sign in LIMITS.items() if key in schema]
     told += [f"matches `{schema['pattern']}`"] if "pattern" in schema else []
     for inner in (*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else ())):
         told += [text] if (text := allowed(inner)) else []
@@ -130,7 +132,8 @@ def recipe_page() -> str:
     for name, field in Recipe.model_fields.items():
         if not _is_section(field.annotation):
             continue
-        blocks.append(f"## [{name}]\n\n{lesson(field.annotation)}")
+        about = lesson(field.annotation).removeprefix(f"`[{name}]`: ").capitalize()
+        blocks.append(f"## [{name}]\n\n{about}")
         blocks.append(table(KEY_HEAD, _section_rows(name, field.annotation)))
         if name == "data":
             blocks += _builder_blocks("data", {name: data.builder(name) for name in data.BUILT_IN})
@@ -338,10 +341,13 @@ def diagnose_page() -> str:
     ]
     for label in typing.get_args(rules.Label):
         blocks.append(f"### {label}")
+        told: set[str] = set()
         for problem, lessons in cases[label].items():
+            new = [text for text in lessons if text not in told]
+            told.update(new)
             advice = "\n".join(f"{n}. {_cure(c)}" for n, c in enumerate(CURES[problem], start=1))
             title = f"#### {label}: {problem}" if len(cases[label]) > 1 else ""
-            blocks += [title, *lessons, f"Advice:\n\n{advice}"]
+            blocks += [title, *new, f"Advice:\n\n{advice}"]
     effects = _effects()
     rows = ((f"`{sign}`", text, effects.get(sign, "")) for sign, text in MEANINGS.items())
     blocks.append(
@@ -368,11 +374,12 @@ def _cases() -> dict[str, dict[str, list[str]]]:
             if not isinstance(label, ast.Constant):
                 continue
             told = [name] if ast.get_docstring(function) else _callers(functions, name)
-            if name == "judge":  # it says what follows where no rule can be asked
-                told = []
             for one in _problems(problem, function):
                 lessons = found[str(label.value)].setdefault(one, [])
-                lessons += [lesson(getattr(rules, n)) for n in told]
+                if name == "judge":  # where no rule can be asked, the evidence says it all
+                    lessons.append(f"{rules.diagnose(Curve([])).evidence}.")
+                else:
+                    lessons += [lesson(getattr(rules, n)) for n in told]
     return {
         label: {problem: list(dict.fromkeys(texts)) for problem, texts in problems.items()}
         for label, problems in found.items()

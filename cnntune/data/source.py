@@ -14,7 +14,9 @@ from cnntune.errors import DataError
 
 LEAST_SIDE = 8  # pixels: that of the digits; densenet121 takes no fewer
 Fraction = Annotated[
-    float, Field(ge=0, lt=1, description="share of the images, drawn per class"), OTHER_IMAGES
+    float,
+    Field(ge=0, lt=1, description="share of the images for this set, drawn per class"),
+    OTHER_IMAGES,
 ]
 Size = Annotated[int, Field(ge=1, description="number of images that are kept"), OTHER_IMAGES]
 PerClass = Annotated[

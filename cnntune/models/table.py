@@ -134,9 +134,9 @@ ARGUMENTS = {
     "depth": "convolutions of `small-cnn`, blocks per stage of `small-resnet`",
     "norm": "`batch`, `layer` (each image over C, H and W), `instance` (each channel of an image),"
     " `group` (up to 8 groups of channels), `none`",
-    "activation": _words(Activation),
+    "activation": f"nonlinearity: {_words(Activation)}",
     "init": "`kaiming`, `xavier`, `normal:STD` such as `normal:0.01`, `default` (what torch draws)",
-    "block": _words(Block),
+    "block": f"kind of block: {_words(Block)}",
     "widths": "channels of each stage, such as `[32, 64, 128]`; a single width doubles from stage"
     " to stage",
     "depths": "blocks of each stage, such as `[2, 2, 2]`; a single depth is that of each stage",
