@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import TypeAdapter, ValidationError
 from typer.models import ArgumentInfo, ParamMeta
@@ -101,10 +101,12 @@ def words(schema: Schema) -> str:
     kind = schema.get("type", "any")
     if kind == "array":
         inner = words(schema.get("items", {}))
-        return f"list of {inner}s" if inner.isalpha() else f"list of ({inner})"
+        if inner.isalpha():
+            return f"list of {inner}s"
+        return f"list of ({inner})" if " " in inner else f"list of {inner}"
     if kind == "object" and isinstance(values := schema.get("additionalProperties"), dict):
         return f"table of {words(values)}"
-    return TYPES.get(kind, kind)
+    return TYPES.get(str(kind), str(kind))
 
 
 def allowed(schema: Schema) -> str:
@@ -159,7 +161,7 @@ Both ends are included. Where the key takes integers and the ends are integers, 
 Without `[space]`, `search` uses a default space and prints it."""
 
 
-def _is_section(owner: Any) -> bool:
+def _is_section(owner: Any) -> TypeGuard[type[Section]]:
     return isinstance(owner, type) and issubclass(owner, Section)
 
 
@@ -177,10 +179,9 @@ def key_row(
 ) -> Sequence[str]:
     """A line of a table of keys."""
     schema = TypeAdapter(annotation).json_schema()
-    shown = {
-        inspect.Parameter.empty: "required",
-        None: "not set",
-    }.get(default if default is None or isinstance(default, type) else "", code(default))
+    shown = "not set" if default is None else code(default)
+    if default is inspect.Parameter.empty:
+        shown = "required"
     kinds = words({**schema, "anyOf": _without_null(schema)} if "anyOf" in schema else schema)
     return (
         f"`{key}`",
@@ -286,10 +287,12 @@ def severities(files: Iterable[Path]) -> dict[str, list[str]]:
     for file in files:
         for function in _functions(file):
             for call in _calls(function, "Finding"):
-                given = {keyword.arg: keyword.value for keyword in call.keywords}
-                rule, severity = (*call.args, given.get("rule"), given.get("severity"))[:2]
+                given = {str(keyword.arg): keyword.value for keyword in call.keywords}
+                given |= dict(zip(("rule", "severity"), call.args, strict=False))
+                rule, severity = given.get("rule"), given.get("severity")
                 if isinstance(rule, ast.Constant):
-                    found.setdefault(rule.value, set()).update(_severities(severity, function))
+                    told = found.setdefault(str(rule.value), set())
+                    told |= _severities(severity, function)
     return {rule: sorted(told, key=SEVERITIES.index) for rule, told in found.items()}
 
 
@@ -346,8 +349,8 @@ def diagnose_page() -> str:
             new = [text for text in lessons if text not in told]
             told.update(new)
             advice = "\n".join(f"{n}. {_cure(c)}" for n, c in enumerate(CURES[problem], start=1))
-            title = f"#### {label}: {problem}" if len(cases[label]) > 1 else ""
-            blocks += [title, *new, f"Advice:\n\n{advice}"]
+            which = f" (`{problem}`)" if len(cases[label]) > 1 else ""
+            blocks += [*new, f"Advice{which}:\n\n{advice}"]
     effects = _effects()
     rows = ((f"`{sign}`", text, effects.get(sign, "")) for sign, text in MEANINGS.items())
     blocks.append(
@@ -401,7 +404,7 @@ def _callers(functions: Mapping[str, ast.AST], name: str) -> list[str]:
 def _effects() -> dict[str, str]:
     """The advice that a sign leads to, as `rules.diagnose` writes it."""
     tree = ast.parse(inspect.getsource(rules.diagnose))
-    found = {}
+    found: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.If):
             signs = [word for word in _constants(node.test) if word in MEANINGS]
@@ -421,7 +424,7 @@ def _texts(line: ast.stmt) -> Iterator[ast.expr]:
 def _told(text: ast.expr) -> str:
     """A string; of an f-string the values as `N`."""
     if isinstance(text, ast.JoinedStr):
-        return "".join(p.value if isinstance(p, ast.Constant) else "N" for p in text.values)
+        return "".join(str(p.value) if isinstance(p, ast.Constant) else "N" for p in text.values)
     return "".join(_constants(text))
 
 
@@ -431,7 +434,8 @@ def _told(text: ast.expr) -> str:
 def commands_page() -> str:
     """Every command, its arguments and options, and the exit codes."""
     app = cli.app
-    found = {_command_name(one.callback): one.callback for one in app.registered_commands}
+    functions = [one.callback for one in app.registered_commands if one.callback is not None]
+    found = {function.__name__.replace("_", "-"): function for function in functions}
     told = unwrapped(cli.__doc__ or "").partition("Exit codes:")[2]
     codes = re.findall(r"(\d+) ([^;.]+)[;.]", told)
     failing = [
@@ -466,10 +470,6 @@ def commands_page() -> str:
 
 
 PARAMETER_HEAD = ("argument or option", "type", "default", "meaning")
-
-
-def _command_name(function: Callable[..., Any]) -> str:
-    return function.__name__.replace("_", "-")
 
 
 def _is_argument(parameter: ParamMeta) -> bool:

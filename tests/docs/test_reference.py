@@ -131,7 +131,7 @@ def test_a_label_stands_with_its_meaning_and_its_advice(label: str) -> None:
     _, _, section = written()["diagnose.md"].partition(f"\n### {label}\n")
     section, _, _ = section.partition("\n### ")
     assert "\n1. " in section
-    before, _, _ = section.partition("Advice:")
+    before, _, _ = section.partition("Advice")
     assert len(before) > 40
 
 
