@@ -58,95 +58,172 @@ class BuilderSection(Section):
 class DataSection(BuilderSection):
     """`[data]`: which images."""
 
-    name: Annotated[str, OTHER_IMAGES] = "digits"
-    # Draws the split; apart from `seed`, so that repeats share it.
-    seed: Annotated[int, OTHER_IMAGES] = Field(0, ge=0, le=MAX_SEED)
-    normalize: bool = True  # subtract the training part's mean, divide by its std, by channel
-    stream: Annotated[bool, ONCE] = (
-        False  # read batches from disk although the images would fit in memory
+    name: Annotated[str, OTHER_IMAGES] = Field(
+        "digits", description='built-in data set, or "module:function" of your code'
+    )
+    seed: Annotated[int, OTHER_IMAGES] = Field(
+        0,
+        ge=0,
+        le=MAX_SEED,
+        description="seed of the split, apart from the recipe's `seed` so that repeats share it",
+    )
+    normalize: bool = Field(
+        True, description="per channel, subtract the training set's mean and divide by its std"
+    )
+    stream: Annotated[bool, ONCE] = Field(
+        False, description="read batches from disk even if the images fit in memory"
     )
 
 
 class ModelSection(BuilderSection):
     """`[model]`: which network."""
 
-    name: str = "small-cnn"
-    weights: str = ""  # learned before: "imagenet", or a file such as best.pt; empty: fresh ones
+    name: str = Field(
+        "small-cnn",
+        description="built-in model, torchvision classifier, `timm:NAME`, or"
+        ' "module:function" of your code',
+    )
+    weights: str = Field(
+        "",
+        description='pretrained weights: "imagenet", or a file such as best.pt;'
+        " empty: freshly initialised",
+    )
 
 
 class AugmentSection(Section):
     """`[augment]`: random changes, one draw for each image; all off by default."""
 
-    flip: bool = False  # left-right; a mirrored digit is no digit
-    flip_vertical: bool = False  # top-bottom: for pictures without an up, such as from above
-    crop: int = Field(0, ge=0)  # pixels of padding around the image before a random crop
-    resized_crop: float = Field(1.0, gt=0, le=1)  # smallest share of the image; 1: off
-    resized_crop_ratio: float = Field(4 / 3, ge=1)  # largest width to height, and the inverse
-    rotate: float = Field(0.0, ge=0, le=180)  # largest angle, degrees
-    translate: float = Field(0.0, ge=0, le=1)  # largest shift, share of the side
-    zoom: float = Field(0.0, ge=0, lt=1)  # 0.1: by a factor of 0.9 ... 1.1
-    shear: float = Field(0.0, ge=0, lt=90)  # largest angle, degrees
-    brightness: float = Field(0.0, ge=0)  # 0.4: by a factor of 0.6 ... 1.4; the next two too
-    contrast: float = Field(0.0, ge=0)
-    saturation: float = Field(0.0, ge=0)
-    hue: float = Field(0.0, ge=0, le=0.5)  # largest turn, share of a full one
-    cutout: int = Field(0, ge=0)  # side of the square that is cut out, pixels
-    erase: float = Field(0.0, ge=0, le=1)  # share of the images that lose a rectangle
-    mixup: float = Field(0.0, ge=0)  # alpha of Beta(alpha, alpha); Zhang et al. 2017: 0.1-0.4
-    cutmix: float = Field(0.0, ge=0)  # likewise; Yun et al. 2019: 1
+    flip: bool = Field(False, description="flip left-right; off for digits and letters")
+    flip_vertical: bool = Field(False, description="flip top-bottom, such as for aerial images")
+    crop: int = Field(
+        0, ge=0, description="padding around the image before a random crop, in pixels"
+    )
+    resized_crop: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="smallest share of the area that is cropped and resized; 1: off",
+    )
+    resized_crop_ratio: float = Field(
+        4 / 3,
+        ge=1,
+        description="largest ratio of width to height of a resized crop, and its inverse",
+    )
+    rotate: float = Field(0.0, ge=0, le=180, description="largest rotation, in degrees")
+    translate: float = Field(0.0, ge=0, le=1, description="largest shift, as a share of the side")
+    zoom: float = Field(0.0, ge=0, lt=1, description="0.1: scale by a factor of 0.9 to 1.1")
+    shear: float = Field(0.0, ge=0, lt=90, description="largest shear angle, in degrees")
+    brightness: float = Field(0.0, ge=0, description="0.4: brightness by a factor of 0.6 to 1.4")
+    contrast: float = Field(0.0, ge=0, description="0.4: contrast by a factor of 0.6 to 1.4")
+    saturation: float = Field(0.0, ge=0, description="0.4: saturation by a factor of 0.6 to 1.4")
+    hue: float = Field(
+        0.0, ge=0, le=0.5, description="largest hue shift, as a share of the colour circle"
+    )
+    cutout: int = Field(0, ge=0, description="side of the square that is cut out, in pixels")
+    erase: float = Field(
+        0.0, ge=0, le=1, description="share of the images that lose a random rectangle"
+    )
+    mixup: float = Field(
+        0.0, ge=0, description="alpha of Beta(alpha, alpha); Zhang et al. 2017: 0.1 to 0.4; 0: off"
+    )
+    cutmix: float = Field(
+        0.0, ge=0, description="alpha of Beta(alpha, alpha); Yun et al. 2019: 1; 0: off"
+    )
 
 
 class TrainSection(Section):
     """`[train]`: how a run is trained."""
 
-    loss: str = "cross-entropy"
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    lr: float = Field(5e-2, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)  # sgd's; adam and adamw keep their betas
-    weight_decay: float = Field(1e-4, ge=0)
-    batch_size: int = Field(128, ge=1)
-    epochs: Annotated[int, Fixed("each trial trains for search.epochs")] = Field(10, ge=1)
-    schedule: Literal["constant", "cosine", "step", "one-cycle"] = "constant"
-    warmup_epochs: float = Field(0.0, ge=0)
-    grad_clip: float = Field(0.0, ge=0)  # largest gradient norm; 0 leaves gradients alone
-    # auto: `training.precision` decides
-    precision: Annotated[Literal["auto", "float32", "bfloat16"], ONCE] = "auto"
-    # float32, and no algorithm that may round differently next time
-    deterministic: Annotated[bool, ONCE] = False
-    # of the CPU; 0: one for a trial or small batches, else all cores
-    threads: Annotated[int, ONCE] = Field(0, ge=0)
-    # epochs without a better one before the run ends; 0: never
-    patience: Annotated[int, Costly("a trial with more patience trains longer")] = Field(0, ge=0)
-    ema: float = Field(0.0, ge=0, lt=1)  # share of the averaged weights that a step keeps; 0: off
-    # The next four are for model.weights. Rates count from the head, which has train.lr.
-    freeze: Literal["none", "backbone"] = "none"  # backbone: the head alone is trained
-    unfreeze_every: int = Field(0, ge=0)  # epochs until a block more is trained; 0: never
-    backbone_lr: float = Field(0.1, gt=0, le=1)  # of train.lr; Girshick et al. 2014: a tenth
-    layer_decay: float = Field(1.0, gt=0, le=1)  # of the rate from a block to the one before
+    loss: str = Field(
+        "cross-entropy", description='"cross-entropy", or "module:function" of your code'
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="label smoothing of the cross-entropy; 0: off"
+    )
+    optimizer: Literal["sgd", "adam", "adamw"] = Field(
+        "sgd", description="algorithm that updates the weights"
+    )
+    lr: float = Field(5e-2, gt=0, description="peak learning rate")
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="momentum of sgd; adam and adamw keep their betas"
+    )
+    weight_decay: float = Field(1e-4, ge=0, description="weight decay; 0: off")
+    batch_size: int = Field(128, ge=1, description="images per step")
+    epochs: Annotated[int, Fixed("each trial trains for search.epochs")] = Field(
+        10, ge=1, description="epochs of a run that is no trial"
+    )
+    schedule: Literal["constant", "cosine", "step", "one-cycle"] = Field(
+        "constant", description="learning-rate schedule"
+    )
+    warmup_epochs: float = Field(
+        0.0, ge=0, description="epochs of linear warm-up of the learning rate"
+    )
+    grad_clip: float = Field(0.0, ge=0, description="largest gradient norm; 0: no clipping")
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], ONCE] = Field(
+        "auto",
+        description="auto: bfloat16 where it is faster and leaves the initial loss unchanged,"
+        " else float32",
+    )
+    deterministic: Annotated[bool, ONCE] = Field(
+        False, description="float32, and algorithms that give the same bits in each run"
+    )
+    threads: Annotated[int, ONCE] = Field(
+        0, ge=0, description="CPU threads; 0: one per trial or for small batches, else all cores"
+    )
+    patience: Annotated[int, Costly("a trial with more patience trains longer")] = Field(
+        0, ge=0, description="epochs without improvement before the run ends; 0: never"
+    )
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay per step of the exponential moving average of the weights; 0: off",
+    )
+    # The next four are for model.weights; learning rates count from the head, which has train.lr.
+    freeze: Literal["none", "backbone"] = Field(
+        "none", description="backbone: only the head of a pretrained model is trained"
+    )
+    unfreeze_every: int = Field(
+        0, ge=0, description="epochs until one more block is unfrozen; 0: never"
+    )
+    backbone_lr: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="learning rate of the backbone, as a share of train.lr; Girshick et al. 2014",
+    )
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="factor on the learning rate from a block to the one before"
+    )
 
 
 class FinalTestSection(Section):
     """`[test]`: how the final test looks at an image; the answers to all views are averaged."""
 
-    views: Literal["one", "flip", "five-crop", "ten-crop"] = "one"
-    scales: list[Annotated[float, Field(gt=0)]] = [1.0]  # how much larger the image is shown
+    views: Literal["one", "flip", "five-crop", "ten-crop"] = Field(
+        "one", description="views of each image"
+    )
+    scales: list[Annotated[float, Field(gt=0)]] = Field(
+        [1.0], description="factors by which the image is enlarged, one view more for each"
+    )
 
 
 class SearchSection(Section):
     """`[search]`: the coarse search."""
 
-    epochs: int = Field(3, ge=1)  # of each trial; the lecture says 1-5
-    sampler: Sampler = "random"  # where values come from
-    pruner: Pruner = "none"  # which trials end before their last epoch
+    epochs: int = Field(3, ge=1, description="epochs per trial; the lecture says 1-5")
+    sampler: Sampler = Field("random", description="how values are drawn")
+    pruner: Pruner = Field("none", description="how trials are ended before their last epoch")
 
 
 class Recipe(Section):
     """A whole recipe; `space` maps recipe keys to the dimensions that a search draws them from."""
 
-    name: Annotated[str, Fixed("it names the study")] = Field("recipe", pattern=NAME_PATTERN)
+    name: Annotated[str, Fixed("it names the study")] = Field(
+        "recipe", pattern=NAME_PATTERN, description="name of the study's folder"
+    )
     seed: Annotated[int, Fixed("it would rank luck; `cnntune refine` repeats the best")] = Field(
-        0, ge=0
+        0, ge=0, description="seed of weights, batches, augmentation and drawn values"
     )
     data: DataSection = DataSection()
     model: ModelSection = ModelSection()

@@ -11,6 +11,7 @@ from torch import Tensor
 from cnntune.data.source import (
     TEST_FRACTION,
     VAL_FRACTION,
+    ClassNames,
     Fraction,
     Images,
     PerClass,
@@ -29,7 +30,7 @@ def digits(
     *,
     seed: int,
     size: Size | None = None,
-    classes: list[str] | None = None,
+    classes: ClassNames | None = None,
     per_class: PerClass | None = None,
     val_fraction: Fraction = VAL_FRACTION,
     test_fraction: Fraction = TEST_FRACTION,

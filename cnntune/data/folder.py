@@ -10,12 +10,13 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from unicodedata import normalize
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -53,7 +54,7 @@ def folder(
     path: ImagePath,
     seed: int,
     image_size: ImageSide = 64,
-    color: Colour = "rgb",
+    color: Annotated[Colour, Field(description="channels that are read")] = "rgb",
     val_fraction: Fraction = VAL_FRACTION,
     test_fraction: Fraction = TEST_FRACTION,
 ) -> Source:

@@ -2,11 +2,12 @@
 
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from cnntune.data.source import (
@@ -43,7 +44,7 @@ def npz(
     *,
     path: ImagePath,
     seed: int,
-    layout: Layout = "auto",
+    layout: Annotated[Layout, Field(description="order of the axes of the arrays")] = "auto",
     val_fraction: Fraction = VAL_FRACTION,
     test_fraction: Fraction = TEST_FRACTION,
 ) -> Source:

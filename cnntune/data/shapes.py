@@ -18,6 +18,7 @@ from cnntune.data.source import (
     LEAST_SIDE,
     TEST_FRACTION,
     VAL_FRACTION,
+    ClassNames,
     Fraction,
     Images,
     PerClass,
@@ -27,7 +28,17 @@ from cnntune.data.source import (
     split_pool,
 )
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Noise = Annotated[
+    float,
+    Field(ge=0, le=1, description="standard deviation of the pixel noise, as a share of the range"),
+    OTHER_IMAGES,
+]
+LabelNoise = Annotated[
+    float, Field(ge=0, le=1, description="share of the training labels that are wrong")
+]
+DrawnSide = Annotated[
+    int, Field(ge=LEAST_SIDE, description="side of the square images, in pixels"), OTHER_IMAGES
+]
 
 CHUNK = 500  # images drawn at once; their float planes then stay within a few MB
 RADIUS = (0.5, 0.85)  # of a shape, as a share of half the image: 8 to 14 pixels of 32
@@ -43,11 +54,11 @@ def shapes(
     *,
     seed: int,
     size: Size = 4000,
-    classes: list[str] | None = None,
+    classes: ClassNames | None = None,
     per_class: PerClass | None = None,
-    noise: Annotated[Share, OTHER_IMAGES] = 0.05,
-    label_noise: Share = 0.0,
-    image_size: Annotated[int, Field(ge=LEAST_SIDE), OTHER_IMAGES] = 32,
+    noise: Noise = 0.05,
+    label_noise: LabelNoise = 0.0,
+    image_size: DrawnSide = 32,
     val_fraction: Fraction = VAL_FRACTION,
     test_fraction: Fraction = TEST_FRACTION,
 ) -> Source:

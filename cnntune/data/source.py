@@ -13,11 +13,25 @@ from cnntune.config.searchable import OTHER_IMAGES, Costly
 from cnntune.errors import DataError
 
 LEAST_SIDE = 8  # pixels: that of the digits; densenet121 takes no fewer
-Fraction = Annotated[float, Field(ge=0, lt=1), OTHER_IMAGES]  # of the images, for a part
-Size = Annotated[int, Field(ge=1), OTHER_IMAGES]  # images, all parts together
-PerClass = Annotated[int, Field(ge=1), Costly("more training images raise the accuracy")]
-ImagePath = Annotated[str, OTHER_IMAGES]
-ImageSide = Annotated[int, Field(ge=LEAST_SIDE), Costly("larger images take longer to train on")]
+Fraction = Annotated[
+    float,
+    Field(ge=0, lt=1, description="share of the images for this set, drawn per class"),
+    OTHER_IMAGES,
+]
+Size = Annotated[int, Field(ge=1, description="number of images that are kept"), OTHER_IMAGES]
+PerClass = Annotated[
+    int,
+    Field(ge=1, description="largest number of training images per class"),
+    Costly("more training images raise the accuracy"),
+]
+ClassNames = Annotated[list[str], Field(description="names of the classes that are kept")]
+ImagePath = Annotated[str, Field(description="where the images are"), OTHER_IMAGES]
+ImageSide = Annotated[
+    int,
+    Field(ge=LEAST_SIDE, description="side of the square images, in pixels"),
+    Costly("larger images take longer to train on"),
+]
+Download = Annotated[bool, Field(description="fetch the files if they are missing")]
 
 VAL_FRACTION = 0.2  # of all images; leaves 360 of the digits, so one image is 0.28 points
 TEST_FRACTION = 0.2

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cnntune.data.source import (
     VAL_FRACTION,
+    Download,
     Fraction,
     ImagePath,
     Images,
@@ -34,7 +35,7 @@ def cifar10(
     *,
     seed: int,
     path: ImagePath = "data",
-    download: bool = False,
+    download: Download = False,
     size: Size | None = None,
     val_fraction: Fraction = VAL_FRACTION,
 ) -> Source:
@@ -55,7 +56,7 @@ def mnist(
     *,
     seed: int,
     path: ImagePath = "data",
-    download: bool = False,
+    download: Download = False,
     size: Size | None = None,
     val_fraction: Fraction = VAL_FRACTION,
 ) -> Source:
@@ -76,7 +77,7 @@ def fashion_mnist(
     *,
     seed: int,
     path: ImagePath = "data",
-    download: bool = False,
+    download: Download = False,
     size: Size | None = None,
     val_fraction: Fraction = VAL_FRACTION,
 ) -> Source:

@@ -32,6 +32,26 @@ FELL = 0.5  # of a loss that was far above: in another unit a loss may lie there
 EXPLODED = 100.0  # times the loss of guessing, in a log whose losses may be of any unit
 USUAL_CLASSES = (*range(2, 11), 20, 100, 200, 1000)  # few, for each K makes a chance hit likelier
 
+MEANINGS = {  # of the signs, in the order in which they are listed
+    "no-validation": "no validation curve was logged; the label is that of the training curve",
+    "no-train-curve": f"the training curve has fewer than {MIN_POINTS} points",
+    "val-not-finite": "a validation loss is NaN or infinite",
+    "last-row-lost": "the last row holds NaN in every column; the rows before it decide",
+    "few-points": f"fewer than {FEW_POINTS} points; the confidence is at most 0.5",
+    "noisy-val": "over the last half, the validation curve jumps by a quarter of its range",
+    "transient-spike": "a value far above those around it, from which the run recovered",
+    "val-better-than-train": "validation is ahead of training: augmentation, dropout, or an easier"
+    " validation set",
+    "gap-from-start": "validation was far behind training at the first evaluation already",
+    "best-at-start": "validation was best at the first evaluation, and overfitting followed",
+    "over-confident": "validation loss rises while validation accuracy holds",
+    "at-chance": "accuracy or loss is that of guessing",
+    "rate-step": "the learning rate was constant and then dropped by a half or more at once",
+    "schedule-ended": f"the learning rate ends at {LR_ENDED:.0%} of its peak or less",
+    "stopped-early": "the run has fewer epochs than were planned",
+    "saturated-early": "the second half of the run gained next to nothing",
+}
+
 
 def flags_of(
     label: str, problem: str, shape: Shape | None, planned_epochs: int | None = None
@@ -63,7 +83,7 @@ def flags_of(
         and len(shape.curve.epochs) < planned_epochs,
         "saturated-early": problem == "converged-early",
     }
-    return [name for name, shown in signs.items() if shown]
+    return [name for name in MEANINGS if signs[name]]
 
 
 def supposed_chance(shape: Shape) -> Chance | None:

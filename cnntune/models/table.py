@@ -4,6 +4,7 @@
 """
 
 import inspect
+import textwrap
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -118,6 +119,37 @@ def _words(literal: object) -> str:
     return ", ".join(f"`{word}`" for word in typing.get_args(literal))
 
 
+def _argument_lines() -> str:
+    return "\n".join(
+        textwrap.fill(
+            f"- `{name}`: {meaning}.", 100, subsequent_indent="  ", break_on_hyphens=False
+        )
+        for name, meaning in ARGUMENTS.items()
+    )
+
+
+# What the arguments of the models mean; `docs/reference/recipe.md` has them too.
+ARGUMENTS = {
+    "width": "channels of the first stage; each later stage has twice as many",
+    "depth": "convolutions of `small-cnn`, blocks per stage of `small-resnet`",
+    "norm": "`batch`, `layer` (each image over C, H and W), `instance` (each channel of an image),"
+    " `group` (up to 8 groups of channels), `none`",
+    "activation": f"nonlinearity: {_words(Activation)}",
+    "init": "`kaiming`, `xavier`, `normal:STD` such as `normal:0.01`, `default` (what torch draws)",
+    "block": f"kind of block: {_words(Block)}",
+    "widths": "channels of each stage, such as `[32, 64, 128]`; a single width doubles from stage"
+    " to stage",
+    "depths": "blocks of each stage, such as `[2, 2, 2]`; a single depth is that of each stage",
+    "dropout": "share of the activations that are dropped",
+    "stem": "`small` lets the first convolution keep the size of the map and removes the pooling"
+    " after it; `auto` does so for images of up to 64 pixels; `imagenet` does not",
+    "stochastic_depth": "share of the images that skip the last branch; only for blocks with a"
+    " shortcut",
+    "auxiliary": "heads in the middle of the network, whose loss counts 0.3 in training and not at"
+    " all elsewhere",
+    "drop_rate": "dropout of timm's models",
+}
+
 INTRODUCTION = """\
 # Models
 
@@ -142,19 +174,7 @@ their full size: the parameters are counted, and beside them stands what was pub
 
 NOTES = f"""
 ## Words
-- `norm`: `batch`, `layer` (each image over C, H and W), `instance` (each channel of an image),
-  `group` (up to 8 groups of channels), `none`.
-- `activation`: {_words(Activation)}.
-- `init`: `kaiming`, `xavier`, `normal:STD` such as `normal:0.01`, `default` (what torch draws).
-- `block`: {_words(Block)}.
-- `widths`, `depths`: channels and blocks of each stage, `[32, 64, 128]`. A single width doubles
-  from stage to stage, a single depth is that of each.
-- `stem`: `small` lets the first convolution keep the size of the map and takes out the pooling
-  after it; `auto` does so for images of up to 64 pixels; `imagenet` does not.
-- `stochastic_depth`: share of the images that skip the last branch; only for blocks with a
-  shortcut.
-- `auxiliary`: heads in the middle of the network, whose loss counts 0.3 in training and not at
-  all elsewhere.
+{_argument_lines()}
 - An argument without a default is as published. `{TIMM}NAME` takes `drop_rate` and whatever
   `timm.create_model` takes.
 
