@@ -62,7 +62,7 @@ def _whole_times(factor: float) -> Callable[[int], int]:
 
 MORE_AUGMENTATION = Change(
     "augment.crop",
-    "augment the training images: random crops, flips, colour",
+    "augment the training data; for images: random crops, flips, colour",
     _from_zero(CROP_PADDING),
 )
 MORE_WEIGHT_DECAY = Change(
@@ -120,7 +120,7 @@ ADVICE: dict[str, tuple[Change | str, ...]] = {
         MORE_AUGMENTATION,
         MORE_WEIGHT_DECAY,
         MORE_DROPOUT,
-        "collect more training images",
+        "collect more training data",
         LESS_WIDTH,
     ),
     "over-confident": (MORE_SMOOTHING, MORE_WEIGHT_DECAY),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cnntune.diagnosis.advice import Settings, advice_for, first_change
+from cnntune.diagnosis.advice import DECAY_LR, Settings, advice_for, first_change
 from cnntune.diagnosis.curve import (
     END_FRACTION,
     MANY_POINTS,
@@ -63,6 +63,8 @@ STEADY = 0.25  # of the range gained in the last third; a straight line gains 0.
 ACCURATE = 0.8  # val accuracy of a fine-tuned network that had little left to learn
 
 NOTICEABLE = 0.02  # of the first train loss: a smaller change of val is noise near zero
+NEAR_ZERO = 0.004  # of the first train loss: a smaller rise changes no prediction
+RISEN = 0.1  # of the best val: a rise by as much is noticeable however high the loss began
 RISE_NOISE = 2  # median steps since the best epoch
 TRAIN_FELL = 0.05  # of the train loss at the best epoch: otherwise train stopped falling too
 SAME_ACC = 0.005  # half a point below its best: val accuracy has not fallen
@@ -237,7 +239,7 @@ def val_rises(shape: Shape) -> Verdict | None:
     Regularise, or get more data, and keep the weights of the best epoch.
     """
     since = shape.val.epochs[shape.best]
-    noticeable = NOTICEABLE * shape.unit
+    noticeable = noticeable_rise(shape)
     trusted = max(noticeable, RISE_NOISE * noise(shape.val.values[shape.best :]))
     if not shape.has_both or shape.rise <= trusted:
         return None
@@ -276,7 +278,7 @@ def still_improving(shape: Shape) -> Verdict | None:
 
 
 def large_gap(shape: Shape) -> Verdict | None:
-    """Val has levelled off far above train: the lecture's "big gap = overfitting".
+    """Val is far above train: the lecture's "big gap = overfitting", also while val still falls.
 
     Regularise more, or get more data. Where both accuracies are known they decide, not the losses;
     so too where val accuracy is so close to 1 that no large gap is possible.
@@ -291,7 +293,8 @@ def large_gap(shape: Shape) -> Verdict | None:
     if acc_gap > ACC_GAP:
         text += f"; val accuracy is {100 * acc_gap:.0f} points below train accuracy"
     margin = max(ratio(acc_gap, ACC_GAP), 0.0 if bounded else ratio(loss_gap, LOSS_GAP))
-    return Verdict("overfitting", "overfitting", text, margin, "warn", ("converged",))
+    other: Label = "still-improving" if still_improving(shape) else "converged"
+    return Verdict("overfitting", "overfitting", text, margin, "warn", (other,))
 
 
 def too_weak(shape: Shape, reference: Shape | None) -> Verdict | None:
@@ -322,7 +325,7 @@ def levelled_off(shape: Shape) -> Verdict:
     best = min(shape.val.values)
     text = f"{shape.val_name} levelled off at {shape.end:.3g}; its best was {best:.3g}"
     alone = shape.val_name.startswith("val") and not shape.has_both
-    rise = ratio(shape.rise, NOTICEABLE * shape.unit) if alone else 0.0
+    rise = ratio(shape.rise, noticeable_rise(shape)) if alone else 0.0
     gap = max(ratio(shape.acc_gap or 0, ACC_GAP), ratio(shape.loss_gap or 0, LOSS_GAP))
     trend = ratio(shape.trend, noticeable_trend(shape))
     also: list[Label] = ["still-improving"] if trend > 0.5 else []
@@ -343,8 +346,8 @@ RULES: tuple[Callable[[Shape], Verdict | None], ...] = (
     guessing,
     stuck,
     val_rises,
-    still_improving,
     large_gap,
+    still_improving,
     no_better_than_chance,
 )
 
@@ -371,7 +374,11 @@ def diagnose(
     signs = signs_of(verdict.label, verdict.problem, shape, planned_epochs)
     lost = "last-row-lost" in signs and verdict.label != "unstable"
     advice = advice_for(verdict.problem, settings)
-    same_kind = "check that training and validation images are of the same kind"
+    same_kind = "check that training and validation data are of the same kind"
+    if "val-not-finite" in signs and verdict.problem != "diverged":
+        advice.insert(0, "check the validation set and its evaluation: val loss is not finite")
+    if {"schedule-ended", "rate-step"} & set(signs):
+        advice = [line for line in advice if line != DECAY_LR.general]
     if "stopped-early" in signs:
         advice = [f"let the run complete its {planned_epochs} epochs"]
     if verdict.label == "overfitting" and "gap-from-start" in signs:
@@ -423,6 +430,15 @@ def accuracy_holds(shape: Shape) -> bool:
     if shape.val_name != "val loss" or not accuracy:
         return False
     return tail_median(accuracy, END_FRACTION) >= max(accuracy) - SAME_ACC
+
+
+def noticeable_rise(shape: Shape) -> float:
+    """How far val has to end above its best to count as worse.
+
+    A loss that fell from 5 to 0.04 and ends at 0.05 has risen, though by little beside the 5.
+    """
+    near_zero = NEAR_ZERO * shape.unit
+    return min(NOTICEABLE * shape.unit, max(near_zero, RISEN * abs(shape.smooth[shape.best])))
 
 
 def noticeable_trend(shape: Shape) -> float:

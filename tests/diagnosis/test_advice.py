@@ -19,7 +19,7 @@ def test_advice_names_the_key_its_value_and_the_next_one() -> None:
     assert advice == [
         "raise train.weight_decay from 0.0001 towards 0.001",
         "set model.dropout to 0.2 (now 0)",
-        "collect more training images",
+        "collect more training data",
         "lower model.width from 32 towards 16",
         "keep the weights of the best epoch, 5 of 12",
     ]
@@ -37,7 +37,7 @@ def test_advice_for_divergence_lowers_the_learning_rate_first() -> None:
 
 def test_advice_without_settings_is_general() -> None:
     advice = diagnose(OVERFITTING).advice
-    assert advice[0] == "augment the training images: random crops, flips, colour"
+    assert advice[0] == "augment the training data; for images: random crops, flips, colour"
     assert not any("." in line for line in advice)
 
 

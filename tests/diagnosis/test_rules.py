@@ -387,3 +387,37 @@ def test_no_curve_raises(rows: list[Row], other: list[Row], planned: int) -> Non
     assert 0 <= found.confidence <= 1
     assert found.evidence
     assert found.advice
+
+
+def test_a_rise_is_measured_against_its_best_also_where_the_loss_began_high() -> None:
+    train = [2.3, 0.9, 0.5, 0.3, 0.2, 0.12, 0.08, 0.05, 0.03, 0.02]
+    val = [1.0, 0.4, 0.2, 0.12, 0.10, 0.105, 0.11, 0.115, 0.12, 0.125]
+    # Up by 25 % of 0.10, and by 1 % of the 2.3 that train began at.
+    assert diagnose(run(train, val)).label == "overfitting"
+
+
+def test_a_gap_of_accuracies_is_overfitting_also_while_val_still_improves() -> None:
+    train = [2.0, 1.0, 0.6, 0.4, 0.3, 0.2, 0.15, 0.1, 0.08, 0.05]
+    val = [2.0, 1.8, 1.7, 1.6, 1.5, 1.4, 1.3, 1.2, 1.1, 1.0]
+    found = diagnose(
+        run(
+            train, val, train_acc=[0.4 + 0.06 * k for k in range(10)], val_acc=[0.4] * 5 + [0.6] * 5
+        )
+    )
+    assert found.label == "overfitting"
+    assert found.also == ["still-improving"]
+
+
+def test_a_val_loss_that_is_not_finite_points_to_the_evaluation() -> None:
+    train = [2.0, 1.0, 0.6, 0.4, 0.3, 0.25, 0.22, 0.21, 0.2, 0.2]
+    found = diagnose(run(train, [math.nan] * 10))
+    assert found.label != "unstable"
+    assert found.advice[0] == "check the validation set and its evaluation: val loss is not finite"
+
+
+def test_a_rate_that_the_log_shows_decayed_is_not_to_be_decayed() -> None:
+    train = [2.0, 1.0, 0.6, 0.5, 0.45, 0.44, 0.43, 0.43, 0.43, 0.43]
+    lr = [0.1] * 4 + [0.01] * 3 + [0.001] * 3
+    flat = diagnose(run(train, train))
+    assert any("decay the learning rate" in line for line in flat.advice)
+    assert not any("decay" in line for line in diagnose(run(train, train, lr=lr)).advice)
