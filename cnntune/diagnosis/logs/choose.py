@@ -61,7 +61,7 @@ def choose(record: Record, mapping: Mapping[str, str] | None = None) -> Choice:
     for kind in ("lr", "epoch"):
         if column := _best([column for column in candidates if column.meaning.kind == kind]):
             chosen[kind] = column
-    columns = {role: (column.name,) for role, column in chosen.items()}
+    columns: dict[str, tuple[str, ...]] = {role: (column.name,) for role, column in chosen.items()}
     columns |= _loss_components(candidates, chosen)
     errors = {role for role, column in chosen.items() if column.meaning.kind == "error"}
     for role, name in given.items():
