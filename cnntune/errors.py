@@ -1,21 +1,21 @@
-"""What can go wrong, as seen by the person at the terminal.
+"""The exceptions of cnntune, all of which the user can fix.
 
-CnntuneError              one line a problem, exit code 2
+CnntuneError              one line per problem, exit code 2
 ├── RecipeError           a recipe, a --set or an option that cannot be used
 ├── DataError             images, labels or logs that cannot be read
-├── DeviceError           a device or an installation that is not there
+├── DeviceError           a device or an installation that is missing
 ├── StudyError            a study folder in the wrong state
-├── OutOfMemoryError      memory that could not be had, on any device
-└── UserCodeError         an exception inside the user's own model, data or loss
+├── OutOfMemoryError      not enough memory, on any device
+└── UserCodeError         an exception in the user's model, data or loss code
 
-`kind` is a word for programs: `error_kind` in the `summary.json` of a trial that failed.
+`kind` is machine-readable: `error_kind` in the `summary.json` of a trial that failed.
 """
 
 from collections.abc import Iterable
 
 
 class CnntuneError(Exception):
-    """A problem that the user can mend. `lines` holds one line for each."""
+    """One or more problems that the user can fix; `lines` holds one line per problem."""
 
     kind = "user-error"
 
@@ -24,7 +24,7 @@ class CnntuneError(Exception):
         super().__init__("\n".join(self.lines))
 
     def __reduce__(self) -> tuple[type["CnntuneError"], tuple[list[str]]]:
-        return type(self), (self.lines,)  # as it is sent from a worker
+        return type(self), (self.lines,)  # workers send exceptions as pickles
 
 
 class RecipeError(CnntuneError):
@@ -40,24 +40,24 @@ class DataError(CnntuneError):
 
 
 class DeviceError(CnntuneError):
-    """A device that this machine lacks, or libraries that do not fit each other."""
+    """A device that this machine lacks, or incompatible libraries."""
 
     kind = "device"
 
 
 class StudyError(CnntuneError):
-    """A study folder that is missing, busy, or holds another recipe."""
+    """A study folder that is missing, locked, or holds another recipe."""
 
     kind = "study"
 
 
 class OutOfMemoryError(CnntuneError):
-    """Memory that could not be had, on any device."""
+    """Not enough memory, on any device."""
 
     kind = "out-of-memory"
 
 
 class UserCodeError(CnntuneError):
-    """An exception inside the user's own model, data or loss code."""
+    """An exception in the user's model, data or loss code."""
 
     kind = "user-code"

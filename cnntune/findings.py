@@ -1,4 +1,4 @@
-"""One noun for every verdict: what was found, how bad it is, and what to do."""
+"""The result of every check: what was found, how severe it is, and what to do."""
 
 import math
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ SEVERITIES: tuple[Severity, ...] = ("ok", "info", "warn", "fail")
 
 @dataclass(frozen=True)
 class Finding:
-    """Evidence first, advice second.
+    """The result of a rule: the evidence, and advice what to do.
 
     `measured` and `expected` are the two numbers that `evidence` compares, where there are two.
     """
@@ -25,7 +25,7 @@ class Finding:
     expected: float | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The finding as in the `--json` contract: strict JSON, so no NaN and no infinity."""
+        """The finding as in `--json`: strict JSON, so without NaN and infinity."""
         values = asdict(self)
         for key in ("measured", "expected"):
             if values[key] is not None and not math.isfinite(values[key]):

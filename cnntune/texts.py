@@ -1,9 +1,9 @@
-"""Words on a line: numbers with their nouns, and lines that break where a reader can paste them."""
+"""Text for the terminal: counts with their nouns, and line wrapping that keeps commands whole."""
 
 import re
 
-# What has to stay in one piece: a quoted option together with its name, a quoted text, a command.
-QUOTED = r"(?<!\w)'[^']*'\S*"  # an apostrophe within a word opens no quotation
+# What is never broken: a quoted option together with its name, a quoted text, a command.
+QUOTED = r"(?<!\w)'[^']*'\S*"  # an apostrophe within a word is not a quotation mark
 PIECES = re.compile(rf"--?[\w-]+ {QUOTED}|\S*{QUOTED}|\S*`[^`]*`\S*|\S+")
 
 
@@ -13,14 +13,14 @@ def counted(number: int, noun: str) -> str:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """`text` in lines of at most `width` characters, its own line breaks kept.
+    """`text` in lines of at most `width` characters, keeping its line breaks.
 
-    No word and no quoted command is broken: one that is longer has a longer line of its own, so
-    that it can be copied.
+    Words and quoted commands are not broken, so that they can be copied: one that is longer than
+    `width` gets a longer line.
     """
     lines = []
     for paragraph in text.splitlines() or [""]:
-        if len(paragraph) <= width:  # as it is, with the blanks in it
+        if len(paragraph) <= width:  # unchanged, with its spaces
             lines.append(paragraph)
             continue
         line = ""
@@ -37,7 +37,7 @@ def wrapped(text: str, width: int) -> list[str]:
 def broken(name: str, width: int) -> str:
     """A path or a name in lines of at most `width` characters that end after `/` or `-`.
 
-    A word that is longer has a line of its own.
+    A longer word gets a separate line.
     """
     lines = [""]
     for piece in re.findall(r"[^/-]*[/-]|[^/-]+", name):
@@ -48,5 +48,5 @@ def broken(name: str, width: int) -> str:
 
 
 def unwrapped(text: str) -> str:
-    """A docstring's text with one line a paragraph; lines that are indented or listed stay."""
+    """A docstring with one line per paragraph; indented and list lines are kept."""
     return re.sub(r"(?<=\S)\n(?=[^\s*-])", " ", text)

@@ -1,7 +1,7 @@
-"""Own code for cnntune: a data set, a model and a loss, each a plain function.
+"""Custom code for cnntune: a data set, a model and a loss, each a plain function.
 
-Their keyword arguments are the keys of the recipe's `[data]` and `[model]`; annotations are checked
-before anything is trained.
+Their keyword arguments are the keys of the recipe's `[data]` and `[model]`, which are checked
+against the annotations before anything is trained.
 """
 
 import torch
@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 def stripes(
     *, seed: int, images: int = 600, noise: float = 0.3
 ) -> tuple[TensorDataset, TensorDataset, TensorDataset]:
-    """Grey 16x16 pictures of stripes in one of four directions, which is the label."""
+    """Grey 16x16 images of stripes in one of four directions, which is the label."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(4, (images,), generator=generator)
     phases = torch.rand(images, generator=generator) * 6.28
@@ -44,6 +44,6 @@ def tiny_net(*, num_classes: int, in_shape: tuple[int, int, int], channels: int 
 
 
 def focal(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy that looks away from what is already right (Lin et al. 2017, gamma 1)."""
+    """Cross-entropy that down-weights well classified images (Lin et al. 2017, gamma 1)."""
     losses = F.cross_entropy(logits, targets, reduction="none")
     return ((1 - torch.exp(-losses)) * losses).mean()

@@ -1,6 +1,6 @@
-"""Images for training: built-in sets, folders, arrays and own code, as batches on a device.
+"""Images for training: built-in data sets, folders, arrays and custom code, as batches on a device.
 
-It must not know networks, runs or trials.
+Imports nothing of models, runs or trials.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,11 @@ BUILT_IN = tuple(BUILDERS)
 
 
 def builder(name: str) -> Callable[..., Source]:
-    """The built-in builder of that name; `KeyError` where there is none."""
+    """The built-in builder `name`.
+
+    Raises:
+        KeyError: where there is none.
+    """
     module, function = BUILDERS[name].split(":")
     found: Callable[..., Source] = getattr(import_module(f"cnntune.data.{module}"), function)
     return found

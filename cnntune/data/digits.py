@@ -1,4 +1,4 @@
-"""Real handwritten digits that come inside scikit-learn: small, quick, and never downloaded."""
+"""Real handwritten digits that are included in scikit-learn: small, fast, no download."""
 
 import gzip
 from importlib.util import find_spec
@@ -23,7 +23,7 @@ from cnntune.data.source import (
 )
 
 SIDE = 8  # pixels
-BRIGHTEST = 16  # scikit-learn counts the dark pixels of a 4x4 block, so 0 ... 16
+MAX_VALUE = 16  # scikit-learn counts the dark pixels of a 4x4 block, so 0 ... 16
 
 
 def digits(
@@ -37,15 +37,15 @@ def digits(
 ) -> Source:
     """The 1797 digits of `sklearn.datasets.load_digits`, uint8 `[N, 1, 8, 8]`, 10 classes.
 
-    `classes` keeps some classes, such as ["0", "1"], `size` that many images, all parts together,
-    and `per_class` at most that many training images of each class. Source: UCI Optical Recognition
-    of Handwritten Digits (Alpaydin and Kaynak 1998), its test part.
+    `classes` keeps some classes, such as ["0", "1"], `size` that many images in total over the
+    three sets, and `per_class` at most that many training images of each class. Source: the test
+    set of UCI Optical Recognition of Handwritten Digits (Alpaydin and Kaynak 1998).
 
     Raises:
-        DataError: where `size` is more than there are, or a class does not exist.
+        DataError: where `size` exceeds the number of images, or a class does not exist.
     """
     table = _table()
-    scaled = table[:, :-1].reshape(-1, 1, SIDE, SIDE).float() * 255 / BRIGHTEST
+    scaled = table[:, :-1].reshape(-1, 1, SIDE, SIDE).float() * 255 / MAX_VALUE
     pool = Images(scaled.round().to(torch.uint8), table[:, -1].long())
     names = tuple(str(digit) for digit in range(10))
     if classes is not None:
@@ -63,9 +63,9 @@ def digits(
 
 
 def _table() -> Tensor:
-    """A row a digit, uint8 `[1797, 65]`: 64 pixels and the label.
+    """One row per digit, uint8 `[1797, 65]`: 64 pixels and the label.
 
-    The file is read from scikit-learn's folder: to import scikit-learn takes a second.
+    The file is read from scikit-learn's folder, since importing scikit-learn takes a second.
     """
     spec = find_spec("sklearn")
     assert spec is not None  # it is a dependency

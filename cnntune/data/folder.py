@@ -1,6 +1,6 @@
-"""Images in folders, one folder a class: the layout of torchvision's `ImageFolder`, checked.
+"""Images in folders, one folder per class: the layout of torchvision's `ImageFolder`, checked.
 
-Pillow alone decodes: torchvision's own reader crashed the process on a PNG with a bad checksum.
+Images are decoded by Pillow: torchvision's reader crashed the process on a PNG with a bad checksum.
 """
 
 import math
@@ -34,19 +34,19 @@ from cnntune.errors import DataError
 
 Colour = Literal["rgb", "grey"]
 
-# ImageFolder's list, and .jfif and .gif, which it would leave out without a word.
+# ImageFolder's list, and .jfif and .gif, which it skips silently.
 EXTENSIONS = (
     *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
     *(".pgm", ".ppm"),
 )
-# Pictures that we do not read; to leave them out in silence would train on half the images.
+# Images that we do not read; skipping them silently could train on half of the images.
 UNREAD_EXTENSIONS = (".heic", ".heif", ".avif", ".jxl", ".svg", ".psd", ".dng")
 
 VAL_NAMES = ("val", "valid", "validation")
-PART_NAMES = ("train", "training", *VAL_NAMES, "dev", "test", "testing", "holdout")
+SET_NAMES = ("train", "training", *VAL_NAMES, "dev", "test", "testing", "holdout")
 
-LARGEST = 50_000_000  # pixels: 150 MB as RGB, and above any camera phone's 48 million
-DEEP_GREY = 257  # 16 bits to 8: 65535 / 255
+MAX_PIXELS = 50_000_000  # 150 MB as RGB, and more than the 48 million of phone cameras
+GREY_16_TO_8_BITS = 257  # 65535 / 255
 
 
 def folder(
@@ -60,24 +60,24 @@ def folder(
 ) -> Source:
     """Class folders under `path`, or under `path/train` and `path/val` (and `path/test`).
 
-    `path/valid` and `path/validation` serve as `path/val`. The fractions cut a folder that is not
-    cut into parts yet. Images come as uint8 `[C, image_size, image_size]`, C = 3, or 1 for "grey".
-    Classes are in alphabetical order, or by value where all names are whole numbers.
+    `path/valid` and `path/validation` work like `path/val`. The fractions split a folder that has
+    no such folders. Images are uint8 `[C, image_size, image_size]`, C = 3, or 1 for "grey". Classes
+    are in alphabetical order, or by value where all names are integers.
 
     Raises:
-        DataError: one line for each folder that cannot be used; files are read later.
+        DataError: one line per folder that cannot be used; files are read later.
     """
     root = Path(path).expanduser()
     folders = {found.name.casefold(): found for found in _class_folders(root)}
     found_val = [folders[name] for name in VAL_NAMES if name in folders]
     if "train" in folders and len(found_val) > 1:
         both = " and ".join(found.name for found in found_val)
-        raise DataError(f"{root}: holds {both}, of which only one can be the validation part")
+        raise DataError(f"{root}: holds {both}, but only one can be the validation set")
     if "train" in folders and found_val:
         roots = [folders["train"], found_val[0]]
         if "test" in folders:
             roots.append(folders["test"])
-        return _from_parts(root, roots, image_size, color)
+        return _from_split(root, roots, image_size, color)
     check_fractions(val_fraction, test_fraction)
     classes, files, labels = _scan(root)
     parts = stratified_split(labels, (val_fraction, test_fraction), seed=seed)
@@ -90,8 +90,8 @@ def folder(
     return Source(train=train, val=val, test=test if len(test) else None, classes=classes)
 
 
-def _from_parts(top: Path, roots: Sequence[Path], image_size: int, color: Colour) -> Source:
-    """Parts that lie in folders of their own: train, validation and perhaps test."""
+def _from_split(top: Path, roots: Sequence[Path], image_size: int, color: Colour) -> Source:
+    """Sets in separate folders: training, validation and perhaps test."""
     problems: list[str] = []
     parts: list[FolderImages] = []
     classes: tuple[str, ...] = ()
@@ -114,9 +114,9 @@ def _from_parts(top: Path, roots: Sequence[Path], image_size: int, color: Colour
 def _difference(found: Sequence[str], expected: Sequence[str]) -> str:
     more = [name for name in found if name not in expected]
     less = [name for name in expected if name not in found]
-    told = [f"has class folders that train lacks ({', '.join(more)})"] if more else []
-    told += [f"lacks class folders that train has ({', '.join(less)})"] if less else []
-    return " and ".join(told)
+    problems = [f"has class folders that train lacks ({', '.join(more)})"] if more else []
+    problems += [f"lacks class folders that train has ({', '.join(less)})"] if less else []
+    return " and ".join(problems)
 
 
 def _scan(root: Path) -> tuple[tuple[str, ...], list[Path], Tensor]:
@@ -125,12 +125,12 @@ def _scan(root: Path) -> tuple[tuple[str, ...], list[Path], Tensor]:
     names = in_class_order(by_name)
     folders = [by_name[name] for name in names]
     if not folders:
-        raise DataError(f"{root}: holds no folders; each class needs one, with its images inside")
-    if all(name.casefold() in PART_NAMES for name in names):
-        whole = next((name for name in names if name.casefold().startswith("train")), names[0])
+        raise DataError(f"{root}: holds no folders; put the images of each class in a folder")
+    if all(name.casefold() in SET_NAMES for name in names):
+        train = next((name for name in names if name.casefold().startswith("train")), names[0])
         raise DataError(
-            f"{root}: holds {', '.join(names)}, which are parts and not classes; give"
-            f" {root / whole}, to be cut into parts here, or name the folders train and val"
+            f"{root}: holds {', '.join(names)}, which are splits and not classes; give"
+            f" {root / train}, to be split by cnntune, or name the folders train and val"
         )
     visible = [_visible_files(found) for found in folders]
     problems = [
@@ -148,11 +148,11 @@ def _scan(root: Path) -> tuple[tuple[str, ...], list[Path], Tensor]:
 
 
 def _problems_of(class_folder: Path, files: Sequence[Path]) -> list[str]:
-    """What is wrong with one class folder, given all files in it and below it."""
+    """The problems of one class folder, given all files in it and below it."""
     unread = [file for file in files if _is(file, UNREAD_EXTENSIONS)]
     if unread:
         return [
-            f"{class_folder}: holds {len(unread)} {unread[0].suffix} file(s), which are not read;"
+            f"{class_folder}: holds {len(unread)} {unread[0].suffix} file(s), which cannot be read;"
             " convert them to PNG or JPEG"
         ]
     images = [file for file in files if _is(file, EXTENSIONS)]
@@ -170,7 +170,7 @@ def _class_folders(root: Path) -> list[Path]:
     if not root.exists():
         raise DataError(f"data.path: {root}: no such folder")
     if not root.is_dir():
-        must = f"{root}: must be a folder with one folder a class (got a file)"
+        must = f"{root}: must be a folder with one folder per class (got a file)"
         if root.suffix.lower() == ".npz":
             must += "; for NumPy arrays write a cnntune.toml with"
             must += f' [data], name = "npz" and path = "{root}"'
@@ -179,7 +179,7 @@ def _class_folders(root: Path) -> list[Path]:
 
 
 def in_class_order(names: Iterable[str]) -> list[str]:
-    """By name; by value where every name is a whole number, so that 2 comes before 10."""
+    """Sorted by name; by value where every name is an integer, so that 2 is before 10."""
     listed = list(names)
     if all(name.isascii() and name.isdecimal() for name in listed):
         return sorted(listed, key=lambda name: (int(name), name))
@@ -187,16 +187,16 @@ def in_class_order(names: Iterable[str]) -> list[str]:
 
 
 def _visible_files(top: Path) -> list[Path]:
-    """All files in and below `top` that a person put there."""
+    """All files in and below `top`, without hidden ones."""
     files = []
     for parent, folders, names in os.walk(top):
-        folders[:] = [name for name in folders if _is_visible(name)]  # walk enters only these
+        folders[:] = [name for name in folders if _is_visible(name)]  # `os.walk` enters only these
         files += [Path(parent, name) for name in names if _is_visible(name)]
     return files
 
 
 def _is_visible(name: str) -> bool:
-    """Not hidden (.ipynb_checkpoints, macOS's ._ twins), and no litter of a macOS archive."""
+    """Whether a name is not hidden (.ipynb_checkpoints, macOS's ._ files) nor __MACOSX."""
     return not name.startswith(".") and name != "__MACOSX"
 
 
@@ -205,11 +205,11 @@ def _is(file: Path, extensions: Sequence[str]) -> bool:
 
 
 class FolderImages(Dataset[tuple[Tensor, int]]):
-    """Image files, decoded when asked for: (uint8 `[C, image_size, image_size]`, label).
+    """Image files, decoded on access: (uint8 `[C, image_size, image_size]`, label).
 
-    The shorter side becomes `image_size`, and the middle is kept. Transparent pixels lie on white,
-    and turned photographs stand upright. Asking for an image that cannot be read raises
-    `DataError`. Threads may share one.
+    The shorter side is resized to `image_size`, and the centre is cropped. Transparent pixels are
+    put on white, and EXIF orientation is applied. Indexing raises `DataError` where an image cannot
+    be read. Thread-safe.
     """
 
     bytes_only = True
@@ -241,17 +241,17 @@ class FolderImages(Dataset[tuple[Tensor, int]]):
 
     @property
     def image_bytes(self) -> int:
-        """What an image takes in memory."""
+        """The size of an image in memory."""
         return math.prod(self.shape)
 
     @property
     def names(self) -> list[str]:
-        """The files, below the folder that the recipe names."""
+        """The files, relative to the folder that the recipe names."""
         return [os.path.relpath(file, self.root) if self.root else str(file) for file in self.files]
 
 
 def pixels_of(image: Image.Image) -> Tensor:
-    """Uint8 `[C, H, W]` with 8 bits a channel: C is 1 for grey images, else 3.
+    """Uint8 `[C, H, W]` with 8 bits per channel: C is 1 for grey images, else 3.
 
     Raises:
         DataError: where the range of its values is unknown.
@@ -266,10 +266,10 @@ def _pixels(image: Image.Image) -> Tensor:
 
 
 def read_image(file: Path, *, color: Colour = "rgb") -> Image.Image:
-    """A file as an upright image of mode "RGB" or "L", with 8 bits a channel.
+    """A file as an upright image of mode "RGB" or "L", with 8 bits per channel.
 
     Raises:
-        DataError: where the file is no image, is broken or too large, or where the range of its
+        DataError: where the file is not an image, is broken or too large, or where the range of its
             values is unknown.
     """
     try:
@@ -277,10 +277,10 @@ def read_image(file: Path, *, color: Colour = "rgb") -> Image.Image:
             with _quiet():
                 image = Image.open(stream)
             width, height = image.size
-            if width * height > LARGEST:
+            if width * height > MAX_PIXELS:
                 raise DataError(
-                    f"has {width}x{height} pixels, at most {LARGEST // 1_000_000} million are"
-                    " allowed"
+                    f"has {width}x{height} pixels, but at most {MAX_PIXELS // 1_000_000} million"
+                    " are allowed"
                 )
             image.load()
             with _quiet():
@@ -289,20 +289,20 @@ def read_image(file: Path, *, color: Colour = "rgb") -> Image.Image:
     except DataError as error:
         raise DataError(f"{file}: {line}" for line in error.lines) from None
     except UnidentifiedImageError:
-        raise DataError(f"{file}: is not an image ({_beginning(file)})") from None
-    except Exception as error:  # Pillow's decoders raise whatever their input leads them to
+        raise DataError(f"{file}: is not an image ({_first_bytes(file)})") from None
+    except Exception as error:  # Pillow's decoders raise many different types
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{file}: cannot be read ({reason})") from error
 
 
-_filters = threading.Lock()  # `catch_warnings` changes the whole process, and readers are threads
+_filters = threading.Lock()  # `catch_warnings` affects all threads of the process
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence Pillow about large images, for which we have a limit, and about broken EXIF data.
+    """Silence Pillow's warnings of large images, which have our limit, and of broken EXIF data.
 
-    A photograph whose EXIF data cannot be read is as good as one without.
+    An image whose EXIF data cannot be read is treated as one without.
     """
     with _filters, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -310,10 +310,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _with_8_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey, which `convert` would clip to white; refuse what has no known range."""
-    # "I" is 32 bits, but PNG and PGM have no more than 16 to put there.
+    """Scale 16-bit grey, which `convert` would clip to white; raise if the range is unknown."""
+    # "I" has 32 bits, but PNG and PGM use at most 16 of them.
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        scaled = np.rint(np.asarray(image).astype(np.float32) / DEEP_GREY)
+        scaled = np.rint(np.asarray(image).astype(np.float32) / GREY_16_TO_8_BITS)
         return Image.fromarray(scaled.astype(np.uint8))
     if image.mode in ("I", "F"):
         kind = "float" if image.mode == "F" else "32-bit integer"
@@ -328,7 +328,7 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
 
 
-def _beginning(file: Path) -> str:
+def _first_bytes(file: Path) -> str:
     with file.open("rb") as stream:
         start = stream.read(16)
-    return f"it begins with {start!r}" if start else "it is empty"
+    return f"it starts with {start!r}" if start else "it is empty"

@@ -1,4 +1,4 @@
-"""From what a builder returns to parts on a device: read, check, normalise, place."""
+"""From what a builder returns to sets on a device: read, check, normalise, move."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cnntune.data.custom import CustomImages, attempt, custom_sets, joined, remarks, settled
 from cnntune.data.folder import FolderImages
-from cnntune.data.own import OwnImages, attempt, joined, own_parts, remarks, settled
 from cnntune.data.parts import Data, Names, Normalise, Part, ResidentPart, as_unit
 from cnntune.data.source import Images, Source
 from cnntune.data.stream import LOADER_WORKERS, StreamedPart
 from cnntune.errors import DataError
 from cnntune.machine.memory import fit
 
-STATISTICS_IMAGES = 2000  # read for mean and std when streaming: 2000 * 32 * 32 pixels a channel
-TWICE = 4  # images drawn twice to see whether a data set of the user's augments by itself
+STATISTICS_IMAGES = 2000  # read for mean and std when streaming: 2000 * 32 * 32 pixels per channel
+REPEATED_IMAGES = 4  # read twice, to find out whether a custom data set augments its images
 
 
 def load(
@@ -30,16 +30,16 @@ def load(
     checked: bool = True,
     stream: bool | None = None,
 ) -> Data:
-    """Place a builder's result on `device`. `section` is the recipe's `[data]`.
+    """Move a builder's result to `device`. `section` is the recipe's `[data]`.
 
-    With `stream` images are read batch by batch, without it they are held in memory; where that is
-    left out, the recipe decides, and the memory that there is for one copy.
-    `statistics` are mean and std `[C]` to normalise with, in place of the training part's own.
-    Unless `checked`, labels may be out of range, pixels NaN, and validation may be empty: `sanity`
-    judges them.
+    If `stream` is true, images are read batch by batch; if false, they are held in memory; if None,
+    the recipe decides, and whether the free memory holds one copy.
+    `statistics` are mean and std `[C]` to normalise with instead of those of the training set.
+    Unless `checked`, labels may be out of range, pixels NaN, and the validation set empty: `sanity`
+    checks them.
 
     Raises:
-        DataError: one line for each thing that cannot be trained on.
+        DataError: one line per problem that prevents training.
     """
     source = as_source(source, section.name, finite=checked)
     if not checked and len(source.train) and not len(source.val):
@@ -49,7 +49,9 @@ def load(
         parts["test"] = source.test
     for name, part in parts.items():
         if len(part) == 0 and (checked or name != "validation"):
-            raise DataError(f"data {section.name}: the {name} part is empty{_cure(section, name)}")
+            title = "training" if name == "train" else name
+            fix = _fix_for_empty(section, name)
+            raise DataError(f"data {section.name}: the {title} set is empty{fix}")
     if stream is None:
         stream = section.stream or not fit(image_bytes(source), 1, free_on(device))
     held = _hold_all(parts, not stream)
@@ -64,7 +66,7 @@ def load(
         statistics = _measured(held["train"], in_shape[0])
     normalise = _normalisation(statistics, in_shape[0], device)
 
-    def place(name: str) -> Part:
+    def on_its_device(name: str) -> Part:
         part, names = held[name], _names(name, parts[name])
         if isinstance(part, Images):
             on_device = Images(part.pixels.to(device), part.labels.to(device))
@@ -72,24 +74,24 @@ def load(
         return StreamedPart(part, labels[name], normalise, device, in_shape[1:], names)
 
     return Data(
-        train=place("train"),
-        val=place("validation"),
-        test=place("test") if "test" in held else None,
+        train=on_its_device("train"),
+        val=on_its_device("validation"),
+        test=on_its_device("test") if "test" in held else None,
         classes=classes,
         in_shape=in_shape,
         normalise=normalise,
-        remarks=remarks(part for part in parts.values() if isinstance(part, OwnImages)),
+        remarks=remarks(part for part in parts.values() if isinstance(part, CustomImages)),
     )
 
 
-def _cure(section: Any, name: str) -> str:
-    """The setting that emptied a part, where one did."""
+def _fix_for_empty(section: Any, name: str) -> str:
+    """What to change where a setting is why a set is empty."""
     emptied = name == "validation" and section.arguments.get("val_fraction") == 0
     return "; data.val_fraction must be > 0 here (got 0)" if emptied else ""
 
 
 def as_source(built: Any, name: str, *, finite: bool = True) -> Source:
-    """What a builder returned; own code gives `(train, val)` or `(train, val, test)`.
+    """The result of a builder; custom code returns `(train, val)` or `(train, val, test)`.
 
     Unless `finite`, pixels may be NaN.
 
@@ -105,15 +107,15 @@ def as_source(built: Any, name: str, *, finite: bool = True) -> Source:
     for part in built:
         if not (hasattr(part, "__getitem__") and hasattr(part, "__len__")):
             raise DataError(
-                f"data {name}: each part must be a map-style Dataset, with __len__ and __getitem__"
+                f"data {name}: each set must be a map-style Dataset, with __len__ and __getitem__"
                 f" (got {type(part).__name__})"
             )
-    (train, val, *test), classes = own_parts(built, name, finite=finite)
+    (train, val, *test), classes = custom_sets(built, name, finite=finite)
     return Source(train=train, val=val, test=test[0] if test else None, classes=classes)
 
 
 def _counted(built: Any) -> str:
-    """The type of what was returned, and of how many."""
+    """The type of what was returned, with its length."""
     name = type(built).__name__
     return f"{name} of {len(built)}" if isinstance(built, tuple | list) else name
 
@@ -134,7 +136,7 @@ def _numbered_classes(labels: Sequence[Tensor]) -> tuple[str, ...]:
 
 
 def image_bytes(source: Source) -> int:
-    """What all images take in memory, if all are as large as the first of their part."""
+    """The memory for all images, assuming that all of a set are as large as its first."""
     parts: list[Any] = [source.train, source.val, source.test]
     needed = 0
     for part in parts:
@@ -146,14 +148,14 @@ def image_bytes(source: Source) -> int:
 
 
 def free_on(device: torch.device) -> int | None:
-    """The bytes that are free on a GPU; None where the device has no memory of its own."""
+    """The free bytes of a GPU; None where the device has no separate memory."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
 
 
 def few_images(source: Source, count: int) -> Source:
-    """Some training images alone, evenly spaced, with the classes of all; quick to load.
+    """Only some training images, evenly spaced, with the classes of all; fast to load.
 
-    Labels are read from all images only where a data set of the user's lists neither them nor its
+    Labels are read from all images only where a custom data set lists neither its labels nor its
     classes.
 
     Raises:
@@ -161,7 +163,7 @@ def few_images(source: Source, count: int) -> Source:
     """
     train: Any = source.train
     if not len(train):
-        raise DataError("the train part is empty")
+        raise DataError("the training set is empty")
     parts: list[Any] = [part for part in (train, source.val, source.test) if part is not None]
     classes = source.classes or _numbered_classes([_labels(part) for part in parts])
     indices = torch.linspace(0, len(train) - 1, min(count, len(train))).long()
@@ -175,7 +177,7 @@ def few_images(source: Source, count: int) -> Source:
 
 
 def _hold_all(parts: dict[str, Any], resident: bool) -> dict[str, Any]:
-    """Each part as `_hold` has it; what is wrong with them is reported together."""
+    """Each set as `_hold` returns it; the problems of all sets are reported together."""
     held = {}
     problems: list[str] = []
     for name, part in parts.items():
@@ -189,7 +191,7 @@ def _hold_all(parts: dict[str, Any], resident: bool) -> dict[str, Any]:
 
 
 def _hold(part: Any, resident: bool, part_name: str) -> Any:
-    """A part in memory where it may be, else the data set that reads it."""
+    """A set in memory if `resident`, else the data set that reads it."""
     if isinstance(part, Images) and (resident or not len(part)):
         return part
     if isinstance(part, Images):
@@ -200,7 +202,7 @@ def _hold(part: Any, resident: bool, part_name: str) -> Any:
 
 
 class _InMemory(Dataset[Any]):
-    """Images that a builder holds in memory, streamed because the recipe says so."""
+    """Images that a builder holds in memory, streamed because the recipe requires it."""
 
     def __init__(self, images: Images) -> None:
         self.images, self.labels = images, images.labels
@@ -215,13 +217,13 @@ class _InMemory(Dataset[Any]):
 
 
 def _augments_itself(dataset: Any) -> bool:
-    """A data set that gives other pixels the second time must be read anew in each epoch."""
+    """Whether a data set returns different pixels the second time: it must be read every epoch."""
     if isinstance(dataset, FolderImages):
         return False
     try:
         return any(
             not _same(dataset[index][0], dataset[index][0])
-            for index in range(min(TWICE, len(dataset)))
+            for index in range(min(REPEATED_IMAGES, len(dataset)))
         )
     except DataError:
         return False  # `_read_all` reports it together with the others
@@ -232,18 +234,18 @@ def _same(first: Tensor, second: Tensor) -> bool:
     return torch.equal(torch.nan_to_num(first), torch.nan_to_num(second))
 
 
-def _read_all(dataset: FolderImages | OwnImages, part_name: str) -> Images:
-    """Every image as one tensor; what cannot be read is reported together."""
-    # Our own decoder may run in threads (Pillow releases the lock); the user's may not.
-    if isinstance(dataset, OwnImages):
-        return _read_own(dataset)
+def _read_all(dataset: FolderImages | CustomImages, part_name: str) -> Images:
+    """All images as one tensor; all that cannot be read are reported together."""
+    # Our decoder can run in threads (Pillow releases the lock); user code may not be thread-safe.
+    if isinstance(dataset, CustomImages):
+        return _read_custom(dataset)
     with ThreadPoolExecutor(LOADER_WORKERS) as pool:
         read = pool.map(lambda index: attempt(dataset.__getitem__, index), range(len(dataset)))
         samples = settled(list(read), part_name)
     return Images(torch.stack([pixels for pixels, _ in samples]), dataset.labels)
 
 
-def _read_own(dataset: OwnImages) -> Images:
+def _read_custom(dataset: CustomImages) -> Images:
     found = [attempt(dataset.read, index) for index in range(len(dataset))]
     failures = [sample for sample in found if isinstance(sample, DataError)]
     kind = dataset.first[1].kind
@@ -261,7 +263,7 @@ def _read_own(dataset: OwnImages) -> Images:
 
 
 def _labels(part: Any) -> Tensor:
-    """All labels of a part, on the CPU."""
+    """All labels of a set, on the CPU."""
     return torch.as_tensor(part.labels).cpu()
 
 
@@ -270,14 +272,14 @@ def _check_labels(
 ) -> None:
     problems = []
     values = len(torch.cat(list(labels.values())).unique())
-    cure = f"; if all {values} values are classes, count them as 0 ... {values - 1}"
-    cure += ", else leave images without a class out"
+    fix = f"; if all {values} values are classes, number them 0 ... {values - 1}"
+    fix += ", else remove images without a class"
     for part_name, part in labels.items():
         low, high = int(part.min()), int(part.max())
         if low < 0 or high >= len(classes):
             problems.append(
                 f"data {name}: {part_name} labels must be 0 ... {len(classes) - 1}"
-                f" (got {low} ... {high}){'' if named else cure}"
+                f" (got {low} ... {high}){'' if named else fix}"
             )
     if len(classes) < 2:
         problems.append(f"data {name}: needs at least two classes (got {len(classes)})")
@@ -292,19 +294,19 @@ def _in_shape(held: dict[str, Any], name: str) -> tuple[int, int, int]:
     }
     if len(set(shapes.values())) > 1:
         listed = ", ".join(f"{part}: {list(shape)}" for part, shape in shapes.items())
-        raise DataError(f"data {name}: all parts must have images of one shape (got {listed})")
+        raise DataError(f"data {name}: all sets must have images of one shape (got {listed})")
     channels, height, width = shapes["train"]
     return channels, height, width
 
 
 def _measured(train: Any, channels: int) -> tuple[Tensor, Tensor]:
-    """Mean and std by channel, over the training part alone (lecture: preprocess)."""
+    """Mean and std per channel, over the training set only (lecture: preprocess)."""
     pixels = train.pixels if isinstance(train, Images) else _some_pixels(train)
     sums = torch.zeros(2, channels, dtype=torch.float64)
     counts = torch.zeros(channels, dtype=torch.float64)
-    for chunk in pixels.split(1000):  # float64 sums, without a float copy of all images
+    for chunk in pixels.split(1000):  # float64 sums without a float copy of all images
         unit = as_unit(chunk).double()
-        if chunk.is_floating_point():  # a single NaN would spoil all images
+        if chunk.is_floating_point():  # a single NaN would make the statistics NaN
             finite = torch.isfinite(unit)
             counts += finite.sum((0, 2, 3)).cpu()
             unit = torch.where(finite, unit, 0.0)
@@ -320,19 +322,19 @@ def _measured(train: Any, channels: int) -> tuple[Tensor, Tensor]:
 def _normalisation(
     statistics: tuple[Tensor, Tensor], channels: int, device: torch.device
 ) -> Normalise:
-    """With the mean of the channels where grey images meet the statistics of colour images."""
+    """For grey images, statistics of colour images are averaged over the channels."""
     mean, std = (s.mean().view(1) if channels == 1 else s for s in statistics)
     if len(mean) != channels:
         raise DataError(
-            f"data: images with {channels} channels do not fit model.weights, which were learned"
-            f" from {len(mean)}"
+            f"data: images with {channels} channels do not match model.weights, which were trained"
+            f" on images with {len(mean)}"
         )
     shape = (1, channels, 1, 1)
     return Normalise(mean.view(shape).to(device), std.view(shape).to(device))
 
 
 def _some_pixels(dataset: Any) -> Tensor:
-    """Evenly spaced images of a set that is too large to be read whole."""
+    """Evenly spaced images of a set that is too large to be read completely."""
     count = min(len(dataset), STATISTICS_IMAGES)
     indices = torch.linspace(0, len(dataset) - 1, count).long().unique()
     samples = [attempt(dataset.__getitem__, int(index)) for index in indices]

@@ -25,7 +25,7 @@ from cnntune.errors import DataError
 Layout = Literal["auto", "NHW", "NHWC", "NCHW"]
 Array = NDArray[Any]
 
-# The names of images and labels by part, in lower case. "train_images" are those of MedMNIST.
+# The names of the arrays of each set, in lower case. "train_images" is the name in MedMNIST.
 NAMES = {
     "train": (
         ("x_train", "y_train"),
@@ -36,7 +36,8 @@ NAMES = {
     "val": (("x_val", "y_val"), ("x_valid", "y_valid"), ("val_images", "val_labels")),
     "test": (("x_test", "y_test"), ("test_images", "test_labels")),
 }
-LARGEST = 4 * 2**30  # bytes once unpacked; all of ImageNet at 32x32 pixels takes 3.7 GiB
+TITLES = {"train": "training", "val": "validation", "test": "test"}
+MAX_BYTES = 4 * 2**30  # unpacked; all of ImageNet at 32x32 pixels takes 3.7 GiB
 CHANNELS = (1, 3)
 
 
@@ -50,16 +51,16 @@ def npz(
 ) -> Source:
     """Arrays `x_train, y_train[, x_val, y_val][, x_test, y_test]`, or `x, y`.
 
-    Images are whole numbers 0..255, kept as uint8, or floats 0..1, kept as float32, as `[N, H, W]`,
+    Images are integers 0..255, kept as uint8, or floats 0..1, kept as float32, as `[N, H, W]`,
     `[N, H, W, C]` or `[N, C, H, W]` with one or three channels. Labels count from 0, or are
-    one-hot. The fractions cut what the file does not: both from `x, y`, validation alone from
-    `x_train` where there is an `x_test`.
+    one-hot. The fractions apply to what the file does not split: both to `x, y`, only that of
+    validation to `x_train` if there is an `x_test`.
 
     Raises:
-        DataError: one line for each array that cannot be used.
+        DataError: one line per array that cannot be used.
     """
     arrays = _read_arrays(Path(path).expanduser())
-    held = ", ".join(sorted(arrays)) or "no such name"
+    held = ", ".join(sorted(arrays)) or "none of these"
     problems: list[str] = []
     parts: dict[str, Images] = {}
     for part in NAMES:
@@ -77,13 +78,13 @@ def npz(
         raise DataError(f"{path}: {problem}" for problem in problems)
     highest = max(int(part.labels.max()) for part in parts.values())
     count = sum(len(part) for part in parts.values())
-    if highest >= count:  # a mix-up, and as many outputs would fill the memory
+    if highest >= count:  # these are not class labels, and so many outputs would fill the memory
         raise DataError(f"{path}: labels reach {highest}, but there are only {count} images")
     classes = tuple(str(label) for label in range(highest + 1))
-    return _cut(parts, classes, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction)
+    return _split(parts, classes, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction)
 
 
-def _cut(
+def _split(
     parts: dict[str, Images],
     classes: tuple[str, ...],
     *,
@@ -103,60 +104,63 @@ def _cut(
 
 
 def _read_arrays(path: Path) -> dict[str, Array]:
-    """The arrays that have a name of ours, by that name in lower case; others are not read."""
+    """The arrays with a name in `NAMES`, by that name in lower case; others are not read."""
     wanted = {name for pairs in NAMES.values() for pair in pairs for name in pair}
     if not path.is_file():
         raise DataError(f"{path}: {'is a folder, not a file' if path.exists() else 'no such file'}")
     if not zipfile.is_zipfile(path):
-        raise DataError(f"{path}: is no .npz archive; write it with numpy.savez")
+        raise DataError(f"{path}: is not an .npz archive; write it with numpy.savez")
     arrays: dict[str, Array] = {}
     name = ""
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
-        if unpacked > LARGEST:
+        if unpacked > MAX_BYTES:
             raise DataError(
-                f"{path}: unpacks to {unpacked / 2**30:.1f} GiB, at most {LARGEST / 2**30:.0f} are"
-                ' allowed; store the images as files and use name = "folder"'
+                f"{path}: unpacks to {unpacked / 2**30:.1f} GiB, but at most"
+                f" {MAX_BYTES / 2**30:.0f} are allowed; store the images as files and use"
+                ' name = "folder"'
             )
-        # Pickled objects could run code, and are refused.
+        # Pickled objects are not allowed, since they could run code.
         with np.load(path, allow_pickle=False) as file:
             for name in file.files:
                 if name.lower() in arrays:
-                    raise DataError(f"{path}: {name}: is there twice, in capitals and without")
+                    raise DataError(f"{path}: {name}: is there twice, in upper and lower case")
                 if name.lower() in wanted:
                     arrays[name.lower()] = file[name]
     except DataError:
         raise
-    except Exception as error:  # a broken archive ends in any of a dozen types
+    except Exception as error:  # broken archives raise a dozen different types
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         where = f"{path}: {name}" if name else f"{path}"
         if "allow_pickle" in reason:
-            reason = "holds Python objects, where plain numbers belong"
+            reason = "holds Python objects instead of plain numbers"
         raise DataError(f"{where}: cannot be read ({reason})") from error
     return arrays
 
 
 def _part(part: str, arrays: dict[str, Array], layout: Layout) -> Images | None:
-    """One part of the data set, or None where the file has none of its arrays."""
+    """One of the three sets, or None where the file has none of its arrays."""
     found = [pair for pair in NAMES[part] if pair[0] in arrays or pair[1] in arrays]
     if not found:
         return None
     if len(found) > 1:
         both = " and ".join(next(name for name in pair if name in arrays) for pair in found)
-        raise DataError(f"holds {both}, of which only one can be the {part} part")
+        raise DataError(f"holds {both}, but only one can be the {TITLES[part]} set")
     images_name, labels_name = found[0]
     missing = [name for name in found[0] if name not in arrays]
     if missing:
         pairs = " or ".join(", ".join(pair) for pair in NAMES[part])
         raise DataError(
             f"{missing[0]}: is missing beside {next(name for name in found[0] if name in arrays)};"
-            f" arrays of the {part} part are called {pairs}"
+            f" arrays of the {TITLES[part]} set are called {pairs}"
         )
     problems: list[str] = []
     pixels = labels = torch.empty(0)
     try:
-        pixels = _pixels(arrays.pop(images_name), layout)  # which may copy it: one is let go
+        pixels = _pixels(
+            arrays.pop(images_name), layout
+        )  # popped, so that the memory of a copied array is freed
     except DataError as error:
         problems += [f"{images_name}: {line}" for line in error.lines]
     try:
@@ -189,10 +193,10 @@ def _pixels(array: Array, layout: Layout) -> Tensor:
 
 
 def _layout(shape: tuple[int, ...]) -> Layout:
-    """The only layout that fits.
+    """The only layout that matches.
 
     Raises:
-        DataError: where none fits, or two do.
+        DataError: where none matches, or two do.
     """
     if len(shape) == 3:
         return "NHW"
@@ -200,7 +204,7 @@ def _layout(shape: tuple[int, ...]) -> Layout:
         first, last = shape[1] in CHANNELS, shape[3] in CHANNELS
         if first and last:
             raise DataError(
-                f"shape {list(shape)} could be NHWC or NCHW: say which with data.layout"
+                f"shape {list(shape)} could be NHWC or NCHW: choose one with data.layout"
             )
         if first or last:
             return "NCHW" if first else "NHWC"
@@ -210,19 +214,19 @@ def _layout(shape: tuple[int, ...]) -> Layout:
 
 
 def _checked_values(array: Array) -> Array:
-    """Bytes or 0..1 floats; whole numbers 0..255 of any other type become bytes."""
+    """Bytes or floats 0..1; integers 0..255 of any other type become bytes."""
     if array.dtype.kind not in "uif":
         raise DataError(f"must be uint8, or floats 0..1 (got {array.dtype})")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         count = int(array.size - np.isfinite(array).sum())
-        raise DataError(f"must be finite (got NaN or infinity {count} times)")
+        raise DataError(f"must be finite (got {count} values of NaN or infinity)")
     low, high = array.min(), array.max()
     if array.dtype.kind == "f" and low >= 0 and high <= 1:
         return array.astype(np.float32)
     if low >= 0 and high <= 255 and (array.dtype.kind != "f" or (array == np.rint(array)).all()):
         return array.astype(np.uint8)
     raise DataError(
-        f"must be whole numbers 0..255, or floats 0..1 (got {array.dtype} {low:.9g} ... {high:.9g})"
+        f"must be integers 0..255, or floats 0..1 (got {array.dtype} {low:.9g} ... {high:.9g})"
     )
 
 
@@ -233,14 +237,14 @@ def _labels(array: Array) -> Tensor:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim == 2:
-        # As many ones as rows, one in each row, and zeros elsewhere.
+        # A single one in each row, and zeros elsewhere.
         if not (np.isin(array, (0, 1)).all() and (array.sum(1) == 1).all()):
             raise DataError(f"has rows that are not one-hot (shape {list(array.shape)})")
         return torch.from_numpy(array.argmax(1).astype(np.int64))
     if array.ndim != 1:
         raise DataError(f"must be [N], or one-hot [N, C] (got {list(array.shape)})")
     if not np.isfinite(array).all() or (array != np.rint(array)).any():
-        raise DataError("must be whole numbers")
+        raise DataError("must be integers")
     if len(array) and array.min() < 0:
         raise DataError(f"must count from 0 (got {array.min():.9g})")
     return torch.from_numpy(array.astype(np.int64))

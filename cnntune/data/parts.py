@@ -1,7 +1,7 @@
-"""The parts of a data set as the training loop sees them: labels at hand, images in batches.
+"""Training, validation and test set as the training loop uses them: labels, and batches of images.
 
-What fits lives as one tensor on the device, and a batch is one gather. What does not fit is
-streamed (`stream`). Both give the network the same numbers.
+A set that fits in memory is one tensor on the device, and a batch is one gather. A larger one is
+streamed (`stream`). Both give the network the same values.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,42 +13,42 @@ from torch import Tensor
 
 from cnntune.data.source import Images
 
-SHOWN = 5  # images that a finding names
+MAX_SHOWN = 5  # images that a finding names
 
 
 @dataclass(frozen=True)
 class Names:
-    """What the images of a part are called: their files, or the part and their index in it."""
+    """The names of the images of a set: their files, or the set and their index in it."""
 
     part: str = ""
     files: Sequence[str] = ()
 
     def of(self, indices: Iterable[int]) -> str:
-        """Up to five of the images, and how many more there are."""
+        """Up to five of the images, and the number of the others."""
         chosen = [int(index) for index in indices]
-        shown = [self.files[k] if self.files else str(k) for k in chosen[:SHOWN]]
-        more = f" and {len(chosen) - SHOWN} more" if len(chosen) > SHOWN else ""
+        shown = [self.files[k] if self.files else str(k) for k in chosen[:MAX_SHOWN]]
+        more = f" and {len(chosen) - MAX_SHOWN} more" if len(chosen) > MAX_SHOWN else ""
         if self.files:
             return ", ".join(shown) + more
         plural = "s" if len(chosen) > 1 else ""
         return f"{self.part} image{plural} {', '.join(shown)}{more}".lstrip()
 
     def pairs(self, indices: Iterable[int], others: "Names", partners: Iterable[int]) -> str:
-        """Up to five images with the one that each is like, and how many more there are."""
+        """Up to five pairs of similar images, and the number of the others."""
         both = [(self.of([a]), others.of([b])) for a, b in zip(indices, partners, strict=True)]
-        more = f" and {len(both) - SHOWN} more" if len(both) > SHOWN else ""
-        return ", ".join(f"{first} = {second}" for first, second in both[:SHOWN]) + more
+        more = f" and {len(both) - MAX_SHOWN} more" if len(both) > MAX_SHOWN else ""
+        return ", ".join(f"{first} = {second}" for first, second in both[:MAX_SHOWN]) + more
 
 
 NAMELESS = Names()
 
 
 class Part(Protocol):
-    """Train, validation or test: labels at hand, images in batches."""
+    """The training, validation or test set."""
 
     @property
     def names(self) -> Names:
-        """What findings call the images."""
+        """The names of the images in findings."""
         ...
 
     @property
@@ -78,7 +78,7 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class Normalise:
-    """Pixels to network inputs: uint8 to 0..1, minus the mean, over the standard deviation.
+    """Pixels to network inputs: uint8 to 0..1, minus the mean, divided by the standard deviation.
 
     `mean` and `std` are float32 `[1, C, 1, 1]`.
     """
@@ -87,22 +87,22 @@ class Normalise:
     std: Tensor
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Float32 `[B, C, H, W]` in channels-last order, which convolutions read fastest."""
+        """Float32 `[B, C, H, W]` in channels-last order, the fastest for convolutions."""
         scaled = as_unit(pixels).to(memory_format=torch.channels_last)
         return (scaled - self.mean) / self.std
 
     def undo(self, inputs: Tensor) -> Tensor:
-        """The pixels that became `inputs`, 0..1 where they were bytes."""
+        """The pixels from which `inputs` were made, in 0..1 where they were bytes."""
         return inputs * self.std + self.mean
 
     @property
     def black(self) -> Tensor:
-        """What a pixel of 0 becomes, `[1, C, 1, 1]`."""
+        """The normalised value of a pixel of 0, `[1, C, 1, 1]`."""
         return -self.mean / self.std
 
 
 def as_unit(pixels: Tensor) -> Tensor:
-    """Bytes as 0..1; float images stay as their owner scaled them."""
+    """Bytes as 0..1; float images unchanged."""
     return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
 
 
@@ -126,7 +126,7 @@ class ResidentPart:
 
     @property
     def waited_seconds(self) -> float:
-        """Nothing: all images are there."""
+        """0.0: all images are in memory."""
         return 0.0
 
     def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -138,9 +138,9 @@ class ResidentPart:
 
 @dataclass(frozen=True)
 class Data:
-    """The parts of a data set, ready to train on. `in_shape` is (C, H, W).
+    """Training, validation and test set, ready to train on. `in_shape` is (C, H, W).
 
-    `remarks` say how samples of own code were converted.
+    `remarks` say how the samples of a custom data set were converted.
     """
 
     train: Part

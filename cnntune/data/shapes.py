@@ -1,7 +1,7 @@
-"""Coloured shapes, drawn here: a data set of any size and any difficulty, without a download.
+"""Generated coloured shapes: a data set of any size and difficulty, without a download.
 
-Only the outline gives the class away: colours, place, size, turn, background and clutter are drawn
-alike for all of them.
+Only the outline depends on the class: colours, position, size, rotation, background and clutter
+have the same distribution for all classes.
 """
 
 import math
@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from cnntune.config.searchable import OTHER_IMAGES
 from cnntune.data.source import (
-    LEAST_SIDE,
+    MIN_SIDE,
     TEST_FRACTION,
     VAL_FRACTION,
     ClassNames,
@@ -37,17 +37,17 @@ LabelNoise = Annotated[
     float, Field(ge=0, le=1, description="share of the training labels that are wrong")
 ]
 DrawnSide = Annotated[
-    int, Field(ge=LEAST_SIDE, description="side of the square images, in pixels"), OTHER_IMAGES
+    int, Field(ge=MIN_SIDE, description="side of the square images, in pixels"), OTHER_IMAGES
 ]
 
-CHUNK = 500  # images drawn at once; their float planes then stay within a few MB
-RADIUS = (0.5, 0.85)  # of a shape, as a share of half the image: 8 to 14 pixels of 32
-DARK = (0.0, 0.5)  # background, each channel by itself, as a share of full range
-CONTRAST = (0.25, 0.5)  # of the shape over the background, likewise
-STROKES = 3  # lines of clutter an image, the last of them in front of the shape
-STROKE_LENGTH = 0.6  # half of it, as a share of half the image
+CHUNK = 500  # images drawn at once; their float arrays then take a few MB
+RADIUS = (0.5, 0.85)  # of a shape, as a fraction of half the image: 8 to 14 pixels of 32
+DARK = (0.0, 0.5)  # background, separately per channel, as a fraction of the full range
+CONTRAST = (0.25, 0.5)  # of the shape to the background, likewise
+STROKES = 3  # lines of clutter per image, the last one in front of the shape
+STROKE_LENGTH = 0.6  # half of it, as a fraction of half the image
 STROKE_WIDTH = 0.05  # half of it, likewise
-GRADIENT = 0.2  # of the background, from the middle to an edge, as a share of full range
+GRADIENT = 0.2  # of the background, from the centre to an edge, as a fraction of the full range
 
 
 def shapes(
@@ -62,13 +62,12 @@ def shapes(
     val_fraction: Fraction = VAL_FRACTION,
     test_fraction: Fraction = TEST_FRACTION,
 ) -> Source:
-    """`size` drawings, all parts together, uint8 `[N, 3, image_size, image_size]`, 8 classes.
+    """`size` images in total over the sets, uint8 `[N, 3, image_size, image_size]`, 8 classes.
 
     `classes` keeps some of the shapes, such as ["star", "ring"], and `per_class` at most that many
-    training images of each. `noise` is the standard deviation of the pixel noise as a share of full
-    range. `label_noise` is the share of training labels replaced by another class; validation and
-    test keep the truth.
-    The same arguments give the same images.
+    training images of each. `noise` is the standard deviation of the pixel noise as a fraction of
+    the full range. `label_noise` is the fraction of training labels replaced by another class;
+    validation and test labels stay correct. The same arguments give the same images.
 
     Raises:
         DataError: where there is no such shape.
@@ -101,18 +100,18 @@ def _mislabel(labels: Tensor, classes: int, share: float, generator: Generator) 
 
 
 def _draw(labels: Tensor, image_size: int, noise: float, generator: Generator) -> Tensor:
-    """One image a label: background, strokes behind, the shape, one stroke in front, noise."""
+    """One image per label: background, strokes behind, the shape, one stroke in front, noise."""
     count = len(labels)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(count, *shape, generator=generator)
 
-    # Pixel centres; half the image is 1. x and y are [1, 1, S] and [1, S, 1].
+    # Pixel centres, in units of half the image. x and y are [1, 1, S] and [1, S, 1].
     centres = (torch.arange(image_size) + 0.5) * 2 / image_size - 1
     x, y = centres[None, None, :], centres[None, :, None]
 
     def paint(image: Tensor, colour: Tensor, distance: Tensor) -> Tensor:
-        """Lay `colour` over what lies inside the outline, with an edge of one pixel."""
+        """Paint `colour` inside the outline, with an edge of one pixel."""
         cover = (0.5 - distance * image_size / 2).clamp(0, 1)[:, None]
         return image + cover * (colour - image)
 
@@ -131,12 +130,13 @@ def _draw(labels: Tensor, image_size: int, noise: float, generator: Generator) -
 
     colour = background + uniform(*CONTRAST, 3, 1, 1)
     radius = uniform(*RADIUS, 1, 1)
-    place = uniform(-1, 1, 2, 1, 1) * (1 - radius[:, None])  # wholly inside the image
-    u, v = _turned(x - place[:, 0], y - place[:, 1], uniform(0, 2 * math.pi, 1, 1))
+    centre = uniform(-1, 1, 2, 1, 1) * (1 - radius[:, None])  # completely inside the image
+    u, v = _rotated(x - centre[:, 0], y - centre[:, 1], uniform(0, 2 * math.pi, 1, 1))
     distance = torch.empty(count, image_size, image_size)
     for label, outline in enumerate(SHAPES.values()):
-        mine = labels == label
-        distance[mine] = outline(u[mine] / radius[mine], v[mine] / radius[mine]) * radius[mine]
+        of_class = labels == label
+        size = radius[of_class]
+        distance[of_class] = outline(u[of_class] / size, v[of_class] / size) * size
     image = paint(image, colour, distance)
     image = paint(image, *strokes[-1])
 
@@ -144,23 +144,23 @@ def _draw(labels: Tensor, image_size: int, noise: float, generator: Generator) -
     return (image.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def _turned(x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+def _rotated(x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
     cos, sin = angle.cos(), angle.sin()
     return cos * x + sin * y, cos * y - sin * x
 
 
 def _stroke(x: Tensor, y: Tensor, middle: Tensor, angle: Tensor) -> Tensor:
-    u, v = _turned(x - middle[:, 0], y - middle[:, 1], angle)
+    u, v = _rotated(x - middle[:, 0], y - middle[:, 1], angle)
     along = (u.abs() - STROKE_LENGTH).clamp(min=0)
     return (along.square() + v.square()).sqrt() - STROKE_WIDTH
 
 
-# The outlines: signed distance to the edge, below 0 inside, of a shape that fits in the circle of
+# The outlines: signed distance to the edge, negative inside, of a shape that fits in the circle of
 # radius 1. `x` and `y` are float32 [N, S, S]. (Convex ones as in Quilez, "2D distance functions".)
 
 
 def _circle(x: Tensor, y: Tensor) -> Tensor:
-    return (x.square() + y.square()).sqrt() - 0.8  # about the area of the others
+    return (x.square() + y.square()).sqrt() - 0.8  # about the same area as the others
 
 
 def _ring(x: Tensor, y: Tensor) -> Tensor:
@@ -198,7 +198,7 @@ def _pentagon(x: Tensor, y: Tensor) -> Tensor:
 
 def _star(x: Tensor, y: Tensor) -> Tensor:
     """Inside at least four of the five lines that join the points of a pentagram."""
-    inner = math.cos(2 * math.pi / 5)  # of the pentagon in the middle, when the points are at 1
+    inner = math.cos(2 * math.pi / 5)  # of the inner pentagon, when the points are at radius 1
     shrunk = _polygon(x, y, 5) + math.cos(math.pi / 5) - inner
     return shrunk.topk(2, dim=0).values[1]
 

@@ -1,4 +1,4 @@
-"""Images that do not fit in memory: read in processes that run ahead of the device."""
+"""Images that do not fit in memory: read ahead of the device in worker processes."""
 
 import pickle
 import random
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cnntune.data.parts import NAMELESS, SHOWN, Names, Normalise
+from cnntune.data.parts import MAX_SHOWN, NAMELESS, Names, Normalise
 from cnntune.errors import CnntuneError, DataError
 from cnntune.machine.cpus import cores
 from cnntune.machine.forks import FORKS, forking
@@ -22,22 +22,22 @@ from cnntune.seeds import derive_seed
 from cnntune.user_code.borders import explaining
 
 LOADER_WORKERS = min(4, cores())  # processes that decode while the device trains
-UNSENDABLE = ("pickle", "local object")  # in what Python says where a process is not a fork
+UNPICKLABLE = ("pickle", "local object")  # words of Python's errors where workers are not forked
 
 
 @dataclass
 class Waiting:
-    """A count that goes on while the part itself stays as it is."""
+    """A counter that changes although the set itself is frozen."""
 
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class StreamedPart:
-    """Images read batch by batch in worker processes, which live as long as the part.
+    """Images read batch by batch in worker processes, which live as long as the set.
 
-    A data set that draws random numbers draws them for each image from the seed that torch has when
-    `batches` is called, however many processes there are. Nothing is drawn from torch here.
+    Random numbers that a data set draws for an image depend on torch's seed at the call of
+    `batches`, not on the number of processes. No numbers are drawn from torch's generator here.
     """
 
     dataset: Dataset[Any]
@@ -77,24 +77,24 @@ class StreamedPart:
             yield self.normalise(pixels), labels
 
     def _started(self) -> Iterator[Any]:
-        """A pass over the plan; the first one starts the processes."""
+        """An iterator over the planned batches; the first call starts the processes."""
         try:
             with warnings.catch_warnings(), forking():
-                # Torch says it at length, and then raises it too.
+                # Torch warns at length, and then raises the same.
                 warnings.filterwarnings("ignore", "Got pickle error", UserWarning)
                 return iter(self._loader)
         except (pickle.PicklingError, TypeError, AttributeError) as error:
             reason = str(error)
-            if not any(sign in reason for sign in UNSENDABLE):
+            if not any(words in reason for words in UNPICKLABLE):
                 raise
             raise DataError(
-                "data: the data set cannot be sent to the processes that read it; define its class"
-                f" at the top of a module and open files in __getitem__ ({reason})"
+                "data: the data set cannot be pickled for the worker processes; define its class"
+                f" at the top level of a module and open files in __getitem__ ({reason})"
             ) from None
 
     @property
     def _pinned(self) -> bool:
-        """Whether batches lie in pinned memory, from which alone a copy may run by itself."""
+        """Whether batches are in pinned memory, which asynchronous copies need."""
         return self.device.type == "cuda"
 
     @cached_property
@@ -111,11 +111,11 @@ class StreamedPart:
             pin_memory=self._pinned,
             multiprocessing_context="fork" if FORKS else None,
             collate_fn=_collate,
-            generator=torch.Generator(),  # or it would draw from torch's own
+            generator=torch.Generator(),  # else it would draw from torch's default generator
         )
 
 
-Seeded = tuple[int, int]  # the index of an image, and the seed that it is read with
+Seeded = tuple[int, int]  # the index of an image, and the seed for reading it
 
 
 class _Plan(Sampler[list[Seeded]]):
@@ -133,12 +133,12 @@ class _Plan(Sampler[list[Seeded]]):
 
 def _seeded(order: Tensor, batch_size: int) -> list[list[Seeded]]:
     seed = torch.initial_seed()
-    seeded = [(index, derive_seed(seed, place)) for place, index in enumerate(order.tolist())]
+    seeded = [(index, derive_seed(seed, at)) for at, index in enumerate(order.tolist())]
     return [seeded[at : at + batch_size] for at in range(0, len(seeded), batch_size)]
 
 
 class _Caught(Dataset[Any]):
-    """Hands our errors over as values: a `DataLoader` would wrap them in a traceback."""
+    """Returns our errors as values: a `DataLoader` would wrap them in a traceback."""
 
     def __init__(self, dataset: Dataset[Any]) -> None:
         self.dataset = dataset
@@ -160,6 +160,6 @@ def _collate(samples: Sequence[Any]) -> Any:
     if errors and not all(isinstance(error, DataError) for error in errors):
         return next(error for error in errors if not isinstance(error, DataError))
     if errors:
-        return DataError(line for error in errors[:SHOWN] for line in error.lines)
+        return DataError(line for error in errors[:MAX_SHOWN] for line in error.lines)
     pixels = torch.stack([pixels for pixels, _ in samples])
     return pixels, torch.tensor([label for _, label in samples])

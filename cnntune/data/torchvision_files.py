@@ -1,7 +1,7 @@
 """CIFAR-10, MNIST and Fashion-MNIST from files on disk, in the formats that torchvision reads.
 
-The test part is the official one; validation is cut from the official training part, class by
-class.
+The test set is the official one; the validation set is split from the official training set, class
+by class.
 """
 
 import contextlib
@@ -41,15 +41,15 @@ def cifar10(
 ) -> Source:
     """50,000 + 10,000 photographs, uint8 `[N, 3, 32, 32]`, 10 classes (Krizhevsky 2009).
 
-    `path` holds `cifar-10-batches-py`; `download` fetches it. `size` keeps that many of the
-    training part, before validation is cut from it.
+    `path` holds `cifar-10-batches-py`; `download` fetches it. `size` keeps that many images of the
+    training set, before the validation set is split from it.
 
     Raises:
         DataError: where files are missing or differ from the published checksums.
         DeviceError: where torchvision cannot be imported.
     """
     train, test, classes = _read("CIFAR10", path, "cifar-10-batches-py", PICKLES, download)
-    return _cut(train, test, classes, size=size, val_fraction=val_fraction, seed=seed)
+    return _split(train, test, classes, size=size, val_fraction=val_fraction, seed=seed)
 
 
 def mnist(
@@ -62,15 +62,15 @@ def mnist(
 ) -> Source:
     """60,000 + 10,000 handwritten digits, uint8 `[N, 1, 28, 28]` (LeCun et al. 1998).
 
-    `path` holds `MNIST/raw`; `download` fetches it. `size` keeps that many of the training part,
-    before validation is cut from it.
+    `path` holds `MNIST/raw`; `download` fetches it. `size` keeps that many images of the training
+    set, before the validation set is split from it.
 
     Raises:
         DataError: where files are missing or broken.
         DeviceError: where torchvision cannot be imported.
     """
     train, test, classes = _read("MNIST", path, "MNIST/raw", IDX_FILES, download)
-    return _cut(train, test, classes, size=size, val_fraction=val_fraction, seed=seed)
+    return _split(train, test, classes, size=size, val_fraction=val_fraction, seed=seed)
 
 
 def fashion_mnist(
@@ -81,51 +81,51 @@ def fashion_mnist(
     size: Size | None = None,
     val_fraction: Fraction = VAL_FRACTION,
 ) -> Source:
-    """60,000 + 10,000 grey pictures of clothes, uint8 `[N, 1, 28, 28]` (Xiao et al. 2017).
+    """60,000 + 10,000 grey images of clothes, uint8 `[N, 1, 28, 28]` (Xiao et al. 2017).
 
-    `path` holds `FashionMNIST/raw`; `download` fetches it. `size` keeps that many of the training
-    part, before validation is cut from it.
+    `path` holds `FashionMNIST/raw`; `download` fetches it. `size` keeps that many images of the
+    training set, before the validation set is split from it.
 
     Raises:
         DataError: where files are missing or broken.
         DeviceError: where torchvision cannot be imported.
     """
     train, test, classes = _read("FashionMNIST", path, "FashionMNIST/raw", IDX_FILES, download)
-    return _cut(train, test, classes, size=size, val_fraction=val_fraction, seed=seed)
+    return _split(train, test, classes, size=size, val_fraction=val_fraction, seed=seed)
 
 
 def _read(
     name: str, path: str, folder: str, contents: str, download: bool
 ) -> tuple[Images, Images, tuple[str, ...]]:
-    """The official training and test parts, and the class names."""
+    """The official training and test set, and the class names."""
     dataset = getattr(import_torchvision().datasets, name)
     root = Path(path).expanduser()
     try:
-        # Downloads may print, and standard output belongs to results. NumPy 2.4.0 to 2.4.4 warn
+        # Downloads may print, and standard output is for results only. NumPy 2.4.0 to 2.4.4 warn
         # about pickles as old as those of CIFAR-10 (numpy#29301).
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             train = dataset(root, train=True, download=download)
             test = dataset(root, train=False, download=download)
             parts = _images(train), _images(test)
-    except Exception as error:  # broken files end in a dozen types, AssertionError among them
+    except Exception as error:  # broken files raise a dozen types, even AssertionError
         wanted = f"{root / folder} must hold {contents}"
         if download:
-            cure = "check the connection, or put the files there by hand"
+            fix = "check the connection, or put the files there by hand"
         else:
-            cure = "put the files there, or set data.download = true"
-        raise DataError(f"data {name}: {wanted} ({_reason(error)}); {cure}") from error
+            fix = "put the files there, or set data.download = true"
+        raise DataError(f"data {name}: {wanted} ({_reason(error)}); {fix}") from error
     return *parts, tuple(train.classes)
 
 
 def _reason(error: Exception) -> str:
-    """What torchvision said, less its advice, which names an argument that is not ours."""
-    said = (str(error).splitlines() or [""])[0].partition(" You can use download=True")[0]
-    return said.rstrip(".") or f"they are broken: {type(error).__name__}"
+    """The message of torchvision, without its advice to set an argument of torchvision."""
+    message = (str(error).splitlines() or [""])[0].partition(" You can use download=True")[0]
+    return message.rstrip(".") or f"they are broken: {type(error).__name__}"
 
 
 def _images(dataset: Any) -> Images:
-    """CIFAR-10 is a numpy array `[N, H, W, 3]`, MNIST a tensor `[N, H, W]`."""
+    """The images of CIFAR-10, a NumPy array `[N, H, W, 3]`, or MNIST, a tensor `[N, H, W]`."""
     pixels: Tensor = torch.as_tensor(dataset.data)
     labels = torch.as_tensor(dataset.targets, dtype=torch.int64)
     if len(pixels) != len(labels):
@@ -134,7 +134,7 @@ def _images(dataset: Any) -> Images:
     return Images(pixels.contiguous(), labels)
 
 
-def _cut(
+def _split(
     train: Images,
     test: Images,
     classes: tuple[str, ...],

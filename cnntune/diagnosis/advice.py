@@ -1,7 +1,7 @@
-"""What to change after a diagnosis: the lecture's cures, in its order, as one-line advice.
+"""What to change after a diagnosis: the lecture's advice, in its order, one line per change.
 
-Where the value of a recipe key is known, a line names the key, that value and the one to try; where
-it is not, the line gives the general cure.
+Where the value of a recipe key is known, a line names the key, that value and the one to try;
+otherwise it gives the advice in general words.
 """
 
 import numbers
@@ -13,46 +13,46 @@ Settings = Mapping[str, Any]
 
 MAX_WEIGHT_DECAY = 1e-2  # the top of the usual search range; beyond it networks stop fitting
 MAX_DROPOUT = 0.5  # of activations; Srivastava et al. 2014 find no gain beyond it
-MILD_DECAY = 1e-4  # CS231n's "small weight decay": it holds nothing back
+MILD_DECAY = 1e-4  # CS231n's "small weight decay": lowering it further has no effect
 MILD_DROPOUT = 0.05  # of activations
 LABEL_SMOOTHING = 0.1  # Szegedy et al. 2016, and the default of most recipes since
 CROP_PADDING = 4  # pixels; He et al. 2016 for 32x32 images
 DIGITS_SIDE = 8  # pixels
 GRAD_CLIP = 1.0  # gradient norm; Pascanu et al. 2013 suggest about the average norm
-EPOCHS_FACTOR = 2.0  # a run that still improves: the tuning playbook doubles before it judges
+EPOCHS_FACTOR = 2.0  # for a run that still improves, as in the Deep Learning Tuning Playbook
 
 
 @dataclass(frozen=True)
-class Cure:
-    """One change: of a recipe key where its value is known, in general words where it is not.
+class Change:
+    """A change of a recipe key, and the same advice in general words if its value is unknown.
 
-    `change` maps the present value to the wanted one, or to None where the cure is used up; a value
-    of another type than `kind` comes from an edited file and counts as not known.
+    `new_value` maps the present value to the one to try, or to None where the change has been made
+    already; a value of another type than `kind` comes from an edited file and counts as unknown.
     """
 
     key: str
     general: str
-    change: Callable[[Any], Any]
+    new_value: Callable[[Any], Any]
     kind: type = numbers.Real
 
 
 def _up_to(limit: float, factor: float, start: float) -> Callable[[float], float | None]:
-    """Multiply by `factor`, from `start` if it is 0, and never beyond `limit`."""
+    """Multiply by `factor`, from `start` if it is 0, up to `limit`."""
 
-    def change(value: float) -> float | None:
+    def new_value(value: float) -> float | None:
         return None if value >= limit else min(limit, value * factor if value else start)
 
-    return change
+    return new_value
 
 
 def _from_zero(value: float) -> Callable[[float], float | None]:
-    """Switch a setting on at `value`; one that is on already is left alone."""
+    """Turn a setting on at `value`; one that is on already stays as it is."""
     return lambda present: value if present == 0 else None
 
 
-def _times(factor: float, *, least: float = 0.0) -> Callable[[float], float | None]:
-    """Multiply what is above `least`; below it the setting has no effect to speak of."""
-    return lambda present: present * factor if present > least else None
+def _times(factor: float, *, above: float = 0.0) -> Callable[[float], float | None]:
+    """Multiply a value above `above`; below it the setting has hardly any effect."""
+    return lambda present: present * factor if present > above else None
 
 
 def _whole_times(factor: float) -> Callable[[int], int]:
@@ -60,139 +60,140 @@ def _whole_times(factor: float) -> Callable[[int], int]:
     return lambda present: -int(-present * factor // 1)
 
 
-MORE_AUGMENTATION = Cure(
+MORE_AUGMENTATION = Change(
     "augment.crop",
-    "augment the training images: random crops, flips, colour",
+    "augment the training data; for images: random crops, flips, colour",
     _from_zero(CROP_PADDING),
 )
-MORE_WEIGHT_DECAY = Cure(
+MORE_WEIGHT_DECAY = Change(
     "train.weight_decay", "raise the weight decay tenfold", _up_to(MAX_WEIGHT_DECAY, 10, 1e-4)
 )
-MORE_DROPOUT = Cure(
+MORE_DROPOUT = Change(
     "model.dropout", "add dropout before the classifier", _up_to(MAX_DROPOUT, 2, 0.2)
 )
-MORE_SMOOTHING = Cure(
+MORE_SMOOTHING = Change(
     "train.label_smoothing", "smooth the labels by 0.1", _from_zero(LABEL_SMOOTHING)
 )
-LESS_WIDTH = Cure("model.width", "use a smaller network, or a pretrained one", _whole_times(0.5))
-MORE_WIDTH = Cure("model.width", "use a larger network, or a pretrained one", _whole_times(2))
-LESS_WEIGHT_DECAY = Cure(
-    "train.weight_decay", "lower the weight decay tenfold", _times(0.1, least=MILD_DECAY)
+LESS_WIDTH = Change("model.width", "use a smaller network, or a pretrained one", _whole_times(0.5))
+MORE_WIDTH = Change("model.width", "use a larger network, or a pretrained one", _whole_times(2))
+LESS_WEIGHT_DECAY = Change(
+    "train.weight_decay", "lower the weight decay tenfold", _times(0.1, above=MILD_DECAY)
 )
-LESS_DROPOUT = Cure("model.dropout", "halve the dropout", _times(0.5, least=MILD_DROPOUT))
-MORE_EPOCHS = Cure(
+LESS_DROPOUT = Change("model.dropout", "halve the dropout", _times(0.5, above=MILD_DROPOUT))
+MORE_EPOCHS = Change(
     "train.epochs", "train twice as long, with the schedule stretched", _whole_times(EPOCHS_FACTOR)
 )
-FEWER_EPOCHS = Cure(
+FEWER_EPOCHS = Change(
     "train.epochs", "halve the epochs: the second half gained next to nothing", _whole_times(0.5)
 )
-HIGHER_RATE = Cure("train.lr", "raise the learning rate threefold", _times(3))
-LOWER_RATE = Cure("train.lr", "lower the learning rate threefold", _times(1 / 3))
-MUCH_LOWER_RATE = Cure("train.lr", "lower the learning rate tenfold", _times(0.1))
-WARM_UP = Cure("train.warmup_epochs", "warm the learning rate up over an epoch", _from_zero(1))
-CLIP = Cure("train.grad_clip", "clip the gradient norm at 1", _from_zero(GRAD_CLIP))
-DECAY_RATE = Cure(
+HIGHER_LR = Change("train.lr", "raise the learning rate threefold", _times(3))
+LOWER_LR = Change("train.lr", "lower the learning rate threefold", _times(1 / 3))
+MUCH_LOWER_LR = Change("train.lr", "lower the learning rate tenfold", _times(0.1))
+WARM_UP = Change("train.warmup_epochs", "warm up the learning rate over an epoch", _from_zero(1))
+CLIP = Change("train.grad_clip", "clip the gradient norm at 1", _from_zero(GRAD_CLIP))
+DECAY_LR = Change(
     "train.schedule",
     "decay the learning rate over the run, such as by a cosine",
     lambda present: "cosine" if present == "constant" else None,
     str,
 )
 
-CURES: dict[str, tuple[Cure | str, ...]] = {
+ADVICE: dict[str, tuple[Change | str, ...]] = {
     "diverged": (
-        MUCH_LOWER_RATE,
+        MUCH_LOWER_LR,
         WARM_UP,
         CLIP,
-        "check inputs, labels and loss for what is not finite: run `cnntune sanity`",
+        "check inputs, labels and loss for NaN or infinity: run `cnntune sanity`",
     ),
-    "oscillating": (LOWER_RATE, DECAY_RATE, WARM_UP, CLIP),
+    "oscillating": (LOWER_LR, DECAY_LR, WARM_UP, CLIP),
     "stuck": (
         "find a learning rate that lowers the loss: run `cnntune lr-sweep`",
-        HIGHER_RATE,
+        HIGHER_LR,
         "see whether the network can fit a few images at all: run `cnntune sanity`",
     ),
     "guessing": (
         "find a learning rate that lowers the loss: run `cnntune lr-sweep`",
         "see whether the network can fit a few images at all: run `cnntune sanity`",
     ),
-    "too-weak": (MORE_WIDTH, LESS_WEIGHT_DECAY, LESS_DROPOUT, HIGHER_RATE, MORE_EPOCHS),
+    "too-weak": (MORE_WIDTH, LESS_WEIGHT_DECAY, LESS_DROPOUT, HIGHER_LR, MORE_EPOCHS),
     "overfitting": (
         MORE_AUGMENTATION,
         MORE_WEIGHT_DECAY,
         MORE_DROPOUT,
-        "collect more training images",
+        "collect more training data",
         LESS_WIDTH,
     ),
     "over-confident": (MORE_SMOOTHING, MORE_WEIGHT_DECAY),
     "still-improving": (MORE_EPOCHS,),
-    "converged": (DECAY_RATE, "spend further time on the search, not on more epochs"),
-    "converged-early": (DECAY_RATE, FEWER_EPOCHS),
-    "converged-with-gap": (MORE_AUGMENTATION, MORE_WEIGHT_DECAY, DECAY_RATE),
+    "converged": (DECAY_LR, "spend further time on the search, not on more epochs"),
+    "converged-early": (DECAY_LR, FEWER_EPOCHS),
+    "converged-with-gap": (MORE_AUGMENTATION, MORE_WEIGHT_DECAY, DECAY_LR),
     "too-short": ("train for at least 3 epochs before judging",),
 }
 
 
-def prescribe(problem: str, settings: Settings | None) -> list[str]:
-    """One line a cure for a key of `CURES`; `settings` maps flat recipe keys to values.
+def advice_for(problem: str, settings: Settings | None) -> list[str]:
+    """One line per change for a key of `ADVICE`; `settings` maps flat recipe keys to values.
 
-    Cures that the recipe already uses, or would refuse, are left out.
+    Changes that the recipe already has, or that its validation would reject, are left out.
     """
     lines = [
-        cure if isinstance(cure, str) else _line(cure, settings or {}) for cure in CURES[problem]
+        change if isinstance(change, str) else _line(change, settings or {})
+        for change in ADVICE[problem]
     ]
     return [line for line in lines if line]
 
 
 def first_change(problem: str, settings: Settings | None) -> tuple[str, Any] | None:
-    """The first cure that names a key of the recipe, as the key and its new value."""
-    for cure in CURES[problem]:
-        present = None if isinstance(cure, str) else (settings or {}).get(cure.key)
-        if isinstance(cure, str) or settings is None or not isinstance(present, cure.kind):
+    """The first change of a key of the recipe, as the key and its new value."""
+    for change in ADVICE[problem]:
+        present = None if isinstance(change, str) else (settings or {}).get(change.key)
+        if isinstance(change, str) or settings is None or not isinstance(present, change.kind):
             continue
-        wanted = _wanted(cure, settings)
+        wanted = _wanted(change, settings)
         if wanted is not None:
-            return cure.key, wanted if isinstance(wanted, str | int) else float(f"{wanted:.3g}")
+            return change.key, wanted if isinstance(wanted, str | int) else float(f"{wanted:.3g}")
     return None
 
 
-def _wanted(cure: Cure, settings: Settings) -> Any:
-    """The value to try, None where the cure is used up or the recipe would refuse it."""
-    present = settings[cure.key]
-    wanted = cure.change(present)
-    if cure is MORE_AUGMENTATION and wanted is not None:
+def _wanted(change: Change, settings: Settings) -> Any:
+    """The value to try; None where there is no further one, or the recipe would reject it."""
+    present = settings[change.key]
+    wanted = change.new_value(present)
+    if change is MORE_AUGMENTATION and wanted is not None:
         wanted = _crop_padding(settings)
-    return None if wanted == present or _refused({**settings, cure.key: wanted}) else wanted
+    return None if wanted == present or _rejected({**settings, change.key: wanted}) else wanted
 
 
 def _crop_padding(settings: Settings) -> int:
-    """4 pixels, but at most an eighth of the images' side, as 4 is of He et al.'s."""
+    """4 pixels, but at most an eighth of the image side, the ratio in He et al. 2016."""
     side = DIGITS_SIDE if settings.get("data.name") == "digits" else settings.get("data.image_size")
     return CROP_PADDING if not isinstance(side, int) else max(1, min(CROP_PADDING, side // 8))
 
 
-def _refused(settings: Settings) -> bool:
-    """Whether keys that are sound alone are senseless together: `recipe` refuses these."""
+def _rejected(settings: Settings) -> bool:
+    """Whether the recipe's validation rejects this combination of keys."""
     warm_up, epochs = settings.get("train.warmup_epochs"), settings.get("train.epochs")
     if isinstance(warm_up, int | float) and warm_up > 0:
         if settings.get("train.schedule") == "one-cycle":
             return True
         if isinstance(epochs, int) and warm_up >= epochs:
             return True
-    own_loss = settings.get("train.loss", "cross-entropy") != "cross-entropy"
-    return own_loss and bool(settings.get("train.label_smoothing"))
+    custom_loss = settings.get("train.loss", "cross-entropy") != "cross-entropy"
+    return custom_loss and bool(settings.get("train.label_smoothing"))
 
 
-def _line(cure: Cure, settings: Settings) -> str:
-    present = settings.get(cure.key)
-    if not isinstance(present, cure.kind):
-        return cure.general
-    wanted = _wanted(cure, settings)
+def _line(change: Change, settings: Settings) -> str:
+    present = settings.get(change.key)
+    if not isinstance(present, change.kind):
+        return change.general
+    wanted = _wanted(change, settings)
     if wanted is None:
         return ""
     if isinstance(present, str) or present == 0:
-        return f"set {cure.key} to {_text(wanted)} (now {_text(present)})"
+        return f"set {change.key} to {_text(wanted)} (now {_text(present)})"
     verb = "raise" if wanted > present else "lower"
-    return f"{verb} {cure.key} from {_text(present)} towards {_text(wanted)}"
+    return f"{verb} {change.key} from {_text(present)} towards {_text(wanted)}"
 
 
 def _text(value: Any) -> str:

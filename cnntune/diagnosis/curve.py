@@ -1,7 +1,7 @@
-"""One run's learning curves as plain lists, and the robust arithmetic that judging them needs.
+"""One run's learning curves as plain lists, and the robust statistics that the rules compare.
 
-Real logs hold outliers, gaps and quantised accuracies, so everything here works on medians and
-ranks rather than on means, single points or least squares.
+Real logs hold outliers, gaps and quantised accuracies, so everything here uses medians and ranks
+rather than means, single points or least squares.
 """
 
 import math
@@ -13,14 +13,14 @@ from statistics import median
 from cnntune.runs.chance import Chance
 
 MIN_POINTS = 3  # two points show a direction, not a shape
-MANY_POINTS = 10  # from here on a curve can spare the lag of a rolling median
+MANY_POINTS = 10  # from here on the lag of a rolling median does not matter
 
-END = 0.1  # of the points: their median is where a curve ends
-SMOOTH = 0.05  # of the points: the window of the rolling median on a long curve
-SMOOTH_POINTS = 3  # the shortest window that outvotes one outlier
-TREND = 1 / 3  # of the points: how the last third went is how the run would go on
-TREND_POINTS = 5  # at least; fewer are ruled by the noise of small validation sets
-SLOPE_POINTS = 100  # at most: pairwise slopes cost n^2, and more points change no digit that counts
+END_FRACTION = 0.1  # of the points: their median is the final value of a curve
+SMOOTH_FRACTION = 0.05  # of the points: the window of the rolling median on a long curve
+MIN_SMOOTH_POINTS = 3  # the shortest window whose median ignores one outlier
+TREND_FRACTION = 1 / 3  # of the points: the trend of the last third is extrapolated
+MIN_TREND_POINTS = 5  # with fewer, the noise of small validation sets dominates
+MAX_SLOPE_POINTS = 100  # pairwise slopes cost n^2, and more points hardly change the median
 
 
 Values = Sequence[float | None]
@@ -28,11 +28,11 @@ Values = Sequence[float | None]
 
 @dataclass(frozen=True)
 class Curve:
-    """The curves of one run, one entry an epoch (or an evaluation) in each list.
+    """The curves of one run, one entry per epoch (or per evaluation) in each list.
 
-    None is a value that was not logged; NaN and infinity are values. A list that is empty or ends
-    early counts as not logged from there on. Losses may be in any unit as long as train and val
-    share it; accuracies, or any score where more is better, are in 0..1.
+    None is a value that was not logged; NaN and infinity are values. Where a list is empty or ends
+    early, the rest counts as not logged. Losses may be in any unit as long as train and val share
+    it; accuracies, or any score where more is better, are in 0..1.
     """
 
     epochs: Sequence[float]
@@ -47,9 +47,9 @@ class Curve:
         return finite_series(self.epochs, getattr(self, name))
 
     def end(self, name: str) -> float | None:
-        """Where the list `name` ends: the median of its last tenth, None if it was not logged."""
+        """The final value of the list `name`: the median of its last tenth; None if not logged."""
         values = self.series(name).values
-        return tail_median(values, END) if values else None
+        return tail_median(values, END_FRACTION) if values else None
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ class Series:
 
 @dataclass(frozen=True)
 class Shape:
-    """A curve in the numbers that rules compare; `train` and `val` fall as a run improves.
+    """The numbers of a curve that rules compare; `train` and `val` fall as a run improves.
 
-    They hold losses, or error rates (1 - accuracy) for want of losses, as their names say; `val`
-    holds the train curve if nothing was validated. `smooth` is the rolling median of `val`, `best`
-    the place of its minimum and `end` where it ends. Small differences are judged in `unit`: the
-    first train loss, or the first val loss without one, or 1 where `val` is an error rate. `chance`
-    is what guessing gives on the validation set, None where that is not known.
+    They hold losses, or error rates (1 - accuracy) where no loss was logged, as their names say;
+    `val` holds the train curve if nothing was validated. `smooth` is the rolling median of `val`,
+    `best` the index of its minimum and `end` its final value. Small differences are measured in
+    `unit`: the first train loss, else the first val loss, or 1 where `val` is an error rate.
+    `chance` is what guessing gives on the validation set, None where that is not known.
     """
 
     curve: Curve
@@ -96,42 +96,44 @@ class Shape:
 
     @property
     def range(self) -> float:
-        """How far `val` came down, from the worst of its first quarter."""
+        """How far `val` fell, from the maximum of its first quarter to its minimum."""
         return max(self.smooth[: max(1, len(self.smooth) // 4)]) - min(self.smooth)
 
     @property
     def rise(self) -> float:
-        """How far `val` ends above its best."""
+        """How far `val` ends above its minimum."""
         return self.end - self.smooth[self.best]
 
     @property
     def second_half(self) -> float:
-        """What `val` gained from the middle of the run to its end."""
-        return tail_median(self.smooth[: (len(self.smooth) + 1) // 2], END) - self.end
+        """How far `val` fell from the middle of the run to its end."""
+        return tail_median(self.smooth[: (len(self.smooth) + 1) // 2], END_FRACTION) - self.end
 
     @property
     def last_third(self) -> Sequence[float]:
-        """The last third of `val`, but at least `TREND_POINTS` of it."""
-        return tail(self.val.values, max(TREND, min(1.0, TREND_POINTS / len(self.val))))
+        """The last third of `val`, but at least `MIN_TREND_POINTS` values."""
+        return tail(
+            self.val.values, max(TREND_FRACTION, min(1.0, MIN_TREND_POINTS / len(self.val)))
+        )
 
     @property
     def trend(self) -> float:
-        """What `val` gained over the last third, by its median slope; negative if it got worse."""
+        """How far `val` fell over the last third, by its median slope; negative if it rose."""
         return -slope(self.last_third) * len(self.last_third)
 
     @property
     def train_end(self) -> float:
-        """Where the train curve ends."""
-        return tail_median(self.train.values, END)
+        """The final value of the train curve."""
+        return tail_median(self.train.values, END_FRACTION)
 
     @property
     def train_fall(self) -> float:
-        """How far the train curve came down, as a fraction of its first value."""
+        """How far the train curve fell, as a fraction of its first value."""
         return fraction(self.train.values[0] - self.train_end, self.train.values[0])
 
     @property
     def val_fall(self) -> float:
-        """How far `val` came down, as a fraction of its first value."""
+        """How far `val` fell, as a fraction of its first value."""
         return fraction(self.val.values[0] - self.end, self.val.values[0])
 
     @property
@@ -149,12 +151,12 @@ class Shape:
 
     @property
     def best_epoch(self) -> float:
-        """The epoch of the lowest `val`; the earliest of equals."""
+        """The epoch of the lowest `val`; the earliest if several are equal."""
         return self.val.epochs[self.val.values.index(min(self.val.values))]
 
 
 def measure(curve: Curve, chance: Chance | None = None) -> Shape | None:
-    """Boil a curve down; None where no list has `MIN_POINTS` finite values."""
+    """The shape of a curve; None where no list has `MIN_POINTS` finite values."""
     train_name, train = _longest_first(curve, ("train_loss", "train_acc"))
     val_name, val = _longest_first(curve, ("val_loss", "val_acc"))
     if len(val) < MIN_POINTS:
@@ -163,8 +165,8 @@ def measure(curve: Curve, chance: Chance | None = None) -> Shape | None:
         val = while_training(val, train)
     if len(val) < MIN_POINTS:
         return None
-    least = SMOOTH_POINTS if len(val) >= MANY_POINTS else 1
-    smooth = rolling_median(val.values, max(least, round(len(val) * SMOOTH)))
+    min_window = MIN_SMOOTH_POINTS if len(val) >= MANY_POINTS else 1
+    smooth = rolling_median(val.values, max(min_window, round(len(val) * SMOOTH_FRACTION)))
     first = (train if train_name == "train loss" and len(train) else val).values[0]
     return Shape(
         curve=curve,
@@ -174,14 +176,14 @@ def measure(curve: Curve, chance: Chance | None = None) -> Shape | None:
         val_name=val_name,
         smooth=smooth,
         best=smooth.index(min(smooth)),
-        end=tail_median(smooth, END),
+        end=tail_median(smooth, END_FRACTION),
         unit=1.0 if val_name.endswith("error") else abs(first),
         chance=chance,
     )
 
 
 def _longest_first(curve: Curve, names: tuple[str, str]) -> tuple[str, Series]:
-    """The loss, or the error rate where the loss is too short to judge by."""
+    """The loss, or the error rate where the loss has too few values."""
     loss, accuracy = (curve.series(name) for name in names)
     if len(loss) >= min(MIN_POINTS, len(accuracy)):
         return names[0].replace("_", " "), loss
@@ -189,8 +191,8 @@ def _longest_first(curve: Curve, names: tuple[str, str]) -> tuple[str, Series]:
     return names[1].replace("_acc", " error"), Series(accuracy.epochs, errors)
 
 
-def once_each(curve: Curve) -> Curve:
-    """A log that writes every row twice says no more than once: then every other row is dropped."""
+def without_duplicates(curve: Curve) -> Curve:
+    """The curve of a log that writes every row twice, without every other row."""
     columns = [getattr(curve, column.name) for column in fields(curve) if column.name != "epochs"]
     rows = len(curve.epochs)
     if rows < 2 * MIN_POINTS or rows % 2 or not all(map(_in_pairs, columns)):
@@ -199,29 +201,29 @@ def once_each(curve: Curve) -> Curve:
 
 
 def _in_pairs(values: Values) -> bool:
-    """Whether values 1 and 2 are the same, 3 and 4, and so on; NaN counts as the same as NaN."""
+    """Whether values 1 and 2 are equal, 3 and 4, and so on; NaN counts as equal to NaN."""
     return len(values) % 2 == 0 and all(
         a == b or (a != a and b != b) for a, b in zip(values[0::2], values[1::2], strict=True)
     )
 
 
 def while_training(val: Series, train: Series) -> Series:
-    """Leave out one last evaluation after the last training: a `validate()` of the best weights."""
+    """`val` without one last evaluation after the end of training: that of the best weights."""
     if MIN_POINTS < len(val) == len(train) + 1 and val.epochs[-1] > train.epochs[-1]:
         return Series(val.epochs[:-1], val.values[:-1])
     return val
 
 
 def known_loss(curve: Curve) -> str:
-    """The train loss if a single number of it was logged, the val loss otherwise."""
+    """The name of the train loss if any number of it was logged, else that of the val loss."""
     return "train_loss" if len(curve.series("train_loss")) else "val_loss"
 
 
 def row_lost(curve: Curve) -> bool:
-    """Whether one last row holds NaN in every column, after a curve that has a shape.
+    """Whether the last row alone holds NaN in every column, after at least `MIN_POINTS` rows.
 
-    Loggers write such a row when a run is closed. A divergence shows in two rows, or comes with the
-    accuracy of guessing. Our own trainer writes such a row for a divergence only.
+    Loggers write such a row when a run is closed. A diverged run has two such rows, or the accuracy
+    of guessing in the last one. cnntune itself writes such a row only for a diverged run.
     """
     losses = logged(getattr(curve, known_loss(curve)))
     if len(losses) <= MIN_POINTS or not math.isfinite(losses[-2]):
@@ -267,22 +269,22 @@ def steps(values: Sequence[float]) -> list[float]:
 
 
 def noise(values: Sequence[float]) -> float:
-    """The median size of a step from one value to the next; 0.0 for a constant."""
+    """The median absolute step from one value to the next; 0.0 for a constant."""
     return median(map(abs, steps(values))) if len(set(values)) > 1 else 0.0
 
 
 def slope(values: Sequence[float]) -> float:
     """Theil-Sen: the median slope over all pairs, per step; 0.0 for fewer than two values."""
-    stride = max(1, math.ceil(len(values) / SLOPE_POINTS))
+    stride = max(1, math.ceil(len(values) / MAX_SLOPE_POINTS))
     picked = list(enumerate(values))[::stride]
     slopes = [
         (b - a) / (later - earlier)
-        for place, (earlier, a) in enumerate(picked)
-        for later, b in picked[place + 1 :]
+        for index, (earlier, a) in enumerate(picked)
+        for later, b in picked[index + 1 :]
     ]
     return median(slopes) if slopes else 0.0
 
 
 def fraction(part: float, whole: float) -> float:
-    """`part` in units of the size of `whole`; 0.0 where there is no such size."""
+    """`part` in units of `abs(whole)`; 0.0 where `whole` is 0."""
     return part / abs(whole) if whole else 0.0

@@ -1,4 +1,4 @@
-"""One picture a run, for reports and issues: losses above, accuracies below (matplotlib)."""
+"""One figure per run, for reports and issues: losses above, accuracies below (matplotlib)."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +13,8 @@ DOTS_PER_INCH = 150
 
 
 def save_curves(curve: Curve, path: Path, *, title: str, best_epoch: float | None) -> None:
-    """Write the curves as a PNG; panels without a single number are left out."""
-    from matplotlib.figure import Figure  # 0.3 s, and only pictures need it
+    """Write the curves as a PNG; panels without any number are left out."""
+    from matplotlib.figure import Figure  # takes 0.3 s, and only figures need it
 
     figure = Figure(figsize=INCHES, dpi=DOTS_PER_INCH, layout="constrained")
     figure.suptitle(title, fontsize=10, parse_math=False)  # a path may hold a $
@@ -23,14 +23,14 @@ def save_curves(curve: Curve, path: Path, *, title: str, best_epoch: float | Non
 
 
 def draw_curves(figure: "Figure", curve: Curve, *, best_epoch: float | None) -> None:
-    """Draw the panels into a figure."""
+    """Draw the panels into `figure`."""
     panels = {
         what: {name: curve.series(f"{name}_{what}") for name in ("train", "val")}
         for what in ("loss", "acc")
     }
     shown = {what: lines for what, lines in panels.items() if any(map(len, lines.values()))}
-    for place, (what, lines) in enumerate(shown.items(), 1):
-        axes = figure.add_subplot(len(shown), 1, place)
+    for position, (what, lines) in enumerate(shown.items(), 1):
+        axes = figure.add_subplot(len(shown), 1, position)
         for (name, line), style in zip(lines.items(), ("--", "-"), strict=True):
             if len(line):
                 dots = "." if len(line) < 40 else None

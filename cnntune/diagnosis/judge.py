@@ -1,4 +1,4 @@
-"""From runs with curves to judged runs: ours beside the best of their study, others alone."""
+"""Diagnose runs: those of cnntune against the best run of their study, others by themselves."""
 
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -16,13 +16,13 @@ from cnntune.findings import Finding, Severity
 from cnntune.runs.chance import Chance
 from cnntune.runs.study import best_epoch
 
-# Worst first: what needs attention stands at the top of the table.
+# Worst first: what needs attention is at the top of the table.
 ORDER = ("unstable", "underfitting", "overfitting", "still-improving", "too-short", "converged")
 
 
 @dataclass(frozen=True)
 class JudgedRun:
-    """A run with its curve and what the curve says."""
+    """A run with its curve and diagnosis."""
 
     run: ReadRun
     diagnosis: Diagnosis
@@ -34,12 +34,12 @@ class JudgedRun:
 
     @property
     def curve(self) -> Curve:
-        """Its losses and accuracies, one entry an epoch."""
+        """Its losses and accuracies, one entry per epoch."""
         return self.run.curve
 
     @property
     def best_val_acc(self) -> float | None:
-        """The highest validation accuracy, in 0..1; None where there is none that counts."""
+        """The highest validation accuracy, in 0..1; None where no epoch has a valid one."""
         if self.run.rows is not None:
             best = best_epoch(self.run.rows)
             return best.val_acc if best else None
@@ -47,8 +47,8 @@ class JudgedRun:
 
     @property
     def command(self) -> str | None:
-        """The command that trains a run of ours again with the first change of the advice."""
-        if self.diagnosis.change is None or not self.run.settings:  # none: config.json is gone
+        """The command that repeats a run of cnntune with the first change of the advice."""
+        if self.diagnosis.change is None or not self.run.settings:  # empty: config.json is missing
             return None
         key, value = self.diagnosis.change
         config = str(self.path / "config.json")
@@ -74,10 +74,10 @@ class JudgedRun:
         }
 
     def finding(self, fail_on: Collection[str] = ()) -> Finding:
-        """The verdict as a finding.
+        """The diagnosis as a finding.
 
-        A bad curve only warns, since a search must try bad values, unless its label is among those
-        that the user asked to fail on.
+        A bad curve is only a warning, since a search must try bad values, unless its label is in
+        `fail_on`.
         """
         severity: Severity = self.diagnosis.severity
         if self.diagnosis.label in fail_on:
@@ -96,10 +96,10 @@ class JudgedRun:
 def judge_paths(
     paths: Iterable[Path], mapping: Mapping[str, str] | None = None
 ) -> tuple[list[JudgedRun], list[Skipped]]:
-    """Judge every run at or below `paths`: files by their worst run, the runs of a file in order.
+    """Diagnose every run at or below `paths`, worst file first, the runs of a file in order.
 
-    `mapping` names the columns of curves. The second list tells path and reason of what looks like
-    a log and was not judged.
+    `mapping` names the columns of curves. The second list holds path and reason of what looks like
+    a log and was skipped.
 
     Raises:
         DataError: where a path does not exist, nothing at all can be read, or no log has a column
@@ -110,13 +110,13 @@ def judge_paths(
 
 
 def judge_runs(runs: Sequence[ReadRun]) -> list[JudgedRun]:
-    """Each run with its diagnosis; one of ours beside its study's best run."""
+    """Each run with its diagnosis; one of cnntune is compared with the best run of its study."""
     studies: dict[Path, list[ReadRun]] = {}
     for run in runs:
         if run.settings is not None:
             studies.setdefault(run.file.parent, []).append(run)
     best = {folder: _best(siblings) for folder, siblings in studies.items()}
-    # An unfinished run does not tell what guessing gives; another of its study does.
+    # A run without a summary does not say what guessing gives; others of its study may.
     chance = {
         folder: next((run.chance for run in siblings if run.chance), None)
         for folder, siblings in studies.items()
@@ -128,20 +128,20 @@ def judge_runs(runs: Sequence[ReadRun]) -> list[JudgedRun]:
 
 
 def judge_history(history: Any) -> Diagnosis:
-    """What the curves of one run say, from values in Python.
+    """Diagnose the learning curves of one run, given as Python values.
 
-    `history` is a dict of lists (`{"loss": [...], "val_loss": [...]}`), a list of dicts, one an
-    epoch, a Keras History, or a pandas DataFrame with a row an epoch. Columns are told by their
-    names as in `cnntune diagnose`; of several runs one after the other the last is judged.
+    `history` is a dict of lists (`{"loss": [...], "val_loss": [...]}`), a list of dicts with one
+    dict per epoch, a Keras History, or a pandas DataFrame with one row per epoch. Columns are
+    recognised by name as in `cnntune diagnose`; of several consecutive runs the last is diagnosed.
 
     Raises:
-        DataError: where nothing in it is a loss or an accuracy.
+        DataError: where no column is a loss or an accuracy.
     """
     runs = [run_of(Path("history"), record) for record in records_of(history)]
     curves = [run.curve for run in runs if run.curve.epochs]
     if not curves:
         raise DataError(
-            "history: must hold a loss or an accuracy an epoch, as a dict of lists, a list of"
+            "history: must hold one loss or accuracy per epoch, as a dict of lists, a list of"
             f" dicts, a Keras History or a pandas DataFrame (got {_shown(history)})"
         )
     long = [curve for curve in curves if len(curve.epochs) >= MIN_POINTS]
@@ -149,16 +149,16 @@ def judge_history(history: Any) -> Diagnosis:
 
 
 def worst_first(judged: Sequence[JudgedRun]) -> list[JudgedRun]:
-    """The files by the label of their worst run; the runs of one file stay together, in order."""
+    """Sort files by the label of their worst run; the runs of one file stay together, in order."""
     worst: dict[Path, int] = {}
     for one in judged:
-        place = ORDER.index(one.diagnosis.label)
-        worst[one.run.file] = min(place, worst.get(one.run.file, place))
+        rank = ORDER.index(one.diagnosis.label)
+        worst[one.run.file] = min(rank, worst.get(one.run.file, rank))
     return sorted(judged, key=lambda one: (worst[one.run.file], str(one.run.file)))
 
 
 def remarks(judged: Iterable[JudgedRun]) -> list[str]:
-    """What reading the logs left out or guessed, each remark once."""
+    """The notes on what was skipped or guessed while reading the logs, each one once."""
     paths: dict[str, list[Path]] = {}
     for one in judged:
         for note in one.run.notes:
@@ -170,10 +170,10 @@ def remarks(judged: Iterable[JudgedRun]) -> list[str]:
 
 
 def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
-    """The columns that `--map val_loss=COLUMN` names, by the curve that each is.
+    """From the options `--map val_loss=COLUMN` to a dict of columns by curve.
 
     Raises:
-        RecipeError: where a pair has no `=`, or names no curve.
+        RecipeError: where a pair has no `=`, or an unknown curve.
     """
     mapping, problems = {}, []
     for pair in pairs:
@@ -192,7 +192,7 @@ def parse_labels(text: str) -> frozenset[str]:
     """The labels in `--fail-on LABEL,...`.
 
     Raises:
-        RecipeError: where one of them is no label.
+        RecipeError: where one of them is not a label.
     """
     labels = frozenset(filter(None, map(str.strip, text.split(","))))
     if unknown := sorted(labels - set(get_args(Label))):

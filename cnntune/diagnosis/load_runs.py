@@ -1,4 +1,4 @@
-"""From paths to runs with curves: ours and those of other tools, each run once."""
+"""From paths to runs with curves: those of cnntune and of other tools, each run once."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -9,21 +9,21 @@ from typing import Any
 from cnntune.diagnosis.curve import MIN_POINTS, Curve
 from cnntune.diagnosis.logs.align import align
 from cnntune.diagnosis.logs.choose import choose
+from cnntune.diagnosis.logs.duplicates import Entry, duplicates
 from cnntune.diagnosis.logs.find import Source, sources
 from cnntune.diagnosis.logs.record import Record, UnreadableLogError
-from cnntune.diagnosis.logs.twins import Entry, twins
 from cnntune.errors import DataError, StudyError
 from cnntune.runs.chance import Chance
 from cnntune.runs.study import COLUMNS, Epoch, Run
 
-OWN_FORMAT = "cnntune"
-UNKNOWN_FORMAT = "holds no training log of a known format"
+CNNTUNE_FORMAT = "cnntune"
+UNKNOWN_FORMAT = "not a training log in a known format"
 KNOWN_FORMATS = (
-    "known are runs of cnntune, CSV, JSON, TensorBoard, W&B, MLflow and DVCLive, and printed lines"
+    "known formats: runs of cnntune, CSV, JSON, TensorBoard, W&B, MLflow, DVCLive and printed lines"
     " such as 'epoch 3 loss 0.41 val_loss 0.52'"
 )
-NO_CURVE = "no column is known as a loss or an accuracy: name one with --map val_loss=COLUMN"
-HEADER_LENGTH = 1000  # characters, more than the header of a run of ours has
+NO_CURVE = "no column is recognised as a loss or accuracy: name one with --map val_loss=COLUMN"
+MAX_HEADER_LENGTH = 1000  # characters; the header of a run of cnntune is shorter
 
 Skipped = dict[str, str]
 
@@ -32,9 +32,9 @@ Skipped = dict[str, str]
 class ReadRun:
     """A run with its curve.
 
-    `file` is where it was read from, and `part` which of that file's runs it is. `columns` tells
-    for each curve the column that it was taken from. `settings` (flat recipe keys) and `rows` are
-    those of a run of ours, and None for others; so is `chance`, what guessing gives there.
+    `file` is the path it was read from, `part` which of that file's runs it is. `columns` maps
+    each curve to the column that it was taken from. `settings` (flat recipe keys), `rows` and
+    `chance`, what guessing gives, are those of a run of cnntune, and None for others.
     """
 
     file: Path
@@ -49,7 +49,7 @@ class ReadRun:
 
     @property
     def path(self) -> Path:
-        """The file, and after a # the part where the file holds several runs."""
+        """The file; where it holds several runs, followed by # and `part`."""
         part = self.part.replace("/", "-")
         return self.file.with_name(f"{self.file.name}#{part}") if part else self.file
 
@@ -59,8 +59,8 @@ def read_paths(
 ) -> tuple[list[ReadRun], list[Skipped]]:
     """Every run at or below `paths`, each once, and the runs of a file in their order.
 
-    `mapping` names the columns of curves, see `choose.ROLES`. The second list tells path and reason
-    of what looks like a log and is not among the runs.
+    `mapping` names the columns of curves, see `choose.ROLES`. The second list holds path and reason
+    of what looks like a log and was skipped.
 
     Raises:
         DataError: where a path does not exist, nothing at all can be read, or no log has a column
@@ -75,32 +75,32 @@ def read_paths(
     read = [run_of(path, record, mapping) for path, record in records]
     skipped += [_skip(run, NO_CURVE) for run in read if not run.curve.epochs]
     runs = ours + _long_enough([run for run in read if run.curve.epochs])
-    same = twins([Entry(run.file, run.format, run.curve) for run in runs])
-    for place, kept in sorted(same.items()):
-        skipped.append(_skip(runs[place], f"same run as {runs[kept].path}"))
+    same = duplicates([Entry(run.file, run.format, run.curve) for run in runs])
+    for index, kept in sorted(same.items()):
+        skipped.append(_skip(runs[index], f"same run as {runs[kept].path}"))
     if not runs:
         listed = ", ".join(str(path) for path in paths)
         reasons = [f"{entry['path']}: {entry['reason']}" for entry in skipped]
-        reasons = reasons or [f"{listed}: holds no training log"]
+        reasons = reasons or [f"{listed}: no training log found"]
         raise DataError([*reasons[:-1], f"{reasons[-1]}; {KNOWN_FORMATS}"])
-    return [run for place, run in enumerate(runs) if place not in same], skipped
+    return [run for index, run in enumerate(runs) if index not in same], skipped
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether a folder with a `metrics.csv` is a run of ours, and not of another tool's logger.
+    """Whether a folder with a `metrics.csv` is a run of cnntune, not of another tool.
 
-    A run that was killed before its header was out is known by its `config.json`.
+    A run that was killed before its header was written is recognised by its `config.json`.
     """
     try:
         with Run(folder).metrics.open(encoding="utf-8", errors="replace") as file:
-            header = file.readline(HEADER_LENGTH).strip()
+            header = file.readline(MAX_HEADER_LENGTH).strip()
     except OSError:
         return False
     return header == ",".join(COLUMNS) or (not header and (folder / "config.json").exists())
 
 
 def run_of(path: Path, record: Record, mapping: Mapping[str, str] | None = None) -> ReadRun:
-    """A record of another tool as a run with a curve."""
+    """The run of a record that another tool logged."""
     aligned = align(record, choose(record, mapping))
     return ReadRun(
         path, record.format, aligned.curve, record.part, aligned.columns, notes=aligned.notes
@@ -108,7 +108,7 @@ def run_of(path: Path, record: Record, mapping: Mapping[str, str] | None = None)
 
 
 def curve_of(rows: Sequence[Epoch]) -> Curve:
-    """The rows of one of our runs as the curve that the rules judge."""
+    """The curve of a run of cnntune from its rows."""
     return Curve(
         epochs=[row.epoch for row in rows],
         train_loss=[row.train_loss for row in rows],
@@ -122,7 +122,7 @@ def curve_of(rows: Sequence[Epoch]) -> Curve:
 def _read(
     found: Iterable[Source],
 ) -> tuple[list[ReadRun], list[tuple[Path, Record]], list[Skipped]]:
-    """Our runs, the records of other tools with their paths, and what could not be read."""
+    """Runs of cnntune, records of other tools with their paths, and what could not be read."""
     ours: list[ReadRun] = []
     records: list[tuple[Path, Record]] = []
     skipped = []
@@ -150,22 +150,20 @@ def _read_ours(folder: Path) -> ReadRun:
     )
 
     if not Run(folder).metrics.is_file():
-        raise UnreadableLogError("its metrics.csv is gone, and with it its curve")
+        raise UnreadableLogError("its metrics.csv is missing")
     rows = Run(folder).rows()
     if not rows:
-        raise UnreadableLogError("has no finished epoch")
+        raise UnreadableLogError("has no completed epoch")
     columns = {name: name for name in ("train_loss", "val_loss", "train_acc", "val_acc", "lr")}
     settings = flatten(Run(folder).config())
     summary: dict[str, Any] = {}
-    with suppress(StudyError):  # the curve can be judged without
+    with suppress(StudyError):  # the curve can be diagnosed without it
         summary = Run(folder).summary() or {}
     trained = summary.get("epochs", 0)
-    notes = (
-        (f"holds {len(rows)} of the {trained} epochs of the run",) if len(rows) < trained else ()
-    )
+    notes = (f"has only {len(rows)} of the run's {trained} epochs",) if len(rows) < trained else ()
     return ReadRun(
         folder,
-        OWN_FORMAT,
+        CNNTUNE_FORMAT,
         curve_of(rows),
         columns=columns,
         notes=notes,
@@ -180,7 +178,7 @@ def _skip(run: ReadRun, reason: str) -> Skipped:
 
 
 def _long_enough(runs: Sequence[ReadRun]) -> list[ReadRun]:
-    """The runs without those of a few points that stand in one file with longer ones."""
+    """The runs, without short ones that share a file with longer ones."""
     lengths: dict[Path, list[int]] = {}
     for run in runs:
         lengths.setdefault(run.file, []).append(len(run.curve.epochs))
@@ -190,20 +188,20 @@ def _long_enough(runs: Sequence[ReadRun]) -> list[ReadRun]:
         if not short or short == len(lengths[run.file]):
             kept.append(run)
         elif len(run.curve.epochs) >= MIN_POINTS:
-            note = f"left out {short} other run(s) of fewer than {MIN_POINTS} points in this file"
+            note = f"skipped {short} other run(s) with fewer than {MIN_POINTS} points in this file"
             kept.append(replace(run, notes=(*run.notes, note)))
     return kept
 
 
 def _check(mapping: Mapping[str, str], records: Sequence[Record]) -> None:
-    """Every column that the user names has to be in one of the logs at least.
+    """Check that every column in `mapping` is in at least one of the logs.
 
     Raises:
-        DataError: naming the columns that there are.
+        DataError: where one is not; it lists the columns found.
     """
     known = list(dict.fromkeys(name for record in records for name in record.columns))
     unknown = [f"{role}={name}" for role, name in mapping.items() if name not in known]
     if unknown:
         raise DataError(
-            f"--map {pair}: no such column; there are: {', '.join(known)}" for pair in unknown
+            f"--map {pair}: no such column; found: {', '.join(known)}" for pair in unknown
         )

@@ -1,4 +1,4 @@
-"""Secondary signs of a learning curve: what its reader would remark on besides the verdict."""
+"""Secondary signs of a learning curve: what is worth noting besides the label."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from itertools import pairwise
 from statistics import median
 
 from cnntune.diagnosis.curve import (
-    END,
+    END_FRACTION,
     MANY_POINTS,
     MIN_POINTS,
     Shape,
@@ -21,16 +21,16 @@ FEW_POINTS = 5  # below: confidence at most one half
 ACC_GAP = 0.1  # between train and val at the end; AutoTrainer (ICSE 2021) uses 0.07 and 0.10
 LOSS_GAP = 0.25  # of the first train loss, between val and train at the end
 
-LR_ENDED = 0.05  # of the peak rate: the schedule has run out
-LR_STEP = 0.5  # of the rate before; schedules that step go down by a half, a fifth or a tenth
+LR_ENDED = 0.05  # of the peak learning rate: the schedule has ended
+LR_STEP = 0.5  # of the previous learning rate; step schedules use factors of 1/2, 1/5 or 1/10
 NOISY = 0.25  # of the val range, by the median step over the last half
-SPIKE = 0.5  # of the range, above what lies around it: no noise that lets a run learn is so large
-SPIKE_NOISE = 6  # median steps; of normal noise one value in some 10,000 goes so far
+SPIKE = 0.5  # of the range, above the values around it: a run with so much noise would not learn
+SPIKE_NOISE = 6  # median steps; normal noise exceeds this once in about 10,000 values
 CHANCE = 0.02  # of the loss of guessing, around it
-NEAR_ONE_IN = 0.1  # of 1/K: an accuracy this near to it is perhaps that of guessing among K
-FELL = 0.5  # of a loss that was far above: in another unit a loss may lie there and not move
+NEAR_CHANCE_ACC = 0.1  # of 1/K: an accuracy this near to it may be that of guessing among K
+FELL = 0.5  # of a loss that was far above: a loss in another unit may be that high and not move
 EXPLODED = 100.0  # times the loss of guessing, in a log whose losses may be of any unit
-USUAL_CLASSES = (*range(2, 11), 20, 100, 200, 1000)  # few, for each K makes a chance hit likelier
+COMMON_CLASS_COUNTS = (*range(2, 11), 20, 100, 200, 1000)  # few: each K adds coincidences
 
 MEANINGS = {  # of the signs, in the order in which they are listed
     "no-validation": "no validation curve was logged; the label is that of the training curve",
@@ -53,14 +53,14 @@ MEANINGS = {  # of the signs, in the order in which they are listed
 }
 
 
-def flags_of(
+def signs_of(
     label: str, problem: str, shape: Shape | None, planned_epochs: int | None = None
 ) -> list[str]:
-    """The signs that the curve shows; none of them decides about its label."""
+    """The signs that the curve shows; none of them changes its label."""
     if shape is None:
         return []
     values, half = shape.val.values, shape.val.values[len(shape.val) // 2 :]
-    rates = shape.curve.series("lr").values
+    lrs = shape.curve.series("lr").values
     signs = {
         "no-validation": not shape.val_name.startswith("val"),
         "no-train-curve": len(shape.train) < MIN_POINTS,
@@ -76,8 +76,8 @@ def flags_of(
         "over-confident": problem == "over-confident",
         "at-chance": label == "underfitting"
         and (problem == "guessing" or chance_level(shape) is not None),
-        "rate-step": has_step(rates),
-        "schedule-ended": bool(rates) and rates[-1] <= LR_ENDED * max(rates),
+        "rate-step": has_step(lrs),
+        "schedule-ended": bool(lrs) and lrs[-1] <= LR_ENDED * max(lrs),
         "stopped-early": label in ("still-improving", "too-short")
         and planned_epochs is not None
         and len(shape.curve.epochs) < planned_epochs,
@@ -87,23 +87,27 @@ def flags_of(
 
 
 def supposed_chance(shape: Shape) -> Chance | None:
-    """What guessing gives, where a log shows it: an accuracy of 1/K, and a loss that fits.
+    """What guessing gives, inferred from the log: an accuracy of 1/K, and a loss that matches.
 
-    The loss ends at ln K, or it came down from far above while the accuracy never moved. Either
-    alone says nothing: half of ten classes are told right at an accuracy of 1/2, too.
+    The loss ends at ln K, or it fell from far above while the accuracy never moved. Neither is
+    enough alone: an accuracy of 1/2 on ten classes is not that of guessing.
     """
     accs = (shape.curve.series("val_acc") or shape.curve.series("train_acc")).values
     losses = shape.train if shape.train_name == "train loss" else shape.val
-    if len(accs) < MIN_POINTS or len(losses) < MIN_POINTS or median(accs) < 1 / USUAL_CLASSES[-1]:
+    if (
+        len(accs) < MIN_POINTS
+        or len(losses) < MIN_POINTS
+        or median(accs) < 1 / COMMON_CLASS_COUNTS[-1]
+    ):
         return None
     if shape.train_name != "train loss" and shape.val_name != "val loss":
         return None
     classes = round(1 / median(accs))
-    if classes < 2 or abs(classes * median(accs) - 1) > NEAR_ONE_IN:
+    if classes < 2 or abs(classes * median(accs) - 1) > NEAR_CHANCE_ACC:
         return None
     chance = Chance.among(classes)
-    never_moved = all(abs(classes * acc - 1) <= NEAR_ONE_IN for acc in accs)
-    worst, end = max(losses.values), tail_median(losses.values, END)
+    never_moved = all(abs(classes * acc - 1) <= NEAR_CHANCE_ACC for acc in accs)
+    worst, end = max(losses.values), tail_median(losses.values, END_FRACTION)
     came_down = end <= FELL * worst and worst > EXPLODED * chance.loss
     near = abs(end / chance.loss - 1) <= CHANCE
     return chance if near or (never_moved and came_down) else None
@@ -113,14 +117,16 @@ def chance_level(shape: Shape) -> int | None:
     """K where the train loss ends at ln K, the loss of guessing among K classes."""
     if shape.train_name != "train loss" or not len(shape.train):
         return None
-    near = {abs(shape.train_end / math.log(classes) - 1): classes for classes in USUAL_CLASSES}
+    near = {
+        abs(shape.train_end / math.log(classes) - 1): classes for classes in COMMON_CLASS_COUNTS
+    }
     return near[min(near)] if min(near) <= CHANCE else None
 
 
 def gap_from_start(shape: Shape) -> bool:
-    """Whether val was far behind train at the first evaluation already, and still is.
+    """Whether val was far worse than train at the first evaluation already, and still is.
 
-    Memorising takes a few epochs: such a gap tells of images of another kind, or a broken split.
+    Memorising takes a few epochs: such a gap points to images of another kind or a broken split.
     """
     if (shape.loss_gap or 0.0) <= LOSS_GAP:
         return False
@@ -129,22 +135,22 @@ def gap_from_start(shape: Shape) -> bool:
 
 
 def has_spike(values: Sequence[float]) -> bool:
-    """Whether a value stands far above the three before and after it; the ends are none."""
+    """Whether a value is far above the three before and after it; the ends do not count."""
     if len(values) < MANY_POINTS:
         return False
     height = max(values[0], values[-1]) - min(values)
-    least = max(SPIKE * height, SPIKE_NOISE * noise(values))
+    min_height = max(SPIKE * height, SPIKE_NOISE * noise(values))
     for at in range(2, len(values) - 1):
         before, after = values[max(0, at - 3) : at], values[at + 1 : at + 4]
-        if values[at] - min(before) <= least:
-            continue  # spares most values the medians
-        if values[at] - max(median(before), median(after)) > least:
+        if values[at] - min(before) <= min_height:
+            continue  # cheaper than the medians, and true of most values
+        if values[at] - max(median(before), median(after)) > min_height:
             return True
     return False
 
 
-def has_step(rates: Sequence[float]) -> bool:
-    """Whether a learning rate that had been held dropped by a half or more at once."""
-    held = [earlier == later for earlier, later in pairwise(rates)]
-    dropped = [later <= LR_STEP * earlier for earlier, later in pairwise(rates)]
+def has_step(lrs: Sequence[float]) -> bool:
+    """Whether a constant learning rate dropped by a half or more in one epoch."""
+    held = [earlier == later for earlier, later in pairwise(lrs)]
+    dropped = [later <= LR_STEP * earlier for earlier, later in pairwise(lrs)]
     return any(one and two for one, two in zip(held, dropped[1:], strict=False))

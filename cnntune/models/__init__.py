@@ -1,6 +1,6 @@
-"""Models by name: networks of our own, and every classifier that torchvision and timm list.
+"""Models by name: those of cnntune, and every classifier that torchvision and timm list.
 
-It must not know data sets, recipes or training.
+Imports nothing of data sets, recipes or training.
 """
 
 from collections.abc import Callable
@@ -38,9 +38,9 @@ def builder(name: str) -> Callable[..., nn.Module]:
     recipe's `[model]`.
 
     Raises:
-        KeyError: where neither we nor torchvision nor timm know `name`.
-        DeviceError: where torchvision is wanted and cannot be imported.
-        RecipeError: where timm is wanted and not installed.
+        KeyError: where cnntune, torchvision and timm have no model `name`.
+        DeviceError: where torchvision is needed and cannot be imported.
+        RecipeError: where timm is needed and not installed.
     """
     if name in _OWN:
         return _OWN[name]
@@ -48,7 +48,7 @@ def builder(name: str) -> Callable[..., nn.Module]:
 
 
 def names(like: str = "") -> list[str]:
-    """Every name that `builder` takes; timm's thousand only where `like` is one of them."""
+    """Every name that `builder` accepts; timm's thousand only where `like` starts with `timm:`."""
     return from_timm.names() if like.startswith(TIMM) else [*BUILT_IN, *from_torchvision.names()]
 
 

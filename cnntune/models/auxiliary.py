@@ -1,9 +1,9 @@
 """Auxiliary heads: how their logits reach the loss.
 
-In train mode GoogLeNet and Inception v3 classify from the middle of the network too, so that the
-gradient has a shorter way to the first layers. What they return stays one tensor, the logits
-`[N, C]`; the auxiliary ones ride on it as an attribute, and a loss made by `with_auxiliary` looks
-there. So the training loop, the checks and losses of the user's own need not know of them.
+In train mode GoogLeNet and Inception v3 also classify from the middle of the network, to shorten
+the path of the gradient to the first layers. Their output is still one tensor, the logits `[N, C]`,
+with the auxiliary logits attached as an attribute, which a loss made by `with_auxiliary` reads. So
+the training loop, `sanity` and custom losses need not handle them.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,9 @@ ATTRIBUTE = "auxiliary_logits"
 
 
 def carry_auxiliary(_model: nn.Module, _inputs: Any, outputs: Any) -> Tensor:
-    """A forward hook: the first of several outputs, with the others riding on it.
+    """A forward hook: the first of several outputs, with the others attached to it.
 
-    torchvision's named tuples have the logits first.
+    In torchvision's named tuples the logits come first.
     """
     if isinstance(outputs, Tensor):
         return outputs
@@ -30,7 +30,7 @@ def carry_auxiliary(_model: nn.Module, _inputs: Any, outputs: Any) -> Tensor:
 
 
 def with_auxiliary(loss: Loss) -> Loss:
-    """`loss`, plus 0.3 of it for each auxiliary head that the logits carry."""
+    """`loss`, plus 0.3 times that of each auxiliary head whose logits are attached."""
 
     def total(logits: Tensor, targets: Any) -> Tensor:
         heads = getattr(logits, ATTRIBUTE, ())

@@ -1,4 +1,4 @@
-"""One network, any block: what a space varies to compare architectures on small images."""
+"""One network with any block: for searches that compare architectures on small images."""
 
 import math
 from collections import OrderedDict
@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from torch import nn
 
 from cnntune.errors import RecipeError
-from cnntune.models.blocks import BLOCKS, WITH_SHORTCUT, WITHOUT_BEND, Block, Residual, Style
+from cnntune.models.blocks import BLOCKS, LINEAR_SUM, WITH_SHORTCUT, Block, Residual, Style
 from cnntune.models.layers import (
     ACTIVATIONS,
     HEAD_STD,
@@ -24,26 +24,26 @@ from cnntune.models.layers import (
 )
 
 STAGES = 3  # He et al. 2015, section 4.2: 32, 16 and 8 pixels
-LEAST_WIDTH = 8  # channels; an inception block cuts them into eighths
+MIN_WIDTH = 8  # channels; an inception block divides them into eighths
 
 
-def _at_least(least: int) -> WrapValidator:
-    """One number for all stages, or a list of one for each; one message for all that is wrong."""
+def _at_least(minimum: int) -> WrapValidator:
+    """Validate one number for all stages or a list with one per stage, with a single message."""
 
     def check(value: Any, validate: Any) -> Any:
         try:
             numbers = validate(value)
         except ValueError:
             numbers = []
-        if not numbers or min([numbers] if isinstance(numbers, int) else numbers) < least:
-            text = f"must be a whole number >= {least}, or a list of one for each stage"
+        if not numbers or min([numbers] if isinstance(numbers, int) else numbers) < minimum:
+            text = f"must be a whole number >= {minimum}, or a list with one per stage"
             raise PydanticCustomError("per_stage", "{text}", {"text": text})
         return numbers
 
     return WrapValidator(check)
 
 
-Widths = Annotated[int | list[int], _at_least(LEAST_WIDTH)]
+Widths = Annotated[int | list[int], _at_least(MIN_WIDTH)]
 Depths = Annotated[int | list[int], _at_least(1)]
 
 
@@ -63,19 +63,19 @@ def block_net(
     """Stages of one kind of block: float32 `[N, C, H, W]` -> logits `[N, num_classes]`.
 
     A 3x3 convolution, then the stages, with 2x2 max-pooling between them while the map stays at
-    least 4x4, then the mean over the map and a linear layer. Inverted residuals and ConvNeXt
-    blocks, whose sums are not bent, are followed by one more 1x1 convolution, as in MobileNet V2.
+    least 4x4, then the mean over the map and a linear layer. Inverted residual and ConvNeXt blocks
+    have no activation after the sum, so a last 1x1 convolution follows them, as in MobileNet V2.
 
     `widths` and `depths` are the channels and the blocks of each stage; a single width doubles from
-    stage to stage, a single depth stays, and without any list there are three stages. Dropout
-    stands before the last layer. `stochastic_depth` is the share of images that skip the last
-    branch; earlier ones are skipped less, in proportion to their depth (Huang et al. 2016). With
-    `init` "normal:STD" or "default" no weight is scaled afterwards, so that the lecture's
-    experiments on initialisation can be repeated.
+    stage to stage, a single depth is used for all, and without a list there are three stages.
+    Dropout is before the last layer. `stochastic_depth` is the fraction of images that skip the
+    last branch; earlier ones are skipped less, in proportion to their depth (Huang et al. 2016).
+    With `init` "normal:STD" or "default" no weight is rescaled, so that the lecture's experiments
+    on initialisation can be repeated.
 
     Raises:
-        RecipeError: where `widths` and `depths` are lists of different lengths, or stochastic depth
-            is asked of a block that has no shortcut.
+        RecipeError: where `widths` and `depths` are lists of different lengths, or
+            stochastic depth is used with a block that has no shortcut.
     """
     stages = _stages(widths, depths)
     if stochastic_depth and block not in WITH_SHORTCUT:
@@ -103,7 +103,7 @@ def block_net(
 def _body(
     block: Block, in_shape: tuple[int, int, int], stages: list[tuple[int, int]], style: Style
 ) -> nn.Sequential:
-    """Everything but the head."""
+    """The network without its head."""
     channels, height, pixels = in_shape
     poolings = halvings_of(min(height, pixels))
     layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -115,7 +115,7 @@ def _body(
         for i in range(depth):
             layers[f"stage{number + 1}-{i + 1}"] = BLOCKS[block](channels, width, style)
             channels = width
-    if block in WITHOUT_BEND:
+    if block in LINEAR_SUM:
         layers["last"] = style.unit(channels, channels, 1)
     return nn.Sequential(layers)
 

@@ -1,7 +1,7 @@
-"""The blocks that convolutional networks are stacked from, one function each.
+"""The building blocks of convolutional networks, one function each.
 
-A block takes float `[N, channels, H, W]` to `[N, out, H, W]`: it leaves the map as large as it is.
-All share one style (norm and activation), so that they can be compared.
+A block maps float `[N, channels, H, W]` to `[N, out, H, W]`: the size of the map does not change.
+All use one style (norm and activation), so that they can be compared.
 """
 
 from collections import OrderedDict
@@ -34,8 +34,9 @@ RESNEXT_BOTTLENECK = 2  # Xie et al. 2017, table 1: half, in groups of four
 GROUP_WIDTH = 4
 DENSE_LAYERS = 4  # of a quarter of the channels each: together as wide as the block
 REDUCTION = 16  # Hu et al. 2018, table 10
-LEAST_SQUEEZED = 16  # units: each is dead at first with probability one half, since the means that
-# it sees hardly differ from image to image, and 16 are all dead in one block of 65,536
+# Each unit is dead at initialisation with probability 1/2, since its inputs, the channel means,
+# hardly differ between images; all 16 are dead in one of 65,536 blocks.
+MIN_SQUEEZED = 16
 EXPANSION = 6  # Sandler et al. 2018, section 4
 CONVNEXT_KERNEL = 7  # Liu et al. 2022, section 2.5
 CONVNEXT_EXPANSION = 4  # the same, section 2.4
@@ -43,13 +44,13 @@ CONVNEXT_EXPANSION = 4  # the same, section 2.4
 
 @dataclass(frozen=True)
 class Style:
-    """What the convolutions of a network have in common."""
+    """The norm and activation of all convolutions of a network."""
 
     norm: Norm = "batch"
     activation: Activation = "relu"
 
     def unit(self, channels: int, out: int, kernel: int, **options: Any) -> nn.Module:
-        """Convolution, norm, activation; a bias only where no norm would subtract it again."""
+        """Convolution, norm, activation; with a bias only where no norm would subtract it."""
         none = self.norm == "none"
         settings: dict[str, Any] = {
             "kernel_size": kernel,
@@ -62,15 +63,15 @@ class Style:
         return unit
 
     def linear_unit(self, channels: int, out: int, kernel: int, **options: Any) -> nn.Module:
-        """Convolution and norm: what is added to a shortcut, or narrows without loss."""
+        """Convolution and norm without activation: added to a shortcut, or a linear bottleneck."""
         return self.unit(channels, out, kernel, activation_layer=None, **options)
 
 
 class Residual(nn.Module):
     """after(shortcut(x) + branch(x)); the shortcut is 1x1 where the width changes.
 
-    `set_drop_rate` lets whole branches be skipped in training, an image at a time (stochastic
-    depth, Huang et al. 2016).
+    `set_drop_rate` lets whole branches be skipped in training, separately per image (stochastic
+    depth, Huang et al. 2016). Without `activate` there is no activation after the sum.
     """
 
     def __init__(
@@ -80,37 +81,37 @@ class Residual(nn.Module):
         out: int,
         style: Style,
         *,
-        bend: bool = True,
+        activate: bool = True,
     ) -> None:
         super().__init__()
         self.branch = branch
         same = channels == out
         self.shortcut = nn.Identity() if same else style.linear_unit(channels, out, 1)
         self.drop: nn.Module = nn.Identity()
-        self.bent = bend
-        self.after = ACTIVATIONS[style.activation][0]() if bend else nn.Identity()
+        self.activated = activate
+        self.after = ACTIVATIONS[style.activation][0]() if activate else nn.Identity()
 
     def set_drop_rate(self, rate: float) -> None:
-        """Skip the branch for this share of the training images."""
+        """Skip the branch for this fraction of the training images."""
         self.drop = import_torchvision().ops.StochasticDepth(rate, "row")
 
     def bare_convs(self) -> list[nn.Conv2d]:
-        """The convolutions that should keep the size of what they get, as the identity does.
+        """The convolutions without a rectifier before them, whose initial gain should be 1.
 
-        They are the shortcut, and where sums are not bent, the first of the branch: no rectifier
-        has taken half of its input.
+        They are that of the shortcut, and the first of the branch where there is no activation
+        after the sum: no rectifier has removed half of their input's variance.
         """
-        ends = [self.shortcut] if self.bent else [self.shortcut, next(self.branch.children())]
+        ends = [self.shortcut] if self.activated else [self.shortcut, next(self.branch.children())]
         return [conv for end in ends for conv in end.modules() if isinstance(conv, nn.Conv2d)]
 
     def scale_branch(self, factor: float, *, weights: bool) -> None:
-        """Let the branch start smaller by `factor`.
+        """Multiply the initial output of the branch by `factor`.
 
-        With 1 / sqrt(blocks) the activations of a deep stack grow by e at most, even without norms
-        (Zhang, Dauphin and Ma 2019). Zero, the other custom, would start the convolutions of the
-        branch without a gradient, which looks just like the fault that `sanity` searches for.
-        What is scaled is the last norm, or where a convolution comes last and `weights` allows it,
-        that convolution.
+        With 1 / sqrt(blocks) the activations of a deep stack grow by a factor of at most e, even
+        without norms (Zhang, Dauphin and Ma 2019). Zero, the usual alternative, would start the
+        convolutions of the branch without a gradient, just like a bug that `sanity` looks for.
+        Scaled is the last norm, or the last convolution if there is no norm after it and `weights`
+        is true.
         """
         *_, last = (m for m in self.branch.modules() if any(True for _ in m.parameters(False)))
         if weights or not isinstance(last, nn.Conv2d):
@@ -124,7 +125,7 @@ class Residual(nn.Module):
 
 
 class Concatenated(nn.Module):
-    """What several paths make of the same map, side by side in the channels."""
+    """Several paths on the same input, concatenated along the channels."""
 
     def __init__(self, **paths: nn.Module) -> None:
         super().__init__()
@@ -152,7 +153,7 @@ def bottleneck(channels: int, out: int, style: Style) -> nn.Module:
 
 
 def grouped(channels: int, out: int, style: Style) -> nn.Module:
-    """A bottleneck whose 3x3 convolution is cut into groups of four channels (ResNeXt)."""
+    """A bottleneck whose 3x3 convolution has groups of four channels (ResNeXt)."""
     groups = max(1, out // (RESNEXT_BOTTLENECK * GROUP_WIDTH))
     return _bottleneck(channels, out, style, inner=groups * GROUP_WIDTH, groups=groups)
 
@@ -167,7 +168,7 @@ def _bottleneck(channels: int, out: int, style: Style, *, inner: int, groups: in
 
 
 def dense(channels: int, out: int, style: Style) -> nn.Module:
-    """Four 3x3 convolutions, each of which sees all before it; 1x1 to `out` (Huang et al. 2017)."""
+    """Four 3x3 convolutions, each on the output of all before; 1x1 to `out` (Huang et al. 2017)."""
     growth = max(1, out // DENSE_LAYERS)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for i in range(DENSE_LAYERS):
@@ -178,13 +179,13 @@ def dense(channels: int, out: int, style: Style) -> nn.Module:
 
 
 def squeeze_excitation(channels: int, out: int, style: Style) -> nn.Module:
-    """A residual block that weighs its channels by what the whole image holds (Hu et al. 2018).
+    """A residual block that weights its channels by their means over the map (Hu et al. 2018).
 
-    The weights are found between the two convolutions, as in MobileNet V3: behind the last norm,
-    an instance norm would have made the means that they are found from equal in all images.
+    The weights are computed between the two convolutions, as in MobileNet V3: after the last norm,
+    an instance norm would have made the channel means equal for all images.
     """
     excitation = import_torchvision().ops.SqueezeExcitation(
-        out, max(LEAST_SQUEEZED, out // REDUCTION), ACTIVATIONS[style.activation][0]
+        out, max(MIN_SQUEEZED, out // REDUCTION), ACTIVATIONS[style.activation][0]
     )
     branch = _stack(
         first=style.unit(channels, out, 3),
@@ -195,7 +196,7 @@ def squeeze_excitation(channels: int, out: int, style: Style) -> nn.Module:
 
 
 def inception(channels: int, out: int, style: Style) -> nn.Module:
-    """1x1, 3x3, 5x5 and pooling side by side, in the shares of GoogLeNet's inception (3a)."""
+    """1x1, 3x3, 5x5 and pooling in parallel, with the proportions of GoogLeNet's inception (3a)."""
     # Szegedy et al. 2015, table 1: 64, 96 -> 128, 16 -> 32 and 32 of 256 channels.
     one, three, five = out // 4, out // 2, max(1, out // 8)
     reduced_three, reduced_five = max(1, 3 * out // 8), max(1, out // 16)
@@ -214,7 +215,7 @@ def inception(channels: int, out: int, style: Style) -> nn.Module:
 
 
 def separable(channels: int, out: int, style: Style, stride: int = 1) -> nn.Module:
-    """3x3 on each channel alone, then 1x1 across channels (MobileNet, Howard et al. 2017)."""
+    """Depthwise 3x3, then pointwise 1x1 (MobileNet, Howard et al. 2017)."""
     return _stack(
         depthwise=style.unit(channels, channels, 3, stride=stride, groups=channels),
         pointwise=style.unit(channels, out, 1),
@@ -222,7 +223,7 @@ def separable(channels: int, out: int, style: Style, stride: int = 1) -> nn.Modu
 
 
 def inverted_residual(channels: int, out: int, style: Style) -> nn.Module:
-    """1x1 up to six times the channels, 3x3 on each alone, 1x1 down (Sandler et al. 2018).
+    """1x1 to six times the channels, depthwise 3x3, 1x1 down (Sandler et al. 2018).
 
     MobileNet V2 has no shortcut where the width changes; here it has a 1x1 convolution.
     """
@@ -232,11 +233,11 @@ def inverted_residual(channels: int, out: int, style: Style) -> nn.Module:
         depthwise=style.unit(inner, inner, 3, groups=inner),
         project=style.linear_unit(inner, out, 1),
     )
-    return Residual(branch, channels, out, style, bend=False)
+    return Residual(branch, channels, out, style, activate=False)
 
 
 def convnext(channels: int, out: int, style: Style) -> nn.Module:
-    """7x7 on each channel alone, norm, 1x1 to four times as many, 1x1 back (Liu et al. 2022)."""
+    """Depthwise 7x7, norm, 1x1 to four times the channels, 1x1 back (Liu et al. 2022)."""
     without_norm = Style("none", style.activation)
     inner = CONVNEXT_EXPANSION * out
     branch = _stack(
@@ -244,7 +245,7 @@ def convnext(channels: int, out: int, style: Style) -> nn.Module:
         expand=without_norm.unit(channels, inner, 1),
         project=without_norm.linear_unit(inner, out, 1),
     )
-    return Residual(branch, channels, out, style, bend=False)
+    return Residual(branch, channels, out, style, activate=False)
 
 
 def _stack(**layers: nn.Module) -> nn.Sequential:
@@ -266,4 +267,4 @@ BLOCKS: dict[Block, Callable[[int, int, Style], nn.Module]] = {
 WITH_SHORTCUT: tuple[Block, ...] = (
     *("residual", "bottleneck", "grouped", "squeeze-excitation", "inverted-residual", "convnext"),
 )
-WITHOUT_BEND: tuple[Block, ...] = ("inverted-residual", "convnext")  # the sum stays linear
+LINEAR_SUM: tuple[Block, ...] = ("inverted-residual", "convnext")  # no activation after the sum

@@ -12,7 +12,7 @@ from cnntune.models.layers import HEAD_STD, head, initialise
 
 Width = Annotated[int, Field(ge=1)]
 STAGES = 3
-LAYERS_BESIDES = 2  # the first convolution and the last layer
+OTHER_LAYERS = 2  # the first convolution and the last layer
 
 
 def cifar_network(
@@ -25,11 +25,11 @@ def cifar_network(
 ) -> nn.Module:
     """The network of 6n + 2 `layers`: float32 `[N, C, H, W]` -> logits `[N, num_classes]`.
 
-    A 3x3 convolution, then three stages of n pairs of 3x3 convolutions, `width`, 2 `width` and 4
-    `width` channels wide; the second and third stage halve the map. With `residual` each pair has a
+    A 3x3 convolution, then three stages of n pairs of 3x3 convolutions with `width`, 2 `width` and
+    4 `width` channels; the second and third stage halve the map. With `residual` each pair has a
     shortcut without weights, which is padded with zeros where the width doubles (option A).
     """
-    pairs = (layers - LAYERS_BESIDES) // (2 * STAGES)
+    pairs = (layers - OTHER_LAYERS) // (2 * STAGES)
     model: OrderedDict[str, nn.Module] = OrderedDict()
     channels = width
     model["stem"] = _unit(in_shape[0], channels)
@@ -64,7 +64,7 @@ def _residual(channels: int, out: int, stride: int) -> nn.Module:
 
 
 class PaddedShortcut(nn.Module):
-    """Every `stride`-th pixel, and `more` channels of zeros."""
+    """Every `stride`-th pixel, padded with `more` channels of zeros."""
 
     def __init__(self, more: int, stride: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Published networks that torchvision lacks, of its own parts and of our blocks."""
+"""Published networks that torchvision lacks, from its modules and from our blocks."""
 
 import functools
 from collections import OrderedDict
@@ -12,8 +12,8 @@ from cnntune.models.blocks import Style, separable
 from cnntune.models.layers import ACTIVATIONS, HEAD_STD, Activation, Dropout, head, initialise
 from cnntune.models.stem import Stem, fit
 
-LENET_SIDE = 32  # pixels of the field in the middle of which the paper puts digits of 28
-LENET_MAP = 5  # pixels a side of the map before the first linear layer
+LENET_SIDE = 32  # pixels, to which the paper pads digits of 28
+LENET_MAP = 5  # pixels per side of the map before the first linear layer
 ZFNET_MAP = 6
 SE_REDUCTION = 16  # Hu et al. 2018, section 3
 # Howard et al. 2017, table 1: the channels of each separable convolution, and its stride.
@@ -31,26 +31,26 @@ def lenet5(
 ) -> nn.Module:
     """LeNet-5 (LeCun et al. 1998): float32 `[N, C, H, W]` -> logits `[N, num_classes]`.
 
-    As it is built today: every map of the second convolution sees all six of the first. Images of
-    less than 32 pixels are put in the middle of 32x32 zeros, as in the paper; of larger ones the
-    last map is averaged to 5x5.
+    As usually implemented: every channel of the second convolution uses all six of the first.
+    Images of less than 32 pixels are padded with zeros to 32x32, as in the paper; of larger ones
+    the last map is averaged to 5x5.
     """
-    bend = ACTIVATIONS[activation][0]
+    act = ACTIVATIONS[activation][0]
     model = nn.Sequential(
         OrderedDict(
-            field=Field32(),
+            field=PadTo32(),
             conv1=nn.Conv2d(in_shape[0], 6, 5),
-            bend1=bend(),
+            act1=act(),
             pool1=nn.AvgPool2d(2),
             conv2=nn.Conv2d(6, 16, 5),
-            bend2=bend(),
+            act2=act(),
             pool2=nn.AvgPool2d(2),
             mean=nn.AdaptiveAvgPool2d(LENET_MAP),
             flatten=nn.Flatten(),
             linear1=nn.Linear(16 * LENET_MAP**2, 120),
-            bend3=bend(),
+            act3=act(),
             linear2=nn.Linear(120, 84),
-            bend4=bend(),
+            act4=act(),
             linear3=nn.Linear(84, num_classes),
         )
     )
@@ -58,8 +58,8 @@ def lenet5(
     return model
 
 
-class Field32(nn.Module):
-    """Puts images of less than 32 pixels in the middle of a field of zeros."""
+class PadTo32(nn.Module):
+    """Pads images of less than 32 pixels with zeros on all sides."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Float `[N, C, H, W]` -> `[N, C, max(H, 32), max(W, 32)]`."""
@@ -76,8 +76,8 @@ def zfnet(
 ) -> nn.Module:
     """ZFNet (Zeiler and Fergus 2014): float32 `[N, C, H, W]` -> logits `[N, num_classes]`.
 
-    As in the lecture: AlexNet with a first layer of 7x7 and stride 2 instead of 11x11 and stride 4,
-    and with 512, 1024 and 512 filters in the last three convolutions.
+    As in the lecture: AlexNet with a first convolution of 7x7 and stride 2 instead of 11x11 and
+    stride 4, and with 512, 1024 and 512 filters in the last three convolutions.
     """
     relu = functools.partial(nn.ReLU, inplace=True)
     features = nn.Sequential(
@@ -111,9 +111,9 @@ def zfnet(
 def se_resnet50(
     *, num_classes: int, in_shape: tuple[int, int, int], stem: Stem = "auto"
 ) -> nn.Module:
-    """ResNet-50 whose branches weigh their channels (Hu et al. 2018): `[N, C, H, W]` -> logits.
+    """ResNet-50 with squeeze-and-excitation (Hu et al. 2018): `[N, C, H, W]` -> logits.
 
-    torchvision's ResNet-50 and its squeeze-and-excitation, behind the last norm of each branch.
+    torchvision's ResNet-50, with its squeeze-and-excitation after the last norm of each branch.
     """
     torchvision = import_torchvision()
     model: Any = torchvision.models.resnet50(num_classes=num_classes)

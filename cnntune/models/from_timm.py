@@ -12,7 +12,7 @@ from cnntune.errors import RecipeError
 from cnntune.models.layers import Dropout
 from cnntune.models.stem import check_size
 
-TIMM = "timm:"  # what the names begin with
+TIMM = "timm:"  # the prefix of the names
 
 
 def _import_timm() -> ModuleType:
@@ -25,7 +25,7 @@ def _import_timm() -> ModuleType:
 
 
 def names() -> list[str]:
-    """`timm:` and the name, for all models that the installed timm lists.
+    """The names of all models that the installed timm lists, with the prefix `timm:`.
 
     Raises:
         RecipeError: where timm is not installed.
@@ -34,7 +34,7 @@ def names() -> list[str]:
 
 
 def builder(name: str) -> Callable[..., nn.Module]:
-    """`build` for one name, written with its `timm:`.
+    """`build` for one name with the prefix `timm:`.
 
     Raises:
         KeyError: where timm has no such model.
@@ -55,11 +55,11 @@ def build(
 ) -> nn.Module:
     """Model `name` with fresh weights: float32 `[N, *in_shape]` -> logits `[N, num_classes]`.
 
-    Further keys of the recipe's `[model]` go to `timm.create_model` as they are, such as
+    Further keys of the recipe's `[model]` are passed to `timm.create_model`, such as
     `drop_path_rate`, or `img_size` for a transformer.
 
     Raises:
-        RecipeError: where timm refuses the options, or images of this shape do not get through.
+        RecipeError: where timm rejects the options, or images of this shape do not fit the model.
     """
     try:
         model: nn.Module = _import_timm().create_model(

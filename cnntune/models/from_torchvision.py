@@ -1,6 +1,6 @@
-"""The classifiers of torchvision, fresh, and fitted to our classes, channels and image size.
+"""The classifiers of torchvision, untrained and adapted to the classes, channels and image size.
 
-torchvision takes a second and a half to import, so nothing here does it before a name is looked up.
+torchvision takes 1.5 s to import, so it is imported only when a name is looked up.
 """
 
 import functools
@@ -25,9 +25,9 @@ DROPOUT = (
     *("swin", "vgg", "vit"),
 )
 INCEPTIONS = ("googlenet", "inception_v3")
-AUXILIARY_MAP = 17  # pixels: what Inception v3's auxiliary head gets from an image of 299
-# Families that size the weights of the last layer by the number of classes, which was 1000: with 10
-# they would start ten times too large, and the loss at 4 to 12 where log C is 2.3.
+AUXILIARY_MAP = 17  # pixels: the input of Inception v3's auxiliary head for images of 299
+# Families that scale the initial weights of the last layer by the number of classes, 1000: with 10
+# they would be ten times too large, and the initial loss 4 to 12 instead of log C = 2.3.
 FAN_OUT_HEADS = ("efficientnet", "mnasnet")
 PUBLISHED_CLASSES = 1000
 MAXVIT_SIDE = 224  # pixels: its windows of 7x7 must tile a map 32 times smaller
@@ -41,7 +41,7 @@ def names() -> list[str]:
 
 
 def builder(name: str) -> Callable[..., nn.Module]:
-    """`build` for one name, with `dropout` and `auxiliary` only where the model has any.
+    """`build` for one name, with `dropout` and `auxiliary` only where the model has them.
 
     Raises:
         KeyError: where torchvision lists no such classifier.
@@ -62,7 +62,7 @@ def build(
     `stem` is that of `cnntune.models.stem.fit`; for a ViT "small" means patches of 4x4.
 
     Raises:
-        RecipeError: where images of this shape do not get through the model.
+        RecipeError: where images of this shape do not fit the model.
         DeviceError: where torchvision cannot be imported.
     """
     return _build(name, num_classes, in_shape, stem)
@@ -76,7 +76,7 @@ def build_with_dropout(
     stem: Stem = "auto",
     dropout: Dropout | None = None,
 ) -> nn.Module:
-    """`build`, with the rate of every dropout of the model; left out, it is as published."""
+    """`build`, with the rate of every dropout layer of the model; None keeps the published one."""
     return _build(name, num_classes, in_shape, stem, dropout=dropout)
 
 
@@ -89,7 +89,7 @@ def build_inception(
     dropout: Dropout | None = None,
     auxiliary: bool = True,
 ) -> nn.Module:
-    """`build_with_dropout`; in train mode the logits carry those of the auxiliary heads."""
+    """`build_with_dropout`; in train mode the auxiliary logits are attached to the logits."""
     model: Any = _build(
         name,
         num_classes,
@@ -97,7 +97,7 @@ def build_inception(
         stem,
         dropout=dropout,
         aux_logits=auxiliary,
-        # It warns without, and False is what torchvision announces as its next default.
+        # torchvision warns without it, and announces False as the next default.
         init_weights=False,
     )
     if auxiliary and name == "inception_v3":
@@ -109,7 +109,7 @@ def build_inception(
 
 
 def _to_published_map(_: nn.Module, inputs: tuple[Tensor]) -> Tensor:
-    """The map that the head was made for; nothing changes where it is as large already."""
+    """The map resized to what the head was made for; a no-op where it has that size."""
     return F.adaptive_avg_pool2d(inputs[0], AUXILIARY_MAP)
 
 
@@ -129,7 +129,7 @@ def _build(
         published = int(name.rpartition("_")[2])
         patch = SMALL_PATCH if is_small(stem, in_shape) else published
         _check_side(name, in_shape, patch)
-        # The constructor only takes an image that its own patches tile: as many as ours do.
+        # The constructor needs a size that its own patches tile: as many patches as ours.
         given |= {"image_size": height // patch * published}
     model: Any = import_torchvision().models.get_model(
         name, weights=None, num_classes=num_classes, **given

@@ -1,4 +1,4 @@
-"""The words of a recipe for norms, activations and initial weights, and what they stand for."""
+"""The recipe's names for norms, activations and initial weights, and their layers."""
 
 import math
 import re
@@ -15,12 +15,12 @@ Activation = Literal["relu", "leaky-relu", "elu", "celu", "gelu", "silu", "tanh"
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 GROUPS = 8  # Wu and He 2018, table 3: any number from 2 to 64 is within a point of the best
-SMALLEST_MAP = 4  # pixels a side; below it a 3x3 convolution sees mostly its own padding
-HEAD_STD = 0.2  # of the logits for features of size 1; without norms they grow to 5
+MIN_MAP = 4  # pixels per side; below it a 3x3 convolution covers mostly padding
+HEAD_STD = 0.2  # of the logits for features of RMS 1; without norms their RMS grows to 5
 HE_GAIN = math.sqrt(2)  # He et al. 2015: half of the variance is lost in a rectifier
 XAVIER_GAIN = 1.0  # Glorot and Bengio 2010: tanh is linear around 0; torch's gain for sigmoid too
 
-# The smooth rectifiers share the gain of the one they imitate.
+# The smooth rectifiers use the gain of ReLU.
 ACTIVATIONS: dict[Activation, tuple[Callable[[], nn.Module], float]] = {
     "relu": (nn.ReLU, HE_GAIN),
     "leaky-relu": (nn.LeakyReLU, HE_GAIN),
@@ -34,7 +34,7 @@ ACTIVATIONS: dict[Activation, tuple[Callable[[], nn.Module], float]] = {
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.Module:
-    """The norm of `[N, channels, H, W]`.
+    """The normalisation layer for `[N, channels, H, W]`.
 
     "layer" normalises each image over C, H and W, "instance" each of its channels over H and W,
     "group" up to 8 groups of its channels.
@@ -64,7 +64,7 @@ Init = Annotated[str, AfterValidator(_check_init)]
 
 
 def keeps_scale(init: Init) -> bool:
-    """Whether the initial weights are meant to leave the size of the activations as it is."""
+    """Whether the initial weights are chosen to keep the RMS of the activations."""
     return init in ("kaiming", "xavier")
 
 
@@ -73,7 +73,7 @@ def initialise(module: nn.Module, init: Init, activation: Activation) -> None:
 
     "kaiming" is normal with the activation's gain over sqrt(fan-in) (He et al. 2015), "xavier"
     normal with sqrt(2 / (fan-in + fan-out)) (Glorot and Bengio 2010), "normal:0.01" normal with
-    standard deviation 0.01 everywhere, and "default" leaves what torch drew.
+    standard deviation 0.01 everywhere, and "default" keeps torch's initialisation.
     """
     for layer in module.modules():
         if init == "default" or not isinstance(layer, nn.Conv2d | nn.Linear):
@@ -90,12 +90,12 @@ def initialise(module: nn.Module, init: Init, activation: Activation) -> None:
 
 
 def halvings_of(size: int) -> int:
-    """How often `size` can be halved before it falls below `SMALLEST_MAP`."""
-    return int(math.log2(max(size / SMALLEST_MAP, 1)))
+    """How often `size` can be halved without falling below `MIN_MAP`."""
+    return int(math.log2(max(size / MIN_MAP, 1)))
 
 
 def head(features: int, num_classes: int, dropout: float, std: float) -> nn.Module:
-    """Mean over the map, dropout, linear; features of size 1 give logits of size `std`."""
+    """Mean over the map, dropout, linear; features of RMS 1 give logits of RMS `std`."""
     linear = nn.Linear(features, num_classes)
     nn.init.normal_(linear.weight, std=std / math.sqrt(features))
     nn.init.zeros_(linear.bias)

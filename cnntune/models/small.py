@@ -1,7 +1,8 @@
-"""Two networks for images of 8-64 pixels, small enough that 50 trials finish over coffee.
+"""Two networks for images of 8-64 pixels, small enough for 50 trials in minutes.
 
-Both start with a loss of about log C: He or Xavier weights keep the scale of the activations from
-layer to layer, and the last layer starts small (CS231n, weight initialisation and step 1).
+The initial loss of both is about log C: He or Xavier weights keep the scale of the activations from
+layer to layer, and the weights of the last layer start small (CS231n, weight initialisation and
+step 1).
 """
 
 import math
@@ -25,9 +26,7 @@ from cnntune.models.layers import (
 Width = Annotated[int, Field(ge=1)]
 Depth = Annotated[int, Field(ge=1)]
 
-NORMED_HEAD_STD = (
-    0.7  # of the logits for features of size 1: adds at most 0.7^2 / 2 = 0.25 to log C
-)
+NORMED_HEAD_STD = 0.7  # of the logits for features of RMS 1: adds at most 0.7^2 / 2 = 0.25 to log C
 
 
 def small_cnn(
@@ -42,9 +41,9 @@ def small_cnn(
 ) -> nn.Module:
     """A stack of `depth` 3x3 convolutions: float32 `[N, C, H, W]` -> logits `[N, num_classes]`.
 
-    The convolutions are dealt evenly to the halvings that the image allows (the map stays at least
-    4x4): 32 pixels and depth 6 give three groups of two. The first of a group halves the map, and
-    group g = 0, 1, ... is `width` * 2^g channels wide. Dropout stands before the last layer.
+    The convolutions are divided evenly among the halvings that the image allows (the map stays at
+    least 4x4): 32 pixels and depth 6 give three groups of two. The first of a group halves the map,
+    and group g = 0, 1, ... has `width` * 2^g channels. Dropout is before the last layer.
     """
     channels, height, pixels = in_shape
     halvings = min(depth, halvings_of(min(height, pixels)))
@@ -72,9 +71,9 @@ def small_resnet(
 ) -> nn.Module:
     """The residual network of He et al. 2015, section 4.2: `[N, C, H, W]` -> `[N, num_classes]`.
 
-    A 3x3 convolution, then three stages of `depth` blocks that are `width`, 2 `width` and 4 `width`
-    channels wide: 6 `depth` + 2 layers, so that the defaults are ResNet-20. Stages two and three
-    halve the map while it stays at least 4x4. Dropout and `norm` are as in `small_cnn`.
+    A 3x3 convolution, then three stages of `depth` blocks with `width`, 2 `width` and 4 `width`
+    channels: 6 `depth` + 2 layers, so the defaults give ResNet-20. Stages two and three halve the
+    map while it stays at least 4x4. Dropout and `norm` are as in `small_cnn`.
     """
     channels, height, pixels = in_shape
     halvings = halvings_of(min(height, pixels))
@@ -94,7 +93,7 @@ def small_resnet(
 
 
 class ResidualBlock(nn.Module):
-    """activation(shortcut(x) + branch(x)): two 3x3 convolutions, 1x1 where the shape changes."""
+    """activation(shortcut(x) + branch(x)): two 3x3 convolutions; 1x1 where the shape changes."""
 
     def __init__(
         self, channels: int, out: int, stride: int, norm: Norm, activation: Activation
@@ -112,11 +111,11 @@ class ResidualBlock(nn.Module):
         self.activation2 = ACTIVATIONS[activation][0]()
 
     def scale_branch(self, factor: float) -> None:
-        """Let the branch start smaller by `factor`.
+        """Multiply the initial output of the branch by `factor`.
 
-        With 1 / sqrt(blocks) the activations of a deep stack grow by e at most, even without norms
-        (Zhang, Dauphin and Ma 2019). Zero, the other custom, would start the convolutions of the
-        branch without a gradient, which looks just like the fault that `sanity` searches for.
+        With 1 / sqrt(blocks) the activations of a deep stack grow by a factor of at most e, even
+        without norms (Zhang, Dauphin and Ma 2019). Zero, the usual alternative, would start the
+        convolutions of the branch without a gradient, just like a bug that `sanity` looks for.
         """
         last = self.conv2 if isinstance(self.norm2, nn.Identity) else self.norm2
         for parameter in last.parameters():
@@ -133,7 +132,7 @@ class ResidualBlock(nn.Module):
 def _block(
     channels: int, out: int, norm: Norm, activation: Activation, *, halve: bool = False
 ) -> nn.Module:
-    # Pooled early, norm and activation have a quarter of the work (airbench does the same).
+    # Pooling first leaves norm and activation a quarter of the work (as in airbench).
     layers = OrderedDict[str, nn.Module](conv=_conv(channels, out, 3, norm, activation))
     if halve:
         layers["pool"] = nn.MaxPool2d(2)
@@ -145,7 +144,7 @@ def _block(
 def _conv(
     channels: int, out: int, kernel: int, norm: Norm, activation: Activation, *, stride: int = 1
 ) -> nn.Conv2d:
-    bias = norm == "none"  # a norm subtracts the mean, and the bias with it
+    bias = norm == "none"  # a norm subtracts the mean, and so the bias
     conv = nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=bias)
     nn.init.normal_(conv.weight, std=ACTIVATIONS[activation][1] / math.sqrt(channels * kernel**2))
     if conv.bias is not None:

@@ -1,4 +1,4 @@
-"""A published network, made for 224 pixels and three channels, fitted to our images."""
+"""Adapt a published network, made for 224 pixels and three channels, to other images."""
 
 import itertools
 import math
@@ -12,25 +12,25 @@ from cnntune.errors import RecipeError
 
 Stem = Literal["auto", "imagenet", "small"]
 
-SMALL_IMAGE = 64  # pixels; a stem for 224 pixels leaves 2x2 of these before the last pooling
+MAX_SMALL_IMAGE = 64  # pixels; a stem for 224 pixels leaves 2x2 of these before the last pooling
 SMALL_KERNEL = 3  # He et al. 2015, section 4.2: the ResNets for CIFAR start with 3x3, stride 1
-LARGEST_TRIED = 300  # pixels; Inception, the neediest, was made for 299
+MAX_SIDE = 300  # pixels tried; Inception, which needs the most, was made for 299
 
 
 def is_small(stem: Stem, in_shape: tuple[int, int, int]) -> bool:
-    """Whether the first convolution is to keep the size of the map."""
-    return stem == "small" or (stem == "auto" and max(in_shape[1:]) <= SMALL_IMAGE)
+    """Whether the first convolution should keep the size of the map."""
+    return stem == "small" or (stem == "auto" and max(in_shape[1:]) <= MAX_SMALL_IMAGE)
 
 
 def fit(model: nn.Module, name: str, in_shape: tuple[int, int, int], stem: Stem) -> None:
-    """Let `model` take images of `in_shape`.
+    """Adapt `model` to images of `in_shape`, in place.
 
-    `stem` "small" lets the first convolution keep the size of the map (3x3, stride 1), takes out
-    the max-pooling after it, and has later ones round up. "auto" is "small" for images of up to 64
-    pixels; "imagenet" changes nothing but the number of channels.
+    With `stem` "small" the first convolution keeps the size of the map (3x3, stride 1), the
+    max-pooling after it is removed, and later ones round up. "auto" is "small" for images of up to
+    64 pixels; "imagenet" changes only the number of channels.
 
     Raises:
-        RecipeError: where images of this shape do not get through the model.
+        RecipeError: where images of this shape are too small for the model.
     """
     _fit_stem(model, in_shape[0], small=is_small(stem, in_shape))
     check_size(model, name, in_shape, ' or stem = "auto"' if stem == "imagenet" else "")
@@ -54,7 +54,7 @@ def _fit_stem(model: nn.Module, channels: int, *, small: bool) -> None:
 
 
 def replace_first_conv(model: nn.Module, channels: int, **geometry: Any) -> None:
-    """Put a new first convolution in place, its weights scaled so that outputs keep their size."""
+    """Replace the first convolution, with weights scaled so that the RMS of its output is kept."""
     name, old = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
     geometry["kernel_size"] = geometry.pop("kernel")
     new = nn.Conv2d(channels, old.out_channels, bias=old.bias is not None, **geometry)
@@ -65,21 +65,19 @@ def replace_first_conv(model: nn.Module, channels: int, **geometry: Any) -> None
     model.set_submodule(name, new)
 
 
-def check_size(
-    model: nn.Module, name: str, in_shape: tuple[int, int, int], remedy: str = ""
-) -> None:
-    """Send the shape of one image through the model: no numbers, no memory, no random draw.
+def check_size(model: nn.Module, name: str, in_shape: tuple[int, int, int], fix: str = "") -> None:
+    """Run the model on one image on the meta device: no memory, no computation, no random numbers.
 
     Raises:
-        RecipeError: where it does not get through; it names the least size that does.
+        RecipeError: where this fails; it names the smallest size that works.
     """
     channels, height, width = in_shape
     if _fits(model, in_shape):
         return
-    sides = range(1, LARGEST_TRIED)
+    sides = range(1, MAX_SIDE)
     side = next((side for side in sides if _fits(model, (channels, side, side))), None)
     needs = f"at least {side}x{side} pixels" if side else "another number of pixels"
-    raise RecipeError(f"model {name}: needs images of {needs}{remedy} (got {height}x{width})")
+    raise RecipeError(f"model {name}: needs images of {needs}{fix} (got {height}x{width})")
 
 
 def _fits(model: nn.Module, shape: tuple[int, int, int]) -> bool:
@@ -89,7 +87,7 @@ def _fits(model: nn.Module, shape: tuple[int, int, int]) -> bool:
     try:
         with torch.no_grad():
             functional_call(model.eval(), state, (torch.empty(1, *shape, device="meta"),))
-    except (RuntimeError, ValueError, AssertionError):  # each layer has its own wording
+    except (RuntimeError, ValueError, AssertionError):  # layers raise different types
         return False
     finally:
         model.train(training)

@@ -1,4 +1,4 @@
-"""Augmentation: one draw for each image, equal in distribution to torchvision image by image."""
+"""Augmentation: one draw per image, equal in distribution to torchvision image by image."""
 
 import math
 from collections.abc import Callable
@@ -76,7 +76,7 @@ def shifted(image: Tensor, down: int, right: int) -> Tensor:
 # The crop
 
 
-def test_a_crop_is_a_shift_with_black_behind_it() -> None:
+def test_a_crop_is_a_shift_with_black_outside() -> None:
     image = equal_images(1)[0]
     shifts = {(d, r): shifted(image, d, r) for d in range(-2, 3) for r in range(-2, 3)}
     for cropped in crop(equal_images(64), 2, BLACK, seeded()):
@@ -102,7 +102,7 @@ def test_an_oblong_image_keeps_its_shape() -> None:
     assert crop(torch.rand(3, 2, 6, 10), 3, BLACK, seeded()).shape == (3, 2, 6, 10)
 
 
-def test_what_lies_outside_is_black_and_not_the_mean_colour() -> None:
+def test_what_is_outside_is_black_and_not_the_mean_colour() -> None:
     # Half of a white image shifted by up to 4 of 8 pixels is outside at most.
     for settings in (AugmentSection(crop=4), AugmentSection(translate=0.5)):
         pixels = augmented(torch.ones(32, 3, 8, 8), settings)
@@ -115,7 +115,7 @@ def test_what_lies_outside_is_black_and_not_the_mean_colour() -> None:
 
 
 @pytest.mark.parametrize("axis", [HORIZONTAL, VERTICAL])
-def test_flip_mirrors_or_leaves(axis: int) -> None:
+def test_flip_mirrors_an_image_or_not(axis: int) -> None:
     images = equal_images(1000)
     mirrored = images[0].flip(axis - 1)
     flipped = flip(images, axis, seeded())
@@ -125,7 +125,7 @@ def test_flip_mirrors_or_leaves(axis: int) -> None:
     assert 430 < turned < 570  # 500 +- 16
 
 
-def test_left_and_right_change_places_and_top_and_bottom_with_the_other_key() -> None:
+def test_one_key_swaps_left_and_right_and_the_other_top_and_bottom() -> None:
     pixels = torch.zeros(64, 3, 2, 2)
     pixels[:, :, 0, 0] = 1  # top left
     across = augmented(pixels, AugmentSection(flip=True)).mean((0, 1))
@@ -149,7 +149,7 @@ def test_nothing_changes_and_nothing_is_drawn_when_it_is_off() -> None:
     assert torch.equal(generator.get_state(), before)
 
 
-def test_the_images_given_are_left_as_they_were() -> None:
+def test_the_given_images_are_not_changed() -> None:
     pixels = photographs(16)
     inputs = NORMALISE(pixels)
     before = inputs.clone()
@@ -157,7 +157,7 @@ def test_the_images_given_are_left_as_they_were() -> None:
     assert torch.equal(inputs, before)
 
 
-def test_the_same_generator_gives_the_same_images_and_goes_on() -> None:
+def test_the_same_generator_gives_the_same_images_and_then_different_ones() -> None:
     def draw(generator: torch.Generator) -> tuple[Tensor, Tensor]:
         images, targets = augment(
             NORMALISE(photographs(64)), torch.arange(64), EVERYTHING, NORMALISE, generator
@@ -181,13 +181,13 @@ def test_the_global_random_state_is_not_touched() -> None:
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_every_image_has_a_draw_of_its_own(key: str) -> None:
+def test_every_image_has_its_own_draw(key: str) -> None:
     pixels = photographs(64)
     if key in ("mixup", "cutmix"):
         pixels = pixels * torch.linspace(0.2, 1, 64).view(-1, 1, 1, 1)
     images = augmented(pixels, AugmentSection(**{key: KEYS[key]}))  # type: ignore[arg-type]
     distinct = {tuple(image.flatten().tolist()) for image in images}
-    # Two pictures of a flip; 25 shifts by 2, of which 64 draws leave out 1.8 on average.
+    # Two pictures of a flip; 25 shifts by 2, of which 64 draws miss 1.8 on average.
     assert len(distinct) == 2 if key.startswith("flip") else len(distinct) > 15
 
 
@@ -195,7 +195,7 @@ def test_every_key_has_a_test_here() -> None:
     assert {*KEYS, "resized_crop_ratio"} == set(AugmentSection.model_fields)
 
 
-# Without `fill`, which darkens the edge of a turned image twice: by its padding and by a mask.
+# Without `fill`, which darkens the edge of a rotated image twice: by padding and by a mask.
 BILINEAR = v2.InterpolationMode.BILINEAR
 TORCHVISION: dict[str, tuple[dict[str, object], v2.Transform]] = {
     "crop": ({"crop": 3}, v2.RandomCrop(12, padding=3)),

@@ -1,4 +1,4 @@
-"""What `[augment]` asks of the images, the warning about labels, and the picture of a batch."""
+"""What `[augment]` requires of the images, the warning about labels, and the picture of a batch."""
 
 import sys
 from pathlib import Path
@@ -30,12 +30,12 @@ def digits(*overrides: str) -> tuple[Recipe, Data]:
 
 
 @pytest.mark.parametrize("key", ["hue", "saturation"])
-def test_grey_images_have_no_hue_to_turn(key: str) -> None:
+def test_grey_images_have_no_hue_to_change(key: str) -> None:
     with pytest.raises(RecipeError, match=rf"augment\.{key}: must be 0: .*\(got 1\)"):
         digits(f"augment.{key}=0.2")
 
 
-def test_a_search_over_hue_is_refused_before_its_first_trial() -> None:
+def test_a_search_over_hue_is_rejected_before_its_first_trial() -> None:
     with pytest.raises(RecipeError, match=r"augment\.hue: must be 0"):
         digits("space.augment.hue={choice=[0.0, 0.2]}")
 
@@ -73,11 +73,11 @@ def test_colours_of_float_images_outside_0_to_1_are_unknown(
 def test_a_mirrored_digit_is_warned_about() -> None:
     (finding,) = label_findings(*digits("augment.flip=true"))
     assert finding.severity == "warn"
-    assert "labels may change" in finding.evidence
+    assert "may change their labels" in finding.evidence
     assert "augment.flip=false" in finding.advice
 
 
-def test_so_are_digits_upside_down_and_searches_that_may_mirror() -> None:
+def test_digits_upside_down_and_searches_that_may_mirror_are_warned_about_too() -> None:
     found = label_findings(
         *digits(
             "augment.flip_vertical=true",
@@ -92,7 +92,7 @@ def test_so_are_digits_upside_down_and_searches_that_may_mirror() -> None:
     }
 
 
-def test_digits_that_are_shifted_or_lean_are_fine() -> None:
+def test_digits_may_be_shifted_or_sheared() -> None:
     assert label_findings(*digits("augment.crop=1", "augment.rotate=15")) == []
 
 
@@ -121,7 +121,7 @@ def tile(sheet: Image.Image, row: int, column: int, side: int) -> np.ndarray:
     return np.asarray(enlarged)[3::6, 3::6]
 
 
-def test_the_first_row_of_the_picture_holds_images_of_the_training_part(tmp_path: Path) -> None:
+def test_the_first_row_of_the_picture_holds_images_of_the_training_set(tmp_path: Path) -> None:
     recipe, data = shapes("augment.flip=true", "augment.crop=0")
     save_picture(recipe, data, tmp_path / "batch.png")
     sheet = Image.open(tmp_path / "batch.png")

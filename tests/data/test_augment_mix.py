@@ -1,4 +1,4 @@
-"""Mixup and CutMix: what is shown, and what it counts as."""
+"""Mixup and CutMix: the mixed images and their loss."""
 
 import math
 
@@ -23,7 +23,7 @@ def numbered(count: int, side: int = 8) -> tuple[Tensor, Tensor]:
     return labels.view(-1, 1, 1, 1).expand(-1, 1, side, side).float().clone(), labels
 
 
-def test_a_blend_has_each_pixel_from_both_images_in_the_share_that_is_told() -> None:
+def test_a_blend_has_each_pixel_from_both_images_in_the_share_that_is_returned() -> None:
     images, labels = numbered(50)
     mixed, targets = mix(images, labels, 0.4, 0.0, seeded())
     assert targets.first.tolist() == list(range(50))
@@ -33,7 +33,7 @@ def test_a_blend_has_each_pixel_from_both_images_in_the_share_that_is_told() -> 
     torch.testing.assert_close(mixed, expected.expand_as(mixed))
 
 
-def test_a_box_of_cutmix_has_the_other_image_in_the_share_that_is_told() -> None:
+def test_a_box_of_cutmix_has_the_other_image_in_the_share_that_is_returned() -> None:
     images, labels = numbered(200)
     mixed, targets = mix(images, labels, 0.0, 1.0, seeded())
     mine = (mixed == images).flatten(1)
@@ -90,7 +90,7 @@ def test_the_gradient_is_that_of_soft_targets() -> None:
     torch.testing.assert_close(found, expected)
 
 
-def test_the_value_lies_between_the_losses_of_both_classes() -> None:
+def test_the_value_is_between_the_losses_of_both_classes() -> None:
     logits, targets = logits_and_labels()
     logits = logits.detach()
     one, other = (float(F.cross_entropy(logits, y)) for y in (targets.first, targets.second))
@@ -99,7 +99,7 @@ def test_the_value_lies_between_the_losses_of_both_classes() -> None:
     assert value == pytest.approx(mean * one + (1 - mean) * other)
 
 
-def test_a_loss_of_ones_own_that_weighs_classes_is_weighed_in_a_blend_too() -> None:
+def test_a_custom_loss_with_class_weights_applies_them_to_mixed_images_too() -> None:
     weights = torch.tensor([1.0, 5.0, 1.0, 1.0])
 
     def weighted(logits: Tensor, labels: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def between(low: float, high: float, seed: int) -> Tensor:
     return low + (high - low) * torch.rand(COUNT, generator=seeded(seed))
 
 
-def test_turned_shifted_zoomed_and_sheared_images(images: Tensor) -> None:
+def test_rotated_shifted_zoomed_and_sheared_images(images: Tensor) -> None:
     angle, factor, lean = between(-90, 90, 1), between(0.6, 1.4, 2), between(-30, 30, 3)
     right, down = between(-4, 4, 4).round(), between(-3, 3, 5).round()
     ours = warp(images, BLACK, sources(angle, right, down, factor, lean))
@@ -66,14 +66,14 @@ def test_cropped_and_enlarged_images(images: Tensor) -> None:
         torch.testing.assert_close(ours[index], theirs, atol=1e-4, rtol=0)
 
 
-def test_no_pixel_from_outside_its_box_comes_into_an_enlarged_image() -> None:
+def test_no_pixel_from_outside_its_box_affects_an_enlarged_image() -> None:
     image = torch.ones(1, 1, 6, 6)
     image[:, :, 2:4, 2:4] = 0
     two = torch.tensor([2])
     assert float(enlarge(image, Boxes(two, two, two, two)).max()) == 0
 
 
-def test_an_image_too_oblong_for_any_box_gives_its_middle() -> None:
+def test_an_image_too_oblong_for_any_box_gives_its_centre() -> None:
     # 4 x 30 pixels and ratios up to 4/3: every box of at least nine tenths is higher than 4. By
     # hand: 4 high and 4 * 4/3 = 5 wide, from column (30 - 5) // 2 = 12.
     image = torch.arange(30.0).view(1, 1, 1, 30).expand(1, 1, 4, 30).contiguous()
@@ -96,7 +96,7 @@ def test_changed_colours(
 ) -> None:
     assert callable(change)
     assert callable(reference)
-    images[0] = images[0].mean(0)  # grey: there is no hue to turn
+    images[0] = images[0].mean(0)  # grey: without a hue
     images[1] = 0.0
     images[2] = 1.0
     images[3, :2] = images[3, :2].mean(0)  # two channels that are equally bright
@@ -142,7 +142,7 @@ def test_the_order_of_the_changes_differs_from_image_to_image() -> None:
 # Holes
 
 
-def test_a_cut_out_square_has_its_middle_anywhere_and_its_side_where_it_fits() -> None:
+def test_a_cut_out_square_is_centred_anywhere_and_clipped_at_the_edges() -> None:
     holes = cutout(torch.ones(4000, 1, 6, 6), 3, seeded()) == 0
     rows, columns = holes.any(3).sum(2).flatten(), holes.any(2).sum(2).flatten()
     # The middle is one of 6 rows; at the first and the last one of 3 rows lies outside.
@@ -152,7 +152,7 @@ def test_a_cut_out_square_has_its_middle_anywhere_and_its_side_where_it_fits() -
     assert torch.equal(holes.flatten(1).sum(1), rows * columns)  # all of the rectangle is empty
 
 
-def test_the_share_of_images_that_lose_a_rectangle_is_as_asked() -> None:
+def test_the_share_of_images_that_lose_a_rectangle_is_the_probability() -> None:
     images = torch.ones(4000, 1, 16, 16)
     lost = (erase(images, 0.3, seeded()) == 0).flatten(1).any(1)
     assert float(lost.float().mean()) == pytest.approx(0.3, abs=4 * math.sqrt(0.21 / 4000))

@@ -1,4 +1,4 @@
-"""The built-in data sets and arrays: what they hold, how they are cut, what they refuse."""
+"""The built-in data sets and arrays: what they hold, how they are split, what they reject."""
 
 import hashlib
 import math
@@ -51,7 +51,7 @@ def all_labels(source: Source) -> torch.Tensor:
 
 def test_digits_are_the_1797_of_the_uci_table() -> None:
     source = digits(seed=0)
-    # UCI, "Optical Recognition of Handwritten Digits", class distribution of the test part.
+    # UCI, "Optical Recognition of Handwritten Digits", class distribution of the test set.
     expected = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     assert all_labels(source).bincount().tolist() == expected
     assert all_pixels(source).shape == (1797, 1, 8, 8)
@@ -66,7 +66,7 @@ def test_digits_span_the_range_of_a_byte() -> None:
     assert int(pixels.max()) == 255
 
 
-def test_a_size_counts_all_parts_together() -> None:
+def test_a_size_counts_all_sets_together() -> None:
     assert len(all_labels(digits(seed=0, size=300))) == 300
 
 
@@ -89,7 +89,7 @@ def test_another_seed_chooses_another_subset() -> None:
     assert not torch.equal(first, other)
 
 
-def test_more_digits_than_there_are_is_refused() -> None:
+def test_more_digits_than_there_are_is_rejected() -> None:
     with pytest.raises(DataError, match=r"data\.size: must be at most 1797, .* \(got 2000\)"):
         digits(seed=0, size=2000)
 
@@ -106,7 +106,7 @@ def test_shapes_are_bytes_in_colour_and_every_class_has_as_many() -> None:
 
 
 def test_the_same_seed_draws_the_same_shapes() -> None:
-    first, same, other = (  # uncut, since seeds cut too
+    first, same, other = (  # not split, since the seed also decides the split
         train_of(shapes(seed=seed, size=600, val_fraction=0, test_fraction=0)).pixels
         for seed in (0, 0, 1)
     )
@@ -133,7 +133,7 @@ def test_outlines_enclose_the_area_of_their_shape() -> None:
         assert float(measured) == pytest.approx(areas[name], rel=0.01), name
 
 
-def test_colour_does_not_give_a_shape_away() -> None:
+def test_colour_does_not_depend_on_the_shape() -> None:
     source = shapes(seed=0, size=1600)
     colours = all_pixels(source).float().mean((2, 3))
     labels = all_labels(source)
@@ -149,7 +149,7 @@ def test_noise_is_a_share_of_the_full_range() -> None:
     assert float((noisy - clean)[untouched].std()) == pytest.approx(25.5, rel=0.05)
 
 
-def test_label_noise_changes_its_share_of_the_training_labels_alone() -> None:
+def test_label_noise_changes_its_share_of_the_training_labels_only() -> None:
     truth, noisy = (shapes(seed=0, size=800, label_noise=share) for share in (0.0, 0.25))
     assert len(train_of(truth)) == 480
     assert int((train_of(truth).labels != train_of(noisy).labels).sum()) == 120
@@ -174,7 +174,7 @@ def write_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.mkdir(parents=True)
 
     def write(name: str, content: Any) -> list[str]:
-        # In 2009 NumPy stored types with numbers where it wants bools today, and warns otherwise.
+        # In 2009 NumPy stored types with numbers where it wants bools now, and warns otherwise.
         data = pickle.dumps(content, protocol=2).replace(b"\x89\x88\x87", b"K\x01K\x01\x87")
         (folder / name).write_bytes(data)
         return [name, hashlib.md5(data).hexdigest()]
@@ -205,7 +205,7 @@ def write_mnist(raw: Path) -> None:
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(header + labels)
 
 
-def test_cifar10_keeps_its_channels_and_its_test_part(
+def test_cifar10_keeps_its_channels_and_its_test_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_cifar10(tmp_path, monkeypatch)
@@ -216,7 +216,7 @@ def test_cifar10_keeps_its_channels_and_its_test_part(
     assert source.classes[3] == "class 3"
 
 
-def test_validation_is_cut_from_the_official_training_part(
+def test_validation_is_split_from_the_official_training_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_cifar10(tmp_path, monkeypatch)
@@ -245,7 +245,7 @@ def test_a_changed_cifar_file_fails_its_checksum(
         (fashion_mnist, "FashionMNIST/raw"),
     ],
 )
-def test_missing_files_say_where_they_belong_and_how_to_get_them(
+def test_missing_files_name_their_place_and_how_to_get_them(
     tmp_path: Path, build: Any, folder: str
 ) -> None:
     with pytest.raises(DataError) as caught:
@@ -260,7 +260,7 @@ def test_missing_files_say_where_they_belong_and_how_to_get_them(
 @pytest.mark.parametrize(
     ("build", "folder"), [(mnist, "MNIST/raw"), (fashion_mnist, "FashionMNIST/raw")]
 )
-def test_mnist_has_one_channel_and_its_official_test_part(
+def test_mnist_has_one_channel_and_its_official_test_set(
     tmp_path: Path, build: Any, folder: str
 ) -> None:
     write_mnist(tmp_path / folder)
@@ -273,14 +273,14 @@ def test_mnist_has_one_channel_and_its_official_test_part(
     assert len(source.classes) == 10
 
 
-def test_a_size_limits_the_training_part_before_validation_is_cut(tmp_path: Path) -> None:
+def test_a_size_limits_the_training_set_before_validation_is_split(tmp_path: Path) -> None:
     write_mnist(tmp_path / "MNIST" / "raw")
     source = mnist(seed=0, path=str(tmp_path), size=10)
     assert (len(train_of(source)), len(val_of(source)), len(held_out_of(source))) == (8, 2, 3)
 
 
 @pytest.mark.parametrize("length", [0, 5, 1000])
-def test_a_truncated_mnist_file_is_refused(tmp_path: Path, length: int) -> None:
+def test_a_truncated_mnist_file_is_rejected(tmp_path: Path, length: int) -> None:
     write_mnist(tmp_path / "MNIST" / "raw")
     file = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:length])
@@ -288,7 +288,7 @@ def test_a_truncated_mnist_file_is_refused(tmp_path: Path, length: int) -> None:
         mnist(seed=0, path=str(tmp_path))
 
 
-def test_mnist_with_fewer_labels_than_images_is_refused(tmp_path: Path) -> None:
+def test_mnist_with_fewer_labels_than_images_is_rejected(tmp_path: Path) -> None:
     write_mnist(tmp_path / "MNIST" / "raw")
     labels = struct.pack(">II", 2049, 19) + bytes(19)
     (tmp_path / "MNIST" / "raw" / "train-labels-idx1-ubyte").write_bytes(labels)
@@ -296,7 +296,7 @@ def test_mnist_with_fewer_labels_than_images_is_refused(tmp_path: Path) -> None:
         mnist(seed=0, path=str(tmp_path))
 
 
-def test_a_torchvision_for_another_torch_is_told_in_one_line(
+def test_a_torchvision_for_another_torch_is_reported_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "torchvision.py").write_text(
@@ -312,7 +312,7 @@ def test_a_torchvision_for_another_torch_is_told_in_one_line(
     assert "fresh virtual environment" in line
 
 
-def test_a_missing_torchvision_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_torchvision_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)  # Python's way to forbid an import
     with pytest.raises(DeviceError, match="install both from the same place"):
         import_torchvision()
@@ -345,7 +345,7 @@ TEN_LABELS = np.array([0, 1] * 5)
     ("images", "labels"),
     [("x", "y"), ("X", "Y"), ("images", "labels"), ("x_train", "y_train"), ("X_train", "y_train")],
 )
-def test_one_pool_of_arrays_is_cut_into_three_parts(
+def test_a_single_pool_of_arrays_is_split_into_three_sets(
     tmp_path: Path, images: str, labels: str
 ) -> None:
     path = write_npz(tmp_path, **{images: bytes_of(10, 4, 4), labels: TEN_LABELS})
@@ -354,7 +354,7 @@ def test_one_pool_of_arrays_is_cut_into_three_parts(
     assert source.classes == ("0", "1")
 
 
-def test_parts_in_the_file_are_kept_as_they_are(tmp_path: Path) -> None:
+def test_sets_in_the_file_are_kept_as_they_are(tmp_path: Path) -> None:
     x = bytes_of(10, 4, 4)
     path = write_npz(
         tmp_path,
@@ -370,14 +370,14 @@ def test_parts_in_the_file_are_kept_as_they_are(tmp_path: Path) -> None:
     assert train_of(source).labels.tolist() == TEN_LABELS.tolist()
 
 
-def test_validation_is_cut_where_only_a_test_part_is_given(tmp_path: Path) -> None:
+def test_validation_is_split_where_only_a_test_set_is_given(tmp_path: Path) -> None:
     x = bytes_of(10, 4, 4)
     path = write_npz(tmp_path, x_train=x, y_train=TEN_LABELS, x_test=x[:1], y_test=[1])
     source = npz(path=path, seed=0)
     assert (len(train_of(source)), len(val_of(source)), len(held_out_of(source))) == (8, 2, 1)
 
 
-def test_no_test_part_is_made_where_validation_is_given(tmp_path: Path) -> None:
+def test_no_test_set_is_made_where_validation_is_given(tmp_path: Path) -> None:
     x = bytes_of(10, 4, 4)
     path = write_npz(tmp_path, x_train=x, y_train=TEN_LABELS, x_val=x[:1], y_val=[1])
     assert npz(path=path, seed=0).test is None
@@ -424,19 +424,19 @@ def test_arrays_become_channels_first(
 def test_two_possible_layouts_ask_for_one(tmp_path: Path) -> None:
     path = write_npz(tmp_path, x=bytes_of(10, 3, 5, 3), y=TEN_LABELS)
     assert npz_problems(path) == [
-        "x: shape [10, 3, 5, 3] could be NHWC or NCHW: say which with data.layout"
+        "x: shape [10, 3, 5, 3] could be NHWC or NCHW: choose one with data.layout"
     ]
 
 
 @pytest.mark.parametrize("shape", [(10, 16), (10, 4, 4, 4), (10, 2, 4, 4, 3)])
-def test_other_shapes_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_other_shapes_are_rejected(tmp_path: Path, shape: tuple[int, ...]) -> None:
     path = write_npz(tmp_path, x=bytes_of(*shape), y=TEN_LABELS)
     (line,) = npz_problems(path)
     assert line.startswith("x: must be [N, H, W], [N, H, W, C] or [N, C, H, W]")
     assert line.endswith(f"(got {list(shape)})")
 
 
-def test_a_layout_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+def test_a_layout_that_does_not_fit_is_rejected(tmp_path: Path) -> None:
     path = write_npz(tmp_path, x=bytes_of(10, 5, 6, 3), y=TEN_LABELS)
     assert npz_problems(path, layout="NHW") == ["x: layout NHW needs 3 axes (got [10, 5, 6, 3])"]
     assert npz_problems(path, layout="NCHW") == [
@@ -453,7 +453,7 @@ def test_unit_floats_stay_floats(tmp_path: Path, dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint16, np.float32])
-def test_whole_numbers_of_any_type_become_bytes(tmp_path: Path, dtype: Any) -> None:
+def test_integers_of_any_type_become_bytes(tmp_path: Path, dtype: Any) -> None:
     path = write_npz(tmp_path, x=np.full((10, 4, 4), 200, dtype), y=TEN_LABELS)
     pixels = train_of(npz(path=path, seed=0)).pixels
     assert pixels.dtype == torch.uint8
@@ -461,11 +461,10 @@ def test_whole_numbers_of_any_type_become_bytes(tmp_path: Path, dtype: Any) -> N
 
 
 @pytest.mark.parametrize(("value", "dtype"), [(256, np.int64), (-1, np.int8), (1.5, np.float32)])
-def test_pixels_of_another_range_are_refused(tmp_path: Path, value: float, dtype: Any) -> None:
+def test_pixels_of_another_range_are_rejected(tmp_path: Path, value: float, dtype: Any) -> None:
     path = write_npz(tmp_path, x=np.full((10, 4, 4), value, dtype), y=TEN_LABELS)
     assert npz_problems(path) == [
-        "x: must be whole numbers 0..255, or floats 0..1"
-        f" (got {np.dtype(dtype)} {value} ... {value})"
+        f"x: must be integers 0..255, or floats 0..1 (got {np.dtype(dtype)} {value} ... {value})"
     ]
 
 
@@ -473,7 +472,7 @@ def test_nan_is_counted(tmp_path: Path) -> None:
     x = np.zeros((10, 4, 4), np.float32)
     x[0, 0, 0], x[1, 2, 3] = np.nan, np.inf
     path = write_npz(tmp_path, x=x, y=TEN_LABELS)
-    assert npz_problems(path) == ["x: must be finite (got NaN or infinity 2 times)"]
+    assert npz_problems(path) == ["x: must be finite (got 2 values of NaN or infinity)"]
 
 
 def test_one_hot_labels_become_numbers(tmp_path: Path) -> None:
@@ -484,7 +483,7 @@ def test_one_hot_labels_become_numbers(tmp_path: Path) -> None:
     assert source.classes == ("0", "1", "2")
 
 
-def test_a_small_part_may_hold_a_high_label(tmp_path: Path) -> None:
+def test_a_small_set_may_hold_a_high_label(tmp_path: Path) -> None:
     x, y = bytes_of(10, 4, 4), np.arange(10)
     path = write_npz(tmp_path, x_train=x, y_train=y, x_val=x[:1], y_val=y[9:])
     assert val_of(npz(path=path, seed=0)).labels.tolist() == [9]
@@ -494,8 +493,8 @@ def test_a_small_part_may_hold_a_high_label(tmp_path: Path) -> None:
     ("labels", "problem"),
     [
         ([-1] + [0] * 9, "y: must count from 0 (got -1)"),
-        ([0.5] + [0.0] * 9, "y: must be whole numbers"),
-        ([np.inf] + [0.0] * 9, "y: must be whole numbers"),
+        ([0.5] + [0.0] * 9, "y: must be integers"),
+        ([np.inf] + [0.0] * 9, "y: must be integers"),
         (["a"] * 10, "y: must be class numbers 0, 1, 2 ... (got <U1)"),
         ([0] * 9, "x has 10 images, y 9"),
         ([1000] + [0] * 9, "labels reach 1000, but there are only 10 images"),
@@ -503,14 +502,14 @@ def test_a_small_part_may_hold_a_high_label(tmp_path: Path) -> None:
         (np.zeros((10, 3, 3)), "y: must be [N], or one-hot [N, C] (got [10, 3, 3])"),
     ],
 )
-def test_labels_that_are_no_class_numbers_are_refused(
+def test_labels_that_are_not_class_numbers_are_rejected(
     tmp_path: Path, labels: Any, problem: str
 ) -> None:
     path = write_npz(tmp_path, x=bytes_of(10, 4, 4), y=labels)
     assert npz_problems(path) == [problem]
 
 
-def test_all_arrays_in_trouble_are_told_at_once(tmp_path: Path) -> None:
+def test_all_arrays_with_problems_are_reported_at_once(tmp_path: Path) -> None:
     x = bytes_of(10, 16)
     path = write_npz(tmp_path, x_train=x, y_train=TEN_LABELS - 1, x_val=x, y_test=TEN_LABELS)
     assert [line.partition(":")[0] for line in npz_problems(path)] == [
@@ -521,7 +520,7 @@ def test_all_arrays_in_trouble_are_told_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_an_archive_without_images_tells_what_it_holds(tmp_path: Path) -> None:
+def test_an_archive_without_images_names_what_it_holds(tmp_path: Path) -> None:
     path = write_npz(tmp_path, x_val=bytes_of(10, 4, 4), y_val=TEN_LABELS)
     assert npz_problems(path) == [
         "needs arrays x_train and y_train, or train_images and train_labels, or x and y, or images"
@@ -529,15 +528,15 @@ def test_an_archive_without_images_tells_what_it_holds(tmp_path: Path) -> None:
     ]
 
 
-def test_two_candidates_for_one_part_are_refused(tmp_path: Path) -> None:
+def test_two_candidates_for_one_set_are_rejected(tmp_path: Path) -> None:
     x = bytes_of(10, 4, 4)
     path = write_npz(tmp_path, x=x, y=TEN_LABELS, x_train=x, y_train=TEN_LABELS)
-    assert npz_problems(path) == ["holds x_train and x, of which only one can be the train part"]
+    assert npz_problems(path) == ["holds x_train and x, but only one can be the training set"]
     path = write_npz(tmp_path, x=x, X=x, y=TEN_LABELS)
-    assert npz_problems(path) == ["X: is there twice, in capitals and without"]
+    assert npz_problems(path) == ["X: is there twice, in upper and lower case"]
 
 
-def test_no_images_at_all_are_refused(tmp_path: Path) -> None:
+def test_no_images_at_all_are_rejected(tmp_path: Path) -> None:
     path = write_npz(tmp_path, x=np.zeros((0, 4, 4)), y=np.zeros(0))
     assert npz_problems(path) == ["x: must hold images (got shape [0, 4, 4])"]
 
@@ -545,29 +544,29 @@ def test_no_images_at_all_are_refused(tmp_path: Path) -> None:
 def test_pickled_objects_are_not_opened(tmp_path: Path) -> None:
     path = write_npz(tmp_path, x=np.array([{}, {}]), y=TEN_LABELS)
     assert npz_problems(path) == [
-        "x: cannot be read (holds Python objects, where plain numbers belong)"
+        "x: cannot be read (holds Python objects instead of plain numbers)"
     ]
 
 
-def test_files_that_are_no_archives_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_archives_are_rejected(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", bytes_of(4))
     (tmp_path / "empty.npz").touch()
     for name in ("one.npy", "empty.npz"):
-        problem = "is no .npz archive; write it with numpy.savez"
+        problem = "is not an .npz archive; write it with numpy.savez"
         assert npz_problems(str(tmp_path / name)) == [problem]
     assert npz_problems(str(tmp_path / "gone.npz")) == ["no such file"]
     assert npz_problems(str(tmp_path)) == ["is a folder, not a file"]
 
 
-def test_images_without_labels_are_refused_with_the_names_that_would_do(tmp_path: Path) -> None:
+def test_images_without_labels_are_rejected_with_the_names_that_are_allowed(tmp_path: Path) -> None:
     path = write_npz(tmp_path, images=bytes_of(10, 4, 4))
     assert npz_problems(path) == [
-        "labels: is missing beside images; arrays of the train part are called x_train, y_train or"
-        " train_images, train_labels or x, y or images, labels"
+        "labels: is missing beside images; arrays of the training set are called x_train, y_train"
+        " or train_images, train_labels or x, y or images, labels"
     ]
 
 
-def test_a_broken_archive_is_refused(tmp_path: Path) -> None:
+def test_a_broken_archive_is_rejected(tmp_path: Path) -> None:
     path = write_npz(tmp_path, x=bytes_of(10, 4, 4), y=TEN_LABELS)
     broken = bytearray(Path(path).read_bytes())
     broken[200] ^= 0xFF  # inside the first array: the checksum of the archive finds it
@@ -579,8 +578,8 @@ def test_a_broken_archive_is_refused(tmp_path: Path) -> None:
 def test_an_archive_that_would_fill_the_memory_is_not_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(npz_module, "LARGEST", 2**20)
+    monkeypatch.setattr(npz_module, "MAX_BYTES", 2**20)
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.npy", bytes(2**20 + 1))
     (line,) = npz_problems(str(tmp_path / "bomb.npz"))
-    assert line.startswith("unpacks to 0.0 GiB, at most 0 are allowed")
+    assert line.startswith("unpacks to 0.0 GiB, but at most 0 are allowed")

@@ -1,4 +1,4 @@
-"""Images in folders: the right pixels from every kind of file, and a clear line for every trap."""
+"""Images in folders: the right pixels from every kind of file, and a message for every problem."""
 
 import pickle
 import struct
@@ -91,17 +91,17 @@ def test_sixteen_bit_pgm_is_scaled(tmp_path: Path) -> None:
     assert torch.unique(pixels_of(tmp_path / "a.pgm")).tolist() == [64]
 
 
-def test_float_pixels_are_refused(tmp_path: Path) -> None:
+def test_float_pixels_are_rejected(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 0.5, dtype=np.float32)).save(tmp_path / "a.tif")
     assert "float pixels of unknown range" in trouble_with(tmp_path / "a.tif")
 
 
-def test_thirty_two_bit_integers_are_refused(tmp_path: Path) -> None:
+def test_thirty_two_bit_integers_are_rejected(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 70_000, dtype=np.int32)).save(tmp_path / "a.tif")
     assert "32-bit integer pixels" in trouble_with(tmp_path / "a.tif")
 
 
-def test_transparent_pixels_lie_on_white(tmp_path: Path) -> None:
+def test_transparent_pixels_are_put_on_white(tmp_path: Path) -> None:
     save(tmp_path / "clear.png", (0, 0, 0, 0), "RGBA")
     save(tmp_path / "half.png", (0, 128), "LA")
     assert torch.unique(pixels_of(tmp_path / "clear.png")).tolist() == [255]
@@ -132,7 +132,7 @@ def test_black_and_white_spans_the_full_range(tmp_path: Path) -> None:
     assert torch.unique(pixels_of(tmp_path / "a.png")).tolist() == [0, 255]
 
 
-def test_a_turned_photograph_stands_upright(tmp_path: Path) -> None:
+def test_a_rotated_photograph_is_made_upright(tmp_path: Path) -> None:
     image = Image.new("RGB", (8, 8), RED)
     image.paste(BLUE, (4, 0, 8, 8))  # red on the left, blue on the right
     exif = Image.Exif()
@@ -149,7 +149,7 @@ def test_a_photograph_with_broken_exif_data_is_read_without_a_warning(tmp_path: 
     Image.new("RGB", (8, 8), RED).save(tmp_path / "a.png", exif=exif.tobytes()[:-8])
     with (
         Image.open(tmp_path / "a.png") as image,
-        pytest.warns(UserWarning, match="Truncated File Read"),  # so Pillow does complain
+        pytest.warns(UserWarning, match="Truncated File Read"),  # Pillow does warn
     ):
         image.getexif()
     assert pixels_of(tmp_path / "a.png")[:, 0, 0].tolist() == list(RED)
@@ -186,13 +186,13 @@ def test_an_empty_file_is_named(tmp_path: Path) -> None:
     assert "it is empty" in trouble_with(tmp_path / "a.jpg")
 
 
-def test_a_web_page_saved_as_an_image_is_shown_by_its_beginning(tmp_path: Path) -> None:
+def test_a_web_page_saved_as_an_image_is_shown_by_its_first_bytes(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("<!DOCTYPE html><html></html>")
-    assert "is not an image (it begins with b'<!DOCTYPE html>" in trouble_with(tmp_path / "a.jpg")
+    assert "is not an image (it starts with b'<!DOCTYPE html>" in trouble_with(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
-def test_a_truncated_file_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_truncated_file_is_rejected(tmp_path: Path, name: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / name)
     whole = (tmp_path / name).read_bytes()
@@ -200,7 +200,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, name: str) -> None:
     assert "cannot be read" in trouble_with(tmp_path / name)
 
 
-def test_a_png_with_a_bad_checksum_is_refused(tmp_path: Path) -> None:
+def test_a_png_with_a_bad_checksum_is_rejected(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png")
     broken = bytearray(path.read_bytes())
     at = broken.index(b"IDAT")
@@ -210,24 +210,24 @@ def test_a_png_with_a_bad_checksum_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("side", [7072, 10_000, 20_000])  # 50.01 million, and Pillow's two limits
-def test_a_huge_image_is_refused_before_it_is_unpacked(tmp_path: Path, side: int) -> None:
+def test_a_huge_image_is_rejected_before_it_is_unpacked(tmp_path: Path, side: int) -> None:
     (tmp_path / "a.png").write_bytes(png_header(side, side))
     assert "pixels" in trouble_with(tmp_path / "a.png")
 
 
-def test_an_image_of_just_the_limit_is_let_in(tmp_path: Path) -> None:
+def test_an_image_at_the_limit_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png_header(10_000, 5000))
-    assert "truncated" in trouble_with(tmp_path / "a.png")  # so it was unpacked
+    assert "truncated" in trouble_with(tmp_path / "a.png")  # it was decoded
 
 
-def test_a_file_that_has_gone_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert "No such file" in trouble_with(tmp_path / "a.png")
 
 
 # Folders
 
 
-def test_a_folder_is_cut_into_three_parts_class_by_class(tmp_path: Path) -> None:
+def test_a_folder_is_split_into_three_sets_class_by_class(tmp_path: Path) -> None:
     source = folder(path=str(two_classes(tmp_path)), seed=0)
     assert source.classes == ("cat", "dog")
     for part, each in ((source.train, 6), (source.val, 2), (source.test, 2)):
@@ -236,7 +236,7 @@ def test_a_folder_is_cut_into_three_parts_class_by_class(tmp_path: Path) -> None
         assert part.labels.dtype == torch.int64
 
 
-def test_no_image_is_in_two_parts(tmp_path: Path) -> None:
+def test_no_image_is_in_two_sets(tmp_path: Path) -> None:
     source = folder(path=str(two_classes(tmp_path)), seed=0)
     parts = [source.train, source.val, source.test]
     names = [name for part in parts if isinstance(part, FolderImages) for name in part.files]
@@ -253,11 +253,11 @@ def test_images_come_with_the_label_of_their_folder(tmp_path: Path) -> None:
         assert label == source.train.labels[index]
 
 
-def test_no_test_part_when_its_fraction_is_zero(tmp_path: Path) -> None:
+def test_no_test_set_when_its_fraction_is_zero(tmp_path: Path) -> None:
     assert folder(path=str(two_classes(tmp_path)), seed=0, test_fraction=0).test is None
 
 
-def test_another_seed_cuts_elsewhere(tmp_path: Path) -> None:
+def test_another_seed_splits_differently(tmp_path: Path) -> None:
     two_classes(tmp_path)
     first, same, other = (folder(path=str(tmp_path), seed=seed).train for seed in (0, 0, 1))
     assert isinstance(first, FolderImages)
@@ -267,7 +267,7 @@ def test_another_seed_cuts_elsewhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("val_name", ["val", "valid", "Validation"])
-def test_folders_for_train_and_val_are_the_parts(tmp_path: Path, val_name: str) -> None:
+def test_folders_for_train_and_val_are_the_sets(tmp_path: Path, val_name: str) -> None:
     two_classes(tmp_path / "train", each=3)
     two_classes(tmp_path / val_name, each=2)
     source = folder(path=str(tmp_path), seed=0)
@@ -276,7 +276,7 @@ def test_folders_for_train_and_val_are_the_parts(tmp_path: Path, val_name: str) 
     assert source.test is None
 
 
-def test_a_test_folder_beside_them_is_the_test_part(tmp_path: Path) -> None:
+def test_a_test_folder_beside_them_is_the_test_set(tmp_path: Path) -> None:
     for part, each in (("train", 3), ("val", 2), ("test", 1)):
         two_classes(tmp_path / part, each)
     test = folder(path=str(tmp_path), seed=0).test
@@ -284,7 +284,7 @@ def test_a_test_folder_beside_them_is_the_test_part(tmp_path: Path) -> None:
     assert {Path(name).parts[-3] for name in test.files} == {"test"}
 
 
-def test_parts_with_other_classes_are_refused(tmp_path: Path) -> None:
+def test_sets_with_other_classes_are_rejected(tmp_path: Path) -> None:
     two_classes(tmp_path / "train")
     save(tmp_path / "val" / "cat" / "1.png")
     save(tmp_path / "val" / "cow" / "1.png")
@@ -294,11 +294,11 @@ def test_parts_with_other_classes_are_refused(tmp_path: Path) -> None:
     ]
 
 
-def test_two_validation_folders_are_refused(tmp_path: Path) -> None:
+def test_two_validation_folders_are_rejected(tmp_path: Path) -> None:
     for part in ("train", "val", "valid"):
         two_classes(tmp_path / part, each=1)
     assert problems_of(tmp_path) == [
-        f"{tmp_path}: holds val and valid, of which only one can be the validation part"
+        f"{tmp_path}: holds val and valid, but only one can be the validation set"
     ]
 
 
@@ -308,13 +308,13 @@ def test_classes_with_numbers_for_names_are_in_order_of_value(tmp_path: Path) ->
     assert folder(path=str(tmp_path), seed=0).classes == ("1", "2", "10")
 
 
-def test_one_name_that_is_no_number_makes_the_order_alphabetical(tmp_path: Path) -> None:
+def test_one_name_that_is_not_a_number_makes_the_order_alphabetical(tmp_path: Path) -> None:
     for name in ("10", "2", "b"):
         save(tmp_path / name / "a.png")
     assert folder(path=str(tmp_path), seed=0).classes == ("10", "2", "b")
 
 
-def test_what_no_person_put_there_is_left_out(tmp_path: Path) -> None:
+def test_hidden_files_is_skipped(tmp_path: Path) -> None:
     two_classes(tmp_path, each=2)
     for litter in (
         ".ipynb_checkpoints/0.png",
@@ -349,7 +349,7 @@ def test_folders_inside_a_class_belong_to_it(tmp_path: Path) -> None:
     assert source.train.labels.tolist() == [0, 0, 1]
 
 
-def test_all_folders_in_trouble_are_told_at_once(tmp_path: Path) -> None:
+def test_all_folders_with_problems_are_reported_at_once(tmp_path: Path) -> None:
     two_classes(tmp_path, each=1)
     (tmp_path / "empty").mkdir()
     (tmp_path / "phone").mkdir()
@@ -359,7 +359,7 @@ def test_all_folders_in_trouble_are_told_at_once(tmp_path: Path) -> None:
     assert phone.startswith(f"{tmp_path / 'phone'}: holds 1 .HEIC file(s)")
 
 
-def test_trouble_in_train_and_in_val_is_told_at_once(tmp_path: Path) -> None:
+def test_problems_in_train_and_in_val_is_reported_at_once(tmp_path: Path) -> None:
     for part in ("train", "val"):
         two_classes(tmp_path / part, each=1)
         (tmp_path / part / "empty").mkdir()
@@ -369,15 +369,15 @@ def test_trouble_in_train_and_in_val_is_told_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_parts_without_a_validation_part_are_not_taken_for_classes(tmp_path: Path) -> None:
+def test_sets_without_a_validation_set_are_not_taken_for_classes(tmp_path: Path) -> None:
     two_classes(tmp_path / "train")
     two_classes(tmp_path / "test")
     (line,) = problems_of(tmp_path)
-    assert "which are parts and not classes" in line
+    assert "which are splits and not classes" in line
     assert f"give {tmp_path / 'train'}," in line
 
 
-def test_one_level_too_high_says_which_folder_to_give(tmp_path: Path) -> None:
+def test_one_level_too_high_names_the_folder_to_use(tmp_path: Path) -> None:
     two_classes(tmp_path / "images")
     assert problems_of(tmp_path) == [
         f"{tmp_path / 'images'}: holds only folders; if these are the classes, give"
@@ -385,29 +385,31 @@ def test_one_level_too_high_says_which_folder_to_give(tmp_path: Path) -> None:
     ]
 
 
-def test_a_single_class_is_refused(tmp_path: Path) -> None:
+def test_a_single_class_is_rejected(tmp_path: Path) -> None:
     save(tmp_path / "cat" / "1.png")
     assert problems_of(tmp_path) == [
         f"{tmp_path}: needs at least two class folders (got cat alone)"
     ]
 
 
-def test_images_without_class_folders_are_refused(tmp_path: Path) -> None:
+def test_images_without_class_folders_are_rejected(tmp_path: Path) -> None:
     save(tmp_path / "1.png")
     assert problems_of(tmp_path) == [
-        f"{tmp_path}: holds no folders; each class needs one, with its images inside"
+        f"{tmp_path}: holds no folders; put the images of each class in a folder"
     ]
 
 
-def test_a_path_that_is_no_folder_is_named(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_folder_is_named(tmp_path: Path) -> None:
     file = save(tmp_path / "a.png")
     assert problems_of(tmp_path / "nowhere") == [
         f"data.path: {tmp_path / 'nowhere'}: no such folder"
     ]
-    assert problems_of(file) == [f"{file}: must be a folder with one folder a class (got a file)"]
+    assert problems_of(file) == [f"{file}: must be a folder with one folder per class (got a file)"]
 
 
-def test_an_archive_of_arrays_in_place_of_a_folder_is_told_where_it_goes(tmp_path: Path) -> None:
+def test_an_archive_of_arrays_in_place_of_a_folder_is_reported_with_the_right_builder(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "x.npz"
     file.write_bytes(b"")
     (line,) = problems_of(file)
@@ -416,7 +418,7 @@ def test_an_archive_of_arrays_in_place_of_a_folder_is_told_where_it_goes(tmp_pat
     )
 
 
-def test_a_part_can_be_sent_to_another_process(tmp_path: Path) -> None:
+def test_a_set_can_be_sent_to_another_process(tmp_path: Path) -> None:
     train = folder(path=str(two_classes(tmp_path)), seed=0).train
     assert isinstance(train, FolderImages)
     copy = pickle.loads(pickle.dumps(train))
@@ -433,7 +435,7 @@ def test_threads_read_the_same_images(tmp_path: Path) -> None:
         assert label == train[index][1]
 
 
-def test_broken_files_of_all_parts_are_named_five_each_and_counted(tmp_path: Path) -> None:
+def test_broken_files_of_all_sets_are_named_five_each_and_counted(tmp_path: Path) -> None:
     two_classes(tmp_path / "train", each=8)
     two_classes(tmp_path / "val", each=2)
     for number in range(7):
@@ -447,7 +449,7 @@ def test_broken_files_of_all_parts_are_named_five_each_and_counted(tmp_path: Pat
         *(str(tmp_path / f"train/cat/{number}.png") for number in range(5)),
         str(tmp_path / "val/cat/0.png"),
     ]
-    assert counted == "7 of the 16 train images cannot be used; above are the first 5"
+    assert counted == "7 of the 16 train images cannot be used; listed are the first 5"
 
 
 def test_a_name_is_the_same_composed_and_decomposed(tmp_path: Path) -> None:

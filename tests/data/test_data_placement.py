@@ -1,4 +1,4 @@
-"""From a builder's result to batches: statistics, placement, and what a builder may get wrong."""
+"""From a builder's result to batches: statistics, devices, and the errors of a builder."""
 
 import itertools
 import sys
@@ -90,7 +90,7 @@ FLOATS = BYTES.replace("pixels(50)", "pixels(50, torch.float32)").replace(
 # Statistics
 
 
-def test_mean_and_std_are_those_of_the_training_part_alone() -> None:
+def test_mean_and_std_are_those_of_the_training_set_alone() -> None:
     data = digits()
     assert isinstance(data.train, ResidentPart)
     array = data.train.images.pixels.numpy().astype(np.float64) / 255
@@ -99,7 +99,9 @@ def test_mean_and_std_are_those_of_the_training_part_alone() -> None:
 
 
 @pytest.mark.parametrize("code", [BYTES, FLOATS], ids=["bytes", "floats"])
-def test_own_images_are_normalised_by_channel_whether_bytes_or_floats(own: Load, code: str) -> None:
+def test_custom_images_are_normalised_by_channel_whether_bytes_or_floats(
+    own: Load, code: str
+) -> None:
     data = own(code)
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randint(256, (50, 3, 4, 5), generator=generator, dtype=torch.uint8)
@@ -117,14 +119,14 @@ def test_own_images_are_normalised_by_channel_whether_bytes_or_floats(own: Load,
     assert data.classes == ("0", "1", "2")
 
 
-def test_validation_images_are_normalised_with_the_numbers_of_the_training_part(own: Load) -> None:
+def test_validation_images_are_normalised_with_the_numbers_of_the_training_set(own: Load) -> None:
     inputs, _ = everything(own(BYTES).val)
-    # Half as bright as the training part: far from mean 0 and std 1 of their own.
+    # Half as bright as the training set: far from mean 0 and std 1 of their own.
     assert float(inputs.mean()) < -0.5
     assert float(inputs.std()) < 0.7
 
 
-def test_normalisation_can_be_left_out() -> None:
+def test_normalisation_can_be_turned_off() -> None:
     inputs, _ = everything(digits(normalize=False).train)
     assert float(inputs.min()) == 0.0
     assert float(inputs.max()) == 1.0
@@ -142,14 +144,14 @@ def test_a_constant_channel_is_not_divided_by_zero(own: Load) -> None:
     assert inputs[:, 1].abs().max() < 1e-6
 
 
-def test_without_a_test_part_there_is_none(own: Load) -> None:
+def test_without_a_test_set_there_is_none(own: Load) -> None:
     assert digits(test_fraction=0).test is None
     test = own(BYTES).test
     assert test is not None
     assert len(test) == 10
 
 
-# Placement
+# Devices
 
 
 def test_streaming_gives_the_same_batches_as_memory() -> None:
@@ -187,7 +189,7 @@ def build(*, seed):
 """
 
 
-def test_own_data_that_augments_itself_is_read_anew_in_each_epoch(own: Load) -> None:
+def test_a_custom_data_set_that_augments_itself_is_read_again_in_each_epoch(own: Load) -> None:
     data = own(SELF_AUGMENTING)
     assert isinstance(data.train, StreamedPart)
     assert isinstance(data.val, ResidentPart)
@@ -212,7 +214,7 @@ def test_an_epoch_reads_the_same_whatever_the_number_of_processes(
     assert torch.equal(*epochs)
 
 
-def test_an_epoch_that_was_left_in_the_middle_disturbs_none_after_it(own: Load) -> None:
+def test_an_epoch_that_was_stopped_in_the_middle_does_not_affect_the_next(own: Load) -> None:
     data = own(SELF_AUGMENTING)
     torch.manual_seed(1)
     whole, _ = everything(data.train)
@@ -239,14 +241,16 @@ def test_waiting_for_images_is_counted(own: Load, monkeypatch: pytest.MonkeyPatc
     data = own(SLOW)
     assert data.waited_seconds == 0
     everything(data.train)
-    assert data.waited_seconds >= 8 * 0.05  # one process reads eight images, and nobody computes
+    assert (
+        data.waited_seconds >= 8 * 0.05
+    )  # one process reads eight images, and nothing is computed meanwhile
 
 
-def test_own_data_that_stays_as_it_is_is_read_once(own: Load) -> None:
+def test_a_custom_data_set_that_does_not_change_is_read_once(own: Load) -> None:
     assert isinstance(own(BYTES).train, ResidentPart)
 
 
-def test_own_class_names_are_kept(own: Load) -> None:
+def test_custom_class_names_are_kept(own: Load) -> None:
     code = """
     def build(*, seed):
         train = TensorDataset(pixels(12), labels(12))
@@ -275,7 +279,7 @@ def test_a_builder_gets_its_arguments_and_the_seed_of_the_split(own: Load) -> No
     assert len(own(code, seed=17, count=9).train) == 9
 
 
-# What a builder may get wrong
+# Errors of a builder
 
 
 @pytest.mark.parametrize(
@@ -286,30 +290,30 @@ def test_a_builder_gets_its_arguments_and_the_seed_of_the_split(own: Load) -> No
         ("(1, 2, 3, 4)", "must return (train, val) or (train, val, test) (got tuple of 4)"),
         ("(1,)", "(got tuple of 1)"),
         ("[1, 2]", "(got list of 2)"),
-        ("(1, 2)", "each part must be a map-style Dataset"),
-        ("(iter([]), iter([]))", "each part must be a map-style Dataset"),
+        ("(1, 2)", "each set must be a map-style Dataset"),
+        ("(iter([]), iter([]))", "each set must be a map-style Dataset"),
     ],
 )
-def test_what_is_no_pair_of_data_sets_is_refused(own: Load, result: str, found: str) -> None:
+def test_what_is_not_a_pair_of_data_sets_is_rejected(own: Load, result: str, found: str) -> None:
     (line,) = problems(own, f"def build(*, seed):\n    return {result}\n")
     assert line.startswith("data own_data_")
     assert found in line
 
 
-@pytest.mark.parametrize(("part", "place"), [("train", 0), ("validation", 1), ("test", 2)])
-def test_an_empty_part_is_refused(own: Load, part: str, place: int) -> None:
+@pytest.mark.parametrize(("title", "index"), [("training", 0), ("validation", 1), ("test", 2)])
+def test_an_empty_set_is_an_error(own: Load, title: str, index: int) -> None:
     counts = [4, 4, 4]
-    counts[place] = 0
+    counts[index] = 0
     code = f"""
     def build(*, seed):
         return tuple(TensorDataset(pixels(n), labels(n)) for n in {counts})
     """
     (line,) = problems(own, code)
-    assert line.endswith(f": the {part} part is empty")
+    assert line.endswith(f": the {title} set is empty")
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_labels_below_zero_and_beyond_the_classes_are_refused_together(
+def test_labels_below_zero_and_beyond_the_classes_are_rejected_together(
     own: Load, stream: bool
 ) -> None:
     code = """
@@ -333,7 +337,7 @@ def test_one_class_is_not_enough(own: Load) -> None:
     assert line.endswith(": needs at least two classes (got 1)")
 
 
-def test_parts_with_images_of_different_shapes_are_refused(own: Load) -> None:
+def test_sets_with_images_of_different_shapes_are_rejected(own: Load) -> None:
     code = """
     def build(*, seed):
         small = TensorDataset(pixels(4, shape=(3, 4, 4)), labels(4))
@@ -343,10 +347,10 @@ def test_parts_with_images_of_different_shapes_are_refused(own: Load) -> None:
     assert line.endswith("of one shape (got train: [3, 4, 5], validation: [3, 4, 4])")
 
 
-# Own code
+# User code
 
 
-def test_own_code_beside_the_recipe_is_found(tmp_path: Path) -> None:
+def test_user_code_beside_the_recipe_is_found(tmp_path: Path) -> None:
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     (folder / "beside_the_recipe.py").write_text(PREAMBLE + BYTES)
@@ -355,14 +359,14 @@ def test_own_code_beside_the_recipe_is_found(tmp_path: Path) -> None:
     assert len(load_data(recipe, CPU).train) == 50
 
 
-def test_own_code_in_the_working_directory_is_found(tmp_path: Path) -> None:
+def test_user_code_in_the_working_directory_is_found(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     Path("in_the_working_directory.py").write_text(PREAMBLE + BYTES)
     Path("elsewhere/r.toml").write_text('data.name = "in_the_working_directory:build"')
     assert len(load_data(load_recipe("elsewhere/r.toml"), CPU).train) == 50
 
 
-def test_own_code_of_a_study_is_found_where_the_study_remembers_it(tmp_path: Path) -> None:
+def test_user_code_of_a_study_is_found_where_the_study_remembers_it(tmp_path: Path) -> None:
     (tmp_path / "code").mkdir()
     (tmp_path / "code/remembered_by_the_study.py").write_text(PREAMBLE + BYTES)
     run = tmp_path / "runs/a/trial-0001"
@@ -393,7 +397,7 @@ def user_error(doing: Callable[[], object]) -> list[str]:
     return caught.value.lines
 
 
-def test_a_builder_that_raises_shows_the_users_frames_alone(own: Load) -> None:
+def test_a_builder_that_raises_shows_the_users_frames_only(own: Load) -> None:
     code = "def inner():\n    raise RuntimeError('no disk')\n\ndef build(*, seed):\n    inner()\n"
     first, *frames = user_error(lambda: own(code))
     assert first.startswith("building data own_data_")
@@ -405,13 +409,13 @@ def test_a_builder_that_raises_shows_the_users_frames_alone(own: Load) -> None:
     assert all("own_data_" in frame for frame in frames)
 
 
-def test_a_data_set_that_raises_shows_the_users_frames_alone(own: Load) -> None:
+def test_a_data_set_that_raises_shows_the_users_frames_only(own: Load) -> None:
     first, *frames = user_error(lambda: own(RAISING))
     assert first.endswith(": KeyError: 3")
     assert [frame.split(" in ")[1].split(":")[0] for frame in frames] == ["__getitem__", "look_up"]
 
 
-def test_a_data_set_that_raises_in_a_reading_process_shows_the_users_frames_too(own: Load) -> None:
+def test_a_data_set_that_raises_in_a_worker_process_shows_the_users_frames_too(own: Load) -> None:
     # Labels are listed, so that nothing is read before the first batch is.
     listed = RAISING.replace("class Broken:", "class Broken:\n    labels = [0, 1, 0, 1]")
     data = own(listed, stream=True, normalize=False)
@@ -431,29 +435,32 @@ def model_recipe(name: str, code: str) -> Recipe:
     return parse({"model": {"name": f"{name}:build"}}, file="own")
 
 
-def test_a_model_that_raises_shows_the_users_frames_alone() -> None:
+def test_a_model_that_raises_shows_the_users_frames_only() -> None:
     code = "from torch import nn\ndef build(**arguments):\n    return nn.Linear('a', 2)\n"
     recipe = model_recipe("model_that_raises", code)
     data = digits()
     first, *frames = user_error(lambda: build_model(recipe, data))
     assert first.startswith("building model model_that_raises:build: TypeError: ")
-    assert len(frames) == 1  # torch's own are left out
+    assert len(frames) == 1  # torch's are not shown
     assert frames[0].endswith("model_that_raises.py:3 in build: return nn.Linear('a', 2)")
 
 
-def test_a_model_that_is_no_module_is_the_users_error() -> None:
+def test_a_model_that_is_not_a_module_is_the_users_error() -> None:
     recipe = model_recipe("model_of_none", "def build(**arguments):\n    return None\n")
     assert user_error(lambda: build_model(recipe, digits())) == [
         "model model_of_none:build: must return a torch.nn.Module (got NoneType)"
     ]
 
 
-def test_an_exception_that_crosses_no_border_is_not_blamed_on_the_user() -> None:
-    with pytest.raises(ZeroDivisionError), explaining():  # though this file is none of ours
+def test_an_exception_that_does_not_come_from_user_code_is_not_blamed_on_the_user() -> None:
+    with (
+        pytest.raises(ZeroDivisionError),
+        explaining(),
+    ):  # although this file is not part of cnntune
         1 / 0  # noqa: B018
 
 
-def test_of_two_borders_the_inner_one_is_blamed_and_the_exception_may_be_expected() -> None:
+def test_of_two_borders_the_inner_one_is_named_and_the_exception_may_be_expected() -> None:
     with pytest.raises(ZeroDivisionError) as caught, border("model mine:build"), border("loss it"):
         1 / 0  # noqa: B018
     told = explained(caught.value)

@@ -1,4 +1,4 @@
-"""What `diagnose` tells to change: keys and values where they are known, the cure otherwise."""
+"""The advice of `diagnose`: keys and values where they are known, general words otherwise."""
 
 from dataclasses import replace
 from typing import Any
@@ -19,13 +19,13 @@ def test_advice_names_the_key_its_value_and_the_next_one() -> None:
     assert advice == [
         "raise train.weight_decay from 0.0001 towards 0.001",
         "set model.dropout to 0.2 (now 0)",
-        "collect more training images",
+        "collect more training data",
         "lower model.width from 32 towards 16",
         "keep the weights of the best epoch, 5 of 12",
     ]
 
 
-def test_advice_for_divergence_lowers_the_rate_first() -> None:
+def test_advice_for_divergence_lowers_the_learning_rate_first() -> None:
     known = {"train.lr": 0.5, "train.warmup_epochs": 0.0, "train.grad_clip": 1.0}
     advice = diagnose(EXPLODED, settings=known).advice
     assert advice[:2] == [
@@ -37,7 +37,7 @@ def test_advice_for_divergence_lowers_the_rate_first() -> None:
 
 def test_advice_without_settings_is_general() -> None:
     advice = diagnose(OVERFITTING).advice
-    assert advice[0] == "augment the training images: random crops, flips, colour"
+    assert advice[0] == "augment the training data; for images: random crops, flips, colour"
     assert not any("." in line for line in advice)
 
 
@@ -46,17 +46,17 @@ def test_values_of_the_wrong_type_in_an_edited_config_count_as_unknown() -> None
     assert diagnose(OVERFITTING, settings=odd).advice == diagnose(OVERFITTING).advice
 
 
-def test_a_run_that_still_improves_gets_more_epochs_or_those_it_was_promised() -> None:
+def test_a_run_that_still_improves_gets_more_epochs_or_those_in_its_recipe() -> None:
     assert diagnose(IMPROVING, settings={"train.epochs": 10}).advice == [
         "raise train.epochs from 10 towards 20"
     ]
     found = diagnose(IMPROVING, planned_epochs=30, settings={"train.epochs": 30})
-    assert found.advice == ["let the run finish its 30 epochs"]
+    assert found.advice == ["let the run complete its 30 epochs"]
     assert "stopped-early" in found.flags
     assert "stopped-early" not in diagnose(IMPROVING, planned_epochs=10).flags
 
 
-def test_a_run_at_rest_for_its_second_half_was_too_long() -> None:
+def test_a_run_that_is_flat_for_its_second_half_was_too_long() -> None:
     known = {"train.schedule": "constant", "train.epochs": 30}
     found = diagnose(CONVERGED, settings=known)
     assert found.advice == [
@@ -66,7 +66,7 @@ def test_a_run_at_rest_for_its_second_half_was_too_long() -> None:
     assert "saturated-early" in found.flags
 
 
-def test_a_schedule_that_ran_out_is_flagged() -> None:
+def test_a_schedule_that_has_ended_is_a_sign() -> None:
     rates = every(lambda epoch: 0.05 * (1 - epoch / 10) ** 2, 10)
     assert "schedule-ended" in diagnose(replace(IMPROVING, lr=rates)).flags
     assert "schedule-ended" not in diagnose(replace(IMPROVING, lr=[0.05] * 10)).flags
@@ -82,7 +82,7 @@ def test_advice_fits_the_terminal() -> None:
 OVER_CONFIDENT = replace(OVERFITTING, val_acc=[0.3, 0.5, *[0.65] * 10])
 
 
-def test_no_labels_are_smoothed_for_a_loss_of_ones_own() -> None:
+def test_no_labels_are_smoothed_for_a_custom_loss() -> None:
     plain = {"train.loss": "cross-entropy", "train.label_smoothing": 0.0}
     assert diagnose(OVER_CONFIDENT, settings=plain).change == ("train.label_smoothing", 0.1)
     found = diagnose(OVER_CONFIDENT, settings={**plain, "train.loss": "own_code:focal"})
@@ -128,7 +128,7 @@ def test_a_crop_is_at_most_an_eighth_of_the_image(known: dict[str, Any], pixels:
     st.floats(0, 5),
     st.sampled_from(["cross-entropy", "own_code:focal"]),
 )
-def test_no_recipe_refuses_the_first_change(
+def test_no_recipe_rejects_the_first_change(
     label: str, schedule: str, epochs: int, warm_up: float, loss: str
 ) -> None:
     values: dict[str, Any] = {"schedule": schedule, "epochs": epochs}

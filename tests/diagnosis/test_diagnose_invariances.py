@@ -1,4 +1,4 @@
-"""What must not change a label: the unit of the loss, rows written twice, the way epochs count."""
+"""What must not change a label: the unit of the loss, repeated rows, how epochs are counted."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -61,7 +61,7 @@ def in_fractions(curve: Curve) -> Curve:
     ids=["times ten", "doubled", "a NaN row", "no accuracy", "steps", "fractions"],
 )
 @pytest.mark.parametrize("label", LABELLED)
-def test_the_label_outlives(label: str, change: Callable[[Curve], Curve]) -> None:
+def test_the_label_survives(label: str, change: Callable[[Curve], Curve]) -> None:
     assert diagnose(change(LABELLED[label])).label == label
 
 
@@ -76,10 +76,10 @@ def curves(value: st.SearchStrategy[float | None]) -> st.SearchStrategy[Curve]:
     return rows.map(lambda rows: run(*map(list, zip(*rows, strict=True))))
 
 
-# powers of two, so that rounding does not move a value over a threshold
+# powers of two, so that rounding moves no value across a threshold
 @settings(max_examples=200, deadline=None)
 @given(curves(values), st.sampled_from([times(8), times(0.25), doubled, in_steps, in_fractions]))
-def test_any_label_outlives(curve: Curve, change: Callable[[Curve], Curve]) -> None:
+def test_any_label_survives(curve: Curve, change: Callable[[Curve], Curve]) -> None:
     assert diagnose(change(curve)).label == diagnose(curve).label
 
 
@@ -89,7 +89,7 @@ def test_one_row_without_a_number_at_the_end_changes_no_label(curve: Curve, valu
     assert diagnose(ended_in(value)(curve)).label == diagnose(curve).label
 
 
-def test_a_lost_last_row_is_remarked_on() -> None:
+def test_a_lost_last_row_is_a_sign() -> None:
     found = diagnose(ended_in(NAN)(CONVERGED))
     assert "last-row-lost" in found.flags
     assert "unstable" in found.also
@@ -103,7 +103,7 @@ def test_two_rows_of_nan_at_the_end_make_any_run_unstable(label: str) -> None:
     assert f"after epoch {len(LABELLED[label].epochs)}" in found.evidence
 
 
-def test_one_nan_that_takes_the_accuracy_with_it_is_a_divergence() -> None:
+def test_one_nan_with_the_accuracy_of_guessing_is_a_divergence() -> None:
     # as by Keras' TerminateOnNaN: the last row has no loss, and the accuracy of guessing
     losses = [*IMPROVING.train_loss, NAN]
     guessing = [*IMPROVING.val_acc, 0.1]
@@ -116,15 +116,15 @@ def test_training_that_became_nan_after_the_last_validation_is_a_divergence() ->
     assert diagnose(ended).label == "unstable"
 
 
-def test_a_nan_before_a_curve_has_a_shape_is_a_divergence() -> None:
+def test_a_nan_after_too_few_points_is_a_divergence() -> None:
     assert diagnose(run([2.3, 1.9, NAN], [2.3, 2.0, NAN])).label == "unstable"
 
 
-def test_a_nan_row_of_our_own_trainer_is_a_divergence() -> None:
+def test_a_nan_row_of_cnntune_is_a_divergence() -> None:
     assert diagnose(ended_in(NAN)(IMPROVING), planned_epochs=30).label == "unstable"
 
 
-def test_a_log_that_holds_every_row_twice_is_as_short_as_it_was() -> None:
+def test_a_log_that_holds_every_row_twice_has_no_more_points() -> None:
     short = run([2.2, 1.7, 1.3, 1.0], [2.1, 1.7, 1.4, 1.15])
     once, twice = diagnose(short), diagnose(doubled(short))
     assert (twice.label, twice.confidence, twice.evidence, twice.epochs) == (

@@ -32,7 +32,7 @@ def logs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_files_come_worst_first_and_the_runs_of_a_file_in_their_order(logs: Path) -> None:
+def test_files_are_listed_worst_first_and_the_runs_of_a_file_in_order(logs: Path) -> None:
     outcome = call("diagnose", "--json", ".", cwd=logs)
     said = [(entry["path"], entry["label"]) for entry in outcome.document["runs"]]
     assert said == [
@@ -44,7 +44,7 @@ def test_files_come_worst_first_and_the_runs_of_a_file_in_their_order(logs: Path
     assert outcome.code == 0
 
 
-def test_a_run_tells_its_format_its_columns_and_what_was_guessed(logs: Path) -> None:
+def test_a_run_has_its_format_its_columns_and_what_was_guessed(logs: Path) -> None:
     outcome = call("diagnose", "--json", "rising.csv", cwd=logs)
     (entry,) = outcome.document["runs"]
     assert entry["format"] == "csv"
@@ -70,7 +70,7 @@ def test_map_names_a_column(logs: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("--map", "val_loss=nope"), "--map val_loss=nope: no such column; there are: train_loss"),
+        (("--map", "val_loss=nope"), "--map val_loss=nope: no such column; found: train_loss"),
         (("--map", "loss=x"), "--map loss=x: 'loss' must be one of train_loss, val_loss"),
         (("--map", "val_loss"), "--map val_loss: must be CURVE=COLUMN"),
         (("--fail-on", "bad"), "--fail-on bad: must be one of overfitting, underfitting"),
@@ -93,14 +93,14 @@ def test_fail_on_a_label_is_exit_code_1(logs: Path) -> None:
     assert failed == {"two.csv#2", "rising.csv"}
 
 
-def test_what_cannot_be_read_is_skipped_and_nothing_at_all_is_exit_code_2(logs: Path) -> None:
+def test_what_cannot_be_read_is_skipped_and_no_log_at_all_is_exit_code_2(logs: Path) -> None:
     (logs / "broken.json").write_text('{"loss": [1.0')
     outcome = call("diagnose", "--json", "broken.json", "rising.csv", cwd=logs)
     assert outcome.code == 0
-    assert outcome.document["skipped"] == [{"path": "broken.json", "reason": "is not whole JSON"}]
+    assert outcome.document["skipped"] == [{"path": "broken.json", "reason": "incomplete JSON"}]
     alone = call("diagnose", "broken.json", cwd=logs)
     assert alone.code == 2
-    assert alone.err.startswith("broken.json: is not whole JSON; known are ")
+    assert alone.err.startswith("broken.json: incomplete JSON; known formats: ")
     assert len(alone.err.splitlines()) == 1
 
 
@@ -178,8 +178,8 @@ def test_nan_in_a_frame_is_a_gap_or_a_divergence() -> None:
 
 
 @pytest.mark.parametrize("history", [{}, {"lr": [0.1, 0.1]}, "history.csv", 3, [], {"loss": "x"}])
-def test_a_history_without_curves_is_refused(history: object) -> None:
-    with pytest.raises(DataError, match="history: must hold a loss or an accuracy an epoch"):
+def test_a_history_without_curves_is_an_error(history: object) -> None:
+    with pytest.raises(DataError, match="history: must hold one loss or accuracy per epoch"):
         cnntune.diagnose(history)
 
 

@@ -1,4 +1,4 @@
-"""Each tool's log in its own layout, and the curve that one reads off it by eye."""
+"""Each tool's log in its layout, and the curve read from it by hand."""
 
 import json
 import math
@@ -47,7 +47,7 @@ def test_ultralytics_classification(tmp_path: Path) -> None:
     assert run.curve.lr == [0.000357, 0.000636, 0.000829]
 
 
-def test_ultralytics_detection_pads_its_cells_and_has_its_loss_in_parts(tmp_path: Path) -> None:
+def test_ultralytics_detection_pads_its_cells_and_logs_loss_components(tmp_path: Path) -> None:
     parts = ("box_loss", "cls_loss", "dfl_loss")
     scores = ("precision(B)", "mAP50(B)", "mAP50-95(B)")
     names = (
@@ -108,7 +108,7 @@ def test_keras_history_as_json(tmp_path: Path) -> None:
     assert run.columns == {"train_loss": "loss", "val_loss": "val_loss", "train_acc": "accuracy"}
 
 
-def test_lightning_logs_steps_validations_and_epochs_on_rows_of_their_own(tmp_path: Path) -> None:
+def test_lightning_logs_steps_validations_and_epochs_on_separate_rows(tmp_path: Path) -> None:
     run = run_in(
         tmp_path,
         "lightning_logs/version_0/metrics.csv",
@@ -148,12 +148,12 @@ def test_hugging_face_trainer_state(tmp_path: Path) -> None:
     run = run_in(tmp_path, "trainer_state.json", json.dumps(state, indent=2))
     assert run.format == "huggingface"
     assert run.curve.epochs == [1, 2, 3]
-    assert run.curve.train_loss == [0.5, 0.25, 0.125]  # the total in the last entry is no point
+    assert run.curve.train_loss == [0.5, 0.25, 0.125]  # the total in the last entry is not a point
     assert run.curve.val_loss == [0.5, 0.375, 0.25]
     assert run.curve.val_acc == [0.8, 0.85, 0.9]
 
 
-def test_fastai_measures_its_accuracy_on_the_validation_images(tmp_path: Path) -> None:
+def test_fastai_measures_its_accuracy_on_the_validation_set(tmp_path: Path) -> None:
     run = run_in(
         tmp_path,
         "history.csv",
@@ -219,7 +219,7 @@ def test_several_event_files_in_a_folder_are_one_run_resumed(tmp_path: Path) -> 
     assert run.curve.val_loss == [7, 6, 5, 0.5, 0.25]
 
 
-def test_event_files_that_begin_anew_are_two_runs(tmp_path: Path) -> None:
+def test_event_files_that_restart_are_two_runs(tmp_path: Path) -> None:
     for place in (0, 1):
         scalars = [("val/loss", step, float(10 * place + step)) for step in (1, 2, 3)]
         name = f"events.out.tfevents.170000000{place}.host.1.0"
@@ -299,10 +299,10 @@ def test_detectron2_counts_iterations(tmp_path: Path) -> None:
     assert run.curve.epochs == [39, 79, 119]
     assert run.curve.val_loss == [2.5, 1.25, 5.0 / 6]
     assert run.curve.train_loss == pytest.approx([3.0, (4 / 3 + 1) / 2, (4 / 5 + 4 / 6) / 2])
-    assert "epochs are steps: the log does not count epochs" in run.notes
+    assert "the log does not count epochs: steps are shown as epochs" in run.notes
 
 
-def test_deit_calls_its_validation_images_test(tmp_path: Path) -> None:
+def test_deit_calls_its_validation_set_test(tmp_path: Path) -> None:
     lines = [
         {"train_lr": 0.001, "train_loss": 6.0 - e, "test_loss": 5.0 - e, "test_acc1": 10.0 * e + 1}
         | {"test_acc5": 50.0, "epoch": e, "n_parameters": 5717416}
@@ -331,7 +331,7 @@ def test_printed_dicts_of_the_hugging_face_trainer(tmp_path: Path) -> None:
     assert run.curve.val_acc == [0.75, 0.8, 0.85]
 
 
-def test_mmcv_json_says_the_split_in_a_mode(tmp_path: Path) -> None:
+def test_mmcv_json_names_the_split_in_a_mode(tmp_path: Path) -> None:
     lines: list[dict[str, Any]] = [{"env_info": "sys.platform: linux", "seed": 0}]
     for epoch in (1, 2, 3):
         for place in (100, 200):
@@ -389,7 +389,7 @@ def test_a_wandb_block_may_end_anywhere(tmp_path: Path) -> None:
         assert run.notes == ()
 
 
-def test_dvclive_has_a_table_a_metric(tmp_path: Path) -> None:
+def test_dvclive_has_one_table_per_metric(tmp_path: Path) -> None:
     plots = tmp_path / "dvclive" / "plots" / "metrics"
     for split, values in (("train", (1.0, 0.5, 0.25)), ("val", (1.5, 0.75, 0.5))):
         (plots / split).mkdir(parents=True)
@@ -511,7 +511,7 @@ TEXT_LOGS = {
 
 
 @pytest.mark.parametrize("layout", TEXT_LOGS)
-def test_lines_for_people(tmp_path: Path, layout: str) -> None:
+def test_printed_lines(tmp_path: Path, layout: str) -> None:
     content = "".join(
         TEXT_LOGS[layout].format(e=e, t=t, v=v, a=a, p=100 * a, k=round(10_000 * a))
         for e, t, v, a in ((1, 1.5, 1.25, 0.5), (2, 1.0, 0.75, 0.625), (3, 0.5, 0.625, 0.75))
@@ -523,7 +523,7 @@ def test_lines_for_people(tmp_path: Path, layout: str) -> None:
     assert run.curve.val_acc == [0.5, 0.625, 0.75]
 
 
-def test_json_of_many_shapes(tmp_path: Path) -> None:
+def test_json_of_many_layouts(tmp_path: Path) -> None:
     shapes = {
         "lists by split": {"train": {"loss": [3.0, 2.0, 1.0]}, "valid": {"loss": [4.0, 3.0, 2.0]}},
         "lists by kind": {"loss": {"train": [3.0, 2.0, 1.0], "val": [4.0, 3.0, 2.0]}},
@@ -539,7 +539,7 @@ def test_json_of_many_shapes(tmp_path: Path) -> None:
         assert run.curve.epochs == [1, 2, 3], name
 
 
-def test_json_with_a_fold_each_is_several_runs(tmp_path: Path) -> None:
+def test_json_with_folds_is_several_runs(tmp_path: Path) -> None:
     path = tmp_path / "folds.json"
     fold = {"train_loss": [3.0, 2.0, 1.0], "val_loss": [4.0, 3.0, 2.0]}
     path.write_text(json.dumps({"fold_0": fold, "fold_1": {**fold, "val_loss": [5.0, 4.0, 4.5]}}))

@@ -1,4 +1,4 @@
-"""Any bytes at all: a reader returns what the file holds, or says that it cannot."""
+"""Any bytes: a reader returns what the file holds, or an error."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ from cnntune.diagnosis.logs.choose import choose
 from cnntune.diagnosis.logs.find import read_data
 from cnntune.diagnosis.logs.record import Record, UnreadableLogError
 
-FEW, MANY = 150, 20_000  # examples a reader: in every test run, and with -m slow
+FEW, MANY = 150, 20_000  # examples per reader: in every test run, and with -m slow
 PATIENCE_SECONDS = 2.0  # for one small file on a busy machine; they take milliseconds
 
 TABLE = "epoch,train_loss,val_loss,val_acc\n1,1.5,1.25,51%\n2,1.0,nan,\n3,0.5,6.25e-1,tensor(0.7)\n"
@@ -175,7 +175,7 @@ def is_in(value: float, data: bytes, numbers: set[float], *, quotients: bool = F
     if not math.isfinite(value) or value in numbers:
         return True
     if quotients and any(value == a / b for a in numbers for b in numbers if b):
-        return True  # 9826/10000 right answers
+        return True  # 9826/10000 correct answers
     return any(_packed(code, value) in data for code in ("<d", ">d", "<f", "<e"))
 
 
@@ -189,7 +189,7 @@ def _packed(code: str, value: float) -> bytes:
 def check(read: Reader, data: bytes, *, quotients: bool) -> None:
     """Reading ends soon, in records or in the one error that it may end in, and invents nothing."""
     if seconds_to_check(read, data, quotients=quotients) > PATIENCE_SECONDS:
-        # Once more, for Python may have looked for garbage in all that the tests hold.
+        # Again, since Python may have collected garbage of other tests.
         assert seconds_to_check(read, data, quotients=quotients) <= PATIENCE_SECONDS
 
 
@@ -245,7 +245,7 @@ def test_a_reader_takes_twenty_thousand_files(reader: str) -> None:
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_the_files_that_are_damaged_here_are_read_while_they_are_whole(reader: str) -> None:
+def test_the_files_that_are_damaged_here_can_be_read_undamaged(reader: str) -> None:
     read, whole = READERS[reader]
     assert sum(len(points) for record in read(whole) for points in record.columns.values()) >= 2
 
@@ -290,13 +290,13 @@ def check_database(path: Path, data: bytes) -> None:
     assert time.process_time() - begin < PATIENCE_SECONDS
 
 
-def test_a_damaged_database_is_read_or_refused(tmp_path: Path) -> None:
+def test_a_damaged_database_is_read_or_an_error(tmp_path: Path) -> None:
     fuzz_databases(tmp_path, FEW)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
-def test_twenty_thousand_damaged_databases_are_read_or_refused(tmp_path: Path) -> None:
+def test_twenty_thousand_damaged_databases_are_read_or_an_error(tmp_path: Path) -> None:
     fuzz_databases(tmp_path, MANY)
 
 
@@ -319,7 +319,7 @@ def test_twenty_thousand_damaged_databases_are_read_or_refused(tmp_path: Path) -
     ],
     ids=lambda content: repr(content[:12]),
 )
-def test_a_strange_file_takes_no_longer_than_its_length_asks_for(content: bytes) -> None:
+def test_the_time_for_a_strange_file_is_linear_in_its_length(content: bytes) -> None:
     begin = time.process_time()
     with contextlib.suppress(UnreadableLogError):
         for record in read_data(content):

@@ -1,10 +1,10 @@
-"""The words in the names of columns, tool by tool, with what a reader of the log would say."""
+"""The words in the names of columns, tool by tool, with the meaning a person would give them."""
 
 import pytest
 
 from cnntune.diagnosis.logs.names import meaning
 
-# name: split, kind; "" where the name alone does not tell
+# name: split, kind; "" where the name alone does not say it
 NAMES = {
     "ultralytics": {
         "train/loss": "train loss",
@@ -180,6 +180,6 @@ def test_a_name_means(name: str, said: str) -> None:
         ("Test Robust Loss", "Test Loss"),
     ],
 )
-def test_the_plainer_of_two_names_is_taken(plainer: str, other: str) -> None:
+def test_the_plainer_of_two_names_is_used(plainer: str, other: str) -> None:
     assert meaning(plainer).rank < meaning(other).rank
     assert meaning(plainer).kind == meaning(other).kind

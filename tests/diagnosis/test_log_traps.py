@@ -1,4 +1,4 @@
-"""What real logs have in them that a reader may stumble over. Each case is a small file by hand."""
+"""Irregularities of real logs. Each case is a small file written by hand."""
 
 import json
 import math
@@ -67,7 +67,7 @@ def test_nan_is_a_value(cell: str) -> None:
     assert math.isnan(value)
 
 
-def test_a_percentage_has_the_digits_that_were_written() -> None:
+def test_a_percentage_keeps_the_digits_that_were_written() -> None:
     assert percentage("88.1") == 0.881
     assert 88.1 / 100 != 0.881
 
@@ -75,42 +75,44 @@ def test_a_percentage_has_the_digits_that_were_written() -> None:
 @pytest.mark.parametrize(
     ("last_line", "epochs"),
     [
-        ("4,0.7,0.", [1, 2, 3]),  # read as it stands it would be a loss of 0
+        ("4,0.7,0.", [1, 2, 3]),  # read as a number it would be a loss of 0
         ("4,0.7", [1, 2, 3]),
         ("4,0.70,0.6", [1, 2, 3]),  # shorter than every cell above it
         ("4,0.7,", [1, 2, 3]),
-        ("4,0.70,0.61", [1, 2, 3, 4]),  # whole: an editor took the last newline away
+        ("4,0.70,0.61", [1, 2, 3, 4]),  # complete: an editor removed the last newline
         ("4,0.70,0.6\n", [1, 2, 3, 4]),
     ],
 )
-def test_a_torn_last_line_is_dropped(tmp_path: Path, last_line: str, epochs: list[int]) -> None:
+def test_a_truncated_last_line_is_skipped(
+    tmp_path: Path, last_line: str, epochs: list[int]
+) -> None:
     head = "epoch,train_loss,val_loss\n1,1.00,1.20\n2,0.90,1.00\n3,0.80,0.85\n"
     run = run_in(tmp_path, head + last_line)
     assert run.curve.epochs == epochs
     assert 0.0 not in run.curve.val_loss
-    assert any("torn" in note for note in run.notes) == (len(epochs) == 3)
+    assert any("truncated" in note for note in run.notes) == (len(epochs) == 3)
 
 
-def test_a_torn_last_json_line_is_dropped(tmp_path: Path) -> None:
+def test_a_truncated_last_json_line_is_skipped(tmp_path: Path) -> None:
     lines = [json.dumps({"epoch": e, "train_loss": 1.0 / e}) for e in (1, 2, 3, 4)]
     run = run_in(tmp_path, "\n".join(lines)[:-3])
     assert run.curve.epochs == [1, 2, 3]
 
 
-def test_a_json_document_that_was_cut_off_is_named(tmp_path: Path) -> None:
+def test_a_truncated_json_document_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "history.json").write_text('{"loss": [1.0, 0.5')
-    with pytest.raises(DataError, match=r"history\.json: is not whole JSON"):
+    with pytest.raises(DataError, match=r"history\.json: incomplete JSON"):
         read_paths([tmp_path / "history.json"])
 
 
-def test_a_torn_event_file_is_read_up_to_there(tmp_path: Path) -> None:
+def test_a_truncated_event_file_is_read_up_to_its_last_record(tmp_path: Path) -> None:
     data = event_file([("val/loss", step, 1.0 / step) for step in (1, 2, 4, 8)])
     run = run_in(tmp_path, data[:-10], "events.out.tfevents.1")
     assert run.curve.val_loss == [1.0, 0.5, 0.25]
-    assert "the last record was torn and is left out" in run.notes
+    assert "the truncated last record was skipped" in run.notes
 
 
-def test_an_event_with_a_wrong_checksum_is_left_out(tmp_path: Path) -> None:
+def test_an_event_with_a_wrong_checksum_is_skipped(tmp_path: Path) -> None:
     records = [event_file([("val/loss", step, 1.0 / step)]) for step in (1, 2, 4, 8)]
     version = len(event_file([]))
     data = bytearray(records[0] + b"".join(record[version:] for record in records[1:]))
@@ -118,7 +120,7 @@ def test_an_event_with_a_wrong_checksum_is_left_out(tmp_path: Path) -> None:
     data[place] ^= 0x40
     run = run_in(tmp_path, bytes(data), "events.out.tfevents.1")
     assert run.curve.epochs == [1, 4, 8]
-    assert "1 records with a wrong checksum were left out" in run.notes
+    assert "1 records with a wrong checksum were skipped" in run.notes
 
 
 def test_the_checksum_is_that_of_rfc_3720() -> None:
@@ -127,23 +129,23 @@ def test_the_checksum_is_that_of_rfc_3720() -> None:
     assert masked_crc(b"123456789") == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def test_rows_of_another_width_are_left_out_with_a_note(tmp_path: Path) -> None:
+def test_rows_of_another_width_are_skipped_with_a_note(tmp_path: Path) -> None:
     run = run_in(
         tmp_path,
         "epoch,train_loss,val_loss\n1,1.0,1.2\n2,0.9\n3,0.8,0.9,7\n4,0.7,0.8\n5,0.6,0.7\n",
     )
     assert run.curve.epochs == [1, 4, 5]
-    assert "2 rows with more or fewer cells than the header were left out" in run.notes
+    assert "2 rows with more or fewer cells than the header were skipped" in run.notes
 
 
-def test_zeros_that_a_crash_left_are_left_out(tmp_path: Path) -> None:
+def test_zero_bytes_left_by_a_crash_are_skipped(tmp_path: Path) -> None:
     content = b"epoch,val_loss\n1,1.2\n2,1.0\n" + bytes(100) + b"3,0.9\n4,0.8\n5,0.7\n"
     run = run_in(tmp_path, content)
-    assert run.curve.epochs == [1, 2, 4, 5]  # the zeros may have eaten a digit of what follows them
+    assert run.curve.epochs == [1, 2, 4, 5]  # the zeros may have replaced a digit
     assert run.curve.val_loss == [1.2, 1.0, 0.8, 0.7]
 
 
-def test_a_repeated_header_goes_on_with_the_run_that_was_resumed(tmp_path: Path) -> None:
+def test_a_repeated_header_continues_the_run_that_was_resumed(tmp_path: Path) -> None:
     run = run_in(
         tmp_path,
         "epoch,train_loss,val_loss\n1,1.0,1.2\n2,0.9,1.1\n3,0.8,1.0\n"
@@ -151,10 +153,10 @@ def test_a_repeated_header_goes_on_with_the_run_that_was_resumed(tmp_path: Path)
     )
     assert run.curve.epochs == [1, 2, 3, 4]
     assert run.curve.val_loss == [1.2, 1.1, 0.9, 0.8]
-    assert "resumed at epoch 3: the later values count" in run.notes
+    assert "resumed at epoch 3: the later values are used" in run.notes
 
 
-def test_a_header_with_other_columns_takes_over(tmp_path: Path) -> None:
+def test_a_header_with_other_columns_applies_from_there_on(tmp_path: Path) -> None:
     run = run_in(
         tmp_path,
         "epoch,train_loss\n1,1.0\n2,0.9\n3,0.8\nepoch,val_loss,train_loss\n4,0.9,0.7\n5,0.8,0.6\n"
@@ -165,7 +167,7 @@ def test_a_header_with_other_columns_takes_over(tmp_path: Path) -> None:
     assert run.curve.train_loss[1:] == [0.6, 0.5]
 
 
-def test_epochs_that_begin_anew_are_a_new_run(tmp_path: Path) -> None:
+def test_epochs_that_restart_are_a_new_run(tmp_path: Path) -> None:
     rows = [f"{epoch},{loss}\n" for loss in (1.0, 2.0) for epoch in (0, 1, 2, 3)]
     first, second = runs_in(tmp_path, "log.csv", "epoch,val_loss\n" + "".join(rows))
     assert first.curve.val_loss == [1.0] * 4
@@ -181,12 +183,12 @@ def test_an_epoch_that_was_logged_twice_counts_once(tmp_path: Path) -> None:
     assert run.curve.val_loss == [1.2, 0.9, 0.8]
 
 
-def test_a_run_that_was_restarted_at_once_is_left_out_with_a_note(tmp_path: Path) -> None:
+def test_a_run_that_was_restarted_at_once_is_skipped_with_a_note(tmp_path: Path) -> None:
     rows = "0,9.0\n1,8.0\n0,1.0\n1,0.9\n2,0.8\n3,0.7\n"
     run = run_in(tmp_path, "epoch,val_loss\n" + rows)
     assert run.path.name == "log.csv#2"
     assert run.curve.val_loss == [1.0, 0.9, 0.8, 0.7]
-    assert "left out 1 other run(s) of fewer than 3 points in this file" in run.notes
+    assert "skipped 1 other run(s) with fewer than 3 points in this file" in run.notes
 
 
 TABLE = "epoch,train_loss,val_loss\n1,1.5,1.25\n2,1.0,0.75\n3,0.5,0.625\n"
@@ -200,7 +202,7 @@ TABLE = "epoch,train_loss,val_loss\n1,1.5,1.25\n2,1.0,0.75\n3,0.5,0.625\n"
         TABLE.replace(",", "\t"),
         TABLE.replace(",", " | "),
         TABLE.replace(",", "   "),
-        TABLE.replace(",", ";").replace(".", ","),  # a German Excel
+        TABLE.replace(",", ";").replace(".", ","),  # as a German Excel writes it
         TABLE.replace("\n", "\r\n"),
         TABLE.replace("\n", "\n\n"),
         TABLE.replace(",", " , "),
@@ -214,14 +216,14 @@ TABLE = "epoch,train_loss,val_loss\n1,1.5,1.25\n2,1.0,0.75\n3,0.5,0.625\n"
         "val_loss,epoch,train_loss\n1.25,1,1.5\n0.75,2,1.0\n0.625,3,0.5\n",
     ],
 )
-def test_a_table_reads_the_same_in_any_dress(tmp_path: Path, content: str | bytes) -> None:
+def test_a_table_reads_the_same_in_any_notation(tmp_path: Path, content: str | bytes) -> None:
     run = run_in(tmp_path, content)
     assert run.curve.epochs == [1, 2, 3]
     assert run.curve.train_loss == [1.5, 1.0, 0.5]
     assert run.curve.val_loss == [1.25, 0.75, 0.625]
 
 
-def test_percent_strings_and_percentages_and_errors_are_fractions_of_right_answers(
+def test_percent_strings_and_percentages_and_errors_become_accuracies(
     tmp_path: Path,
 ) -> None:
     for name, cells in {
@@ -236,19 +238,19 @@ def test_percent_strings_and_percentages_and_errors_are_fractions_of_right_answe
         assert run.curve.val_acc == [0.5, 0.75, 0.875], name
 
 
-def test_a_word_error_rate_above_one_is_no_percentage(tmp_path: Path) -> None:
+def test_a_word_error_rate_above_one_is_not_a_percentage(tmp_path: Path) -> None:
     run = run_in(tmp_path, "epoch,val_loss,val_wer\n1,3.0,1.25\n2,2.0,0.75\n3,1.0,0.5\n")
     assert run.curve.val_acc == [-0.25, 0.25, 0.5]
 
 
-def test_the_last_row_of_a_separate_validation_is_left_out(tmp_path: Path) -> None:
+def test_the_last_row_of_a_separate_validation_is_skipped(tmp_path: Path) -> None:
     rows = "".join(
         f"{epoch},{100 * epoch + 50},0.5,\n{epoch},{100 * epoch + 99},,{0.9 - epoch / 10}\n"
         for epoch in range(4)
     )
     run = run_in(tmp_path, f"epoch,step,train_loss,val_loss\n{rows}4,400,,0.1\n")
     assert run.curve.epochs == [0, 1, 2, 3]
-    assert any("without training between" in note for note in run.notes)
+    assert any("skipped the last evaluation" in note for note in run.notes)
 
 
 def test_a_test_phase_beside_a_validation_does_not_count(tmp_path: Path) -> None:
@@ -257,7 +259,7 @@ def test_a_test_phase_beside_a_validation_does_not_count(tmp_path: Path) -> None
     assert run.columns["val_loss"] == "val_loss"
 
 
-def test_training_that_became_nan_after_the_last_validation_is_told(tmp_path: Path) -> None:
+def test_training_that_became_nan_after_the_last_validation_is_kept(tmp_path: Path) -> None:
     rows = "0,99,1.0,\n0,99,,1.1\n1,199,0.9,\n1,199,,1.0\n2,299,0.8,\n2,299,,0.9\n3,350,nan,\n"
     run = run_in(tmp_path, f"epoch,step,train_loss,val_loss\n{rows}")
     assert run.curve.epochs == [0, 1, 2, 3]
@@ -304,7 +306,7 @@ def test_which_column_is_which(tmp_path: Path, header: str, row: str, columns: s
     assert " ".join(run.columns.get(role, "-") for role in roles) == columns
 
 
-def test_a_guess_is_told(tmp_path: Path) -> None:
+def test_a_guess_is_noted(tmp_path: Path) -> None:
     run = run_in(tmp_path, "epoch,train_loss,val_loss,acc\n1,1,1,0.5\n2,1,1,0.6\n3,1,1,0.7\n")
     assert any(note.startswith("val_acc is taken from 'acc'") for note in run.notes)
     told = run_in(tmp_path, "epoch,train_loss,val_loss,val_acc\n1,1,1,0.5\n2,1,1,0.6\n3,1,1,0.7\n")
@@ -331,7 +333,7 @@ def test_a_column_may_name_the_split_of_a_row(tmp_path: Path) -> None:
 PHASES = {"train": 2.0, "val": 3.0}
 
 
-def test_train_steps_and_validation_epochs_are_put_on_one_scale(tmp_path: Path) -> None:
+def test_train_steps_and_validation_epochs_get_one_scale(tmp_path: Path) -> None:
     scalars = [("train/loss", step, 400.0 / step) for step in (100, 200, 300, 400)]
     scalars += [("val/loss", epoch, 5.0 - epoch) for epoch in (1, 2, 3, 4)]
     run = run_in(tmp_path, event_file(scalars), "events.out.tfevents.1")
@@ -340,7 +342,7 @@ def test_train_steps_and_validation_epochs_are_put_on_one_scale(tmp_path: Path) 
     assert any("counts steps" in note for note in run.notes)
 
 
-def test_a_history_that_was_printed_is_read(tmp_path: Path) -> None:
+def test_a_printed_history_is_read(tmp_path: Path) -> None:
     content = "{'loss': [1.0, np.float32(0.5), nan], 'val_loss': [1.5, 0.75, None], 'name': 'x'}"
     run = run_in(tmp_path, content, "history.txt")
     assert run.curve.train_loss[:2] == [1.0, 0.5]
@@ -348,7 +350,7 @@ def test_a_history_that_was_printed_is_read(tmp_path: Path) -> None:
     assert run.curve.val_loss == [1.5, 0.75, None]
 
 
-def test_a_text_log_may_count_iterations_alone(tmp_path: Path) -> None:
+def test_a_text_log_may_count_only_iterations(tmp_path: Path) -> None:
     lines = ["max_epochs: 100", "lr: 0.5, loss: 9.0"]
     for step in (50, 100, 150, 200):
         lines.append(f"mmseg - INFO - Iter [{step}/200]\tlr: 1.0e-02, loss: {100 / step}")
@@ -359,14 +361,14 @@ def test_a_text_log_may_count_iterations_alone(tmp_path: Path) -> None:
     assert run.curve.val_acc == [0.125, 0.25, 0.375, 0.5]
 
 
-def test_a_setting_is_no_epoch(tmp_path: Path) -> None:
+def test_a_setting_is_not_an_epoch(tmp_path: Path) -> None:
     lines = [f"Epoch {e} loss: {2.0 / e}\nwith epochs: 100 val loss: {3.0 / e}" for e in (1, 2, 4)]
     run = run_in(tmp_path, "\n".join(lines) + "\n", "train.log")
     assert run.curve.epochs == [1, 2, 4]
     assert run.curve.val_loss == [3.0, 1.5, 0.75]
 
 
-def test_a_walk_leaves_links_hidden_folders_and_other_files_alone(tmp_path: Path) -> None:
+def test_links_hidden_folders_and_other_files_are_skipped(tmp_path: Path) -> None:
     for name in ("run/log.csv", ".git/log.csv", "elsewhere/log.csv"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(TABLE)
@@ -394,7 +396,7 @@ def test_a_file_that_is_named_and_cannot_be_read_is_skipped_with_a_reason(tmp_pa
     paths = [tmp_path / name for name in ("log.csv", "weights.bin", "trials.csv")]
     runs, skipped = read_paths(paths)
     assert [run.path for run in runs] == paths[:1]
-    assert skipped[0]["reason"] == "holds no training log of a known format"
+    assert skipped[0]["reason"] == "not a training log in a known format"
     assert "--map val_loss=COLUMN" in skipped[1]["reason"]
 
 
@@ -402,11 +404,11 @@ def test_where_nothing_can_be_read_each_reason_is_a_line(tmp_path: Path) -> None
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(DataError) as error:
         read_paths([tmp_path / "empty.csv"])
-    expected = f"{tmp_path}/empty.csv: holds no training log of a known format"
+    expected = f"{tmp_path}/empty.csv: not a training log in a known format"
     (line,) = error.value.lines
     assert line.startswith(expected)
     assert "CSV" in line  # what could be read instead
-    with pytest.raises(DataError, match="holds no training log"):
+    with pytest.raises(DataError, match="no training log found"):
         read_paths([tmp_path])
     with pytest.raises(DataError, match="nowhere: no such file or folder"):
         read_paths([tmp_path / "nowhere"])
@@ -428,7 +430,7 @@ def test_a_run_in_two_logs_is_reported_once(tmp_path: Path) -> None:
 
 def test_two_runs_in_two_logs_are_two(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(TABLE)
-    (tmp_path / "b.csv").write_text(TABLE)  # one tool, the same figures: two seeds that agree
+    (tmp_path / "b.csv").write_text(TABLE)  # one tool, the same numbers: two seeds that agree
     scalars = [("val/loss", e, 3.0 / e) for e in (1, 2, 3, 4)]
     (tmp_path / "events.out.tfevents.1").write_bytes(event_file(scalars))
     runs, skipped = read_paths([tmp_path])
@@ -463,7 +465,9 @@ def test_the_copy_that_mmengine_writes_is_not_a_run(tmp_path: Path) -> None:
     assert len(skipped) == 1
 
 
-def test_a_long_file_is_read_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_file_is_read_up_to_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("cnntune.diagnosis.logs.find.MAX_BYTES", 2**20)
     rows = "".join(f"{epoch},{1 / epoch:.6f}\n" for epoch in range(1, 100_000))
     run = run_in(tmp_path, "epoch,val_loss\n" + rows)

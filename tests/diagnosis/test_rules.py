@@ -24,7 +24,7 @@ def test_each_label_has_its_textbook_curve(label: str) -> None:
 
 def test_the_evidence_names_the_numbers_that_decided() -> None:
     found = diagnose(OVERFITTING)
-    # the median of the last three val losses is 1.55; a rolling median of three puts the turn at
+    # the median of the last three val losses is 1.55; a rolling median of three puts the minimum at
     # epoch 6, one after the raw minimum
     assert found.best_epoch == 5
     assert "val loss rose from 1.04 (epoch 6) to 1.55" in found.evidence
@@ -34,12 +34,12 @@ def test_the_evidence_names_the_numbers_that_decided() -> None:
 # Unstable
 
 
-def test_a_loss_that_is_never_a_number_has_diverged() -> None:
+def test_a_loss_that_is_never_finite_has_diverged() -> None:
     found = diagnose(run([NAN] * 4, [NAN] * 4, [0.1] * 4, [0.1] * 4))
     assert found.label == "unstable"
 
 
-def test_losses_that_were_never_logged_as_numbers_leave_accuracy_to_judge() -> None:
+def test_without_any_finite_loss_the_accuracy_decides() -> None:
     rising = [0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
     assert diagnose(run([NAN] * 6, [NAN] * 6, rising, rising)).label == "still-improving"
 
@@ -48,7 +48,7 @@ def test_two_epochs_suffice_to_see_a_divergence() -> None:
     assert diagnose(run([2.3, NAN], [2.3, NAN])).label == "unstable"
 
 
-def test_a_spike_that_recovers_is_no_instability() -> None:
+def test_a_spike_that_recovers_is_not_unstable() -> None:
     spiky = list(CONVERGED.train_loss)
     spiky[8], spiky[15] = 9.0, NAN
     assert diagnose(replace(CONVERGED, train_loss=spiky)).label == "converged"
@@ -61,7 +61,7 @@ def test_a_train_loss_that_swings_is_unstable() -> None:
     assert "up and down" in found.evidence
 
 
-def test_a_noisy_train_loss_that_gets_somewhere_is_not_unstable() -> None:
+def test_a_noisy_train_loss_that_falls_is_not_unstable() -> None:
     train = [2.3, 2.0, 2.1, 1.7, 1.8, 1.4, 1.6, 1.1, 1.3, 0.8, 1.0, 0.5]
     assert diagnose(run(train, [2.3 - 0.15 * x for x in range(12)])).label == "still-improving"
 
@@ -74,13 +74,13 @@ def test_a_val_loss_alone_that_ends_above_its_start_is_unstable() -> None:
     assert diagnose(run(val_loss=[0.7, 0.6, 0.6, 0.9, 1.6, 2.5, 3.0])).label == "unstable"
 
 
-def test_a_val_loss_that_is_never_a_number_is_left_out() -> None:
+def test_a_val_loss_that_is_never_finite_is_ignored() -> None:
     found = diagnose(run(CONVERGED.train_loss, [NAN] * 30))
     assert found.label == "converged"
     assert {"no-validation", "val-not-finite"} <= set(found.flags)
 
 
-def test_oscillation_by_a_cyclic_rate_that_ends_at_its_best_converged() -> None:
+def test_oscillation_by_a_cyclic_lr_that_ends_at_its_best_converged() -> None:
     def cycle(epoch: int) -> float:
         return 0.5 + 1.8 * math.exp(-0.15 * epoch) * (1.2 + math.cos(1.3 * epoch)) / 2.2
 
@@ -106,7 +106,7 @@ GUESSES = [0.1, 0.11, 0.09, 0.1, 0.1, 0.1]
 
 def test_a_run_that_fell_to_the_loss_of_guessing_has_not_converged() -> None:
     fallen = run([3.4, 2.5, 2.305, 2.303, 2.303, 2.303], [3.4, 2.5, *[2.303] * 4], val_acc=GUESSES)
-    for chance in (TEN_CLASSES, None):  # a log of another tool shows it by itself
+    for chance in (TEN_CLASSES, None):  # inferred from the log of another tool
         found = diagnose(fallen, chance=chance)
         assert (found.label, found.also) == ("underfitting", [])
         assert "guessing gives 2.303 and 0.1" in found.evidence
@@ -114,8 +114,8 @@ def test_a_run_that_fell_to_the_loss_of_guessing_has_not_converged() -> None:
     assert diagnose(learned, chance=TEN_CLASSES).label == "converged"
 
 
-def test_a_loss_that_comes_down_from_millions_to_a_hundred_exploded() -> None:
-    # 7e6 and 119 beside the ln 10 = 2.303 of guessing among the ten classes of an accuracy of 0.1
+def test_a_loss_that_falls_from_millions_to_a_hundred_exploded() -> None:
+    # an accuracy of 0.1 means ten classes, for which guessing gives ln 10 = 2.303, not 7e6 or 119
     losses = [7e6, 3e6, 9e5, 1e5, 4e3, 119]
     exploded = run(losses, losses, val_acc=[0.1] * 6)
     for chance in (TEN_CLASSES, None):
@@ -123,7 +123,7 @@ def test_a_loss_that_comes_down_from_millions_to_a_hundred_exploded() -> None:
         assert (found.label, found.severity) == ("unstable", "fail")
         assert "of guessing" in found.evidence
     assert diagnose(run(losses, losses)).label == "still-improving"  # may be a squared error
-    halves = [0.1, 0.2, 0.3, 0.4, 0.5, 0.5]  # of a sum over the images: it learned
+    halves = [0.1, 0.2, 0.3, 0.4, 0.5, 0.5]  # the loss is summed over the images: it learned
     assert diagnose(run(losses, losses, val_acc=halves)).label == "still-improving"
 
 
@@ -133,20 +133,20 @@ def test_a_run_that_exploded_and_fell_back_to_guessing_is_unstable() -> None:
     assert found.label == "unstable"
 
 
-def test_the_largest_class_is_no_accuracy_to_rest_at() -> None:
+def test_always_answering_the_largest_class_is_not_converged() -> None:
     losses = [0.6, 0.35, 0.34, 0.34, 0.34, 0.34]  # 0.325 is the entropy of 90 % and 10 %
     run_of_two = run(losses, losses, val_acc=[0.9] * 6)
     assert diagnose(run_of_two, chance=Chance(0.9, 0.3251, 500)).label == "underfitting"
     assert diagnose(run_of_two).label == "converged"
 
 
-def test_images_learnt_by_heart_are_overfitting_though_validation_is_at_chance() -> None:
+def test_memorised_images_are_overfitting_even_if_validation_is_at_chance() -> None:
     train, val = decay(2.3, 0.05, 0.4, 12), decay(2.3, 5.0, 0.3, 12)
     found = diagnose(run(train, val, val_acc=[0.1] * 12), chance=TEN_CLASSES)
     assert found.label == "overfitting"
 
 
-def test_a_last_percent_at_chance_level_is_no_improvement() -> None:
+def test_a_last_percent_at_chance_level_is_not_improving() -> None:
     train = [2.33, 2.325, 2.32, 2.318, 2.316, 2.314, 2.312, 2.31]
     assert diagnose(run(train, train)).label == "underfitting"
 
@@ -172,7 +172,7 @@ def test_a_fine_tuned_network_that_starts_good_is_not_underfitting() -> None:
     assert diagnose(run(flat_train, flat_val, val_acc=low)).label == "underfitting"
 
 
-def test_only_a_reference_tells_underfitting_from_a_plateau() -> None:
+def test_only_a_reference_distinguishes_underfitting_from_a_plateau() -> None:
     weak = run(decay(2.3, 1.5, 0.8, 20), decay(2.3, 1.52, 0.8, 20))
     assert diagnose(weak).label == "converged"
     found = diagnose(weak, reference=CONVERGED)
@@ -186,13 +186,13 @@ def test_only_a_reference_tells_underfitting_from_a_plateau() -> None:
 # Still improving
 
 
-def test_three_lucky_epochs_are_no_trend() -> None:
+def test_three_lucky_epochs_are_not_a_trend() -> None:
     val = [0.8, 0.6, 0.5, 0.44, 0.4, 0.38, 0.41, 0.4, 0.39]
     assert diagnose(run([value - 0.02 for value in val], val)).label == "converged"
 
 
-def test_the_creep_of_a_nearly_perfect_network_is_no_improvement() -> None:
-    # val gained 0.005 over the last third: 8 % of its range, and 1 % of where the train loss began
+def test_the_slow_gain_of_a_nearly_perfect_network_is_not_improving() -> None:
+    # val gained 0.005 over the last third: 8 % of its range, and 1 % of the first train loss
     train = [0.43, 0.1, 0.07, 0.055, 0.05, 0.044, 0.033, 0.032, 0.03, 0.029, 0.028, 0.027]
     val = [0.096, 0.071, 0.053, 0.042, 0.039, 0.0375, 0.036, 0.035, 0.0335, 0.032, 0.031, 0.03]
     assert diagnose(run(train, val)).label == "converged"
@@ -212,7 +212,7 @@ def test_a_plateau_before_layers_are_unfrozen_is_not_the_end() -> None:
 # Overfitting
 
 
-def test_near_zero_losses_may_multiply_without_overfitting() -> None:
+def test_losses_near_zero_may_double_without_overfitting() -> None:
     train = [0.9, 0.2, 0.05, 0.02, 0.01, 0.006, 0.004, 0.003, 0.002, 0.002]
     val = [0.2, 0.02, 0.004, 0.001, 0.0005, 0.0008, 0.001, 0.002, 0.003, 0.004]
     assert diagnose(run(train, val)).label == "converged"
@@ -226,8 +226,8 @@ def test_val_below_train_is_augmentation_and_not_overfitting() -> None:
     assert "val-better-than-train" in found.flags
 
 
-def test_losses_on_two_scales_are_no_gap() -> None:
-    # as in distillation, where train has a second term: the val loss cannot be held against it
+def test_losses_on_two_scales_are_not_a_gap() -> None:
+    # as in distillation, where the train loss has a second term: the two cannot be compared
     train, val = decay(13.0, 8.0, 0.3, 20), decay(1.6, 1.0, 0.5, 20)
     assert diagnose(run(train, val)).label == "converged"
 
@@ -238,13 +238,13 @@ def test_val_that_rises_with_train_is_not_overfitting() -> None:
     assert diagnose(run(train, val)).label == "converged"
 
 
-def test_one_bad_last_row_is_no_overfitting() -> None:
+def test_one_bad_last_row_is_not_overfitting() -> None:
     train = decay(2.3, 0.2, 0.5, 20)
     val = [*decay(2.3, 0.3, 0.5, 19), 0.9]
     assert diagnose(run(train, val)).label == "converged"
 
 
-def test_an_evaluation_after_the_last_training_is_left_out() -> None:
+def test_an_evaluation_after_the_end_of_training_is_ignored() -> None:
     train = [1.0, 0.8, 0.62, 0.5]
     val = [1.0, 0.82, 0.66, 0.55, 0.3]
     assert diagnose(run(train, val)).evidence.startswith("val loss fell to 0.55")
@@ -265,19 +265,19 @@ def test_a_large_accuracy_gap_is_overfitting_even_if_val_loss_never_rises() -> N
     assert "44 points" in found.evidence
 
 
-def test_a_high_floor_under_the_val_loss_is_no_gap_when_accuracy_is_high() -> None:
+def test_a_val_loss_with_a_high_minimum_is_not_a_gap_when_accuracy_is_high() -> None:
     # cross-entropy of soft-maxed outputs: ln(1 + (K-1)/e) = 0.905 for K = 5 at 100 % accuracy
     train, accuracy = decay(1.6, 0.02, 0.5, 20), every(lambda e: 0.97 - 0.7 * math.exp(-e), 20)
     val = [0.905 + 1 - value for value in accuracy]
     assert diagnose(run(train, val, val_acc=accuracy)).label == "converged"
-    assert diagnose(run(train, val)).label == "overfitting"  # nothing tells without accuracy
+    assert diagnose(run(train, val)).label == "overfitting"  # unknown without accuracy
 
 
-def test_a_wide_loss_gap_with_val_at_rest_is_overfitting() -> None:
+def test_a_wide_loss_gap_with_a_flat_val_loss_is_overfitting() -> None:
     assert diagnose(run(decay(2.0, 0.05, 0.5, 20), decay(2.0, 0.9, 1.0, 20))).label == "overfitting"
 
 
-def test_the_noise_of_a_small_val_set_is_no_overfitting() -> None:
+def test_the_noise_of_a_small_validation_set_is_not_overfitting() -> None:
     train = decay(0.7, 0.1, 0.3, 16)
     val = [0.7, 0.5, 0.42, 0.3, 0.22, 0.36, 0.2, 0.38, 0.24, 0.34, 0.2, 0.36, 0.22, 0.35, 0.21, 0.3]
     found = diagnose(run(train, val))
@@ -285,19 +285,19 @@ def test_the_noise_of_a_small_val_set_is_no_overfitting() -> None:
     assert "noisy-val" in found.flags
 
 
-def test_a_hump_that_a_lower_rate_removed_is_no_overfitting() -> None:
+def test_a_bump_that_a_lower_learning_rate_removed_is_not_overfitting() -> None:
     train = [*decay(2.0, 0.5, 0.3, 20), *decay(0.4, 0.2, 1.0, 20)]
     hump = [0.9 + 0.02 * (epoch - 10) for epoch in range(10, 20)]
     val = [*decay(2.0, 0.85, 0.5, 10), *hump, *decay(0.7, 0.5, 1.0, 20)]
     assert diagnose(run(train, val)).label == "converged"
 
 
-def test_val_that_only_ever_got_worse_asks_for_a_look_at_the_split() -> None:
+def test_val_that_only_got_worse_gives_the_advice_to_check_the_split() -> None:
     found = diagnose(run(decay(1.1, 0.05, 0.3, 20), decay(1.5, 6.0, 0.3, 20)))
     assert found.label == "overfitting"
     assert found.best_epoch == 1
     assert "best-at-start" in found.flags
-    assert found.advice[0].startswith("check that train and val")
+    assert found.advice[0].startswith("check that training and validation")
 
 
 def test_without_a_train_curve_nothing_is_called_overfitting() -> None:
@@ -310,7 +310,7 @@ def test_without_a_train_curve_nothing_is_called_overfitting() -> None:
 # Accuracy only, train only, few points
 
 
-def test_error_rates_stand_in_for_losses_that_are_missing() -> None:
+def test_error_rates_replace_missing_losses() -> None:
     rising = [0.3, 0.38, 0.46, 0.54, 0.61, 0.68, 0.74, 0.8]
     flat = [0.3, 0.8, *[0.95] * 10]
     fallen = [0.3, 0.6, 0.7, 0.72, 0.7, 0.68, 0.66, 0.65, 0.64, 0.63, 0.62, 0.61]
@@ -321,7 +321,7 @@ def test_error_rates_stand_in_for_losses_that_are_missing() -> None:
     assert found.evidence.startswith("val error rose")
 
 
-def test_a_train_curve_alone_is_judged_with_a_flag() -> None:
+def test_a_train_curve_alone_is_diagnosed_with_a_sign() -> None:
     found = diagnose(run([2.3, 2.0, 1.7, 1.45, 1.2, 1.0]))
     assert found.label == "still-improving"
     assert "no-validation" in found.flags
@@ -341,14 +341,14 @@ def test_a_curve_of_none_is_too_short() -> None:
 
 
 @pytest.mark.parametrize("epochs", [3, 4])
-def test_a_handful_of_epochs_gets_modest_confidence(epochs: int) -> None:
+def test_few_epochs_give_low_confidence(epochs: int) -> None:
     found = diagnose(run([2.2, 1.7, 1.3, 1.0][:epochs], [2.1, 1.7, 1.4, 1.15][:epochs]))
     assert found.label == "still-improving"
     assert found.confidence <= 0.5
     assert "few-points" in found.flags
 
 
-def test_gaps_in_a_column_drop_the_cell_and_not_the_row() -> None:
+def test_a_missing_value_drops_the_cell_and_not_the_row() -> None:
     sparse = [value if epoch % 5 == 4 else None for epoch, value in enumerate(OVERFITTING.val_acc)]
     holes = list(OVERFITTING.val_loss)
     holes[1] = holes[7] = None
@@ -361,7 +361,7 @@ def test_gaps_in_a_column_drop_the_cell_and_not_the_row() -> None:
 def test_robust_numbers_by_hand() -> None:
     assert tail_median([9, 1, 5, 2, 4], 0.6) == 4
     assert rolling_median([5, 1, 3, 9, 2], 3) == [5, 3, 3, 3, 3]
-    assert noise([0, 1, 1, 3, 0]) == 2  # steps 1, 2, 3; the step of zero is left out
+    assert noise([0, 1, 1, 3, 0]) == 2  # steps 1, 2, 3; the step of zero is ignored
     assert noise([4, 4, 4]) == 0
     assert slope([0, 1, 2, 90]) == pytest.approx((1 + 30) / 2)  # 1, 1, 1, 30, 44.5, 88
     assert slope([7]) == 0
@@ -387,3 +387,37 @@ def test_no_curve_raises(rows: list[Row], other: list[Row], planned: int) -> Non
     assert 0 <= found.confidence <= 1
     assert found.evidence
     assert found.advice
+
+
+def test_a_rise_is_measured_against_its_best_also_where_the_loss_began_high() -> None:
+    train = [2.3, 0.9, 0.5, 0.3, 0.2, 0.12, 0.08, 0.05, 0.03, 0.02]
+    val = [1.0, 0.4, 0.2, 0.12, 0.10, 0.105, 0.11, 0.115, 0.12, 0.125]
+    # Up by 25 % of 0.10, and by 1 % of the 2.3 that train began at.
+    assert diagnose(run(train, val)).label == "overfitting"
+
+
+def test_a_gap_of_accuracies_is_overfitting_also_while_val_still_improves() -> None:
+    train = [2.0, 1.0, 0.6, 0.4, 0.3, 0.2, 0.15, 0.1, 0.08, 0.05]
+    val = [2.0, 1.8, 1.7, 1.6, 1.5, 1.4, 1.3, 1.2, 1.1, 1.0]
+    found = diagnose(
+        run(
+            train, val, train_acc=[0.4 + 0.06 * k for k in range(10)], val_acc=[0.4] * 5 + [0.6] * 5
+        )
+    )
+    assert found.label == "overfitting"
+    assert found.also == ["still-improving"]
+
+
+def test_a_val_loss_that_is_not_finite_points_to_the_evaluation() -> None:
+    train = [2.0, 1.0, 0.6, 0.4, 0.3, 0.25, 0.22, 0.21, 0.2, 0.2]
+    found = diagnose(run(train, [math.nan] * 10))
+    assert found.label != "unstable"
+    assert found.advice[0] == "check the validation set and its evaluation: val loss is not finite"
+
+
+def test_a_rate_that_the_log_shows_decayed_is_not_to_be_decayed() -> None:
+    train = [2.0, 1.0, 0.6, 0.5, 0.45, 0.44, 0.43, 0.43, 0.43, 0.43]
+    lr = [0.1] * 4 + [0.01] * 3 + [0.001] * 3
+    flat = diagnose(run(train, train))
+    assert any("decay the learning rate" in line for line in flat.advice)
+    assert not any("decay" in line for line in diagnose(run(train, train, lr=lr)).advice)

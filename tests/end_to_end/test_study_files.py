@@ -253,7 +253,7 @@ def test_diagnose_says_of_which_run_the_curve_is_gone_or_cut(folder: Path) -> No
     outcome = call("diagnose", "runs", "--json", cwd=folder)
     (skipped,) = outcome.document["skipped"]
     assert skipped["path"] == "runs/small/trial-0000"
-    assert skipped["reason"].startswith("its metrics.csv is gone")
+    assert skipped["reason"].startswith("its metrics.csv is missing")
     assert "trial-0001: holds 1 of the 3 epochs of the run" in outcome.err
 
 

@@ -1,4 +1,4 @@
-"""CS231n's experiment: six layers, 4096 wide; too small, too large, and just right weights."""
+"""CS231n's experiment: six layers of 4096 units with too small, too large and good weights."""
 
 import math
 from collections.abc import Callable
@@ -17,12 +17,12 @@ Verdict = Callable[[float, str], Finding]
 MODULE = """
 from torch import nn
 
-def build(*, num_classes, in_shape, std: float, bend: str = "relu"):
+def build(*, num_classes, in_shape, std: float, activation: str = "relu"):
     layers, width = [nn.Flatten()], in_shape[0] * in_shape[1] * in_shape[2]
     for _ in range(6):
         linear = nn.Linear(width, 4096, bias=False)
         nn.init.normal_(linear.weight, std=std * (8 if width == 64 else 1))
-        layers += [linear, nn.ReLU() if bend == "relu" else nn.Tanh()]
+        layers += [linear, nn.ReLU() if activation == "relu" else nn.Tanh()]
         width = 4096
     return nn.Sequential(*layers, nn.Linear(4096, num_classes))
 """  # the first layer has 64 inputs instead of 4096, so its weights are sqrt(64) = 8 times larger
@@ -34,16 +34,16 @@ def verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Verdict:
     (tmp_path / "lecture.toml").write_text('model.name = "lecture_init:build"\nmodel.std = 0.01\n')
     monkeypatch.chdir(tmp_path)
 
-    def look(std: float, bend: str) -> Finding:
-        recipe = load_recipe("lecture.toml", [f"model.std={std}", f"model.bend={bend}"])
+    def check(std: float, activation: str) -> Finding:
+        recipe = load_recipe("lecture.toml", [f"model.std={std}", f"model.activation={activation}"])
         return activations(Subject.of(recipe, load_data(recipe, CPU), CPU))[0]
 
-    return look
+    return check
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("std", "bend", "word"),
+    ("std", "activation", "word"),
     [
         (0.01, "relu", "collapse"),
         (0.05, "relu", "explode"),
@@ -51,10 +51,10 @@ def verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Verdict:
         (0.05, "tanh", "saturated"),
     ],
 )
-def test_weights_of_the_wrong_size_are_named(
-    verdict: Verdict, std: float, bend: str, word: str
+def test_weights_of_the_wrong_scale_are_found(
+    verdict: Verdict, std: float, activation: str, word: str
 ) -> None:
-    found = verdict(std, bend)
+    found = verdict(std, activation)
     assert found.severity in ("warn", "fail")
     assert word in found.evidence
     assert found.where

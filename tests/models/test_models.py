@@ -1,4 +1,4 @@
-"""Models: shapes, hand-counted parameters, a sane start, and every classifier of torchvision."""
+"""Models: shapes, hand-counted parameters, the initial loss, and every torchvision classifier."""
 
 import inspect
 import math
@@ -55,7 +55,7 @@ def map_sides(model: nn.Module, shape: Shape) -> list[int]:
 @pytest.mark.parametrize("builder", SMALL)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", SIZES)
-def test_small_networks_take_every_small_image_and_train_every_weight(
+def test_small_networks_accept_every_small_image_and_train_every_weight(
     builder: Callable[..., nn.Module], channels: int, size: int
 ) -> None:
     shape = (channels, size, size)
@@ -72,7 +72,7 @@ def test_small_networks_take_every_small_image_and_train_every_weight(
 @pytest.mark.parametrize("builder", SMALL)
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_small_networks_start_at_the_loss_of_a_guess(
+def test_small_networks_start_at_the_loss_of_guessing(
     builder: Callable[..., nn.Module], norm: Norm, activation: Activation
 ) -> None:
     shape = (3, 16, 16)
@@ -87,14 +87,14 @@ def test_small_networks_start_at_the_loss_of_a_guess(
 
 @pytest.mark.parametrize("builder", SMALL)
 @pytest.mark.parametrize("norm", NORMS)
-def test_small_networks_learn_sixteen_images_by_heart(
+def test_small_networks_memorise_sixteen_images(
     builder: Callable[..., nn.Module], norm: Norm
 ) -> None:
     shape = (3, 8, 8)
     model = fresh(builder, num_classes=10, in_shape=shape, width=32, depth=2, norm=norm)
     images, labels = batch(16, shape)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    # An instance norm takes from the head all but the shape of each channel's distribution.
+    # An instance norm removes the mean and scale of each channel, which the head would use.
     steps = 300 if norm == "instance" else 100
     for _ in range(steps):
         loss = cross_entropy(model(images), labels)
@@ -106,7 +106,7 @@ def test_small_networks_learn_sixteen_images_by_heart(
     pytest.fail(f"loss {loss.item()} after {steps} steps")
 
 
-def test_small_cnn_has_the_parameters_that_one_counts_by_hand() -> None:
+def test_small_cnn_has_the_parameters_counted_by_hand() -> None:
     # 3x3 kernels without bias, two numbers a channel for each norm, 128 features to 10 classes.
     convolutions = 3 * 32 * 9 + 32 * 64 * 9 + 64 * 128 * 9  # 93,024
     norms = 2 * (32 + 64 + 128)  # 448
@@ -148,7 +148,7 @@ def test_maps_are_halved_down_to_four_pixels_and_no_further() -> None:
         assert map_sides(small_resnet(num_classes=2, in_shape=shape, width=4), shape)[-1] == last
 
 
-def test_a_deep_cnn_deals_its_convolutions_evenly_to_the_halvings() -> None:
+def test_a_deep_cnn_divides_its_convolutions_evenly_among_the_halvings() -> None:
     model = small_cnn(num_classes=2, in_shape=(3, 32, 32), width=4, depth=6)
     assert map_sides(model, (3, 32, 32)) == [16, 16, 8, 8, 4, 4]
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
@@ -156,7 +156,7 @@ def test_a_deep_cnn_deals_its_convolutions_evenly_to_the_halvings() -> None:
 
 
 @pytest.mark.parametrize("builder", SMALL)
-def test_group_norm_takes_widths_that_eight_does_not_divide(
+def test_group_norm_accepts_widths_that_eight_does_not_divide(
     builder: Callable[..., nn.Module],
 ) -> None:
     model = builder(num_classes=2, in_shape=(1, 8, 8), width=6, norm="group")
@@ -165,7 +165,7 @@ def test_group_norm_takes_widths_that_eight_does_not_divide(
 
 
 @pytest.mark.parametrize("builder", SMALL)
-def test_dropout_acts_in_training_alone(builder: Callable[..., nn.Module]) -> None:
+def test_dropout_acts_only_in_training(builder: Callable[..., nn.Module]) -> None:
     model = builder(num_classes=2, in_shape=(1, 8, 8), width=8, dropout=0.5, norm="layer")
     images, _ = batch(4, (1, 8, 8))
     assert not torch.equal(model(images), model(images))
@@ -178,12 +178,12 @@ def test_activations_of_a_deep_resnet_neither_vanish_nor_explode(norm: Norm) -> 
     model = fresh(small_resnet, num_classes=10, in_shape=(3, 8, 8), width=16, depth=15, norm=norm)
     images, _ = batch(16, (3, 8, 8))
     features = nn.Sequential(*list(model.children())[:-1])(images)
-    # Rectified unit variance is sqrt(1/2) behind the stem. 45 branches of relative size 45^-1/2
-    # take it to about sqrt(e / 2) = 1.2; of full size, to 3.5 with batch norm, 177,000 without.
+    # Rectified unit variance has an RMS of sqrt(1/2) after the stem. 45 branches scaled by 45^-1/2
+    # raise it to about sqrt(e / 2) = 1.2; unscaled, to 3.5 with batch norm, 177,000 without.
     assert 0.5 < features.square().mean().sqrt() < 2
 
 
-def test_importing_models_leaves_torchvision_alone() -> None:
+def test_importing_models_does_not_import_torchvision() -> None:
     code = "import sys, cnntune.models; sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -225,7 +225,7 @@ def test_resnet18_for_small_images_has_the_stem_of_he_et_al() -> None:
     assert parameters(model) == 11_173_962
 
 
-def test_a_stem_can_be_kept_and_still_takes_grey_images() -> None:
+def test_a_stem_can_be_kept_and_still_accepts_grey_images() -> None:
     model = models.builder("resnet18")(num_classes=10, in_shape=(1, 64, 64), stem="imagenet")
     assert isinstance(model.conv1, nn.Conv2d)
     assert (model.conv1.in_channels, model.conv1.kernel_size) == (1, (7, 7))
@@ -234,7 +234,7 @@ def test_a_stem_can_be_kept_and_still_takes_grey_images() -> None:
     assert model.conv1.weight.std().item() == pytest.approx(math.sqrt(6 / (64 * 49)), rel=0.1)
 
 
-def test_the_stem_turns_at_64_pixels() -> None:
+def test_the_stem_changes_at_64_pixels() -> None:
     build: Callable[..., Any] = models.builder("resnet18")
     with torch.device("meta"):
         at_64 = build(num_classes=10, in_shape=(3, 64, 64))
@@ -249,7 +249,7 @@ def test_a_model_in_train_mode_gives_one_tensor() -> None:
         assert model(batch(2, (3, 32, 32))[0]).shape == (2, 5)
 
 
-def test_a_vision_transformer_cuts_small_images_into_patches_of_four() -> None:
+def test_a_vision_transformer_splits_small_images_into_patches_of_four() -> None:
     build: Callable[..., Any] = models.builder("vit_b_16")
     with torch.device("meta"):
         model = build(num_classes=10, in_shape=(1, 28, 28))
@@ -266,7 +266,7 @@ def test_a_head_for_few_classes_starts_as_small_as_the_published_one() -> None:
     assert last.weight.abs().max().item() == pytest.approx(1000**-0.5, rel=0.01)
 
 
-def test_dropout_reaches_the_model() -> None:
+def test_dropout_is_passed_to_the_model() -> None:
     with torch.device("meta"):
         model = models.builder("vgg11")(num_classes=10, in_shape=(3, 32, 32), dropout=0.3)
     assert [m.p for m in model.modules() if isinstance(m, nn.Dropout)] == [0.3, 0.3]
@@ -300,7 +300,7 @@ def test_an_image_that_does_not_fit_is_one_clear_line(name: str, shape: Shape, l
     assert caught.value.lines == [line]
 
 
-def test_an_imagenet_stem_that_loses_a_small_image_names_the_remedy() -> None:
+def test_an_imagenet_stem_that_is_too_much_for_a_small_image_names_the_fix() -> None:
     # Five halvings that round down: 32 pixels are the first to leave one.
     with torch.device("meta"), pytest.raises(RecipeError) as caught:
         models.builder("vgg11")(num_classes=10, in_shape=(3, 28, 28), stem="imagenet")
@@ -308,7 +308,7 @@ def test_an_imagenet_stem_that_loses_a_small_image_names_the_remedy() -> None:
     assert caught.value.lines == [line]
 
 
-def test_checking_the_image_size_draws_no_random_number_and_leaves_the_model_alone() -> None:
+def test_checking_the_image_size_draws_no_random_number_and_does_not_change_the_model() -> None:
     torchvision = import_torchvision()
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -334,9 +334,9 @@ FAMILIES = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3, 32, 32), (3, 64, 64), (1, 28, 28)])
-def test_a_classifier_of_each_family_starts_sane_or_says_why_not(shape: Shape) -> None:
+def test_a_classifier_of_each_family_starts_at_log_c_or_says_why_not(shape: Shape) -> None:
     images, _ = batch(4, shape)
-    # With every class equally right, luck with the labels cannot bring the loss below log C.
+    # With soft labels equal for all classes, chance cannot bring the loss below log C.
     every_class = torch.full((4, 10), 0.1)
     wrong = []
     for name in FAMILIES:

@@ -1,4 +1,4 @@
-"""The ten blocks and the network of blocks: shapes, hand counts, sound starts, what is refused."""
+"""The ten blocks and their network: shapes, hand counts, initial activations, errors."""
 
 import itertools
 import math
@@ -19,7 +19,7 @@ from cnntune.training.build import argument_problems
 
 NORMS = typing.get_args(Norm)
 SHAPE = (1, 8, 8)
-VANISHING = ("layer", "group", "none")  # norms that leave a sigmoid's offset in every channel
+VANISHING = ("layer", "group", "none")  # norms that keep a sigmoid's offset in every channel
 
 
 def net(in_shape: tuple[int, int, int] = SHAPE, **arguments: Any) -> nn.Sequential:
@@ -61,7 +61,7 @@ HAND_COUNTS: dict[Block, int] = {
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_a_block_has_the_parameters_that_one_counts_by_hand(block: Block) -> None:
+def test_a_block_has_the_parameters_counted_by_hand(block: Block) -> None:
     assert parameters(BLOCKS[block](64, 64, Style())) == HAND_COUNTS[block]
 
 
@@ -98,7 +98,7 @@ def start(block: Block, norm: Norm, activation: Activation) -> str:
     """What is wrong with a fresh network; nothing where it is sound."""
     model = net(block=block, norm=norm, activation=activation)
     inputs = images(32)
-    # With every class equally right, luck with the labels cannot bring the loss below log C.
+    # With soft labels equal for all classes, chance cannot bring the loss below log C.
     loss = cross_entropy(model(inputs), torch.full((32, 10), 0.1))
     torch.autograd.backward(loss)
     features = model[:-1](inputs).detach()
@@ -109,22 +109,22 @@ def start(block: Block, norm: Norm, activation: Activation) -> str:
         if p.ndim > 1 and p.grad is not None
     ]
     wrong = [f"{block} {norm} {activation}: loss {loss.item():.3f}, images differ by {differs:.2g}"]
-    # Logits of standard deviation s add about s^2 / 2: 0.3 is what `sanity` passes in silence.
+    # Logits of standard deviation s add about s^2 / 2: `sanity` accepts 0.3 without a finding.
     sound = math.log(10) <= loss.item() < math.log(10) + 0.3 and 1e-3 < differs < 5
     sound &= min(gradients) > 1e-6 * statistics.median(gradients)
     return "" if sound else wrong[0]
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_a_network_of_any_block_starts_sound(block: Block) -> None:
+def test_a_network_of_any_block_has_a_sound_initialisation(block: Block) -> None:
     pairs: list[tuple[Norm, Activation]] = [("batch", "relu"), ("none", "gelu"), ("layer", "tanh")]
-    # Without a bend behind the last sum, the mean over an instance norm would be 0 in all images.
+    # Without an activation after the last sum, the mean after an instance norm would be 0 always.
     pairs += [("instance", "silu")]
     assert [fault for norm, bend in pairs if (fault := start(block, norm, bend))] == []
 
 
 @pytest.mark.slow
-def test_every_block_norm_and_activation_start_sound_but_sigmoids_that_nothing_centres() -> None:
+def test_every_block_norm_and_activation_is_sound_except_sigmoids_that_are_not_centred() -> None:
     # CS231n: sigmoid outputs are not zero-centred and their slope is at most 1/4.
     faults = [
         fault
@@ -136,7 +136,7 @@ def test_every_block_norm_and_activation_start_sound_but_sigmoids_that_nothing_c
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_a_network_of_any_block_learns_sixteen_images_by_heart(block: Block) -> None:
+def test_a_network_of_any_block_memorises_sixteen_images(block: Block) -> None:
     model = net(block=block, depths=1)
     inputs, labels = images(16), torch.arange(16) % 10
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
@@ -170,7 +170,7 @@ def conv_weights(model: nn.Module) -> list[Tensor]:
     return [m.weight.detach() for m in model.modules() if isinstance(m, nn.Conv2d)]
 
 
-def test_initial_weights_have_the_spread_that_the_recipe_says() -> None:
+def test_initial_weights_have_the_std_of_the_recipe() -> None:
     # Plain blocks of width 64: 3x3x64 inputs, and as many outputs.
     spread = {
         "kaiming": math.sqrt(2 / 576),
@@ -189,7 +189,7 @@ def test_tanh_has_a_gain_of_one() -> None:
     assert weight.std().item() == pytest.approx(math.sqrt(1 / 576), rel=0.02)
 
 
-def test_normal_weights_are_left_as_drawn_in_branches_and_head_too() -> None:
+def test_normal_weights_are_not_rescaled_in_branches_and_head() -> None:
     model = net(block="residual", widths=[64], depths=2, norm="none", init="normal:0.05")
     head = [m.weight for m in model.modules() if isinstance(m, nn.Linear)]
     for weight in [*conv_weights(model), *head]:
@@ -222,7 +222,7 @@ def test_a_skipped_branch_leaves_the_shortcut() -> None:
     assert torch.equal(layer(x), x)
 
 
-def test_stochastic_depth_of_a_block_without_a_shortcut_is_refused() -> None:
+def test_stochastic_depth_of_a_block_without_a_shortcut_is_rejected() -> None:
     for block in BLOCKS:
         if block in WITH_SHORTCUT:
             net(block=block, depths=1, stochastic_depth=0.1)
@@ -232,7 +232,7 @@ def test_stochastic_depth_of_a_block_without_a_shortcut_is_refused() -> None:
         assert block in caught.value.lines[0]
 
 
-def test_lists_of_different_lengths_are_refused() -> None:
+def test_lists_of_different_lengths_are_rejected() -> None:
     with pytest.raises(RecipeError) as caught:
         net(widths=[8, 16], depths=[1, 1, 1])
     line = "model.depths: must have one number for each of the 2 widths (got 3)"
@@ -244,9 +244,9 @@ def messages(**model: Any) -> list[str]:
     return [f"{problem.key}: {problem.message}" for problem in found]
 
 
-def test_the_recipe_refuses_words_and_numbers_that_mean_nothing() -> None:
+def test_the_recipe_rejects_unknown_words_and_numbers_out_of_range() -> None:
     assert messages(widths=[8, 16], depths=1, init="normal:1e-2", norm="instance") == []
-    per_stage = "must be a whole number >= 8, or a list of one for each stage"
+    per_stage = "must be a whole number >= 8, or a list with one per stage"
     assert messages(widths=4) == [f"model.widths: {per_stage} (got 4)"]
     assert messages(widths=[]) == [f"model.widths: {per_stage} (got [])"]
     assert messages(widths=[16, 8.5]) == [f"model.widths: {per_stage} (got [16, 8.5])"]

@@ -1,4 +1,4 @@
-"""Published networks: their size at full size, one step and a sample by heart at a small one."""
+"""Published networks: parameters at full size, one step and memorising a sample at a small size."""
 
 import math
 from collections.abc import Callable
@@ -85,13 +85,13 @@ def test_inception_v3_has_23_8_million_parameters_without_its_auxiliary_head() -
     assert parameters(on_meta("inception_v3", shape=(3, 299, 299), auxiliary=False)) == 23_834_568
 
 
-def test_lenet_has_the_parameters_that_one_counts_by_hand() -> None:
+def test_lenet_has_the_parameters_counted_by_hand() -> None:
     convolutions = 6 * (25 + 1) + 16 * (6 * 25 + 1)
     linear = 120 * (400 + 1) + 84 * (120 + 1) + 10 * (84 + 1)
     assert parameters(on_meta("lenet5", 10, (1, 32, 32))) == convolutions + linear == 61_706
 
 
-def test_zfnet_has_the_parameters_that_one_counts_by_hand() -> None:
+def test_zfnet_has_the_parameters_counted_by_hand() -> None:
     convolutions = 96 * (3 * 49 + 1) + 256 * (96 * 25 + 1)
     convolutions += 512 * (256 * 9 + 1) + 1024 * (512 * 9 + 1) + 512 * (1024 * 9 + 1)
     linear = 4096 * (512 * 36 + 1) + 4096 * (4096 + 1) + 1000 * (4096 + 1)
@@ -128,7 +128,7 @@ def test_cifar_networks_have_their_published_size(name: str, published: float, e
 
 @pytest.mark.parametrize("name", ["plain20", "resnet20"])
 def test_cifar_networks_have_maps_of_32_16_and_8_pixels(name: str) -> None:
-    # He et al. 2015, section 4.2: 1 + 2n, 2n and 2n layers, here in n = 3 pairs a stage
+    # He et al. 2015, section 4.2: 1 + 2n, 2n and 2n layers, here in n = 3 pairs per stage
     body = on_meta(name, 10, (3, 32, 32))[:-1]
     sides, x = [], torch.empty(1, 3, 32, 32, device="meta")
     for layer in body:
@@ -145,8 +145,8 @@ def test_resnet20_by_hand() -> None:
 
 
 def test_se_resnet50_has_its_published_size() -> None:
-    # Hu et al. 2018, table 1, and Cadena's pretrained-models: 28.1 M. Each block has two layers
-    # more, to a sixteenth of its channels and back.
+    # Hu et al. 2018, table 1, and Cadena's pretrained-models: 28.1 M. Each block has two more
+    # layers, to a sixteenth of its channels and back.
     blocks = {256: 3, 512: 4, 1024: 6, 2048: 3}
     more = sum(n * (2 * c * (c // 16) + c // 16 + c) for c, n in blocks.items())
     assert parameters(on_meta("se_resnet50")) == 25_557_032 + more == 28_088_024
@@ -243,22 +243,22 @@ def test_a_small_published_network_trains_a_step(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
-def test_a_published_network_trains_a_step_and_learns_eight_images_by_heart(name: str) -> None:
+def test_a_published_network_trains_a_step_and_memorises_eight_images(name: str) -> None:
     step(name)
     by_heart(name)
 
 
 @pytest.mark.parametrize("name", ["plain20", "resnet20", "mobilenet_v1", "lenet5"])
-def test_published_networks_of_ours_start_at_the_loss_of_a_guess(name: str) -> None:
+def test_published_networks_of_cnntune_start_at_the_loss_of_guessing(name: str) -> None:
     for shape in ((1, 8, 8), (3, 32, 32), (3, 40, 36)):
         logits = fresh(name, shape)(batch(32, shape)[0])
         loss = cross_entropy(logits, torch.full((32, 10), 0.1)).item()
-        # Logits of standard deviation 0.7, which LeNet's whole tanh layers give, add 0.25.
+        # Logits of standard deviation 0.7, as LeNet's tanh layers give, add 0.25.
         assert math.log(10) <= loss < math.log(10) + 0.3, shape
 
 
 @pytest.mark.slow
-def test_the_page_of_models_is_what_the_table_writes() -> None:
+def test_the_page_of_models_is_up_to_date() -> None:
     page = Path(__file__).parents[2] / "docs" / "models.md"
     assert page.read_text(encoding="utf-8") == table.page(), "run: python docs/write_models.py"
 
@@ -267,7 +267,7 @@ def test_the_page_of_models_is_what_the_table_writes() -> None:
 
 
 @pytest.mark.parametrize(("name", "heads"), [("googlenet", 2), ("inception_v3", 1)])
-def test_logits_carry_the_auxiliary_heads_in_train_mode_alone(name: str, heads: int) -> None:
+def test_auxiliary_logits_are_attached_only_in_train_mode(name: str, heads: int) -> None:
     model = fresh(name, (3, 32, 32))
     logits = model(batch(2, (3, 32, 32))[0])
     assert [head.shape for head in getattr(logits, ATTRIBUTE)] == [(2, 10)] * heads
@@ -278,14 +278,14 @@ def test_logits_carry_the_auxiliary_heads_in_train_mode_alone(name: str, heads: 
 def test_the_auxiliary_loss_is_weighted_by_three_tenths() -> None:
     targets = torch.tensor([0, 1])
     logits = torch.zeros(2, 4)
-    # A sure and right head costs nothing, an undecided one log 4, a sure and wrong one 40.
+    # A confident right head has a loss of 0, an undecided one log 4, a confident wrong one 40.
     right = 40 * torch.eye(4)[:2]
     setattr(logits, ATTRIBUTE, (right, right.flip(0), torch.zeros(2, 4)))
     loss = with_auxiliary(nn.CrossEntropyLoss())(logits, targets)
     assert loss.item() == pytest.approx(math.log(4) + 0.3 * (0 + 40 + math.log(4)))
 
 
-def test_a_loss_of_logits_without_heads_is_left_alone() -> None:
+def test_a_loss_of_logits_without_heads_is_unchanged() -> None:
     logits, targets = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
     loss = with_auxiliary(nn.CrossEntropyLoss())(logits, targets)
     assert torch.equal(loss, cross_entropy(logits, targets))
@@ -300,12 +300,12 @@ def test_the_loss_of_a_recipe_trains_the_auxiliary_heads() -> None:
     assert all(p.grad is not None for p in heads)
 
 
-def test_auxiliary_heads_can_be_left_out() -> None:
+def test_auxiliary_heads_can_be_turned_off() -> None:
     names = [n for n, _ in on_meta("googlenet", auxiliary=False).named_parameters()]
     assert not [name for name in names if "aux" in name]
 
 
-def test_the_auxiliary_head_of_inception_sees_an_image_of_299_as_published() -> None:
+def test_the_auxiliary_head_of_inception_is_as_published_for_an_image_of_299() -> None:
     model = on_meta("inception_v3", shape=(3, 299, 299))
     seen: list[tuple[int, ...]] = []
     model.AuxLogits.conv0.register_forward_pre_hook(
@@ -356,7 +356,7 @@ def test_timm_models_are_found_by_their_prefix() -> None:
 
 
 @pytest.mark.usefixtures("fake_timm")
-def test_what_timm_refuses_is_one_line() -> None:
+def test_what_timm_rejects_is_one_line() -> None:
     build = models.builder("timm:tinynet")
     too_small = lines_of(lambda: build(num_classes=3, in_shape=(1, 2, 2)))
     assert too_small == [
@@ -368,7 +368,7 @@ def test_what_timm_refuses_is_one_line() -> None:
 
 
 @pytest.mark.usefixtures("fake_timm")
-def test_an_unknown_timm_name_is_met_with_a_near_one() -> None:
+def test_an_unknown_timm_name_suggests_a_similar_one() -> None:
     (line,) = lines_of(lambda: load_recipe(None, ['model={name="timm:tinynets"}']))
     assert "did you mean 'timm:tinynet'" in line
 

@@ -1,4 +1,4 @@
-"""Transfer: weights learned before, read safely and fitted; probe, fine-tuning, thawing."""
+"""Transfer learning: pretrained weights, linear probe, fine-tuning, unfreezing."""
 
 import pickle
 from dataclasses import replace
@@ -67,10 +67,10 @@ def changed(module: nn.Module, before: dict[str, Tensor]) -> set[str]:
     return {name for name, t in module.state_dict().items() if not torch.equal(t, before[name])}
 
 
-# What comes with the weights
+# Weights, classes and normalisation
 
 
-def test_the_backbone_is_what_was_learned_and_the_head_is_fresh(
+def test_the_backbone_is_pretrained_and_the_head_is_new(
     learned: tuple[Path, nn.Module, Data],
 ) -> None:
     path, source, _ = learned
@@ -83,7 +83,7 @@ def test_the_backbone_is_what_was_learned_and_the_head_is_fresh(
     assert torch.equal(model.head.linear.weight, fresh.head.linear.weight)  # type: ignore
 
 
-def test_images_are_normalised_as_they_were_when_the_weights_were_learned(
+def test_images_are_normalised_as_in_pretraining(
     learned: tuple[Path, nn.Module, Data],
 ) -> None:
     path, _, first = learned
@@ -102,7 +102,7 @@ def test_the_head_is_kept_for_the_same_classes(learned: tuple[Path, nn.Module, D
     assert evaluate(model, data.val) == evaluate(source, data.val)
 
 
-def test_a_plain_state_dict_will_do_with_the_images_own_normalisation(
+def test_a_plain_state_dict_uses_the_normalisation_of_the_images(
     tmp_path: Path, learned: tuple[Path, nn.Module, Data]
 ) -> None:
     _, source, _ = learned
@@ -116,7 +116,7 @@ def test_a_plain_state_dict_will_do_with_the_images_own_normalisation(
         assert torch.equal(data.normalise.mean, own.normalise.mean)
 
 
-# Files that will not do
+# Files that cannot be used
 
 
 class _Harm:
@@ -124,7 +124,7 @@ class _Harm:
         return exec, ("raise SystemExit('the file was run')",)
 
 
-def test_a_hostile_file_is_refused_and_not_run(tmp_path: Path) -> None:
+def test_a_hostile_file_is_rejected_and_not_run(tmp_path: Path) -> None:
     path = tmp_path / "evil.pt"
     torch.save({"weights": _Harm()}, path)
     with pytest.raises(RecipeError, match=r"evil\.pt: holds no weights that can be read safely"):
@@ -144,7 +144,7 @@ def test_a_hostile_file_is_refused_and_not_run(tmp_path: Path) -> None:
         ({}, r"must hold a state dict of tensors \(it is empty\)"),
     ],
 )
-def test_a_file_without_weights_is_told(tmp_path: Path, held: object, line: str) -> None:
+def test_a_file_without_weights_is_an_error(tmp_path: Path, held: object, line: str) -> None:
     path = tmp_path / "no.pt"
     if isinstance(held, bytes):
         path.write_bytes(held)
@@ -155,12 +155,12 @@ def test_a_file_without_weights_is_told(tmp_path: Path, held: object, line: str)
     assert len(caught.value.lines) == 1
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"model\.weights: .*gone\.pt: no such file"):
         load_data(other_digits(tmp_path / "gone.pt"), CPU)
 
 
-def test_weights_of_another_width_or_depth_are_told(
+def test_weights_of_another_width_or_depth_are_an_error(
     learned: tuple[Path, nn.Module, Data],
 ) -> None:
     path, _, _ = learned
@@ -209,7 +209,7 @@ def state_of_head(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state(model).items() if name.startswith("fc.")}
 
 
-def test_a_published_file_given_by_its_path_brings_its_normalisation(tmp_path: Path) -> None:
+def test_a_published_file_given_by_its_path_has_its_normalisation(tmp_path: Path) -> None:
     torch.save(small_resnet18().state_dict(), tmp_path / "resnet18.pth")
     found = read_weights(str(tmp_path / "resnet18.pth"), "resnet18")
     assert found.mean is not None
@@ -217,7 +217,7 @@ def test_a_published_file_given_by_its_path_brings_its_normalisation(tmp_path: P
     assert read_weights(str(tmp_path / "resnet18.pth"), "small-cnn").mean is None
 
 
-def test_published_weights_that_cannot_be_had_are_told(
+def test_published_weights_that_cannot_be_downloaded_are_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def offline(*arguments: object, **options: object) -> None:
@@ -225,16 +225,16 @@ def test_published_weights_that_cannot_be_had_are_told(
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
-    with pytest.raises(RecipeError, match=r"resnet18-f37072fd\.pth .* cannot be had \(no route"):
+    with pytest.raises(RecipeError, match=r"cannot download resnet18-f37072fd\.pth .*\(no route"):
         read_weights("imagenet", "resnet18")
 
 
-def test_our_own_networks_have_no_published_weights() -> None:
+def test_networks_of_cnntune_have_no_published_weights() -> None:
     with pytest.raises(RecipeError, match=r'"imagenet" needs a torchvision classifier'):
         read_weights("imagenet", "small-cnn")
 
 
-def test_grey_images_see_the_sum_of_the_three_channels(tmp_path: Path) -> None:
+def test_grey_images_use_the_sum_over_the_three_channels(tmp_path: Path) -> None:
     torch.save(small_resnet18().state_dict(), tmp_path / "resnet18.pth")
     held = torch.load(tmp_path / "resnet18.pth", weights_only=True)
     recipe = parse(
@@ -276,8 +276,8 @@ FAMILIES = {
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_head_gives_the_logits_and_the_blocks_are_the_rest(name: str) -> None:
-    with torch.device("cpu" if name.startswith("regnet") else "meta"):  # regnets look at numbers
+def test_the_head_computes_the_logits_and_the_blocks_are_the_rest(name: str) -> None:
+    with torch.device("cpu" if name.startswith("regnet") else "meta"):  # regnets read values
         model = models.builder(name)(num_classes=7, in_shape=FAMILIES[name])
     head, blocks = head_of(model), blocks_of(model)
     assert getattr(head, "out_features", None) == 7 or getattr(head, "out_channels", None) == 7
@@ -291,7 +291,7 @@ def test_the_head_gives_the_logits_and_the_blocks_are_the_rest(name: str) -> Non
     assert max(sizes) < 0.85 * sum(p.numel() for p in model.parameters())
 
 
-def test_rates_fall_from_the_head_to_the_input() -> None:
+def test_learning_rates_fall_from_the_head_to_the_input() -> None:
     # small-cnn of depth 2: two blocks, each a convolution with its norm, and a linear head.
     model = models.small_cnn(num_classes=3, in_shape=(1, 8, 8), width=4, depth=2)
     factors = rate_factors(model, backbone=0.2, layer_decay=0.5)
@@ -301,7 +301,7 @@ def test_rates_fall_from_the_head_to_the_input() -> None:
         assert factor == pytest.approx(expected[name.split(".")[0]]), name
 
 
-def test_the_backbone_moves_at_a_tenth_of_the_rate(
+def test_the_backbone_has_a_tenth_of_the_learning_rate(
     learned: tuple[Path, nn.Module, Data],
 ) -> None:
     path, _, _ = learned
@@ -319,7 +319,7 @@ def test_the_backbone_moves_at_a_tenth_of_the_rate(
         torch.testing.assert_close(parameter.detach(), before[name] - rate * parameter.grad)
 
 
-def test_without_weights_all_layers_have_one_rate(
+def test_without_weights_all_layers_have_one_learning_rate(
     learned: tuple[Path, nn.Module, Data],
 ) -> None:
     recipe = other_digits(learned[0], model__weights="")
@@ -365,10 +365,10 @@ def test_a_probe_computes_the_backbone_once(learned: tuple[Path, nn.Module, Data
     seen = []
     model.block1.register_forward_hook(lambda *_: seen.append(_[1][0].shape[0]))  # type: ignore
     list(train(recipe, data, CPU, model=model))
-    assert sum(seen) < len(data.train) + len(data.val) + 20  # a few more to look at
+    assert sum(seen) < len(data.train) + len(data.val) + 20  # and a few images to inspect
 
 
-def test_a_probe_with_augmentation_sees_other_images_each_epoch(
+def test_a_probe_with_augmentation_gets_different_images_each_epoch(
     learned: tuple[Path, nn.Module, Data],
 ) -> None:
     recipe = other_digits(learned[0], train__freeze="backbone", augment__crop=1)
@@ -389,10 +389,12 @@ def test_a_head_before_the_last_pooling_is_probed_on_images() -> None:
     assert changed(model, before) == {"classifier.1.weight", "classifier.1.bias"}
 
 
-# Thawing
+# Unfreezing
 
 
-def test_blocks_thaw_one_by_one_from_the_head(learned: tuple[Path, nn.Module, Data]) -> None:
+def test_blocks_are_unfrozen_one_by_one_from_the_head(
+    learned: tuple[Path, nn.Module, Data],
+) -> None:
     recipe = other_digits(
         learned[0], train__freeze="backbone", train__unfreeze_every=2, train__epochs=6
     )
@@ -406,7 +408,7 @@ def test_blocks_thaw_one_by_one_from_the_head(learned: tuple[Path, nn.Module, Da
     assert moved == [head, head, last, last, last | {"block1"}, last | {"block1"}]
 
 
-def test_what_the_owner_froze_stays_frozen(learned: tuple[Path, nn.Module, Data]) -> None:
+def test_what_the_user_froze_stays_frozen(learned: tuple[Path, nn.Module, Data]) -> None:
     recipe = other_digits(learned[0], train__freeze="backbone", train__unfreeze_every=1)
     model, data = load(recipe)
     model.block2.conv.weight.requires_grad_(False)  # type: ignore[union-attr]
@@ -426,7 +428,7 @@ def test_what_the_owner_froze_stays_frozen(learned: tuple[Path, nn.Module, Data]
         ({"train.backbone_lr": 0.0}, "train.backbone_lr: must be > 0"),
     ],
 )
-def test_senseless_recipes_are_told(values: dict[str, Value], line: str) -> None:
+def test_senseless_recipes_are_an_error(values: dict[str, Value], line: str) -> None:
     with pytest.raises(RecipeError, match=line):
         FIRST.with_values(values)
 
@@ -434,7 +436,7 @@ def test_senseless_recipes_are_told(values: dict[str, Value], line: str) -> None
 # Classes
 
 
-def test_digits_and_shapes_give_some_classes_and_few_of_each() -> None:
+def test_digits_and_shapes_can_be_limited_to_some_classes_and_few_images() -> None:
     recipe = load_recipe("digits", ['data.classes=["7", "3"]', "data.per_class=10"])
     data = load_data(recipe, CPU)
     assert data.classes == ("7", "3")
@@ -447,18 +449,18 @@ def test_digits_and_shapes_give_some_classes_and_few_of_each() -> None:
     assert load_data(shapes, CPU).classes == ("star", "ring")
 
 
-def test_a_class_that_does_not_exist_is_told() -> None:
+def test_a_class_that_does_not_exist_is_an_error() -> None:
     for classes in (["star", "moon"], ["star", "star"]):
         recipe = load_recipe("shapes", ["data.size=80", f"data.classes={classes}"])
         with pytest.raises(Exception, match=r"data\.classes: must be among circle, .*\(got "):
             load_data(recipe, CPU)
 
 
-# What it is worth
+# The gain
 
 
 @pytest.mark.slow
-def test_a_probe_beats_training_from_scratch_on_ten_images_a_class(tmp_path: Path) -> None:
+def test_a_probe_beats_training_from_scratch_on_ten_images_per_class(tmp_path: Path) -> None:
     """benchmarks/search/transfer.py: 0.76 against 0.43 where chance is 0.25."""
     base = parse(
         {

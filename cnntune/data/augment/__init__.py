@@ -1,7 +1,7 @@
-"""Random changes that keep the label, batched on the device with one draw for each image.
+"""Random transforms that keep the label, batched on the device with one draw per image.
 
-Equal in distribution to torchvision's transforms applied image by image. All draws come from the
-generator that is given.
+Equal in distribution to torchvision's transforms applied image by image. All random numbers are
+drawn from the given generator.
 """
 
 from torch import Generator, Tensor
@@ -25,10 +25,10 @@ def augment(
 ) -> tuple[Tensor, Targets]:
     """Augment float `[B, C, H, W]`, normalised by `normalise`; labels are int64 `[B]`.
 
-    `generator` lives on the CPU and is advanced. Returns the images and what they show: the labels,
-    or `Mixed` ones.
+    `generator` is a CPU generator, whose state advances. Returns the images and their labels, which
+    are `Mixed` with mixup or CutMix.
     """
-    inputs = _moved(inputs, settings, normalise, generator)
+    inputs = _transformed(inputs, settings, normalise, generator)
     strengths = {name: s for name in CHANGES if (s := getattr(settings, name))}
     if strengths:
         inputs = normalise(jitter(normalise.undo(inputs), strengths, generator))
@@ -41,19 +41,19 @@ def augment(
     return inputs, labels
 
 
-def _moved(
+def _transformed(
     inputs: Tensor, settings: AugmentSection, normalise: Normalise, generator: Generator
 ) -> Tensor:
     if settings.flip:
         inputs = flip(inputs, HORIZONTAL, generator)
     if settings.flip_vertical:
         inputs = flip(inputs, VERTICAL, generator)
-    turns = {key: getattr(settings, key) for key in ("rotate", "translate", "zoom", "shear")}
-    if any(turns.values()):
-        inputs = affine(inputs, normalise.black, generator, **turns)
+    ranges = {key: getattr(settings, key) for key in ("rotate", "translate", "zoom", "shear")}
+    if any(ranges.values()):
+        inputs = affine(inputs, normalise.black, generator, **ranges)
     if settings.crop:
         inputs = crop(inputs, settings.crop, normalise.black, generator)
     if settings.resized_crop < 1:
-        smallest, ratio = settings.resized_crop, settings.resized_crop_ratio
-        inputs = resized_crop(inputs, smallest, ratio, generator)
+        min_area, max_ratio = settings.resized_crop, settings.resized_crop_ratio
+        inputs = resized_crop(inputs, min_area, max_ratio, generator)
     return inputs

@@ -1,4 +1,4 @@
-"""What `[augment]` asks of the images: found before anything is trained, and what may mislead."""
+"""Check `[augment]` against the images before anything is trained."""
 
 import torch
 
@@ -8,19 +8,19 @@ from cnntune.errors import RecipeError
 from cnntune.findings import Finding
 
 COLOUR_KEYS = ("brightness", "contrast", "saturation", "hue")
-RGB_KEYS = ("saturation", "hue")  # grey has neither
-IMAGES_SEEN = 64  # for the range of float pixels, which is their owner's choice
-SLACK = 1e-3  # of full range: what normalising and back may add
+RGB_KEYS = ("saturation", "hue")  # grey images have neither
+SAMPLE_SIZE = 64  # images, for the range of float pixels, which is not fixed
+TOLERANCE = 1e-3  # of the full range: rounding when normalisation is undone
 
 SYMBOL_SETS = ("digits", "mnist")
-LARGEST_TURN = 90.0  # degrees; beyond, a 6 becomes a 9
+MAX_ROTATION = 90.0  # degrees; beyond, a 6 becomes a 9
 
 
 def check_augment(recipe: Recipe, data: Data) -> None:
-    """Hold `[augment]`, and what a search may draw for it, against the images.
+    """Check that the images allow `[augment]`, and every value that a search may draw for it.
 
     Raises:
-        RecipeError: one line for each key that these images cannot follow.
+        RecipeError: one line per key that cannot be used with these images.
     """
     keys = {key for key in type(recipe.augment).model_fields if _may_be_on(recipe, key)}
     channels = data.in_shape[0]
@@ -32,7 +32,7 @@ def check_augment(recipe: Recipe, data: Data) -> None:
     ]
     if keys & set(COLOUR_KEYS) and not problems:
         low, high = _range(data)
-        if low < -SLACK or high > 1 + SLACK:
+        if low < -TOLERANCE or high > 1 + TOLERANCE:
             first = next(key for key in COLOUR_KEYS if key in keys)
             problems.append(
                 f"augment.{first}: must be 0: needs pixels in 0..1 (got {low:.3g} ... {high:.3g})"
@@ -47,17 +47,17 @@ def _may_be_on(recipe: Recipe, key: str) -> bool:
 
 def _range(data: Data) -> tuple[float, float]:
     """The smallest and the largest pixel value of some training images."""
-    some = torch.arange(min(IMAGES_SEEN, len(data.train)))
+    some = torch.arange(min(SAMPLE_SIZE, len(data.train)))
     inputs, _ = next(data.train.batches(some, len(some)))
     low, high = data.normalise.undo(inputs).aminmax()
     return float(low), float(high)
 
 
 def label_findings(recipe: Recipe, data: Data) -> list[Finding]:
-    """Augmentation should keep the label: mirrored or turned, digits and letters change theirs.
+    """Augmentation should keep the label: flipping or rotating digits and letters changes it.
 
-    A mirrored 2 is no digit, and a 6 upside down is a 9. What is a symbol: the sets of digits, and
-    folders whose classes have names of one letter or digit.
+    A mirrored 2 is not a digit, and a 6 upside down is a 9. Symbols are the built-in sets of
+    digits, and folders whose class names are single letters or digits.
     """
     folder_of_symbols = recipe.data.name == "folder" and all(
         len(name) == 1 and name.isalnum() for name in data.classes
@@ -65,14 +65,14 @@ def label_findings(recipe: Recipe, data: Data) -> list[Finding]:
     if recipe.data.name not in SYMBOL_SETS and not folder_of_symbols:
         return []
     changing = [key for key in ("flip", "flip_vertical") if _may_be_on(recipe, key)]
-    if recipe.augment.rotate > LARGEST_TURN:
+    if recipe.augment.rotate > MAX_ROTATION:
         changing.append("rotate")
     return [
         Finding(
             "augmentation",
             "warn",
-            f"{key} on pictures of digits or letters: labels may change",
-            f"--set augment.{key}={'90' if key == 'rotate' else 'false'}, or look at the picture"
+            f"{key} on images of digits or letters may change their labels",
+            f"--set augment.{key}={'90' if key == 'rotate' else 'false'}, or check the picture"
             " of an augmented batch",
             where=f"augment.{key}",
         )

@@ -1,6 +1,6 @@
-"""What colour pixels have: brightness, contrast, saturation and hue, as torchvision's ColorJitter.
+"""Colour transforms: brightness, contrast, saturation and hue, as in torchvision's ColorJitter.
 
-`pixels` are float `[B, C, H, W]` in 0..1, `factors` float `[B]`, one for each image.
+`pixels` are float `[B, C, H, W]` in 0..1, `factors` float `[B]`, one per image.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,9 @@ LUMA = (0.2989, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, as in tor
 
 
 def jitter(pixels: Tensor, strengths: dict[str, float], generator: Generator) -> Tensor:
-    """Change the colours of each image, in an order of its own.
+    """Change the colours of each image, in random order per image.
 
-    `strengths` maps the names of changes to how far their factors go: 1 - s ... 1 + s, but not
+    `strengths` maps the names of changes to the ranges of their factors: 1 - s ... 1 + s, but not
     below 0, and for the hue -s ... s of a full turn.
     """
     count = len(pixels)
@@ -25,10 +25,10 @@ def jitter(pixels: Tensor, strengths: dict[str, float], generator: Generator) ->
     pixels = pixels.clone()
     for position in range(len(strengths)):
         for index, name in enumerate(strengths):
-            turn = (order[:, position] == index).nonzero().flatten()
-            here = turn.to(pixels.device)
-            factor = factors[index][turn].to(pixels.device)
-            pixels[here] = CHANGES[name](pixels[here], factor)
+            chosen = (order[:, position] == index).nonzero().flatten()
+            factor = factors[index][chosen].to(pixels.device)
+            chosen = chosen.to(pixels.device)
+            pixels[chosen] = CHANGES[name](pixels[chosen], factor)
     return pixels
 
 
@@ -54,18 +54,18 @@ def saturation(pixels: Tensor, factors: Tensor) -> Tensor:
 
 
 def hue(pixels: Tensor, factors: Tensor) -> Tensor:
-    """Turn the colours of `[B, 3, H, W]` around the wheel of hues; 1 is a full turn.
+    """Rotate the hue of `[B, 3, H, W]`; 1 is a full turn.
 
-    Lightness and saturation in the sense of HSV stay (Smith 1978).
+    Value and saturation, as defined in HSV, do not change (Smith 1978).
     """
     value, brightest = pixels.max(1)
     chroma = value - pixels.amin(1)
     red, green, blue = pixels.unbind(1)
-    # Sixths of a turn from the brightest channel, which itself stands at 0, 2 or 4 sixths.
+    # Sixths of a turn from the hue of the brightest channel, which is 0, 2 or 4 sixths.
     behind = torch.stack([green - blue, blue - red, red - green]).gather(0, brightest[None])[0]
     sixths = behind / chroma.clamp(min=torch.finfo(chroma.dtype).tiny) + 2 * brightest
     sixths = sixths + 6 * factors.view(-1, 1, 1)
-    # Each channel falls from the value by the chroma, the further its own hue is away.
+    # Each channel is lower than the value, by up to the chroma, the further away its hue is.
     away = torch.stack([sixths + 5, sixths + 3, sixths + 1], dim=1) % 6
     share = torch.minimum(away, 4 - away).clamp(0, 1)
     return value.unsqueeze(1) - chroma.unsqueeze(1) * share
@@ -84,7 +84,7 @@ def _away_from(anchor: Tensor, pixels: Tensor, factors: Tensor) -> Tensor:
 
 
 def _grey(pixels: Tensor) -> Tensor:
-    """`[B, 1, H, W]`; images that are not red, green and blue have the mean of their channels."""
+    """`[B, 1, H, W]`; for other than three channels their mean."""
     if pixels.shape[1] != len(LUMA):
         return pixels.mean(1, keepdim=True)
     weights = torch.tensor(LUMA, device=pixels.device).view(1, -1, 1, 1)

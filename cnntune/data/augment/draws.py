@@ -1,4 +1,4 @@
-"""Random numbers and boxes, one for each image, drawn on the CPU from a generator of one's own."""
+"""Random numbers and boxes, one per image, drawn on the CPU from a given generator."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,13 @@ def uniform(low: float, high: float, count: int, generator: Generator) -> Tensor
 
 
 def up_to(largest: Tensor, generator: Generator) -> Tensor:
-    """Whole numbers 0 ... `largest`, both included, for int64 `largest` of any shape."""
+    """Integers 0 ... `largest`, both included, for int64 `largest` of any shape."""
     return (torch.rand(largest.shape, generator=generator) * (largest + 1)).long()
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """A rectangle of pixels for each image: int64 `[B]` each; an empty one has height 0."""
+    """A rectangle of pixels per image: int64 `[B]` each; an empty one has height 0."""
 
     top: Tensor
     left: Tensor
@@ -28,17 +28,17 @@ class Boxes:
     width: Tensor
 
     def cover(self, size: tuple[int, int], device: torch.device) -> Tensor:
-        """Which pixels of images of `size` (height, width) lie inside: bool `[B, 1, H, W]`."""
+        """Which pixels of images of `size` (height, width) are inside: bool `[B, 1, H, W]`."""
         rows = _between(self.top, self.height, size[0], device)
         columns = _between(self.left, self.width, size[1], device)
         return (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)
 
 
 def _between(start: Tensor, length: Tensor, size: int, device: torch.device) -> Tensor:
-    """Bool `[B, size]`: which places lie in `start` ... `start + length - 1`."""
+    """Bool `[B, size]`: which indices are in `start` ... `start + length - 1`."""
     start, length = start.to(device).view(-1, 1), length.to(device).view(-1, 1)
-    places = torch.arange(size, device=device)
-    return (places >= start) & (places < start + length)
+    indices = torch.arange(size, device=device)
+    return (indices >= start) & (indices < start + length)
 
 
 def draw_boxes(
@@ -52,9 +52,9 @@ def draw_boxes(
 ) -> Boxes:
     """A box for each of `count` images of `size` (height, width), as torchvision draws them.
 
-    Its share of the image's area is uniform over the range `area`, the logarithm of its width over
-    its height over that of `ratio`, its place over all that keep it inside. A box above `largest`
-    (height, width) is drawn again, ten times at most; where none fits, the box is empty.
+    Its share of the image's area is uniform in the range `area`, the logarithm of width over height
+    in that of `ratio`, its position in all that keep it inside the image. A box larger than
+    `largest` (height, width) is redrawn, with ten draws in total; where none fits, it is empty.
     """
     height, width = size
     tries = ATTEMPTS * count

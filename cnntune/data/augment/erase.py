@@ -1,6 +1,6 @@
-"""Holes in images: the network has to learn from what is left.
+"""Cutout and random erasing: the network has to learn from the rest of the image.
 
-A hole holds 0, the mean colour of normalised inputs, as the papers have it.
+Erased pixels are 0, the mean colour of normalised inputs, as in the papers.
 """
 
 import torch
@@ -8,24 +8,25 @@ from torch import Generator, Tensor
 
 from cnntune.data.augment.draws import Boxes, draw_boxes
 
-ERASED_AREA = (0.02, 0.33)  # of the image; these two are torchvision's defaults, after section 4 of
-ERASED_RATIO = (0.3, 3.3)  # Zhong et al. 2017: height over width
+# torchvision's defaults, from section 4 of Zhong et al. 2017.
+ERASED_AREA = (0.02, 0.33)  # of the image
+ERASED_RATIO = (0.3, 3.3)  # height over width
 
 
 def cutout(inputs: Tensor, side: int, generator: Generator) -> Tensor:
-    """Cut a square of `side` pixels out of each image (DeVries and Taylor 2017).
+    """Erase a square of `side` pixels in each image (DeVries and Taylor 2017).
 
-    Its middle is any pixel of the image, so that a part of it may lie outside.
+    Its centre is any pixel of the image, so the square may be partly outside.
     """
     count, _, height, width = inputs.shape
     top = torch.randint(height, (count,), generator=generator) - side // 2
     left = torch.randint(width, (count,), generator=generator) - side // 2
     sides = torch.full((count,), side)
-    return _emptied(inputs, Boxes(top, left, sides, sides))
+    return _erased(inputs, Boxes(top, left, sides, sides))
 
 
 def erase(inputs: Tensor, probability: float, generator: Generator) -> Tensor:
-    """Cut a rectangle out of that share of the images (random erasing, Zhong et al. 2017)."""
+    """Erase a rectangle in each image with `probability` (random erasing, Zhong et al. 2017)."""
     count, _, height, width = inputs.shape
     chosen = torch.rand(count, generator=generator) < probability
     low, high = ERASED_RATIO
@@ -37,9 +38,9 @@ def erase(inputs: Tensor, probability: float, generator: Generator) -> Tensor:
         largest=(height - 1, width - 1),
         generator=generator,
     )
-    return _emptied(inputs, Boxes(boxes.top, boxes.left, boxes.height * chosen, boxes.width))
+    return _erased(inputs, Boxes(boxes.top, boxes.left, boxes.height * chosen, boxes.width))
 
 
-def _emptied(inputs: Tensor, boxes: Boxes) -> Tensor:
+def _erased(inputs: Tensor, boxes: Boxes) -> Tensor:
     height, width = inputs.shape[-2:]
     return inputs.masked_fill(boxes.cover((height, width), inputs.device), 0.0)

@@ -1,4 +1,4 @@
-"""A picture of a batch before and after augmentation, as the network sees it."""
+"""A picture of a batch before and after augmentation, as the network gets it."""
 
 from pathlib import Path
 
@@ -12,19 +12,19 @@ from cnntune.data.parts import Data
 from cnntune.seeds import derive_seed
 
 COLUMNS = 8
-DRAWS = 4  # rows of the same images, augmented anew
-TILE = 96  # pixels a side, at least; smaller images are enlarged by a whole factor
+DRAWS = 4  # rows of the same images, augmented again
+MIN_TILE = 96  # pixels per side; smaller images are enlarged by an integer factor
 MARGIN = 64  # pixels to the left, for the names of the rows
-LINE = 14  # pixels for a line of text in Pillow's own font
+LINE = 14  # pixels for a line of text in Pillow's default font
 GAP = 4  # pixels between tiles
 INK, PAPER = (0, 0, 0), (255, 255, 255)
 
 
 def save_picture(recipe: Recipe, data: Data, path: Path) -> None:
-    """Write a PNG: 8 training images, and below each what four draws of `[augment]` make of it.
+    """Write a PNG: 8 training images, and below each the results of four draws of `[augment]`.
 
-    Classes stand below the images; of a mixed one both, with their shares. Pixels are shown as
-    they were before normalisation; values of the user's own range are stretched to 0..1.
+    Classes are written below the images; both, with their shares, below a mixed one. Pixels are
+    shown as before normalisation; floats outside 0..1 are rescaled to it.
     """
     generator = torch.Generator().manual_seed(derive_seed(recipe.seed, "picture"))
     order = torch.randperm(len(data.train), generator=generator)[:COLUMNS]
@@ -49,7 +49,7 @@ def _names(targets: Tensor | Mixed, classes: tuple[str, ...]) -> list[str]:
 
 
 def _to_bytes(pixels: Tensor) -> Tensor:
-    """Uint8 `[N, H, W, 3]` of float `[N, C, H, W]`; what is not in colour is shown as its mean."""
+    """Uint8 `[N, H, W, 3]` of float `[N, C, H, W]`; unless C is 3, their mean is shown."""
     pixels = pixels.detach().float().cpu()
     if pixels.shape[1] != 3:
         pixels = pixels.mean(1, keepdim=True).expand(-1, 3, -1, -1)
@@ -60,25 +60,26 @@ def _to_bytes(pixels: Tensor) -> Tensor:
 
 def _draw(rows: list[tuple[str, list[str]]], shown: tuple[Tensor, ...]) -> Image.Image:
     _, height, width, _ = shown[0].shape
-    factor = max(1, -(-TILE // max(height, width)))  # rounded up
-    wide, tall = width * factor, height * factor
-    step_x, step_y = wide + GAP, tall + LINE + GAP
+    factor = max(1, -(-MIN_TILE // max(height, width)))  # rounded up
+    tile_width, tile_height = width * factor, height * factor
+    step_x, step_y = tile_width + GAP, tile_height + LINE + GAP
     size = (MARGIN + step_x * len(shown[0]), GAP + step_y * len(rows))
     sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
     for row, ((name, names), images) in enumerate(zip(rows, shown, strict=True)):
         top = GAP + row * step_y
-        pen.text((GAP, top + tall // 2), name, fill=INK)
+        pen.text((GAP, top + tile_height // 2), name, fill=INK)
         for column, (pixels, label) in enumerate(zip(images, names, strict=True)):
             left = MARGIN + column * step_x
-            tile = Image.fromarray(pixels.numpy()).resize((wide, tall), Image.Resampling.NEAREST)
+            tile = Image.fromarray(pixels.numpy())
+            tile = tile.resize((tile_width, tile_height), Image.Resampling.NEAREST)
             sheet.paste(tile, (left, top))
-            pen.text((left, top + tall), _fitting(label, wide, pen), fill=INK)
+            pen.text((left, top + tile_height), _fitting(label, tile_width, pen), fill=INK)
     return sheet
 
 
 def _fitting(text: str, width: int, pen: ImageDraw.ImageDraw) -> str:
-    """As much of `text` as `width` pixels hold."""
+    """The start of `text` that fits in `width` pixels."""
     while text and pen.textlength(text) > width:
         text = text[:-1]
     return text

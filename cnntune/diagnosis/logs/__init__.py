@@ -1,1 +1,1 @@
-"""Readers of training logs, one module a format; none needs the tool that wrote the log."""
+"""Readers of training logs, one module per format; none needs the tool that wrote the log."""

@@ -12,20 +12,20 @@ from cnntune.diagnosis.logs.choose import Choice
 from cnntune.diagnosis.logs.names import meaning, words_of
 from cnntune.diagnosis.logs.record import Point, Record
 
-# No fraction is larger, up to rounding; and no percentage is larger than a hundred times that.
-LARGEST_FRACTION = 1.001
-WORD_ERRORS = frozenset({"wer", "cer"})  # insertions can take these above 1
-USUAL_PERCENTAGE = 1.5  # the median of such an error that is in percent is above this
+# Fractions are at most 1, up to rounding, and percentages at most a hundred times that.
+MAX_FRACTION = 1.001
+WORD_ERRORS = frozenset({"wer", "cer"})  # insertions can make these exceed 1
+MIN_PERCENTAGE = 1.5  # where the median of such an error is above this, it is in percent
 
-MANY_STEPS = 3  # an epoch at least: a train curve that goes on for so much longer counts steps
-LONE_EVALUATION = 0.1  # of the usual distance: no training lies between two evaluations so close
+MIN_STEPS_PER_EPOCH = 3  # a train curve this many times longer than validation counts steps
+LONE_EVALUATION = 0.1  # of the usual gap: between evaluations this close nothing was trained
 
 Points = Sequence[Point]
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """A run as the rules judge it: its curve, the columns it is made of, and what to know of it."""
+    """The curve of a run, the columns that it was made from, and notes on how."""
 
     curve: Curve
     columns: dict[str, str]
@@ -33,10 +33,10 @@ class Aligned:
 
 
 def align(record: Record, choice: Choice) -> Aligned:
-    """The curve of a record, one entry an evaluation.
+    """The curve of a record, one entry per evaluation.
 
-    What was logged more often than the validation is the mean since the evaluation before. Without
-    three evaluations, the points of the train loss are the grid.
+    What was logged more often than validation is averaged since the previous evaluation. With fewer
+    than three evaluations, the points of the train loss are the grid.
     """
     notes = [*record.notes, *choice.guesses]
     series: dict[str, list[Point]] = {
@@ -67,7 +67,7 @@ def align(record: Record, choice: Choice) -> Aligned:
 def _counted_alike(
     record: Record, series: dict[str, list[Point]], held_out: Sequence[Points], notes: list[str]
 ) -> dict[str, list[Point]]:
-    """Train curves that count steps, on the scale of a validation that counts its epochs."""
+    """Train curves that count steps, rescaled to the epochs that validation counts."""
     epochs = [x for x, _ in max(held_out, key=len, default=())]
     one_each = all(b - a == 1 for a, b in pairwise(epochs)) and len(epochs) >= MIN_POINTS
     if record.axis != "step" or not one_each or epochs[0] not in (0, 1):
@@ -75,21 +75,21 @@ def _counted_alike(
     spread = {}
     for role in ("train_loss", "train_acc", "lr"):
         points = series.get(role, [])
-        if len(points) >= MIN_POINTS and points[-1][0] >= MANY_STEPS * (epochs[-1] + 1):
+        if len(points) >= MIN_POINTS and points[-1][0] >= MIN_STEPS_PER_EPOCH * (epochs[-1] + 1):
             scale = epochs[-1] / points[-1][0]
             spread[role] = [(step * scale, value) for step, value in points]
-            notes.append(f"{role} counts steps and the validation epochs: both end together")
+            notes.append(f"{role} counts steps and validation epochs: rescaled to end together")
     return spread
 
 
 def _series(record: Record, choice: Choice, role: str, notes: list[str]) -> list[Point]:
-    """The points of a role in their order: parts summed, accuracies as fractions of right ones."""
+    """The sorted points of a role: loss components summed, accuracies as fractions correct."""
     names = choice.columns[role]
     points = sorted(record.columns[names[0]], key=lambda point: point[0])
     if len(names) > 1:
-        parts = [dict(record.columns[name]) for name in names]
-        steps = [step for step in parts[0] if all(step in part for part in parts)]
-        points = [(step, sum(part[step] for part in parts)) for step in sorted(steps)]
+        components = [dict(record.columns[name]) for name in names]
+        steps = [step for step in components[0] if all(step in part for part in components)]
+        points = [(step, sum(part[step] for part in components)) for step in sorted(steps)]
         notes.append(f"{role} is the sum of {len(names)} columns")
     if role.endswith("acc"):
         return _fractions(points, names[0], record, role in choice.errors, notes)
@@ -99,18 +99,18 @@ def _series(record: Record, choice: Choice, role: str, notes: list[str]) -> list
 def _fractions(
     points: list[Point], name: str, record: Record, error: bool, notes: list[str]
 ) -> list[Point]:
-    """Accuracies in 0..1 from fractions or percentages, of right answers or of wrong ones."""
+    """Accuracies in 0..1 from fractions or percentages, of correct answers or of errors."""
     finite = [value for _, value in points if math.isfinite(value)]
     if not finite:
         return points
     words = set(words_of(name))
-    own_scale = record.percent and meaning(name).rank < 1
+    known_percent = record.percent and meaning(name).rank < 1
     if words & WORD_ERRORS:
-        percent = median(finite) > USUAL_PERCENTAGE
+        percent = median(finite) > MIN_PERCENTAGE
     else:
-        percent = max(finite) > LARGEST_FRACTION or own_scale
-        if max(finite) > 100 * LARGEST_FRACTION:
-            notes.append(f"{name!r} goes up to {max(finite):g}: that is no accuracy, and left out")
+        percent = max(finite) > MAX_FRACTION or known_percent
+        if max(finite) > 100 * MAX_FRACTION:
+            notes.append(f"skipped {name!r}: it reaches {max(finite):g}, so it is not an accuracy")
             return []
     scale = 100 if percent else 1
     return [(x, 1 - value / scale if error else value / scale) for x, value in points]
@@ -119,7 +119,7 @@ def _fractions(
 def _grid(
     series: dict[str, list[Point]], held_out: Sequence[Points], notes: list[str]
 ) -> list[float]:
-    """Where the curve has its entries."""
+    """The epochs or steps at which the curve has its entries."""
     train = [points for role, points in series.items() if role.startswith("train")]
     longest = max(held_out, key=len, default=())
     if len(longest) < MIN_POINTS:
@@ -132,32 +132,34 @@ def _grid(
         and gaps[-1] < LONE_EVALUATION * median(gaps)
         and not any(grid[-2] < step < grid[-1] for points in train for step, _ in points)
     ):
-        notes.append("the last evaluation follows another without training between: left out")
+        notes.append("skipped the last evaluation: nothing was trained since the one before")
         grid.pop()
     beyond = [points for points in train if points[-1][0] > grid[-1]]
     if any(not math.isfinite(points[-1][1]) for points in beyond):
-        grid.append(max(points[-1][0] for points in beyond))  # diverged, and never validated again
+        grid.append(
+            max(points[-1][0] for points in beyond)
+        )  # diverged, with no validation afterwards
     return grid
 
 
 def _last(points: Points, grid: Sequence[float]) -> list[float | None]:
-    """The last value of each stretch of the grid."""
-    return [part[-1][1] if part else None for part in _stretches(points, grid)]
+    """The last value in each interval of the grid."""
+    return [inside[-1][1] if inside else None for inside in _intervals(points, grid)]
 
 
 def _mean(points: Points, grid: Sequence[float]) -> list[float | None]:
-    """The mean of each stretch; a stretch that ends as NaN or infinity is that.
+    """The mean over each interval; NaN or infinity where the interval ends with it.
 
-    A column that has as many points as the grid was logged once an evaluation, perhaps a little
-    later, and is taken point by point.
+    A column with as many points as the grid was logged once per evaluation, perhaps a little later,
+    and is matched point by point.
     """
     if len(points) == len(grid) and _near(points, grid):
         return [value for _, value in points]
     means: list[float | None] = []
-    for part in _stretches(points, grid):
-        finite = [value for _, value in part if math.isfinite(value)]
-        if not part or not math.isfinite(part[-1][1]):
-            means.append(part[-1][1] if part else None)
+    for inside in _intervals(points, grid):
+        finite = [value for _, value in inside if math.isfinite(value)]
+        if not inside or not math.isfinite(inside[-1][1]):
+            means.append(inside[-1][1] if inside else None)
         else:
             means.append(sum(finite) / len(finite))
     return means
@@ -169,31 +171,31 @@ def _near(points: Points, grid: Sequence[float]) -> bool:
 
 
 def _nearest(points: Points, grid: Sequence[float]) -> list[float | None]:
-    """Each value at the entry of the grid that is nearest to it; the later value counts."""
+    """Each value at the nearest entry of the grid; of several the last is used."""
     values: list[float | None] = [None] * len(grid)
     for step, value in points:
-        place = bisect_right(grid, step) - 1
-        if place + 1 < len(grid) and (place < 0 or grid[place + 1] - step < step - grid[place]):
-            place += 1
-        values[place] = value
+        index = bisect_right(grid, step) - 1
+        if index + 1 < len(grid) and (index < 0 or grid[index + 1] - step < step - grid[index]):
+            index += 1
+        values[index] = value
     return values
 
 
-def _stretches(points: Points, grid: Sequence[float]) -> list[list[Point]]:
-    """The points after each entry of the grid's predecessor, up to the entry itself."""
-    stretches: list[list[Point]] = [[] for _ in grid]
-    place = 0
+def _intervals(points: Points, grid: Sequence[float]) -> list[list[Point]]:
+    """For each entry of the grid, the points after the previous entry and up to this one."""
+    intervals: list[list[Point]] = [[] for _ in grid]
+    index = 0
     for point in points:
-        while place < len(grid) and point[0] > grid[place]:
-            place += 1
-        if place == len(grid):
+        while index < len(grid) and point[0] > grid[index]:
+            index += 1
+        if index == len(grid):
             break
-        stretches[place].append(point)
-    return stretches
+        intervals[index].append(point)
+    return intervals
 
 
 def _epochs(record: Record, choice: Choice, grid: Sequence[float], notes: list[str]) -> list[float]:
-    """The epoch of each entry where one was logged, else the count that the log has."""
+    """The epoch of each entry where epochs were logged, else its step."""
     if "epoch" in choice.columns:
         points = sorted(record.columns[choice.columns["epoch"][0]], key=lambda point: point[0])
         known = _last(points, grid)
@@ -208,5 +210,5 @@ def _epochs(record: Record, choice: Choice, grid: Sequence[float], notes: list[s
         grid and grid[0] in (0, 1) and all(b - a == 1 for a, b in pairwise(grid))
     )
     if record.axis == "step" and not steps_look_like_epochs:
-        notes.append("epochs are steps: the log does not count epochs")
+        notes.append("the log does not count epochs: steps are shown as epochs")
     return list(grid)

@@ -1,4 +1,4 @@
-"""From bytes to text and from text to numbers, with nothing invented on the way."""
+"""From bytes to text, and from text to numbers, without guessing."""
 
 import codecs
 import math
@@ -7,7 +7,7 @@ import re
 # What tools write where there is no value: Keras NA, fastai #na#, pandas <NA>, Excel #N/A.
 MISSING = frozenset({"", "-", "--", "na", "n/a", "#n/a", "#na#", "<na>", "none", "null", "nil"})
 
-# [0-9] and not \d, which stands for the digits of every script.
+# [0-9], since \d matches the digits of every script.
 NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?(?:nan|inf(?:inity)?)"
 PERCENTAGE = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)")
 WRAPPED = re.compile(rf"[\w.]*[(\[]+\s*({NUMBER})\s*(?:,[^()]*)?[)\]]+", re.IGNORECASE)
@@ -15,7 +15,7 @@ WINDOWS_NAN = re.compile(r"-?(?:1\.#(?:qnan|snan|ind)0*|nan\((?:ind|snan)\))", r
 WINDOWS_INF = re.compile(r"(-?)1\.#inf0*", re.IGNORECASE)
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
 
-# What Python's logging puts before a message: a time, and perhaps a name and a level.
+# What Python's logging puts before a message: a time, and optionally a name and a level.
 TIME = re.compile(
     r"\[?\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?\]?"
     r"(?:\s*[-:|]\s*(?:[\w.]+\s*[-:|]\s*)?(?:DEBUG|INFO|WARNING|ERROR)\b)?\s*(?:[-:|]\s+)?"
@@ -29,9 +29,9 @@ BYTE_ORDER_MARKS = (
 
 
 def decode(data: bytes) -> str:
-    """The text of a file: UTF-8, or what its byte order mark says; lines end in a newline each.
+    """The text of a file: UTF-8, or as its byte order mark says; each line ends in a newline.
 
-    UTF-16 without a mark (PowerShell can leave it out) shows by the zero in every other byte.
+    UTF-16 without a mark (PowerShell can omit it) is recognised by a zero in every other byte.
     """
     for mark, encoding in BYTE_ORDER_MARKS:
         if data.startswith(mark):
@@ -52,13 +52,13 @@ def without_time(line: str) -> str:
 
 
 def number(text: str, *, decimal_comma: bool = False) -> float | None:
-    """The number that a cell holds; None where it holds none, or something else.
+    """The number in a cell; None where it is empty or holds something else.
 
     NaN and infinity are numbers. `65%` is 0.65; `tensor(0.7, device='cuda:0')` is 0.7.
     """
     text = text.strip()
     try:
-        if "_" not in text and text.isascii():  # float() takes 1_000, and digits of any script
+        if "_" not in text and text.isascii():  # float() accepts 1_000, and digits of any script
             return float(text)
     except ValueError:
         pass
@@ -83,7 +83,7 @@ def percentage(text: str) -> float | None:
 
 
 def as_number(value: object) -> float | None:
-    """The number that a value of a JSON document or of a Python list stands for, if it is one."""
+    """A value from a JSON document or a Python list as a number; None where it is not one."""
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, str):

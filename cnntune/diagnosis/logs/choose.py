@@ -1,4 +1,4 @@
-"""Which columns of a record are its curves; where that is a guess, it says so."""
+"""Which columns of a record are its curves; guesses are noted."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,22 +8,22 @@ from cnntune.diagnosis.curve import MIN_POINTS
 from cnntune.diagnosis.logs.names import CURVES, Kind, Meaning, Split, meaning
 from cnntune.diagnosis.logs.record import Record
 
-# What `--map` may name: a curve, an error rate in the place of an accuracy, the rate, the count.
+# What `--map` may name: a curve, an error rate instead of an accuracy, the lr, the epoch.
 ROLES = (
     *("train_loss", "val_loss", "train_acc", "val_acc"),
     *("train_err", "val_err", "lr", "epoch"),
 )
 RATES: frozenset[Kind] = frozenset({"accuracy", "error"})
 HELD_OUT = ("val", "test")
-PART_OF_SUM = 1  # rank of a loss with one more word, such as `box_loss`
+COMPONENT_RANK = 1  # of a loss with one more word, such as `box_loss`
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The columns of each role and what was guessed about them.
+    """The columns of each role, and what was guessed about them.
 
     Roles are `train_loss`, `val_loss`, `train_acc`, `val_acc`, `lr` and `epoch`. Several columns of
-    a loss are its parts, to be summed. `errors` are the accuracies that were logged as errors.
+    a loss are components to be summed. `errors` are the accuracies that were logged as errors.
     """
 
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A column, what its name means, and its split as the other columns have it."""
+    """A column, the meaning of its name, and its split, perhaps guessed from other columns."""
 
     name: str
     meaning: Meaning
@@ -61,7 +61,8 @@ def choose(record: Record, mapping: Mapping[str, str] | None = None) -> Choice:
     for kind in ("lr", "epoch"):
         if column := _best([column for column in candidates if column.meaning.kind == kind]):
             chosen[kind] = column
-    columns = {role: (column.name,) for role, column in chosen.items()} | _parts(candidates, chosen)
+    columns: dict[str, tuple[str, ...]] = {role: (column.name,) for role, column in chosen.items()}
+    columns |= _loss_components(candidates, chosen)
     errors = {role for role, column in chosen.items() if column.meaning.kind == "error"}
     for role, name in given.items():
         accuracy = role.replace("_err", "_acc")
@@ -81,7 +82,7 @@ def _candidate(name: str, record: Record, known: Mapping[str, Meaning]) -> Candi
 
 
 def _split(name: str, record: Record, known: Mapping[str, Meaning]) -> tuple[Split, str]:
-    """The split of a column, and how it was guessed where its name does not tell."""
+    """The split of a column, and how it was guessed where its name does not say it."""
     own = known[name]
     if own.split or own.kind not in CURVES:
         return own.split, ""
@@ -92,11 +93,11 @@ def _split(name: str, record: Record, known: Mapping[str, Meaning]) -> tuple[Spl
     if any(other.split in HELD_OUT and other.base == own.base for other in known.values()):
         return "train", ""
     if beside := _beside(name, record, known):
-        return beside, "which names no split but was logged with others of this one"
+        return beside, "which names no split but was logged together with others of this split"
     if _names(known, RATES, *HELD_OUT):
-        return "train", "for validation has a column of its own"
+        return "train", "since validation has a separate column"
     if _names(known, CURVES, *HELD_OUT) or _names(known, CURVES, "train"):
-        return "val", "which names no split: most scripts log this of the validation images"
+        return "val", "which names no split: most scripts log this for the validation set"
     return "train", ""
 
 
@@ -105,7 +106,7 @@ def _names(known: Mapping[str, Meaning], kinds: Collection[str], *splits: str) -
 
 
 def _beside(name: str, record: Record, known: Mapping[str, Meaning]) -> Split:
-    """The split whose columns were logged at the same steps, where only one's were."""
+    """The split whose columns were logged at the same steps; empty if neither or both were."""
     steps = [step for step, _ in record.columns[name]]
     others: dict[Split, list[list[float]]] = {"train": [], "val": []}
     for other, its in known.items():
@@ -127,7 +128,7 @@ def _mostly_in(steps: Sequence[float], others: Sequence[Sequence[float]]) -> boo
 
 
 def _best_held_out(found: Sequence[Candidate]) -> Candidate | None:
-    """The validation column, or that of the test images where it is the one with a curve."""
+    """The validation column, or that of the test set where only it has enough points."""
     val, test = (_best([column for column in found if column.split == s]) for s in HELD_OUT)
     if val is None or (test is not None and val.points < MIN_POINTS <= test.points):
         return test
@@ -135,7 +136,7 @@ def _best_held_out(found: Sequence[Candidate]) -> Candidate | None:
 
 
 def _best(found: Sequence[Candidate], partner: str | None = None) -> Candidate | None:
-    """The plainest column; one with a curve before one without, a partner before others."""
+    """The column of lowest rank, among those with enough points and a base of `partner` if any."""
     return min(
         found,
         key=lambda column: (
@@ -148,20 +149,21 @@ def _best(found: Sequence[Candidate], partner: str | None = None) -> Candidate |
     )
 
 
-def _parts(
+def _loss_components(
     candidates: Sequence[Candidate], chosen: Mapping[str, Candidate]
 ) -> dict[str, tuple[str, ...]]:
-    """The parts to sum where train and val log parts of a loss and no whole, as YOLO does."""
+    """The losses to sum where train and val log components and no total, as YOLO does."""
     losses = [chosen.get(role) for role in ("train_loss", "val_loss")]
-    if any(loss is None or loss.meaning.rank != PART_OF_SUM for loss in losses):
+    if any(loss is None or loss.meaning.rank != COMPONENT_RANK for loss in losses):
         return {}
-    parts: dict[str, dict[str, str]] = {"train": {}, "val": {}}
+    components: dict[str, dict[str, str]] = {"train": {}, "val": {}}
     for column in candidates:
-        if column.meaning.kind == "loss" and column.meaning.rank == PART_OF_SUM:
-            parts.get(column.split, {}).setdefault(column.meaning.base, column.name)
-    shared = [base for base in parts["train"] if base in parts["val"]]
+        if column.meaning.kind == "loss" and column.meaning.rank == COMPONENT_RANK:
+            components.get(column.split, {}).setdefault(column.meaning.base, column.name)
+    shared = [base for base in components["train"] if base in components["val"]]
     if len(shared) < 2:
         return {}
     return {
-        f"{split}_loss": tuple(names[base] for base in shared) for split, names in parts.items()
+        f"{split}_loss": tuple(names[base] for base in shared)
+        for split, names in components.items()
     }

@@ -1,7 +1,7 @@
 """Delimited text: CSV with any separator, and the tables that loggers print.
 
-No `pandas.read_csv`: on dirty files it makes a loss of 0.0 out of a torn `0.`, and text out of a
-column in which one header was repeated.
+`pandas.read_csv` is not used: it reads a truncated `0.` as a loss of 0.0, and a column in which a
+header is repeated as text.
 """
 
 import csv
@@ -17,18 +17,18 @@ from cnntune.diagnosis.logs.record import Record
 from cnntune.diagnosis.logs.rows import HEADER, Row, records
 
 SEPARATORS = (",", ";", "\t", "|", " ")  # the last one: any white space
-HEADER_LINES = 500  # a header further down than this is not looked for
-HEADER_LENGTH = 20_000  # characters; a chart of a hundred runs has a header of that length
-WORDS_LENGTH = 400  # characters of a header whose names are separated by white space
-NAME_LENGTH = 120  # characters; what is longer is prose, not the name of a column
-LOOK_AHEAD = 5  # lines under a header, one of which has to be a row of numbers
+MAX_HEADER_LINE = 500  # a header further down is not searched for
+MAX_HEADER_LENGTH = 20_000  # characters; the export of a chart of a hundred runs has so many
+MAX_WORDS_LENGTH = 400  # characters of a header whose names are separated by white space
+MAX_NAME_LENGTH = 120  # characters; a longer cell is prose, not the name of a column
+LOOK_AHEAD = 5  # lines below a header, one of which must be a row of numbers
 COUNTS = frozenset({"epoch", "step"})
-TORN = re.compile(r".*[.,eE+-]")  # how a number ends that was cut off
-LENGTHS = 20  # rows whose last cells tell how long the last cell of a whole row is
+TRUNCATED = re.compile(r".*[.,eE+-]")  # the end of a truncated number
+LENGTHS = 20  # rows from which the usual length of the last cell is taken
 
-WRONG_WIDTH = "rows with more or fewer cells than the header were left out"
-ZEROS = "rows with zero bytes were left out"
-TORN_LINE = "the last line was torn and is left out"
+WRONG_WIDTH = "rows with more or fewer cells than the header were skipped"
+ZEROS = "rows with zero bytes were skipped"
+TRUNCATED_LINE = "the truncated last line was skipped"
 
 
 def read(text: str) -> list[Record]:
@@ -38,10 +38,12 @@ def read(text: str) -> list[Record]:
     if found is None:
         return []
     start, separator = found
-    left_out: Counter[str] = Counter()
-    rows = list(read_rows(lines[start:], separator, left_out))
+    skipped: Counter[str] = Counter()
+    rows = list(read_rows(lines[start:], separator, skipped))
     notes = [
-        key if key == TORN_LINE else f"{count} {key}" for key, count in left_out.items() if count
+        key if key == TRUNCATED_LINE else f"{count} {key}"
+        for key, count in skipped.items()
+        if count
     ]
     names = [name for name in _columns(lines[start:], separator) if name]
     if _is_wandb_export(names):
@@ -53,7 +55,7 @@ def read(text: str) -> list[Record]:
 
 def find_header(lines: Sequence[str]) -> tuple[int, str] | None:
     """The line that names columns of curves above a row of numbers, and its separator."""
-    for at, line in enumerate(lines[:HEADER_LINES]):
+    for at, line in enumerate(lines[:MAX_HEADER_LINE]):
         best: tuple[int, str] | None = None
         for separator in SEPARATORS:
             names = _names(line, separator, alone=at == 0)
@@ -66,10 +68,10 @@ def find_header(lines: Sequence[str]) -> tuple[int, str] | None:
     return None
 
 
-def read_rows(lines: Sequence[str], separator: str, left_out: Counter[str]) -> Iterator[Row]:
-    """The rows under the header in the first line; what is left out is counted by its reason."""
+def read_rows(lines: Sequence[str], separator: str, skipped: Counter[str]) -> Iterator[Row]:
+    """The rows below the header in the first line; skipped rows are counted by reason."""
     names = _columns(lines, separator)
-    blanks = "" in names[1:]  # a logger's table that is aligned with additional tabs
+    blanks = "" in names[1:]  # a table aligned with additional tabs
     if blanks:
         names = [name for name in names if name]
     header, mode_at = lines[0].strip(), _mode_at(names)
@@ -80,7 +82,7 @@ def read_rows(lines: Sequence[str], separator: str, left_out: Counter[str]) -> I
     for at, line in enumerate(lines[1:], start=1):
         shown = line.strip()
         if not shown or shown == header or "\0" in line:
-            left_out[ZEROS] += "\0" in line
+            skipped[ZEROS] += "\0" in line
             if shown == header:
                 yield HEADER
             continue
@@ -90,8 +92,8 @@ def read_rows(lines: Sequence[str], separator: str, left_out: Counter[str]) -> I
         if len(cells) == len(names) + 1 and not cells[-1]:
             cells.pop()
         values: dict[str, float] = {}
-        if at == unfinished and (len(cells) < len(names) or _is_torn(cells[-1], lengths)):
-            left_out[TORN_LINE] += 1
+        if at == unfinished and (len(cells) < len(names) or _is_truncated(cells[-1], lengths)):
+            skipped[TRUNCATED_LINE] += 1
             continue
         if len(cells) == len(names):
             values = {
@@ -100,7 +102,7 @@ def read_rows(lines: Sequence[str], separator: str, left_out: Counter[str]) -> I
                 if (value := number(cell, decimal_comma=decimal_comma)) is not None and name
             }
         elif any(number(cell) is not None for cell in cells):
-            left_out[WRONG_WIDTH] += 1
+            skipped[WRONG_WIDTH] += 1
             continue
         if not values and _names(line, separator):
             names = _unique([cell for cell in cells if cell] if blanks else cells)
@@ -112,12 +114,12 @@ def read_rows(lines: Sequence[str], separator: str, left_out: Counter[str]) -> I
 
 
 def _mode_at(names: Sequence[str]) -> int | None:
-    """The column that tells which split a row is from, if there is one."""
+    """The index of the column that holds the split of a row, if there is one."""
     return next((at for at, name in enumerate(names) if name.lower() in MODES), None)
 
 
 def tool_of(names: Sequence[str]) -> tuple[str, Literal["train", "val", ""], bool]:
-    """The tool that writes such columns, the split of its bare metrics, percentages or not."""
+    """The tool that writes such columns, `bare` and `percent` of its records."""
     known = {name.lower() for name in names}
     if any(name.startswith("metrics/") for name in known) and any("train/" in n for n in known):
         return "ultralytics", "val", False
@@ -135,7 +137,7 @@ def tool_of(names: Sequence[str]) -> tuple[str, Literal["train", "val", ""], boo
 
 
 def _is_wandb_export(names: Sequence[str]) -> bool:
-    """A chart that was downloaded: a column `<run> - <metric>` for each run, with its extremes."""
+    """A downloaded chart: a column `<run> - <metric>` per run, with its minimum and maximum."""
     return any(" - " in name and name.endswith("__MIN") for name in names)
 
 
@@ -162,8 +164,8 @@ def _runs_of_export(rows: Sequence[Row], names: Sequence[str], notes: list[str])
 
 
 def _names(line: str, separator: str, *, alone: bool = False) -> list[str]:
-    """The cells of a line if it is a header that names a curve, or a count of rows and more."""
-    if len(line) > (WORDS_LENGTH if separator == " " else HEADER_LENGTH):
+    """The cells of a line if it is a header with a curve, or with a count and other columns."""
+    if len(line) > (MAX_WORDS_LENGTH if separator == " " else MAX_HEADER_LENGTH):
         return []
     if separator not in line and not alone:
         return []
@@ -176,7 +178,7 @@ def _names(line: str, separator: str, *, alone: bool = False) -> list[str]:
 
 def _is_name(cell: str) -> bool:
     return (
-        len(cell) <= NAME_LENGTH
+        len(cell) <= MAX_NAME_LENGTH
         and any(map(str.isalpha, cell))
         and not cell.endswith(":")
         and ": " not in cell
@@ -186,7 +188,7 @@ def _is_name(cell: str) -> bool:
 
 
 def _has_numbers(lines: Sequence[str], separator: str, width: int) -> bool:
-    """Whether a row of numbers as wide as the header stands soon below it."""
+    """Whether a row of numbers as wide as the header follows soon after it."""
     below = (line for line in lines[: 4 * LOOK_AHEAD] if line.strip())
     for line, _ in zip(below, range(LOOK_AHEAD), strict=False):
         cells = _split(line, separator)
@@ -199,7 +201,7 @@ def _has_numbers(lines: Sequence[str], separator: str, width: int) -> bool:
 
 
 def _columns(lines: Sequence[str], separator: str) -> list[str]:
-    """The names in the first line; an index that pandas wrote without a name is an empty one."""
+    """The names in the first line; the unnamed index that pandas writes is an empty name."""
     names = _split(lines[0].lstrip("#"), separator)
     while names and not names[-1]:
         names.pop()
@@ -211,7 +213,7 @@ def _columns(lines: Sequence[str], separator: str) -> list[str]:
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-    """Columns of one name are told apart by a number, as pandas does."""
+    """The names, with a number after those that are repeated, as in pandas."""
     seen: Counter[str] = Counter()
     unique = []
     for name in names:
@@ -234,6 +236,6 @@ def _split(line: str, separator: str) -> list[str]:
     return [cell.strip() for cell in line.split(separator)]
 
 
-def _is_torn(cell: str, lengths: Sequence[int]) -> bool:
-    """Whether the last cell of a file without a last newline was cut off, as far as one can see."""
-    return bool(TORN.fullmatch(cell)) or (bool(lengths) and len(cell) < min(lengths))
+def _is_truncated(cell: str, lengths: Sequence[int]) -> bool:
+    """Whether the last cell of a file without a final newline looks truncated."""
+    return bool(TRUNCATED.fullmatch(cell)) or (bool(lengths) and len(cell) < min(lengths))

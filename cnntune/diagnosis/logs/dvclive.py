@@ -1,4 +1,4 @@
-"""DVCLive's folder: one small table for each metric, in folders that are part of its name."""
+"""DVCLive's folder: one small table per metric; subfolders are part of the metric's name."""
 
 import math
 from pathlib import Path
@@ -10,7 +10,7 @@ METRICS = Path("plots", "metrics")
 
 
 def is_run_folder(folder: Path) -> bool:
-    """Whether a folder is what DVCLive leaves of a run."""
+    """Whether a folder is a run of DVCLive."""
     return (folder / METRICS).is_dir()
 
 

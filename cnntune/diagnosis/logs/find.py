@@ -1,4 +1,4 @@
-"""Find the logs at and below a path, and read each with the reader that its content asks for."""
+"""Find the logs at and below a path, and read each with the reader for its content."""
 
 import os
 import re
@@ -21,16 +21,16 @@ from cnntune.diagnosis.logs.cells import decode
 from cnntune.diagnosis.logs.names import CURVES, SPLITS, meaning, words_of
 from cnntune.diagnosis.logs.record import MAX_BYTES, Record, UnreadableLogError
 
-HEAD = 4096  # bytes that tell a file's kind
-CONTROL_SHARE = 0.02  # of the head; text has none, but for what a crash left in it
+HEAD = 4096  # bytes from which the kind of a file is recognised
+MAX_CONTROL_SHARE = 0.02  # of the head; text has none, except what a crash may leave in it
 CONTROL = (*range(1, 8), *range(14, 27), *range(28, 32))
-TABLE_SHARE = 0.5  # values a line: a table of curves has more
-STUDY = "study.json"  # marks a study of cnntune's own: all else in it is told by its runs
+MIN_TABLE_VALUES = 0.5  # per line: a table of curves has more
+STUDY = "study.json"  # marks a study of cnntune: only its runs are read
 METRICS = "metrics.csv"
 SUMMARY = "summary.json"  # marks a run of a study that has ended
 EVENT_FILE = re.compile(r"events\.out\.tfevents\..*")
 
-# Never a training log, so not worth opening on a walk through a project.
+# Never a training log, so not opened when a folder is searched.
 OTHER_SUFFIXES = frozenset(
     f".{suffix}"
     for suffix in (
@@ -47,8 +47,8 @@ OTHER_SUFFIXES = frozenset(
 class Source:
     """A log: a file, or the files of a folder that belong together.
 
-    `named` says that the user asked for this very file, so that not reading it is worth a word.
-    `ours` marks the folder of a run of cnntune's own, which is not read here.
+    `named` says that the user named this file, so that skipping it must be reported. `ours` marks
+    the folder of a run of cnntune, which is not read here.
     """
 
     path: Path
@@ -58,9 +58,9 @@ class Source:
 
 
 def sources(path: Path, is_ours: Callable[[Path], bool]) -> Iterator[Source]:
-    """The logs at or below `path`, by name; hidden folders and links are left out.
+    """The logs at or below `path`, by name; hidden folders and links are skipped.
 
-    `is_ours` tells whether a folder with a `metrics.csv` is a run of cnntune's own.
+    `is_ours` says whether a folder with a `metrics.csv` is a run of cnntune.
     """
     if not path.is_dir():
         if path.name == METRICS and is_ours(path.parent):
@@ -79,7 +79,7 @@ def sources(path: Path, is_ours: Callable[[Path], bool]) -> Iterator[Source]:
             yield Source(folder, list, ours=True)
             files = [file for file in files if EVENT_FILE.fullmatch(file)]
         elif METRICS not in files and SUMMARY in files and _in_study(studies, folder):
-            yield Source(folder, list, ours=True)  # to say that it has no curve any more
+            yield Source(folder, list, ours=True)  # reading it reports that the curve is missing
             continue
         elif _in_study(studies, folder):
             continue
@@ -102,7 +102,7 @@ def sources(path: Path, is_ours: Callable[[Path], bool]) -> Iterator[Source]:
 
 
 def _in_study(studies: Sequence[Path], folder: Path) -> bool:
-    """Whether the folder is one of the studies, or lies in one."""
+    """Whether the folder is one of the studies or inside one."""
     return any(study in (folder, *folder.parents) for study in studies)
 
 
@@ -110,7 +110,7 @@ def event_sources(events: Mapping[Path, Sequence[Path]]) -> Iterator[Source]:
     """Event files as runs: those of one folder, and those of folders named after splits.
 
     Keras writes `train/` and `validation/`, `add_scalars` writes `loss_train/` and `loss_val/`: the
-    folder's name is then the split, which the tags lack.
+    split is then in the name of the folder, not in the tags.
     """
     by_parent: dict[Path, list[Path]] = {}
     for folder in events:
@@ -144,7 +144,7 @@ def _read_events(files: Sequence[Path]) -> list[Record]:
 
 
 def _read_split_folders(files: Mapping[Path, Sequence[Path]], parent: Path) -> list[Record]:
-    """One run from several folders; the folder's name stands before each tag."""
+    """One run from several folders; the folder's name is put before each tag."""
     columns: tensorboard.Columns = {}
     notes: list[str] = []
     for folder, found in files.items():
@@ -159,10 +159,12 @@ def read_file(path: Path) -> list[Record]:
     """The runs in a file, whatever its format; an empty list where it holds no training log.
 
     Raises:
-        UnreadableLogError: where the format is known, and yet nothing can be read.
+        UnreadableLogError: where the format is known, but nothing can be read.
         OSError: where the file cannot be opened.
     """
-    with path.open("rb") as stream:  # once: a pipe such as <(zcat log.gz) cannot be read again
+    with path.open(
+        "rb"
+    ) as stream:  # opened once: a pipe such as <(zcat log.gz) cannot be read again
         head = stream.read(HEAD)
         if mlflow.is_database(head):
             return mlflow.read_database(path)
@@ -175,10 +177,10 @@ def read_file(path: Path) -> list[Record]:
 
 
 def read_data(data: bytes) -> list[Record]:
-    """The runs in the bytes of a file that is no database.
+    """The runs in the bytes of a file that is not a database.
 
     Raises:
-        UnreadableLogError: where the format is known, and yet nothing can be read.
+        UnreadableLogError: where the format is known, but nothing can be read.
     """
     if tensorboard.is_event_file(data):
         return tensorboard.read([data])
@@ -186,19 +188,19 @@ def read_data(data: bytes) -> list[Record]:
 
 
 def read_text(content: str) -> list[Record]:
-    """The runs in a text; where few of its lines are rows of a table, perhaps lines for people.
+    """The runs in a text; where few lines are rows of a table, it may be a log of printed lines.
 
     Raises:
-        UnreadableLogError: where a JSON document has no end.
+        UnreadableLogError: where a JSON document is incomplete.
     """
     if found := json_documents.read(content) or json_lines.read(content):
         return found
     table = delimited.read(content)
-    if table and _values(table) >= content.count("\n") * TABLE_SHARE:
+    if table and _values(table) >= content.count("\n") * MIN_TABLE_VALUES:
         return table
     found = max(table, text.read(content), key=_values)
     if not found and json_documents.is_broken(content):
-        raise UnreadableLogError("is not whole JSON")
+        raise UnreadableLogError("incomplete JSON")
     return found
 
 
@@ -210,13 +212,13 @@ def read_bytes(path: Path) -> tuple[bytes, bool]:
 
 
 def is_text(head: bytes) -> bool:
-    """Whether the beginning of a file reads as text; zero bytes may be UTF-16, or a crash's."""
+    """Whether the beginning of a file is text; zero bytes may be UTF-16, or left by a crash."""
     strange = sum(head.count(byte) for byte in CONTROL)
-    return strange <= CONTROL_SHARE * len(head)
+    return strange <= MAX_CONTROL_SHARE * len(head)
 
 
 def _values(records: Sequence[Record]) -> int:
-    """How many values of curves there are."""
+    """The number of values in all curves."""
     return sum(
         len(points)
         for record in records

@@ -1,4 +1,4 @@
-"""Curves that are values in Python already: dicts, lists, a Keras History, a pandas DataFrame."""
+"""Curves as Python values: dicts, lists, a Keras History, a pandas DataFrame."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -12,8 +12,8 @@ from cnntune.diagnosis.logs.record import Record
 def records_of(history: Any) -> list[Record]:
     """The runs in a history; an empty list where it holds no loss and no accuracy.
 
-    Nothing is imported for a type: a Keras History is what has a dict named `history`, a DataFrame
-    what has `columns` and `to_dict`.
+    No library is imported for its type: a Keras History is any object with a dict named `history`,
+    a DataFrame any object with `columns` and `to_dict`.
     """
     if isinstance(inner := getattr(history, "history", None), Mapping):
         history = inner
@@ -42,8 +42,8 @@ def _plain(values: Mapping[Any, Any]) -> dict[Any, Any]:
 def _columns_of_frame(frame: Any) -> dict[str, list[Any]]:
     """The columns of a DataFrame, with its index where that has a name.
 
-    pandas writes NaN for what is missing as well as for a loss that diverged. A loss that is NaN
-    from some row to the end diverged; with numbers after it, NaN is a gap.
+    pandas writes NaN both for missing values and for a loss that diverged. A loss that is NaN from
+    some row to the end has diverged; where numbers follow, NaN is a missing value.
     """
     if frame.index.name is not None and frame.index.name not in frame.columns:
         frame = frame.reset_index()

@@ -1,4 +1,4 @@
-"""JSON documents: a Hugging Face `trainer_state.json`, a Keras history, lists of records, nests."""
+"""JSON documents: Hugging Face's `trainer_state.json`, a Keras history, lists, nested objects."""
 
 import json
 import re
@@ -11,10 +11,10 @@ from cnntune.diagnosis.logs.names import CURVES, has_curves, meaning
 from cnntune.diagnosis.logs.record import Record
 from cnntune.diagnosis.logs.rows import records
 
-DEPTH = 8  # levels of nesting that are looked into
-LONGER = 2  # times as many values: one list is logged a step, the other an epoch
+MAX_DEPTH = 8  # levels of nesting that are searched
+LONGER = 2  # times as many values: one list is logged per step, the other per epoch
 HUGGING_FACE = "log_history"
-# What a Python dict that was printed writes in another way than JSON does.
+# Where a printed Python dict differs from JSON.
 PYTHON = (
     (re.compile(r"'"), '"'),
     (re.compile(r"(?:np\.|numpy\.)?(?:float|int)\d+\(([^()]*)\)"), r"\1"),
@@ -27,7 +27,7 @@ PYTHON = (
 
 
 def read(text: str) -> list[Record]:
-    """The runs of a JSON document; an empty list where it holds no curve, or is no JSON."""
+    """The runs of a JSON document; an empty list where it holds no curve or is not JSON."""
     try:
         document = loads(text)
     except (ValueError, RecursionError):
@@ -52,7 +52,7 @@ def loads(text: str) -> Any:
 
 
 def is_broken(text: str) -> bool:
-    """Whether a text begins as a JSON document with a loss in it, and is none: it was cut off."""
+    """Whether a text starts as a JSON document with a loss in it but is not valid: truncated."""
     if text.lstrip()[:1] not in ("{", "[") or "loss" not in text:
         return False
     try:
@@ -70,7 +70,7 @@ def read_value(value: Any) -> list[Record]:
         rows = [flatten(entry) for entry in value if isinstance(entry, Mapping)]
         return records("json", rows) if has_curves(name for row in rows for name in row) else []
     if not isinstance(value, Mapping) or {"format", "command", "findings"} <= set(value):
-        return []  # the last: a document of cnntune's own
+        return []  # the latter is a document of cnntune
     lists = dict(_lists(value))
     found = [
         replace(run, part=f"{group} {run.part}".strip())
@@ -81,7 +81,7 @@ def read_value(value: Any) -> list[Record]:
     return found or [run for table in tables for run in read_value(table)]
 
 
-def flatten(entry: Mapping[Any, Any], prefix: str = "", depth: int = DEPTH) -> dict[str, float]:
+def flatten(entry: Mapping[Any, Any], prefix: str = "", depth: int = MAX_DEPTH) -> dict[str, float]:
     """The numbers of nested values under names such as `train/loss`."""
     row: dict[str, float] = {}
     for key, value in entry.items():
@@ -94,13 +94,13 @@ def flatten(entry: Mapping[Any, Any], prefix: str = "", depth: int = DEPTH) -> d
 
 
 def _hugging_face(history: Sequence[Any]) -> list[Record]:
-    """Rows of a step each; the last one, with the run time, holds totals and no point."""
+    """One row per step; the last one, with the run time, holds totals and is dropped."""
     rows = [flatten(entry) for entry in history if isinstance(entry, Mapping)]
     rows = [row for row in rows if "train_runtime" not in row]
     return records("huggingface", rows)
 
 
-def _lists(value: Mapping[Any, Any], prefix: str = "", depth: int = DEPTH) -> Iterator[Any]:
+def _lists(value: Mapping[Any, Any], prefix: str = "", depth: int = MAX_DEPTH) -> Iterator[Any]:
     """The lists of numbers below `value`, each with its name; None where a value is missing."""
     for key, inner in value.items():
         name = f"{prefix}{key}"
@@ -117,7 +117,7 @@ def _lists(value: Mapping[Any, Any], prefix: str = "", depth: int = DEPTH) -> It
 
 
 def _groups(lists: Mapping[str, list[float | None]]) -> dict[str, dict[str, list[float | None]]]:
-    """The lists of each run: one group, or several that are named after what is no metric."""
+    """The lists of each run: one group, or several where the outer names are not metrics."""
     groups: dict[str, dict[str, list[float | None]]] = {}
     for name, numbers in lists.items():
         group, _, rest = name.partition("/")
@@ -130,7 +130,7 @@ def _groups(lists: Mapping[str, list[float | None]]) -> dict[str, dict[str, list
 
 
 def _columns(lists: Mapping[str, list[float | None]]) -> list[Record]:
-    """Lists of one run as records. The index counts epochs where no list does, from 1."""
+    """Lists of one run as records. Where no list counts epochs, the index does, from 1."""
     curves = {name: numbers for name, numbers in lists.items() if meaning(name).kind in CURVES}
     shortest, longest = (f(map(len, curves.values())) for f in (min, max))
     keras = any(f"val_{name}" in lists for name in lists)
@@ -148,11 +148,11 @@ def _columns(lists: Mapping[str, list[float | None]]) -> list[Record]:
 
 
 def _spread(tool: str, lists: Mapping[str, list[float | None]], epochs: int, note: str) -> Record:
-    """Losses of steps beside losses of epochs: each list takes up all the epochs."""
+    """Losses per step beside losses per epoch: each list is spread over all epochs."""
     columns = {
         name: [
-            ((place + 1) * epochs / len(numbers), number)
-            for place, number in enumerate(numbers)
+            ((index + 1) * epochs / len(numbers), number)
+            for index, number in enumerate(numbers)
             if number is not None
         ]
         for name, numbers in lists.items()

@@ -1,4 +1,4 @@
-"""JSON lines: a JSON object a row, alone on its line or behind what a logger puts there."""
+"""JSON lines: one JSON object per line, perhaps after a logger's prefix."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ from cnntune.diagnosis.logs.record import Record
 from cnntune.diagnosis.logs.rows import Row, records
 
 MIN_LINES = 2  # one object is a summary or a setting
-TORN_LINE = "the last line was torn and is left out"
+TRUNCATED_LINE = "the truncated last line was skipped"
 
 
 def read(text: str) -> list[Record]:
@@ -20,8 +20,8 @@ def read(text: str) -> list[Record]:
     rows = [_row(found) for _, found in objects if found is not None]
     if len(rows) < MIN_LINES or not has_curves(name for row in rows for name in row):
         return []
-    torn = bool(objects) and lines[-1] == objects[-1][0] and objects[-1][1] is None
-    notes = [TORN_LINE] if torn else []
+    truncated = bool(objects) and lines[-1] == objects[-1][0] and objects[-1][1] is None
+    notes = [TRUNCATED_LINE] if truncated else []
     keys = {name for row in rows for name in row}
     if {"data_time", "step"} <= keys:
         found_runs = records("mmengine", list(_mmengine(rows)), notes)
@@ -31,7 +31,7 @@ def read(text: str) -> list[Record]:
 
 
 def _object(line: str) -> Mapping[str, Any] | None:
-    """The JSON object, or the printed Python dict, that begins in a line."""
+    """The JSON object or printed Python dict in a line."""
     try:
         found = loads(line[line.index("{") :].strip())
     except (ValueError, RecursionError):
@@ -40,13 +40,13 @@ def _object(line: str) -> Mapping[str, Any] | None:
 
 
 def _row(entry: Mapping[str, Any]) -> Row:
-    """The numbers of an object; a key such as `mode` tells which split its metrics are from."""
+    """The numbers of an object; a key such as `mode` holds the split of its metrics."""
     mode = next((str(entry[key]) for key in entry if key in MODES), "")
     return with_mode(flatten(entry), mode)
 
 
 def _mmengine(rows: Sequence[Row]) -> Iterator[Row]:
-    """Validation rows count epochs in `step`, training rows iterations: all count iterations."""
+    """Rows that all count iterations: mmengine's validation rows count epochs in `step`."""
     step = epoch = 0.0
     for row in rows:
         if "loss" in row or "lr" in row:

@@ -1,4 +1,4 @@
-"""MLflow's tracking stores: the SQLite database, and the folder of plain files it used before."""
+"""MLflow's tracking stores: the SQLite database, and the older folder of plain files."""
 
 import math
 import sqlite3
@@ -9,7 +9,7 @@ from cnntune.diagnosis.logs.cells import decode, number
 from cnntune.diagnosis.logs.record import MAX_BYTES, MAX_POINTS, Point, Record, UnreadableLogError
 
 SQLITE = b"SQLite format 3\0"
-LARGEST = 1.7976931348623157e308  # what MLflow stores for infinity
+MAX_DOUBLE = 1.7976931348623157e308  # what MLflow stores for infinity
 QUERY = """
     SELECT m.run_uuid, coalesce(r.name, ''), m.key, m.value, m.step, m.is_nan
     FROM metrics AS m JOIN runs AS r ON r.run_uuid = m.run_uuid
@@ -24,14 +24,14 @@ Columns = dict[str, list[Point]]
 
 
 def is_database(head: bytes) -> bool:
-    """Whether bytes begin as an SQLite database does."""
+    """Whether the bytes are the start of an SQLite database."""
     return head.startswith(SQLITE)
 
 
 def read_database(path: Path) -> list[Record]:
     """The runs in a `mlflow.db`, in the order of their start; empty for any other database.
 
-    The file is opened for reading only. MLflow stores NaN as 0 with a flag beside it.
+    The file is opened read-only. MLflow stores NaN as 0 with a separate flag.
 
     Raises:
         UnreadableLogError: where the database is damaged.
@@ -46,7 +46,7 @@ def read_database(path: Path) -> list[Record]:
         finally:
             connection.close()
     except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
-        raise UnreadableLogError(f"cannot be read as a database: {error}") from None
+        raise UnreadableLogError(f"cannot be read as an SQLite database: {error}") from None
     runs: dict[str, tuple[str, Columns]] = {}
     for run, name, key, value, step, is_nan in rows:
         columns = runs.setdefault(str(run), (str(name), {}))[1]
@@ -65,9 +65,9 @@ def is_run_folder(folder: Path) -> bool:
 
 
 def read_folder(folder: Path) -> list[Record]:
-    """The run in a folder with `meta.yaml` and a file for each metric; empty for a deleted run.
+    """The run in a folder with `meta.yaml` and one file per metric; empty for a deleted run.
 
-    A line is a time in milliseconds, the value and the step. Folders below `metrics` are a part of
+    A line holds a time in milliseconds, the value and the step. Folders below `metrics` are part of
     a metric's name.
 
     Raises:
@@ -89,7 +89,7 @@ def read_folder(folder: Path) -> list[Record]:
 
 
 def read_metric(text: str) -> list[Point]:
-    """The points in the file of one metric; a torn last line is left out."""
+    """The points in the file of one metric; a truncated last line is skipped."""
     points = []
     for line in text.split("\n")[:-1]:
         cells = [number(cell) for cell in line.split()]
@@ -107,14 +107,14 @@ def _point(step: object, value: object, is_nan: object) -> Point | None:
         return None
     if is_nan:
         return float(step), math.nan
-    return float(step), math.copysign(math.inf, value) if abs(value) >= LARGEST else float(value)
+    return float(step), math.copysign(math.inf, value) if abs(value) >= MAX_DOUBLE else float(value)
 
 
 def _record(columns: Columns, part: str) -> Record:
-    """The later value counts for each step; metrics logged without a step have their place."""
+    """For each step the last value; metrics logged without a step are numbered from 1."""
     ordered = {}
     for name, points in columns.items():
         if len(points) > 1 and all(step == 0 for step, _ in points):
-            points = [(float(place), value) for place, (_, value) in enumerate(points, start=1)]
+            points = [(float(count), value) for count, (_, value) in enumerate(points, start=1)]
         ordered[name] = sorted(dict(points).items())
     return Record("mlflow", ordered, axis="step", part=part)

@@ -1,7 +1,8 @@
-"""What a column's name means: which split it is from, what kind of number it is, how plain it is.
+"""What a column's name means: its split, the kind of number, and how specific the name is.
 
-Words decide, not lists of tools: `val/loss`, `ValidLoss`, `eval-loss` and `loss/holdout` are all a
-validation loss. Names that need the other columns to be understood are left to `choose`.
+Names are interpreted by their words, not by tool: `val/loss`, `ValidLoss`, `eval-loss` and
+`loss/holdout` are all a validation loss. Names that depend on the other columns are left to
+`choose`.
 """
 
 import re
@@ -14,7 +15,7 @@ Kind = Literal["loss", "accuracy", "error", "lr", "epoch", "step", "other"]
 Split = Literal["train", "val", "test", ""]
 
 CURVES = frozenset({"loss", "accuracy", "error"})  # the kinds that are drawn as a curve
-MODES = frozenset({"mode", "phase", "split", "stage", "subset", "type"})  # may name a row's split
+MODES = frozenset({"mode", "phase", "split", "stage", "subset", "type"})  # may hold a row's split
 
 
 def _words(text: str) -> frozenset[str]:
@@ -37,14 +38,14 @@ REGRESSION = _words("mse mae rmse mape msle mses ppl perplexity huber")
 ERROR = _words("error errors err misclassification")
 ERROR_RATES = _words("wer cer eer")
 ACCURACY = _words("accuracy acc accu accs accuracies top prec")
-# Other scores of which more is better, the more like an accuracy the earlier.
+# Other scores for which higher is better; those most like an accuracy come first.
 SCORES = (
     _words("f1 fscore f1score fbeta dice iou miou jaccard kappa mcc"),
     _words("auc auroc roc rocauc aucroc auprc map ap map50 map95 ap50 map5095"),
     _words("score precision recall sensitivity specificity"),
 )
 
-# A number about the run, not about how well it learns; or a record so far, which never gets worse.
+# A number about the run, not about how well it learns; or a best value so far.
 OTHER = _words(
     "time times sec secs second seconds ms minute minutes min mins hour hours eta elapsed duration"
     " runtime date timestamp created wall speed throughput memory mem gpu cpu ram disk power"
@@ -58,7 +59,7 @@ EPOCH = _words("epoch epochs ep")
 STEP = _words("step steps iter iters iteration iterations batch batches")
 COUNTING = _words("global current cur num number idx index no n id trainer")
 
-# Words that say nothing about which loss or which accuracy it is.
+# Words that do not distinguish one loss or accuracy from another.
 NEUTRAL = _words(
     "avg average mean total overall running final metrics metric per the of on set data dataset"
     " rate history net model value epoch step b m all main"
@@ -75,22 +76,22 @@ GLUED = re.compile(
 )
 GLUED_SHORT: dict[str, str] = {"t": "train", "v": "val"}
 TAKES_DIGIT = _words("acc top prec error err accuracy hit")
-# Adjacent in this order they mean the training data, measured in eval mode.
+# Adjacent in this order, the two words mean the training set, evaluated in eval mode.
 TRAIN_EVAL = re.compile(r"train(?:ing)?[ _-]?eval(?:uation)?(?![a-z])")
 
 TOP_K = re.compile(r"\D+(?:5|10)")
 
-# Ranks: 0 is the thing itself; each extra word adds 1, and weaker kinds add more.
-REGRESSION_RANK = 20  # a loss only for want of one
+# Ranks: 0 is the plain loss or accuracy; each extra word adds 1, and other kinds add more.
+REGRESSION_RANK = 20  # used as the loss only where there is no other
 SCORE_RANK = 10  # of the first group of SCORES, 10 more for each further group
 TOP_K_RANK = 30  # top-5 saturates early
-BATCH_RANK = 1  # one batch says less than an epoch
-ADVERSARIAL_RANK = -1  # in adversarial training they are what is trained and what counts
+BATCH_RANK = 1  # the value of one batch is noisier than that of an epoch
+ADVERSARIAL_RANK = -1  # in adversarial training it is the adversarial value that is optimised
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a name says. The lower the `rank`, the more it is the kind itself and not a part of it.
+    """What a name means. A lower `rank` means a more direct name, 0 the plain loss or accuracy.
 
     `base` is the name without its split word, so that `train_ce` and `val_ce` pair up; `batch` says
     that each value is that of one batch.
@@ -105,7 +106,7 @@ class Meaning:
 
 @cache
 def meaning(name: str) -> Meaning:
-    """What the name of a column means, as far as the name alone tells."""
+    """What the name of a column means, from the name alone."""
     words = words_of(name)
     found = set(words)
     split = _split(name, words)
@@ -120,12 +121,12 @@ def meaning(name: str) -> Meaning:
 
 
 def has_curves(names: Iterable[str]) -> bool:
-    """Whether one of the names is that of a loss, an accuracy or an error."""
+    """Whether one of the names is a loss, an accuracy or an error."""
     return any(meaning(name).kind in CURVES for name in names)
 
 
 def with_mode(row: Mapping[str, float], mode: str) -> Mapping[str, float]:
-    """A row whose curves stand under the split that a column such as `phase` gives for it."""
+    """The row with the split from a column such as `phase` put before the names of its curves."""
     if mode.lower() not in SPLITS:
         return row
     curves = {name for name in row if has_curves([name])}
@@ -150,7 +151,7 @@ def words_of(name: str) -> list[str]:
 
 
 def _split(name: str, words: list[str]) -> Split:
-    """The split word nearest to the end; `metrics/...` is Ultralytics' prefix for validation."""
+    """The last split word; `metrics/...` is Ultralytics' prefix for validation."""
     if TRAIN_EVAL.search(CAMEL.sub("_", name).lower()):
         return "train"
     for word in reversed(words):
@@ -175,7 +176,7 @@ def _kind(words: list[str]) -> tuple[Kind, int]:
 
 
 def _score(words: list[str]) -> tuple[Kind, int]:
-    """Accuracies, error rates and other scores; failing them, what counts epochs or steps."""
+    """Accuracies, error rates and other scores; failing these, a count of epochs or steps."""
     found = set(words)
     rates = {word: word.rstrip("0123456789") for word in words}
     hits = {word for word, plain in rates.items() if plain in ACCURACY | ERROR}
@@ -183,9 +184,9 @@ def _score(words: list[str]) -> tuple[Kind, int]:
         kind: Kind = "error" if any(rates[word] in ERROR for word in hits) else "accuracy"
         extra = found - hits - NEUTRAL - CLASSIFYING - ADVERSARIAL - EPOCH - STEP
         return kind, _length(extra) + TOP_K_RANK * any(map(TOP_K.fullmatch, hits))
-    for place, group in enumerate(SCORES, start=1):
+    for number, group in enumerate(SCORES, start=1):
         if found & group:
-            return "accuracy", SCORE_RANK * place + _length(found - group - NEUTRAL)
+            return "accuracy", SCORE_RANK * number + _length(found - group - NEUTRAL)
     if found & EPOCH and not found - EPOCH - COUNTING:
         return "epoch", len(found) - 1
     if found & STEP and not found - STEP - COUNTING:

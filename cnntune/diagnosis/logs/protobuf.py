@@ -1,4 +1,4 @@
-"""The wire format of protocol buffers, as far as training logs need it.
+"""The wire format of protocol buffers, as far as it is needed for training logs.
 
 Source: https://protobuf.dev/programming-guides/encoding
 """
@@ -6,11 +6,11 @@ Source: https://protobuf.dev/programming-guides/encoding
 from collections.abc import Iterator
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-LONGEST_VARINT = 10  # bytes that a 64-bit number takes at most
+MAX_VARINT_BYTES = 10  # of a 64-bit number
 
 
 class MalformedError(Exception):
-    """Bytes that are no protocol buffer."""
+    """Bytes that are not a protocol buffer."""
 
 
 def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
@@ -41,14 +41,14 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
     value = 0
-    for place, byte in enumerate(message[at : at + LONGEST_VARINT]):
-        value |= (byte & 0x7F) << (7 * place)
+    for index, byte in enumerate(message[at : at + MAX_VARINT_BYTES]):
+        value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
-            return value, at + place + 1
+            return value, at + index + 1
     raise MalformedError("ends within a number")
 
 
 def signed(value: int) -> int:
-    """A varint as the int64 that it stands for."""
+    """A varint as a signed int64."""
     value &= 2**64 - 1
     return value - 2**64 if value >= 2**63 else value

@@ -1,17 +1,17 @@
-"""What a log holds, before anyone asks what its columns mean."""
+"""What a log holds, before its columns are interpreted."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-# (epoch or step, value): NaN and infinity are values; what was not logged is not there.
+# (epoch or step, value): NaN and infinity are values; what was not logged has no point.
 Point = tuple[float, float]
 
-MAX_BYTES = 64 * 2**20  # of a file; what lies beyond is left out with a note
-MAX_POINTS = 2_000_000  # of a file, about 200 MB in memory; what lies beyond is left out too
+MAX_BYTES = 64 * 2**20  # per file; the rest is skipped with a note
+MAX_POINTS = 2_000_000  # per file, about 200 MB in memory; the rest is skipped with a note
 
 
 class UnreadableLogError(Exception):
-    """The format is known, and yet no curve can be read from the file; `str()` is the reason."""
+    """The format is known, but no curve can be read from the file; `str()` is the reason."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Record:
     """One run as its tool logged it.
 
     `columns` maps the tool's own names to points, in the order in which they were written. `axis`
-    says what the first number of a point counts. `part` tells the runs of one file apart ("2" is
-    the second); it is empty where the file holds one run. `notes` say what was left out or guessed.
-    `bare` is the split of a metric whose name has no split word, where the tool has such a custom,
+    says what the first number of a point counts. `part` distinguishes the runs of one file ("2" is
+    the second); it is empty where the file holds one run. `notes` say what was skipped or guessed.
+    `bare` is the split of a metric whose name has no split word, for tools with such a convention,
     and `percent` says that the tool writes accuracies as percentages.
     """
 

@@ -1,4 +1,4 @@
-"""From rows in the order in which they were written to runs: axes, restarts, resumed epochs."""
+"""From rows in the order they were written to runs: axes, restarts, resumed epochs."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,14 +12,14 @@ from cnntune.diagnosis.logs.record import MAX_POINTS, Point, Record
 Row = Mapping[str, float]
 Axis = Literal["epoch", "step"]
 
-HEADER: Row = {}  # stands between the rows where a header was repeated
-MAX_RUNS = 1000  # of a file; what lies beyond is left out with a note
-AXIS_SHARE = 0.5  # of the rows have a value in the column that counts them
+HEADER: Row = {}  # in the list of rows, marks a repeated header
+MAX_RUNS = 1000  # per file; the rest is skipped with a note
+MIN_AXIS_SHARE = 0.5  # of the rows must have a value in the column that counts them
 
 
 @dataclass
 class Run:
-    """The columns of one run as they grow; `again` are the counts from which it was resumed."""
+    """The columns of one run; `again` holds the epochs or steps from which it was resumed."""
 
     columns: dict[str, list[Point]] = field(default_factory=dict)
     axis: Axis = "epoch"
@@ -42,7 +42,7 @@ class Run:
                 self.columns.setdefault(name, []).append((x, value))
 
     def rewind(self, x: float) -> None:
-        """Forget what was logged from `x` on: it is about to be logged again."""
+        """Drop what was logged from `x` on: it is about to be logged again."""
         self.again.append(x)
         for points in self.columns.values():
             while points and points[-1][0] >= x:
@@ -52,16 +52,16 @@ class Run:
         """The notes, and one on what was logged again."""
         if not self.again:
             return tuple(self.notes)
-        places = ", ".join(f"{x:g}" for x in self.again[:3]) + ", ..." * (len(self.again) > 3)
-        return (*self.notes, f"resumed at {self.axis} {places}: the later values count")
+        points = ", ".join(f"{x:g}" for x in self.again[:3]) + ", ..." * (len(self.again) > 3)
+        return (*self.notes, f"resumed at {self.axis} {points}: the later values are used")
 
 
 def split_runs(rows: Iterable[Row]) -> list[Run]:
-    """The runs that the rows belong to, in their order.
+    """The runs that the rows belong to, in order.
 
-    What counts the rows is the epoch, or the step where an epoch has several rows, or the place of
-    the row, from 1. A count that returns to its start begins a new run; one that goes back less far
-    was resumed. Without a count, a repeated header begins a new run.
+    Rows are counted by epoch, by step where an epoch has several rows, or else by their index from
+    1. A count that returns to its start begins a new run; one that goes back less far means that
+    the run was resumed. Without a count, a repeated header begins a new run.
     """
     rows = list(rows)
     column, axis = _axis(rows)
@@ -76,7 +76,7 @@ def split_runs(rows: Iterable[Row]) -> list[Run]:
             continue
         x = row.get(column, run.last) if column else _next(run)
         if not math.isfinite(x):
-            continue  # before the first count: settings, or a row that was never meant as one
+            continue  # before the first count: settings, or not a row of the table
         again = x == run.last and (repeated or _is_logged_again(row, run))
         back = x < run.last or again
         if back and x < run.second and (x < run.last or repeated):
@@ -87,29 +87,29 @@ def split_runs(rows: Iterable[Row]) -> list[Run]:
         repeated = False
         points += len(row)
         if points > MAX_POINTS or len(runs) > MAX_RUNS:
-            run.notes.append(f"only {MAX_POINTS} values and {MAX_RUNS} runs of a file are read")
+            run.notes.append(f"only {MAX_POINTS} values and {MAX_RUNS} runs are read per file")
             break
         run.add(x, row, column)
     return [run for run in runs if run.columns]
 
 
 def records(tool: str, rows: Iterable[Row], notes: Sequence[str] = ()) -> list[Record]:
-    """The runs of the rows as records of `tool`; the last one carries the notes on all rows."""
+    """The runs of the rows as records of `tool`; `notes` go to the last one."""
     runs = split_runs(rows)
     return [
         Record(
             tool,
             {name: points for name, points in run.columns.items() if points},
             run.axis,
-            part=str(place) if len(runs) > 1 else "",
-            notes=(*run.remarks(), *(notes if place == len(runs) else ())),
+            part=str(number) if len(runs) > 1 else "",
+            notes=(*run.remarks(), *(notes if number == len(runs) else ())),
         )
-        for place, run in enumerate(runs, start=1)
+        for number, run in enumerate(runs, start=1)
     ]
 
 
 def _is_logged_again(row: Row, run: Run) -> bool:
-    """Whether a row is the epoch before over again: a whole one, and not a further step of it."""
+    """Whether a row repeats the previous epoch as a whole, and is not another step of it."""
     if run.axis != "epoch" or frozenset(row) != run.names:
         return False
     splits = {known.split for known in map(meaning, row) if known.kind in CURVES}
@@ -128,7 +128,9 @@ def _axis(rows: list[Row]) -> tuple[str | None, Axis]:
             if meaning(name).kind in ("epoch", "step"):
                 counts.setdefault(name, []).append(value)
     filled = sum(row is not HEADER for row in rows)
-    usable = {name: v for name, v in counts.items() if len(v) >= AXIS_SHARE * filled and _varies(v)}
+    usable = {
+        name: v for name, v in counts.items() if len(v) >= MIN_AXIS_SHARE * filled and _varies(v)
+    }
     epoch, step = (_best(usable, kind) for kind in ("epoch", "step"))
     if epoch and step and _several_rows_each(usable[epoch]) and not _restarts(rows, step, epoch):
         return step, "step"
@@ -138,7 +140,7 @@ def _axis(rows: list[Row]) -> tuple[str | None, Axis]:
 
 
 def _varies(values: list[float]) -> bool:
-    """A setting such as `epochs` counts nothing; the only row of a log does."""
+    """Whether the column can be a count: a constant such as `epochs` cannot, a single row can."""
     return len(values) == 1 or any(value != values[0] for value in values)
 
 
@@ -152,7 +154,7 @@ def _several_rows_each(epochs: list[float]) -> bool:
 
 
 def _restarts(rows: list[Row], step: str, epoch: str) -> bool:
-    """Whether the steps are counted anew in most epochs."""
+    """Whether the steps restart in most epochs."""
     counted = [(row[epoch], row[step]) for row in rows if epoch in row and step in row]
     epochs = len({at for at, _ in counted})
     back = sum(b[0] >= a[0] and b[1] < a[1] for a, b in pairwise(counted))

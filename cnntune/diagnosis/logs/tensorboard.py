@@ -20,24 +20,24 @@ VALUE_TAG, VALUE_SIMPLE, VALUE_TENSOR = 1, 2, 8
 TENSOR_TYPE, TENSOR_CONTENT = 1, 4
 TENSOR_VALUES = {5: "f", 6: "d"}  # float_val and double_val
 TYPES = {1: "f", 2: "d", 3: "i", 9: "q", 19: "e"}  # DT_FLOAT, DOUBLE, INT32, INT64, HALF
-LARGEST_SCALAR = 4096  # bytes of an event; larger ones hold images, histograms or graphs
+MAX_EVENT_BYTES = 4096  # larger events hold images, histograms or graphs
 
-TORN = "the last record was torn and is left out"
-DAMAGED = "records with a wrong checksum were left out"
+TRUNCATED = "the truncated last record was skipped"
+DAMAGED = "records with a wrong checksum were skipped"
 
 Columns = dict[str, list[Point]]
 
 
 def is_event_file(head: bytes) -> bool:
-    """Whether bytes begin with a TFRecord: eight bytes of length, and their checksum."""
+    """Whether the bytes start with a TFRecord: eight bytes of length, and their checksum."""
     return len(head) >= HEADER.size and _length(head, 0) is not None
 
 
 def read(files: Sequence[bytes]) -> list[Record]:
-    """The runs in the event files of one folder, which come in the order of their writing.
+    """The runs in the event files of one folder, given in the order in which they were written.
 
-    A file that takes up the steps of the one before was written by the same run, resumed; one that
-    begins anew is a run of its own.
+    A file that continues the steps of the previous one belongs to the same, resumed run; one that
+    starts again is a separate run.
     """
     runs: list[tuple[Columns, list[str]]] = []
     for data in files:
@@ -45,7 +45,7 @@ def read(files: Sequence[bytes]) -> list[Record]:
         columns = scalars(data, notes)
         if not columns:
             continue
-        if runs and not _begins_anew(runs[-1][0], columns):
+        if runs and not _restarts(runs[-1][0], columns):
             _resume(runs[-1], columns)
             runs[-1][1].extend(notes)
         else:
@@ -55,15 +55,15 @@ def read(files: Sequence[bytes]) -> list[Record]:
             "tensorboard",
             columns,
             axis="step",
-            part=str(place) if len(runs) > 1 else "",
+            part=str(number) if len(runs) > 1 else "",
             notes=tuple(notes),
         )
-        for place, (columns, notes) in enumerate(runs, start=1)
+        for number, (columns, notes) in enumerate(runs, start=1)
     ]
 
 
 def scalars(data: bytes, notes: list[str]) -> Columns:
-    """The scalars of an event file by tag, each as (step, value), by step; what is left out."""
+    """The scalars of an event file by tag, as (step, value) sorted by step; adds to `notes`."""
     columns: Columns = {}
     points, damaged = 0, 0
     for event, whole in _records(data, notes):
@@ -115,22 +115,22 @@ def _length(data: bytes, at: int) -> int | None:
 
 
 def _records(data: bytes, notes: list[str]) -> Iterator[tuple[bytes, bool]]:
-    """The events small enough to be scalars, and whether each has the checksum it should have."""
+    """The events small enough to be scalars, and whether the checksum of each is right."""
     at = 0
     while at + HEADER.size <= len(data):
         length = _length(data, at)
         if length is None:
-            notes.append("the file is damaged: nothing can be read beyond a broken length")
+            notes.append("the file is damaged: what follows the damage cannot be read")
             return
         begin, end = at + HEADER.size, at + HEADER.size + length
         if end + FOOTER.size > len(data):
             break
-        if length <= LARGEST_SCALAR:
+        if length <= MAX_EVENT_BYTES:
             event = data[begin:end]
             yield event, crc32c(event) == FOOTER.unpack_from(data, end)[0]
         at = end + FOOTER.size
     if at < len(data):
-        notes.append(TORN)
+        notes.append(TRUNCATED)
 
 
 def _scalars_of(event: bytes) -> Iterator[tuple[str, float, float]]:
@@ -165,7 +165,7 @@ def _tag_and_value(summary_value: bytes) -> tuple[str, float | None]:
 
 
 def _single(tensor: bytes) -> float | None:
-    """The value of a tensor that holds one number; None for any other, such as a histogram."""
+    """The value of a tensor with one number; None for any other, such as a histogram."""
     kind, values = 0, list[float]()
     for field, content in fields(tensor):
         if field == TENSOR_TYPE and isinstance(content, int):
@@ -180,18 +180,18 @@ def _single(tensor: bytes) -> float | None:
     return values[0] if len(values) == 1 else None
 
 
-def _begins_anew(earlier: Mapping[str, list[Point]], later: Mapping[str, list[Point]]) -> bool:
-    """Whether the shared tags mostly begin where they began before."""
+def _restarts(earlier: Mapping[str, list[Point]], later: Mapping[str, list[Point]]) -> bool:
+    """Whether most shared tags start again at their first step."""
     shared = [tag for tag in later if len(earlier.get(tag, ())) > 1]
-    anew = sum(later[tag][0][0] < earlier[tag][1][0] for tag in shared)
-    return bool(shared) and anew * 2 > len(shared)
+    restarted = sum(later[tag][0][0] < earlier[tag][1][0] for tag in shared)
+    return bool(shared) and restarted * 2 > len(shared)
 
 
 def _resume(run: tuple[Columns, list[str]], later: Columns) -> None:
-    """Put the later points in the place of the earlier from the step on at which they begin."""
+    """Replace the earlier points by the later ones, from the first later step on."""
     columns, notes = run
     for tag, points in later.items():
         kept = [point for point in columns.get(tag, []) if point[0] < points[0][0]]
         if len(kept) < len(columns.get(tag, [])) and not notes:
-            notes.append("steps were logged again (resumed): the later count")
+            notes.append("resumed: where steps were logged twice, the later values are used")
         columns[tag] = kept + points

@@ -1,4 +1,4 @@
-"""Text logs: lines for people, in which an epoch is named and numbers stand behind their names.
+"""Text logs: printed lines that name an epoch and hold numbers after their names.
 
 Epoch: [3][50/391] Time 0.1 (0.1) Loss 0.31 (0.29) Prec@1 89.1 (90.2)     PyTorch's examples
  * Prec@1 84.700
@@ -17,23 +17,23 @@ from cnntune.diagnosis.logs.names import CURVES, SPLITS, has_curves, meaning, wo
 from cnntune.diagnosis.logs.record import MAX_POINTS, Record
 from cnntune.diagnosis.logs.rows import records
 
-LINE_LENGTH = 2000  # characters; a longer line is no line for people
-NAME_LENGTH = 80  # characters before a number in which its name is looked for
-HEADING_LENGTH = 60  # characters; a longer line without a value is prose, not a heading
+MAX_LINE_LENGTH = 2000  # characters; a longer line is not one that a person would print
+MAX_NAME_LENGTH = 80  # characters before a number in which its name is searched for
+MAX_HEADING_LENGTH = 60  # characters; a longer line without a value is prose, not a heading
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x08")
-VALUE = re.compile(r"\d|nan|inf", re.IGNORECASE)  # what a line with a value has in it
+VALUE = re.compile(r"\d|nan|inf", re.IGNORECASE)  # found in every line with a value
 BLANKS = re.compile(r"[ \t]{2,}")
 EPOCH = re.compile(
     r"(?<!\w)(?P<word>epochs?) ?(?:\( ?(?P<split>[a-z]+) ?\))?"
     r"[\s:#=\[(_-]{0,9}(?P<epoch>[0-9]+(?:\.[0-9]+)?)(?![\w.])(?P<of> ?(?:/|of) ?\d+)?",
     re.IGNORECASE,
 )
-# mmcv's `Iter [50/20000]`, where no epoch is named; at `Iter(val) [50]` stands another count
+# mmcv's `Iter [50/20000]`, where no epoch is named; `Iter(val) [50]` is another count
 ITERATION = re.compile(
     r"(?<!\w)(?:iter(?:ation)?|step) ?[:#=\[(]{0,3} ?(?P<step>[0-9]+)(?![\w.])", re.IGNORECASE
 )
-# timm's `Train: 0 [  50/1251 (  4%)]`: the epoch has no name
+# timm's `Train: 0 [  50/1251 (  4%)]`: the epoch without a name
 TIMM_EPOCH = re.compile(r" ?(?P<split>train|test|val|eval)\w*: (?P<epoch>[0-9]+) \[", re.IGNORECASE)
 NAMED_VALUE = re.compile(
     rf"(?<=[\s:=(])(?P<value>{NUMBER})"
@@ -48,19 +48,19 @@ NAME = re.compile(
 FREE_SPLIT = re.compile(
     r"(?<![\w/.-])(" + "|".join(sorted(SPLITS)) + r")(?![\w/=.-])", re.IGNORECASE
 )
-# Words of sentences about epochs and values, not of the values of this epoch.
+# Words of sentences about other epochs, not about values of this one.
 PROSE = frozenset({"best", "from", "improved", "improve", "resume", "resumed", "resuming", "last"})
 PERCENTAGES = re.compile(
     r"(?:acc|prec)@1|top-?1", re.IGNORECASE
-)  # so in every example that has them
+)  # logged as percentages in all known examples
 
 COUNTS = {"epoch", "step"}
-TORN_LINE = "the last line may be torn and is left out"
+TRUNCATED_LINE = "the last line may be truncated and was skipped"
 
 
 @dataclass
-class _Place:
-    """Where the reader is in the log: in which epoch, and in which split's part of it."""
+class _State:
+    """The state of the reader: the present epoch and split, and the rows so far."""
 
     epoch: float | None = None
     step: float | None = None
@@ -70,20 +70,20 @@ class _Place:
 
 
 def read(text: str) -> list[Record]:
-    """The runs in a text log; an empty list where no line of it holds a curve."""
+    """The runs in a text log; an empty list where no line holds a curve."""
     lines = ESCAPES.sub(" ", text).split("\n")
     notes = []
     if lines[-1].rstrip()[-1:] in tuple("0123456789.+-eE"):
-        notes.append(TORN_LINE)
+        notes.append(TRUNCATED_LINE)
         lines.pop()
-    place, points = _Place(), 0
+    state, points = _State(), 0
     for line in lines:
-        if 0 < len(line) <= LINE_LENGTH:
-            points += _read_line(line, place)
+        if 0 < len(line) <= MAX_LINE_LENGTH:
+            points += _read_line(line, state)
         if points > MAX_POINTS:
             notes.append(f"only the first {MAX_POINTS} values were read")
             break
-    rows = [row for row in place.rows if set(row) - COUNTS]
+    rows = [row for row in state.rows if set(row) - COUNTS]
     names = {name for row in rows for name in row}
     if not has_curves(names):
         return []
@@ -93,68 +93,68 @@ def read(text: str) -> list[Record]:
     return [replace(run, percent=percent) for run in records("text", rows, notes)]
 
 
-def _read_line(line: str, place: _Place) -> int:
-    """Take up the epoch, the split and the values of a line; how many values there were."""
+def _read_line(line: str, state: _State) -> int:
+    """Update `state` with the epoch, split and values of a line; returns the number of values."""
     line = BLANKS.sub(" ", without_time(line))
     values: list[tuple[str, float, bool]] = []
     if VALUE.search(line):
-        if not _take_up_epoch(line, place):
+        if not _read_epoch(line, state):
             return 0
-        values, place.split = _values(line, place.split)
-    elif len(line) < HEADING_LENGTH:
-        place.split = _free_split(line) or place.split
-    row = {} if place.epoch is None else {"epoch": place.epoch}
-    if place.epoch is None and place.step is not None:
-        row = {"step": place.step}
+        values, state.split = _values(line, state.split)
+    elif len(line) < MAX_HEADING_LENGTH:
+        state.split = _free_split(line) or state.split
+    row = {} if state.epoch is None else {"epoch": state.epoch}
+    if state.epoch is None and state.step is not None:
+        row = {"step": state.step}
     for name, value, running in values:
-        if running and place.epoch is not None:
-            earlier = place.running.get(name, {})
-            if earlier.get("epoch") == place.epoch:
+        if running and state.epoch is not None:
+            earlier = state.running.get(name, {})
+            if earlier.get("epoch") == state.epoch:
                 earlier.pop(name, None)
-            place.running[name] = row
+            state.running[name] = row
         row[name] = value
     if values:
-        place.rows.append(row)
+        state.rows.append(row)
     return len(values)
 
 
-def _take_up_epoch(line: str, place: _Place) -> bool:
-    """The epoch that a line names; whether it speaks of its own, and not of the best or the last.
+def _read_epoch(line: str, state: _State) -> bool:
+    """Update `state` with the epoch in a line; False where the line is about another epoch.
 
-    `best epoch: 12, val acc: 0.9` sums up; `epochs: 100` is a setting.
+    `best epoch: 12, val acc: 0.9` is a summary; `epochs: 100` is a setting.
     """
     found = TIMM_EPOCH.match(line)
     if found is None and (found := EPOCH.search(line)):
-        before = line[max(0, found.start() - NAME_LENGTH) : found.start()].split()
+        before = line[max(0, found.start() - MAX_NAME_LENGTH) : found.start()].split()
         if before and before[-1].lower() in PROSE:
             return False
         if found["word"].lower() == "epochs" and not found["of"]:
             return True
     if found:
-        place.epoch = float(found["epoch"])
-        place.split = (found["split"] or "").lower()
-    elif place.epoch is None and (step := ITERATION.search(line)):
-        place.step, place.split = float(step["step"]), ""
+        state.epoch = float(found["epoch"])
+        state.split = (found["split"] or "").lower()
+    elif state.epoch is None and (step := ITERATION.search(line)):
+        state.step, state.split = float(step["step"]), ""
     return True
 
 
 def _values(line: str, split: str) -> tuple[list[tuple[str, float, bool]], str]:
     """Name and value of each curve in a line, and whether the value is a mean of the epoch so far.
 
-    A name without a split word belongs to the free one before it: `val loss 0.4 acc 0.9`. The last
-    such word of a line with values, or of a short one, holds for the next line too.
+    A name without a split word takes the last separate one before it: `val loss 0.4 acc 0.9`. The
+    last such word of a line with values, or of a short line, also applies to the next line.
     """
     values, end, context = [], 0, split
     for found in NAMED_VALUE.finditer(line):
-        before = line[max(end, found.start() - NAME_LENGTH) : found.start()]
-        counted, _, before = before.rpartition("]")  # `Test: [50/79]`: no two lines have the same
+        before = line[max(end, found.start() - MAX_NAME_LENGTH) : found.start()]
+        counted, _, before = before.rpartition("]")  # `Test: [50/79]`: differs in every line
         end = found.end()
         context = _free_split(before) or _free_split(counted.partition("[")[0]) or context
         name, wants_split = _name_before(before)
         if not name:
             continue
         value = float(found["mean"] or found["value"])
-        if found["whole"] is not None:  # 9826/10000 right answers; of a loss it would be a place
+        if found["whole"] is not None:  # 9826/10000 correct answers; after a loss, a counter
             if float(found["whole"]) == 0 or meaning(name).kind not in ("accuracy", "error"):
                 continue
             value = float(found["value"]) / float(found["whole"])
@@ -162,14 +162,14 @@ def _values(line: str, split: str) -> tuple[list[tuple[str, float, bool]], str]:
             value = percentage(found["value"]) or value / 100
         named = f"{context}/{name}" if context and wants_split else name
         values.append((named, value, bool(found["mean"])))
-    if not values and len(line) >= HEADING_LENGTH:
+    if not values and len(line) >= MAX_HEADING_LENGTH:
         return values, split
-    return values, _free_split(line[max(end, len(line) - NAME_LENGTH) :]) or context
+    return values, _free_split(line[max(end, len(line) - MAX_NAME_LENGTH) :]) or context
 
 
 @lru_cache(maxsize=4096)  # the same words stand before the numbers of every line
 def _name_before(text: str) -> tuple[str, bool]:
-    """The name of a curve or a rate at the end of a text, and whether it lacks a split word."""
+    """The name of a curve or learning rate at the end of a text, and whether it lacks a split."""
     found = NAME.search(text)
     if not found or PROSE & set(words_of(found[1])):
         return "", False
@@ -181,12 +181,12 @@ def _name_before(text: str) -> tuple[str, bool]:
 
 @lru_cache(maxsize=4096)
 def _free_split(text: str) -> str:
-    """The last split word in a text that is no part of a longer name."""
+    """The last split word in a text that is not part of a longer name."""
     return str((FREE_SPLIT.findall(text) or [""])[-1]).lower()
 
 
 def _one_row_each(rows: list[dict[str, float]]) -> Iterator[dict[str, float]]:
-    """Where no epoch is named, each value of a name is one epoch further."""
+    """Where no epoch is named, each further value of a name counts as one more epoch."""
     seen: dict[str, int] = {}
     for row in rows:
         for name, value in row.items():

@@ -1,7 +1,7 @@
 """The `.wandb` file of a Weights & Biases run: LevelDB's log format around protocol buffers.
 
-Layout as in wandb's `datastore.py` and `wandb_internal.proto`. W&B does not promise the format;
-what does not fit is left out, and a file of which nothing fits is unreadable.
+Layout as in wandb's `datastore.py` and `wandb_internal.proto`. W&B does not guarantee the format:
+records that do not match are skipped, and a file without any matching record is unreadable.
 """
 
 import json
@@ -14,7 +14,7 @@ from cnntune.diagnosis.logs.protobuf import MalformedError, fields
 from cnntune.diagnosis.logs.record import MAX_POINTS, Record, UnreadableLogError
 from cnntune.diagnosis.logs.rows import records
 
-FILE_HEADER = b":W&B\xe1\xbe"  # the ident, and a magic number; a version byte follows
+FILE_HEADER = b":W&B\xe1\xbe"  # identifier and magic number; a version byte follows
 FILE_HEADER_SIZE = 7
 BLOCK = 32768
 CHUNK_HEADER = struct.Struct("<IHB")  # checksum of type and data, length, type
@@ -26,7 +26,7 @@ ITEM_KEY, ITEM_NESTED_KEY, ITEM_JSON = 1, 2, 16
 
 
 def is_wandb_file(head: bytes) -> bool:
-    """Whether bytes begin as a `.wandb` file does."""
+    """Whether the bytes are the start of a `.wandb` file."""
     return head.startswith(FILE_HEADER)
 
 
@@ -52,15 +52,15 @@ def read(data: bytes) -> list[Record]:
             break
     if not rows:
         raise UnreadableLogError("holds no history of metrics that can be read")
-    return records("wandb", rows, [f"{damaged} damaged records were left out"] if damaged else [])
+    return records("wandb", rows, [f"{damaged} damaged records were skipped"] if damaged else [])
 
 
 def _messages(data: bytes) -> Iterator[bytes | None]:
-    """The records of the log, put together from their chunks; None for a damaged one."""
+    """The records of the log, joined from their chunks; None for a damaged one."""
     at, parts = FILE_HEADER_SIZE, list[bytes]()
     while at + CHUNK_HEADER.size <= len(data):
         left = BLOCK - at % BLOCK
-        if left < CHUNK_HEADER.size:  # too little for a chunk: the block is padded
+        if left < CHUNK_HEADER.size:  # too short for a chunk: padding
             at += left
             continue
         checksum, length, kind = CHUNK_HEADER.unpack_from(data, at)
@@ -68,7 +68,7 @@ def _messages(data: bytes) -> Iterator[bytes | None]:
         at += CHUNK_HEADER.size + length
         if len(chunk) < length or zlib.crc32(chunk, zlib.crc32(bytes([kind]))) != checksum:
             yield None
-            at += -at % BLOCK  # lengths are not to be trusted until the next block begins
+            at += -at % BLOCK  # lengths cannot be trusted before the next block
             parts = []
             continue
         parts = [chunk] if kind in (FULL, FIRST) else [*parts, chunk]

@@ -1,1 +1,1 @@
-"""Networks that start from weights learned on other images (lecture: transfer learning)."""
+"""Networks that start from pretrained weights (lecture: transfer learning)."""

@@ -1,4 +1,4 @@
-"""A network as head and backbone, and the backbone as blocks from the input to the head."""
+"""Divide a network into head and backbone, and the backbone into blocks from input to head."""
 
 from collections.abc import Collection, Iterator
 from itertools import chain
@@ -6,24 +6,24 @@ from itertools import chain
 from torch import nn
 
 CONTAINERS = (nn.Sequential, nn.ModuleList)
-WRAPPER = 0.9  # of all parameters: a module that holds more is the network in a wrapper
+WRAPPER = 0.9  # of all parameters: a module with more is a wrapper of the network
 
 
 def head_of(model: nn.Module) -> nn.Module:
-    """The last linear layer or convolution, which gives the logits.
+    """The last linear layer or convolution, which computes the logits.
 
-    It is the model itself where that is a single layer, or has no such layer.
+    It is the model itself where that is a single layer or has no such layer.
     """
     layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     return layers[-1] if layers else model
 
 
 def blocks_of(model: nn.Module) -> list[list[nn.Module]]:
-    """The parts of the backbone that have parameters, from the input to the head.
+    """The modules of the backbone that have parameters, from the input to the head.
 
-    They are the model's children, with plain containers and wrappers opened: the blocks of a
-    ResNet, the layers of a VGG, the encoder's layers of a ViT. A norm belongs to what stands before
-    it. Parameters of a wrapper itself, such as the positions of a ViT, belong to no block.
+    They are the model's children, with plain containers and wrappers expanded: the blocks of a
+    ResNet, the layers of a VGG, the encoder layers of a ViT. A norm belongs to the block before it.
+    Parameters of a wrapper itself, such as the position embedding of a ViT, belong to no block.
     """
     total = sum(p.numel() for p in model.parameters())
     head = head_of(model)
@@ -50,10 +50,10 @@ def _opened(module: nn.Module, total: int) -> Iterator[nn.Module]:
 def rate_factors(
     model: nn.Module, backbone: float, layer_decay: float
 ) -> dict[nn.Parameter, float]:
-    """What each parameter's learning rate is multiplied by.
+    """The factor of each parameter's learning rate.
 
-    1 in the head, `backbone` in the block next to it, and `layer_decay` times that of its successor
-    in each block before; parameters outside all blocks have the factor of the first block.
+    1 in the head, `backbone` in the block before it, and `layer_decay` times that of the next block
+    in each earlier one; parameters outside all blocks have the factor of the first block.
     """
     blocks = blocks_of(model)
     first = backbone * layer_decay ** max(len(blocks) - 1, 0)
@@ -65,10 +65,10 @@ def rate_factors(
 
 
 def train_from_head(model: nn.Module, thawed: int, trainable: Collection[nn.Parameter]) -> None:
-    """Train the head and the last `thawed` blocks; what stands before them stays as it is.
+    """Train the head and the last `thawed` blocks; freeze the blocks before them.
 
-    A frozen part is in eval mode: its norms keep their statistics and its dropout is off.
-    Parameters that are not `trainable` stay frozen in any case.
+    Frozen blocks are in eval mode: their norms keep their statistics and dropout is off. Parameters
+    that are not in `trainable` always stay frozen.
     """
     blocks = blocks_of(model)
     whole = thawed >= len(blocks)

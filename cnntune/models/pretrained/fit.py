@@ -1,4 +1,4 @@
-"""From weights that were learned before to a model of ours, whose head stays fresh."""
+"""Load pretrained weights into a model, except its head."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,38 +8,42 @@ from cnntune.errors import RecipeError
 from cnntune.models.pretrained.blocks import head_of
 from cnntune.models.pretrained.weights import State, Weights
 
-AUXILIARY = ("aux", "AuxLogits")  # torchvision's names for heads that help in training alone
-SHOWN = 3  # tensors that are named in a problem
+AUXILIARY = ("aux", "AuxLogits")  # torchvision's names of heads that are used only in training
+MAX_SHOWN = 3  # tensors that an error names
 
 
 def put(weights: Weights, model: nn.Module, classes: Sequence[str], source: str) -> None:
-    """Put weights into `model`; its head stays fresh unless they know the same classes.
+    """Load weights into `model`; its head keeps its own unless the weights have the same classes.
 
-    A first convolution for red, green and blue is summed up for grey images: it then gives what it
-    gave for three equal channels.
+    For grey images, a first convolution for three channels is summed over them: the result is that
+    of three equal channels.
 
     Raises:
-        RecipeError: where the tensors are not those of the model's backbone.
+        RecipeError: where the tensors do not match the model's backbone.
     """
-    own = model.state_dict()
+    current = model.state_dict()
     fresh = AUXILIARY if weights.classes == tuple(classes) else (*AUXILIARY, _head(model))
-    backbone = _for_grey({n: t for n, t in weights.state.items() if not n.startswith(fresh)}, own)
-    problems = list(_problems(backbone, {n: t for n, t in own.items() if not n.startswith(fresh)}))
+    backbone = _for_grey(
+        {n: t for n, t in weights.state.items() if not n.startswith(fresh)}, current
+    )
+    problems = list(
+        _problems(backbone, {n: t for n, t in current.items() if not n.startswith(fresh)})
+    )
     if problems:
         raise RecipeError(f"model.weights: {source}: {problem}" for problem in problems)
     model.load_state_dict(backbone, strict=False)
 
 
 def _head(model: nn.Module) -> str:
-    """How the names of the head's tensors begin."""
+    """The prefix of the names of the head's tensors."""
     head = head_of(model)
     name = next(name for name, module in model.named_modules() if module is head)
     return f"{name}." if name else ""
 
 
-def _for_grey(state: State, own: State) -> State:
-    first = next((name for name, tensor in own.items() if tensor.ndim == 4), "")
-    if first not in state or own[first].shape[1] != 1:
+def _for_grey(state: State, current: State) -> State:
+    first = next((name for name, tensor in current.items() if tensor.ndim == 4), "")
+    if first not in state or current[first].shape[1] != 1:
         return state
     return {**state, first: state[first].sum(1, keepdim=True)}
 
@@ -50,7 +54,7 @@ def _problems(found: State, wanted: State) -> Iterator[str]:
         for name, tensor in found.items()
         if name in wanted and tensor.shape != wanted[name].shape
     ]
-    # Files of old versions of torch do not count the batches of their norms.
+    # Old versions of torch did not store num_batches_tracked.
     lacking = [n for n in wanted if n not in found and not n.endswith("num_batches_tracked")]
     unknown = [name for name in found if name not in wanted]
     if unfit:
@@ -62,8 +66,8 @@ def _problems(found: State, wanted: State) -> Iterator[str]:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
+    return ", ".join(names[:MAX_SHOWN]) + more
 
 
 def _shape(tensor: Tensor) -> str:

@@ -1,4 +1,4 @@
-"""Weights that were learned before, read without running what a file says."""
+"""Read pretrained weights, without executing code in a file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +13,21 @@ from cnntune.machine.optional import import_torchvision
 
 PUBLISHED = "imagenet"  # the value of `model.weights` that means torchvision's own
 IMAGENET_CLASSES = 1000
-NESTED = ("weights", "state_dict", "model")  # where training programs put the state; ours is first
+NESTED = (
+    "weights",
+    "state_dict",
+    "model",
+)  # keys under which training programs store the state; ours is first
 
 State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What a network learned before.
+    """Pretrained weights.
 
-    `mean` and `std` are those of its inputs, by channel and for pixels in 0..1, and `classes` what
-    it told apart; None where the source does not say.
+    `mean` and `std` are those of the inputs, per channel and for pixels in 0..1, and `classes` the
+    class names; None where the source does not say.
     """
 
     state: State
@@ -35,8 +39,8 @@ class Weights:
 def read_weights(source: str, model_name: str) -> Weights:
     """The weights that `model.weights` names: `imagenet`, or a file.
 
-    A file is our own `best.pt`, or holds a state dict. One with 1000 classes for a torchvision
-    classifier is taken for a published one, whose images were normalised as torchvision says.
+    A file is a `best.pt` of cnntune or a state dict. One with 1000 classes for a torchvision
+    classifier is assumed to be a published one, with torchvision's normalisation.
 
     Raises:
         RecipeError: where there are no such weights, or the file holds something else.
@@ -56,12 +60,12 @@ def read_weights(source: str, model_name: str) -> Weights:
 
 
 def read_statistics(source: str, model_name: str) -> tuple[Tensor, Tensor] | None:
-    """Mean and std `[C]` of the inputs that the weights were learned from; None if unknown.
+    """Mean and std `[C]` of the inputs that the weights were trained on; None if unknown.
 
     Raises:
         RecipeError: where there are no such weights.
     """
-    if source == PUBLISHED:  # known without the weights, which may have to be fetched
+    if source == PUBLISHED:  # known without downloading the weights
         return _statistics(_published(model_name))
     weights = read_weights(source, model_name)
     return None if weights.mean is None or weights.std is None else (weights.mean, weights.std)
@@ -70,7 +74,7 @@ def read_statistics(source: str, model_name: str) -> tuple[Tensor, Tensor] | Non
 def save_weights(
     model: nn.Module, mean: Tensor, std: Tensor, classes: Sequence[str], path: Path
 ) -> None:
-    """Write weights, classes and the mean and std `[C]` of the inputs, by rename.
+    """Write weights, classes and the mean and std `[C]` of the inputs, atomically by rename.
 
     `torch.load(path, weights_only=True)["weights"]` is the state dict, on the CPU wherever the
     model was trained: a file that names a GPU cannot be read where there is none.
@@ -88,7 +92,7 @@ def _is_published(model_name: str) -> bool:
 
 
 def _published(model_name: str) -> Any:
-    """The best weights that torchvision has for a classifier."""
+    """The default weights of torchvision for a classifier."""
     if not _is_published(model_name):
         raise RecipeError(
             f'model.weights: "{PUBLISHED}" needs a torchvision classifier such as resnet18'
@@ -103,13 +107,13 @@ def _statistics(published: Any) -> tuple[Tensor, Tensor]:
 
 
 def _download(published: Any, model_name: str) -> State:
-    """The published state dict, from torch's cache if it is there."""
+    """The published state dict, from torch's cache if it is there, else downloaded."""
     try:
         state: State = published.get_state_dict(progress=False, check_hash=True)
-    except Exception as error:  # offline, a broken download, a full disk: each has its own type
+    except Exception as error:  # offline, a broken download, a full disk: different types
         name = published.url.rpartition("/")[2]
         raise RecipeError(
-            f"model.weights: {PUBLISHED}: {name} for {model_name} cannot be had"
+            f"model.weights: {PUBLISHED}: cannot download {name} for {model_name}"
             f" ({_reason(error)}); put it into {Path(torch.hub.get_dir()) / 'checkpoints'},"
             " or give its path"
         ) from error
@@ -121,10 +125,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise RecipeError(f"model.weights: {path}: no such file")
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a broken or hostile pickle ends in has no common type
+    except Exception as error:  # broken or malicious pickles raise many types
         raise RecipeError(
             f"model.weights: {path}: holds no weights that can be read safely ({_reason(error)});"
-            " allowed: what torch.save(model.state_dict(), path) writes, and our best.pt"
+            " allowed: what torch.save(model.state_dict(), path) writes, and best.pt of cnntune"
         ) from error
     if not isinstance(held, dict):
         raise RecipeError(
@@ -140,7 +144,7 @@ def _is_ours(held: Mapping[str, Any]) -> bool:
 
 
 def _state(held: Mapping[str, Any], source: str) -> State:
-    """The state dict in what a file held, without the prefix that `DataParallel` adds."""
+    """The state dict in a file, without the prefix that `DataParallel` adds."""
     nested = next((held[key] for key in NESTED if isinstance(held.get(key), dict)), held)
     wrong = [name for name, tensor in nested.items() if not isinstance(tensor, Tensor)]
     if wrong or not nested:

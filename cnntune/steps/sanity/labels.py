@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cnntune.data import Data
-from cnntune.data.own import some
+from cnntune.data.custom import some
 from cnntune.findings import Finding, Severity
 from cnntune.steps.sanity.subject import Subject
 from cnntune.steps.sanity.thumbnails import Pictures, correlations

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cnntune.data.own import some
+from cnntune.data.custom import some
 from cnntune.findings import Finding, Severity
 from cnntune.steps.sanity.inputs import SMOOTH, correlation
 from cnntune.steps.sanity.subject import Subject

@@ -1,4 +1,4 @@
-"""The same run in two logs: beside a CSV lies an event file, beside a scalars.json its copy."""
+"""The same run in two logs, such as a CSV and an event file, or a scalars.json and its copy."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 from cnntune.diagnosis.curve import MIN_POINTS, Curve
 
 TOLERANCE = 1e-3  # of a value: text logs print four digits, event files hold 32-bit floats
-LEVELS = 3  # folders up in which a twin is looked for: mmengine's text log lies two above its JSON
+LEVELS = 3  # folders searched upwards: mmengine's text log is two levels above its JSON
 KEPT_TWICE = frozenset({"huggingface", "mmengine"})  # tools that write the same file several times
 CHECKPOINT = "checkpoint-"
 
@@ -21,27 +21,27 @@ class Entry:
     curve: Curve
 
 
-def twins(entries: Sequence[Entry]) -> dict[int, int]:
-    """For each entry that repeats another, the place of the one to keep: the fuller, or the first.
+def duplicates(entries: Sequence[Entry]) -> dict[int, int]:
+    """For each entry that repeats another, the index of the one to keep: the fuller, or the first.
 
-    Only logs of different tools in the same folder or just above it are compared, and files that
-    their tool is known to write more than once: two logs of one format are two runs.
+    Compared are logs of different tools in the same folder or just above it, and files that their
+    tool is known to write more than once; any other two logs of one format are two runs.
     """
     formats = {entry.format for entry in entries}
     if len(formats) == 1 and not formats & KEPT_TWICE:
         return {}
-    order = sorted(range(len(entries)), key=lambda place: _fullness(entries[place]), reverse=True)
+    order = sorted(range(len(entries)), key=lambda index: _fullness(entries[index]), reverse=True)
     kept: dict[Path, list[int]] = {}
     dropped: dict[int, int] = {}
-    for place in order:
-        entry = entries[place]
+    for index in order:
+        entry = entries[index]
         near = (other for folder in _folders(entry) for other in kept.get(folder, ()))
-        twin = next((other for other in near if _are_twins(entries[other], entry)), None)
-        if twin is not None:
-            dropped[place] = twin
+        same = next((other for other in near if _same_run(entries[other], entry)), None)
+        if same is not None:
+            dropped[index] = same
             continue
         for folder in _folders(entry):
-            kept.setdefault(folder, []).append(place)
+            kept.setdefault(folder, []).append(index)
     return dropped
 
 
@@ -53,14 +53,14 @@ def _fullness(entry: Entry) -> tuple[bool, int, int]:
 
 
 def _folders(entry: Entry) -> Iterator[Path]:
-    """The folders in which a twin of the entry may have been found too."""
+    """The folders in which another log of the same run may have been found."""
     folder = entry.path if entry.format == "cnntune" else entry.path.parent
     yield folder
     if entry.format in ("mmengine", "text", "huggingface"):
         yield from list(folder.parents)[: LEVELS - 1]
 
 
-def _are_twins(kept: Entry, entry: Entry) -> bool:
+def _same_run(kept: Entry, entry: Entry) -> bool:
     if kept.path == entry.path or (kept.format == entry.format and kept.format not in KEPT_TWICE):
         return False
     if kept.format == entry.format == "huggingface" and not any(
@@ -78,7 +78,7 @@ def _are_twins(kept: Entry, entry: Entry) -> bool:
 
 
 def _begin_alike(first: Sequence[float], second: Sequence[float]) -> bool:
-    """Whether the shorter series is how the longer one begins: an earlier checkpoint's."""
+    """Whether the longer series starts with the shorter one, as that of an earlier checkpoint."""
     return all(
         abs(a - b) <= TOLERANCE * max(abs(a), abs(b)) for a, b in zip(first, second, strict=False)
     )

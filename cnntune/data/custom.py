@@ -1,7 +1,7 @@
-"""Data sets of one's own: what they give for an index becomes pixels and a label, or a clear line.
+"""Custom data sets: what they return for an index becomes pixels and a label, or a clear error.
 
-Whatever can only mean one thing is converted. The rest is refused with its part, its index, what
-was found, what is allowed, and a fix.
+What has only one meaning is converted. The rest is an error that names the set, the index, what was
+found, what is allowed, and a fix.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,28 +17,28 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cnntune.data.folder import in_class_order, pixels_of
-from cnntune.data.parts import SHOWN
+from cnntune.data.parts import MAX_SHOWN
 from cnntune.errors import DataError
 from cnntune.user_code.borders import border
 
-IMAGE_KEYS = ("image", "img", "pixel_values")  # of Hugging Face's data sets and processors
+IMAGE_KEYS = ("image", "img", "pixel_values")  # of Hugging Face data sets and processors
 LABEL_KEYS = ("label", "labels", "target")
 LISTS = ("labels", "targets")  # attributes that hold all labels, as in torchvision
 COLOURS = (1, 3)  # channels of nearly all images,
-CHANNELS = (*COLOURS, 4)  # and of those with transparency
-LARGEST_BYTE = 255
-SPREAD = 3  # samples whose labels are compared with those that the data set lists
+CHANNELS = (*COLOURS, 4)  # and with transparency
+MAX_BYTE = 255
+SAMPLE_SIZE = 3  # samples whose labels are compared with those that the data set lists
 
 A_SAMPLE = "must be (image, label)"
 AN_IMAGE = "must be a tensor [C, H, W], a NumPy array [H, W, C] or a PIL image"
-A_LABEL = "the label must be a whole number, a class name or a one-hot vector"
+A_LABEL = "the label must be an integer, a class name or a one-hot vector"
 
 Kind = tuple[tuple[int, ...], bool]  # the shape of an image, and whether it is bytes
 
 
 @dataclass(frozen=True)
 class Sample:
-    """An image and its label, and what had to be done to read them, in words."""
+    """An image and its label, and a description of how they were converted."""
 
     pixels: Tensor
     label: int
@@ -46,15 +46,15 @@ class Sample:
 
     @property
     def kind(self) -> Kind:
-        """What all images of a part must have in common."""
+        """What all images of a set must have in common."""
         return tuple(self.pixels.shape), self.pixels.dtype == torch.uint8
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads the samples of one part. Unless `finite`, images may hold NaN: `sanity` judges them."""
+    """Reads the samples of one set. Unless `finite`, images may hold NaN: `sanity` checks them."""
 
-    where: str  # begins each message: the data and the part
+    where: str  # starts each message: the data set and which of its sets
     classes: tuple[str, ...] = ()
     finite: bool = True
 
@@ -62,24 +62,24 @@ class Reader:
         """The sample, converted.
 
         Raises:
-            DataError: where it has no image or no label, or could mean several things.
+            DataError: where it has no image or no label, or is ambiguous.
         """
         try:
             image, label, remark = _image_and_label(sample)
             pixels, converted = _as_pixels(image)
             if self.finite and not bool(torch.isfinite(pixels).all()):
-                raise DataError("holds NaN or infinite pixels; fix it, or leave it out")
+                raise DataError("holds NaN or infinite pixels; fix it, or remove it")
             number, counted = _as_number(label, self.classes)
         except DataError as error:
             raise DataError(f"{self.where} image {index}: {line}" for line in error.lines) from None
         return Sample(pixels, number, tuple(filter(None, (remark, converted, counted))))
 
 
-class OwnImages(Dataset[tuple[Tensor, int]]):
-    """A part of a data set of one's own: (uint8 or float `[C, H, W]`, label) for each index.
+class CustomImages(Dataset[tuple[Tensor, int]]):
+    """One set of a custom data set: (uint8 or float `[C, H, W]`, label) for each index.
 
-    Asking for an image that cannot be read raises `DataError`, and so does one of another shape or
-    type than the first.
+    Indexing raises `DataError` where an image cannot be read, or differs in shape or type from the
+    first one.
     """
 
     def __init__(self, dataset: Any, part: str, reader: Reader) -> None:
@@ -123,11 +123,11 @@ class OwnImages(Dataset[tuple[Tensor, int]]):
 
     @property
     def image_bytes(self) -> int:
-        """What an image takes in memory."""
+        """The size of an image in memory."""
         return self.first[1].pixels.nbytes
 
     def difference(self, others: Mapping[int, Kind]) -> str:
-        """That these images differ from the first one: indices, both shapes and a fix."""
+        """The message that these images differ from the first one: indices, shapes and a fix."""
         index, first = self.first
         kinds = sorted(set(others.values()))
         found = some([_in_words(kind, first.kind) for kind in kinds])
@@ -136,9 +136,9 @@ class OwnImages(Dataset[tuple[Tensor, int]]):
         )
         fix = "resize or crop them to one size in the data set"
         if all(shape[0] != first.kind[0][0] for shape, _ in kinds):
-            fix = "give all images the same channels: all grey, or all in colour"
+            fix = "give all images the same channels: all grey or all colour"
         if all(shape == first.kind[0] for shape, _ in kinds):
-            fix = "give all images as bytes 0..255, or all as floats"
+            fix = "return all images as bytes 0..255, or all as floats"
         return (
             f"{self.reader.where} {images} {found}, but image {index} is"
             f" {_in_words(first.kind, kinds[0])}; {fix}"
@@ -146,28 +146,28 @@ class OwnImages(Dataset[tuple[Tensor, int]]):
 
     @cached_property
     def labels(self) -> Tensor:
-        """Int64 `[N]`: as the data set lists them where its samples agree, else read."""
+        """Int64 `[N]`: as listed by the data set if its samples agree, else read from them."""
         listed = _listed(self.dataset)
         if listed is not None:
-            with suppress(DataError):  # they are something else, or of images that are broken
+            with suppress(DataError):  # not class labels, or those of images that cannot be read
                 found = [_as_number(label, self.reader.classes)[0] for label in listed]
-                looked_at = range(0, len(self), max(1, len(self) // SPREAD))[:SPREAD]
-                if all(found[index] == self[index][1] for index in looked_at):
+                chosen = range(0, len(self), max(1, len(self) // SAMPLE_SIZE))[:SAMPLE_SIZE]
+                if all(found[index] == self[index][1] for index in chosen):
                     return torch.tensor(found)
         samples = [attempt(self.__getitem__, index) for index in range(len(self))]
         return torch.tensor([label for _, label in settled(samples, self.part)], dtype=torch.int64)
 
 
-def own_parts(
+def custom_sets(
     built: Sequence[Any], name: str, *, finite: bool
-) -> tuple[list[OwnImages], tuple[str, ...]]:
-    """Train, validation and perhaps test of own code as images with labels, and the class names.
+) -> tuple[list[CustomImages], tuple[str, ...]]:
+    """Training, validation and perhaps test set of custom code, and the class names.
 
-    Names are those that the training part has as `classes`, or that Hugging Face's features hold;
-    else names that serve as labels, sorted; else none, where labels are numbers.
+    Class names are the `classes` of the training set, or those in its Hugging Face features; else
+    the sorted labels where these are names; else there are none.
 
     Raises:
-        DataError: where a part calls the classes otherwise, or names cannot be read.
+        DataError: where the class names of the sets differ, or labels cannot be read.
     """
     titles = ("train", "validation", "test")[: len(built)]
     classes = _class_names(built[0])
@@ -176,19 +176,19 @@ def own_parts(
         if classes and others and others != classes:
             raise DataError(
                 f"data {name}: the classes of {title} ({some(others)}) differ from those of train"
-                f" ({some(classes)}); number both from one list of names"
+                f" ({some(classes)}); use the same list of names for both"
             )
     if not classes and len(built[0]):
         classes = _names_in_labels(built, titles, name)
     parts = [
-        OwnImages(part, title, Reader(f"data {name}: {title}", classes, finite))
+        CustomImages(part, title, Reader(f"data {name}: {title}", classes, finite))
         for title, part in zip(titles, built, strict=True)
     ]
     return parts, classes
 
 
-def remarks(parts: Iterable[OwnImages]) -> tuple[str, ...]:
-    """What is done to the samples of all parts, each said once."""
+def remarks(parts: Iterable[CustomImages]) -> tuple[str, ...]:
+    """How the samples of all sets are converted, each conversion once."""
     found = [f"{p.part}: {text}" for p in parts if len(p) for text in p.first[1].remarks]
     by_text: dict[str, list[str]] = {}
     for remark in found:
@@ -198,7 +198,7 @@ def remarks(parts: Iterable[OwnImages]) -> tuple[str, ...]:
 
 
 def attempt(read: Callable[[int], Any], index: int) -> Any:
-    """What `read` gives, or the `DataError` that it raises."""
+    """What `read` returns, or the `DataError` that it raises."""
     try:
         return read(index)
     except DataError as error:
@@ -206,7 +206,7 @@ def attempt(read: Callable[[int], Any], index: int) -> Any:
 
 
 def settled(results: Sequence[Any], part: str) -> Sequence[Any]:
-    """The results of `attempt` for all images of a part, if none is an error.
+    """The results of `attempt` for all images of a set, if none is an error.
 
     Raises:
         DataError: with the first five lines and the number of images that cannot be used.
@@ -219,18 +219,18 @@ def settled(results: Sequence[Any], part: str) -> Sequence[Any]:
 
 def joined(failures: Sequence[DataError], part: str, images: int) -> DataError:
     """One error with the first five lines, and how many of the images cannot be used."""
-    lines = [line for failure in failures[:SHOWN] for line in failure.lines]
-    if len(failures) > SHOWN:
-        more = f"{len(failures)} of the {images} {part} images cannot be used; above are the first"
-        lines.append(f"{more} {SHOWN}")
+    lines = [line for failure in failures[:MAX_SHOWN] for line in failure.lines]
+    if len(failures) > MAX_SHOWN:
+        more = f"{len(failures)} of the {images} {part} images cannot be used; listed are the first"
+        lines.append(f"{more} {MAX_SHOWN}")
     return DataError(lines)
 
 
 def some(names: Iterable[Any]) -> str:
-    """Up to five names, and how many more there are."""
+    """Up to five names, and the number of the others."""
     listed = [str(name) for name in names]
-    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-    return ", ".join(listed[:SHOWN]) + more
+    more = f" and {len(listed) - MAX_SHOWN} more" if len(listed) > MAX_SHOWN else ""
+    return ", ".join(listed[:MAX_SHOWN]) + more
 
 
 def _image_and_label(sample: Any) -> tuple[Any, Any, str]:
@@ -244,19 +244,19 @@ def _image_and_label(sample: Any) -> tuple[Any, Any, str]:
             )
         image, label = (keys[0] for keys in found)
         others = [key for key in sample if key not in (image, label)]
-        left = f"; left out: {some(others)}" if others else ""
+        left = f"; ignored: {some(others)}" if others else ""
         return sample[image], sample[label], f"reads {image} and {label} of each dict{left}"
     if not isinstance(sample, tuple | list) or len(sample) < 2:
         found_type = type(sample).__name__
         count = f" of {len(sample)}" if isinstance(sample, tuple | list) else ""
         raise DataError(f"{A_SAMPLE}; return both (got {found_type}{count})")
     more = len(sample) - 2
-    remark = f"samples have {len(sample)} entries; the first two are image and label"
+    remark = f"samples have {len(sample)} entries; the first two are used as image and label"
     return sample[0], sample[1], remark if more else ""
 
 
 def _as_pixels(image: Any) -> tuple[Tensor, str]:
-    """Uint8 or float `[C, H, W]`, and what was done for it."""
+    """Uint8 or float `[C, H, W]`, and how it was converted."""
     if isinstance(image, Image.Image):
         return pixels_of(image), "PIL images are read as bytes [C, H, W]"
     if not isinstance(image, Tensor | np.ndarray):
@@ -272,7 +272,10 @@ def _as_pixels(image: Any) -> tuple[Tensor, str]:
     if image.ndim == 2:
         tensor, text = image[None], "images [H, W] are read as one channel"
     elif isinstance(image, np.ndarray) and _channels_last(image.shape):
-        tensor, text = image.transpose(2, 0, 1), "NumPy arrays [H, W, C] are turned to [C, H, W]"
+        tensor, text = (
+            image.transpose(2, 0, 1),
+            "NumPy arrays [H, W, C] are transposed to [C, H, W]",
+        )
     if isinstance(tensor, np.ndarray):
         wide = {"b": np.bool_, "f": np.float32}.get(tensor.dtype.kind, np.int64)
         kept = tensor.dtype if tensor.dtype == np.uint8 else wide
@@ -285,7 +288,7 @@ def _channels_last(shape: tuple[int, ...]) -> bool:
     """Whether an array is [H, W, C] and not [C, H, W].
 
     Raises:
-        DataError: where it could be both or neither.
+        DataError: where it could be both, or neither.
     """
     for channels in (COLOURS, CHANNELS):
         first, last = shape[0] in channels, shape[2] in channels
@@ -293,7 +296,7 @@ def _channels_last(shape: tuple[int, ...]) -> bool:
             return last
     raise DataError(
         f"an array of shape {list(shape)} could be [H, W, C] or [C, H, W]; return a torch tensor,"
-        " which is taken as [C, H, W]"
+        " which is always read as [C, H, W]"
     )
 
 
@@ -305,27 +308,27 @@ def _as_bytes_or_floats(pixels: Tensor) -> tuple[Tensor, str]:
     if pixels.is_complex():
         raise DataError(f"pixels must be uint8 or float (got {pixels.dtype})")
     if pixels.dtype == torch.bool:
-        return pixels.to(torch.uint8) * LARGEST_BYTE, "False and True are read as 0 and 255"
+        return pixels.to(torch.uint8) * MAX_BYTE, "False and True are read as 0 and 255"
     whole = pixels.long()
     low, high = int(whole.min()), int(whole.max())
-    if low < 0 or high > LARGEST_BYTE:
+    if low < 0 or high > MAX_BYTE:
         raise DataError(
-            f"pixels must be uint8, whole numbers 0..255, or float (got {pixels.dtype}"
+            f"pixels must be uint8, integers 0..255, or float (got {pixels.dtype}"
             f" {low} ... {high}); divide them by their largest value, as floats"
         )
-    return whole.to(torch.uint8), "whole numbers are read as bytes 0..255"
+    return whole.to(torch.uint8), "integers are read as bytes 0..255"
 
 
 def _as_number(label: Any, classes: Sequence[str]) -> tuple[int, str]:
-    """A label counted from 0, and what was done for it."""
-    if type(label) is int:  # by far the most
+    """A label counted from 0, and how it was converted."""
+    if type(label) is int:  # by far the most common
         return label, ""
     value = _plain(label)
     if isinstance(value, str):
         if value not in classes:
             known = some(classes) or "none are named"
-            raise DataError(f"the label {value!r} is none of the classes ({known})")
-        return classes.index(value), "class names are read as their place among the classes"
+            raise DataError(f"the label {value!r} is not among the classes ({known})")
+        return classes.index(value), "class names are read as their index among the classes"
     if isinstance(value, list):
         if not all(entry in (0, 1) for entry in value) or sum(value) != 1:
             raise DataError(f"{A_LABEL}; give each image one class (got [{some(value)}])")
@@ -339,7 +342,7 @@ def _as_number(label: Any, classes: Sequence[str]) -> tuple[int, str]:
         if number != value:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
-        raise DataError(f"{A_LABEL} (got {value!r}); leave out images without a class") from None
+        raise DataError(f"{A_LABEL} (got {value!r}); remove images without a class") from None
     return number, ""
 
 
@@ -357,7 +360,7 @@ def _as_list(value: Any) -> Any:
 
 
 def _listed(dataset: Any) -> list[Any] | None:
-    """The labels of all images, where a data set lists them."""
+    """The labels of all images, if the data set lists them."""
     for name in LISTS:
         found = _as_list(getattr(dataset, name, None))
         if isinstance(found, list) and len(found) == len(dataset):
@@ -373,7 +376,7 @@ def _label_at(dataset: Any, where: str, index: int) -> Any:
 
 
 def _in_words(kind: Kind, other: Kind) -> str:
-    """The shape of an image; its type where that is what differs."""
+    """The shape of an image; with its type where only the type differs."""
     shape, is_bytes = kind
     if shape != other[0]:
         return str(list(shape))
@@ -381,7 +384,7 @@ def _in_words(kind: Kind, other: Kind) -> str:
 
 
 def _class_names(dataset: Any) -> tuple[str, ...]:
-    """Torchvision's data sets carry `classes`, Hugging Face's `features` with names."""
+    """The `classes` of a torchvision data set, or the names in Hugging Face `features`."""
     names = getattr(dataset, "classes", None)
     features = getattr(dataset, "features", None)
     if not isinstance(names, list | tuple) and isinstance(features, Mapping):
@@ -391,7 +394,7 @@ def _class_names(dataset: Any) -> tuple[str, ...]:
 
 
 def _names_in_labels(built: Sequence[Any], titles: Sequence[str], name: str) -> tuple[str, ...]:
-    """The classes that labels tell by themselves: their names, or as many as one-hot entries."""
+    """The classes inferred from labels: their names, or one per one-hot entry."""
     first = attempt(partial(_label_at, built[0], ""), 0)
     if isinstance(first, list):
         return tuple(str(number) for number in range(len(first)))
@@ -401,15 +404,15 @@ def _names_in_labels(built: Sequence[Any], titles: Sequence[str], name: str) -> 
     for title, part in zip(titles, built, strict=True):
         where = f"data {name}: {title}"
         labels = _listed(part)
-        if not labels or not isinstance(labels[0], str):  # a transform gives them names
+        if not labels or not isinstance(labels[0], str):  # a transform turns them into names
             label_at = partial(_label_at, part, where)
             found = [attempt(label_at, index) for index in range(len(part))]
             labels = list(settled(found, title))
         others = [index for index, label in enumerate(labels) if not isinstance(label, str)]
         if others:
             raise DataError(
-                f"{where} images {some(others)} have labels that are no names, such as"
-                f" {labels[others[0]]!r}, but train image 0 has {first!r}; give all of them names"
+                f"{where} images {some(others)} have labels that are not names, such as"
+                f" {labels[others[0]]!r}, but train image 0 has {first!r}; use names for all"
             )
         names |= set(labels)
     return tuple(in_class_order(names))

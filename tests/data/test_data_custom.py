@@ -1,4 +1,4 @@
-"""Data sets of one's own: the usual shapes are converted, the rest is refused in a line."""
+"""Custom data sets: the usual layouts are converted, the rest is an error of one line."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from cnntune.config.recipe import parse
 from cnntune.data import Data
+from cnntune.data.custom import CustomImages, Reader
 from cnntune.data.load import load
-from cnntune.data.own import OwnImages, Reader
 from cnntune.errors import DataError
 
 CPU = torch.device("cpu")
@@ -102,7 +102,7 @@ def test_a_label_of_a_usual_type_becomes_a_class_number(labels: str, stream: boo
     assert len(data.classes) == 3
 
 
-def test_names_are_sorted_over_all_parts(tmp_path: Path) -> None:
+def test_names_are_sorted_over_all_sets(tmp_path: Path) -> None:
     train = [(BYTES, name) for name in ("zebra", "Käfer im Gras", "zebra")]
     val, test = [(BYTES, "bee"), (BYTES, "zebra")], [(BYTES, "ant")]
     data = loaded((train, val, test))
@@ -128,11 +128,11 @@ def test_samples_of_usual_shapes_are_read(sample: str) -> None:
     assert labels.tolist() == [1, 1, 1]
 
 
-def test_what_is_converted_is_said_once_for_all_parts() -> None:
+def test_what_is_converted_is_reported_once_for_all_sets() -> None:
     part = [{"img": ROWS.astype(np.int64), "label": [1, 0], "id": 7}] * 3
     assert loaded((part, part)).remarks == (
-        "train, validation: reads img and label of each dict; left out: id",
-        "train, validation: NumPy arrays [H, W, C] are turned to [C, H, W], whole numbers are read"
+        "train, validation: reads img and label of each dict; ignored: id",
+        "train, validation: NumPy arrays [H, W, C] are transposed to [C, H, W], integers are read"
         " as bytes 0..255",
         "train, validation: one-hot labels are read as class numbers",
     )
@@ -152,34 +152,32 @@ REFUSED = {
     "both ends look like channels": (
         (np.zeros((3, 2, 3)), 0),
         "an array of shape [3, 2, 3] could be [H, W, C] or [C, H, W]; return a torch tensor, which"
-        " is taken as [C, H, W]",
+        " is always read as [C, H, W]",
     ),
     "16 bits": (
         (BYTES.int() * 100, 0),
-        "pixels must be uint8, whole numbers 0..255, or float (got torch.int32 0 ... 2900); divide"
+        "pixels must be uint8, integers 0..255, or float (got torch.int32 0 ... 2900); divide"
         " them by their largest value, as floats",
     ),
     "text for pixels": ((np.array([["a"]]), 0), "of numbers (got dtype <U1)"),
     "deep pixels": ((Image.new("F", (2, 2)), 0), "has float pixels of unknown range"),
-    "infinite": ((BYTES.float().log(), 0), "holds NaN or infinite pixels; fix it, or leave it out"),
+    "infinite": ((BYTES.float().log(), 0), "holds NaN or infinite pixels; fix it, or remove it"),
     "None": (
         (BYTES, None),
-        "the label must be a whole number, a class name or a one-hot vector (got None); leave out"
+        "the label must be an integer, a class name or a one-hot vector (got None); remove"
         " images without a class",
     ),
     "half a class": ((BYTES, 1.5), "or a one-hot vector (got 1.5)"),
     "NaN": ((BYTES, float("nan")), "or a one-hot vector (got nan)"),
     "two classes at once": ((BYTES, [0, 1, 1]), "give each image one class (got [0, 1, 1])"),
     "shares of classes": ((BYTES, [0.5, 0.5]), "give each image one class (got [0.5, 0.5])"),
-    "a name among numbers": ((BYTES, "cat"), "'cat' is none of the classes (none are named)"),
+    "a name among numbers": ((BYTES, "cat"), "'cat' is not among the classes (none are named)"),
 }
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["resident", "streamed"])
 @pytest.mark.parametrize("sample", REFUSED)
-def test_what_could_mean_several_things_is_refused_with_place_and_fix(
-    sample: str, stream: bool
-) -> None:
+def test_what_is_ambiguous_is_rejected_with_its_index_and_a_fix(sample: str, stream: bool) -> None:
     given, reason = REFUSED[sample]
     train = [(BYTES, 0), given, (BYTES, 1)]
     with pytest.raises(DataError) as caught:
@@ -189,13 +187,13 @@ def test_what_could_mean_several_things_is_refused_with_place_and_fix(
     assert reason in line
 
 
-def test_five_broken_images_of_each_part_are_named_and_all_are_counted() -> None:
+def test_five_broken_images_of_each_set_are_named_and_all_are_counted() -> None:
     train = [(BYTES, None if index % 2 else 0) for index in range(14)]
     val = [(BYTES, None), (BYTES, 0)]
     *five, counted, last = problems((train, val))
     named = [line.split(": ")[1] for line in (*five, last)]
     assert named == [*(f"train image {k}" for k in (1, 3, 5, 7, 9)), "validation image 0"]
-    assert counted == "7 of the 14 train images cannot be used; above are the first 5"
+    assert counted == "7 of the 14 train images cannot be used; listed are the first 5"
 
 
 def test_images_of_other_sizes_are_one_line_with_both_shapes_and_a_fix() -> None:
@@ -206,20 +204,20 @@ def test_images_of_other_sizes_are_one_line_with_both_shapes_and_a_fix() -> None
     ]
 
 
-def test_images_of_other_channels_are_told_to_have_the_same_ones() -> None:
+def test_images_of_other_channels_are_reported_with_a_fix() -> None:
     (line,) = problems(([(torch.zeros(1, 4, 4), 0), (torch.zeros(3, 4, 4), 1)], [(BYTES, 0)]))
     assert line.endswith(
         "image 1 is [3, 4, 4], but image 0 is [1, 4, 4]; give all images the same channels: all"
-        " grey, or all in colour"
+        " grey or all colour"
     )
 
 
-def test_labels_below_zero_are_told_how_all_of_them_would_count() -> None:
+def test_labels_below_zero_are_reported_with_the_numbers_to_use() -> None:
     part = [(BYTES, label) for label in (-1, 0, 1, 2)]
     first, second = problems((part, part))
     assert first == (
         "data mine:build: train labels must be 0 ... 2 (got -1 ... 2); if all 4 values are classes,"
-        " count them as 0 ... 3, else leave images without a class out"
+        " number them 0 ... 3, else remove images without a class"
     )
     assert second.startswith("data mine:build: validation labels")
 
@@ -229,7 +227,7 @@ def test_bytes_among_floats_are_not_mixed() -> None:
     assert "image 1 is floats [3, 2, 5], but image 0 is bytes [3, 2, 5]" in line
 
 
-def test_parts_that_name_their_classes_otherwise_are_refused() -> None:
+def test_sets_that_name_their_classes_differently_are_rejected() -> None:
     train, val = Listed([(BYTES, 0), (BYTES, 2)]), Listed([(BYTES, 1)])
     train.classes, val.classes = ["cat", "cow", "dog"], ["cat", "dog"]
     (line,) = problems((train, val))
@@ -247,10 +245,10 @@ def test_names_of_classes_come_from_the_features_of_hugging_face() -> None:
 
 @pytest.mark.parametrize("stream", [False, True], ids=["resident", "streamed"])
 @pytest.mark.parametrize("listed", [[5, 4, 5], ["cat", "dog", "cat"]], ids=["numbers", "names"])
-def test_listed_labels_that_the_samples_contradict_are_not_believed(
+def test_listed_labels_that_the_samples_contradict_are_not_used(
     stream: bool, listed: list[Any]
 ) -> None:
-    # As with torchvision's `target_transform`, which the list knows nothing of.
+    # As with torchvision's `target_transform`, which does not change the list.
     part = Listed([(BYTES, 1), (BYTES, 0), (BYTES, 1)])
     part.targets = listed
     data = loaded((part, part), stream=stream)
@@ -258,7 +256,7 @@ def test_listed_labels_that_the_samples_contradict_are_not_believed(
     assert data.classes == ("0", "1")
 
 
-def test_nan_does_not_reach_mean_and_deviation_of_other_images() -> None:
+def test_nan_does_not_affect_the_mean_and_deviation_of_other_images() -> None:
     # Images of 0 and of 1 in equal numbers: mean 0.5, deviation 0.5.
     train = [(torch.full((1, 2, 2), float(k % 2)), k % 2) for k in range(4)]
     broken = (torch.full((1, 2, 2), torch.nan), 0)
@@ -268,16 +266,16 @@ def test_nan_does_not_reach_mean_and_deviation_of_other_images() -> None:
     assert inputs[:4, 0, 0, 0].tolist() == [-1, 1, -1, 1]
 
 
-def test_the_first_image_is_broken_and_the_second_tells_the_shape() -> None:
+def test_the_first_image_is_broken_and_the_second_gives_the_shape() -> None:
     train: Sequence[Any] = [(BYTES, None), (BYTES, 0), (BYTES, 1)]
-    assert OwnImages(train, "train", Reader("data mine:build: train")).shape == (3, 2, 5)
+    assert CustomImages(train, "train", Reader("data mine:build: train")).shape == (3, 2, 5)
 
 
 # At the command line
 
 
 def of_own_code(folder: Path, module: str, code: str) -> str:
-    """A recipe with own code beside it."""
+    """A recipe with user code beside it."""
     (folder / f"{module}.py").write_text(code)
     recipe = folder / f"{module}.toml"
     recipe.write_text(f'[data]\nname = "{module}:build"\n')
@@ -298,7 +296,7 @@ def build(*, seed):
 """
 
 
-def test_one_nan_pixel_is_one_finding_and_the_rest_waits(tmp_path: Path) -> None:
+def test_one_nan_pixel_is_one_finding_and_the_other_rules_are_skipped(tmp_path: Path) -> None:
     recipe = of_own_code(tmp_path, "holds_nan", NAN)
     done = call("sanity", recipe, "--json", cwd=tmp_path)
     assert done.code == 1
@@ -312,17 +310,17 @@ def test_one_nan_pixel_is_one_finding_and_the_rest_waits(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("command", ["train", "lr-sweep"])
-def test_training_names_nan_pixels_and_does_not_advise_another_rate(
+def test_training_names_nan_pixels_and_does_not_advise_another_learning_rate(
     tmp_path: Path, command: str
 ) -> None:
     recipe = of_own_code(tmp_path, "trains_on_nan", NAN)
     done = call(command, recipe, cwd=tmp_path)
     assert done.code == 2
     assert done.err.splitlines() == [
-        "data trains_on_nan:build: train image 50: holds NaN or infinite pixels; fix it, or leave"
-        " it out",
+        "data trains_on_nan:build: train image 50: holds NaN or infinite pixels; fix it, or remove"
+        " it",
         "data trains_on_nan:build: validation image 23: holds NaN or infinite pixels; fix it, or"
-        " leave it out",
+        " remove it",
     ]
 
 
@@ -339,10 +337,10 @@ def build(*, seed):
 """
 
 
-def test_conversions_are_said_on_stderr_and_as_findings(tmp_path: Path) -> None:
+def test_conversions_are_reported_on_stderr_and_as_findings(tmp_path: Path) -> None:
     recipe = of_own_code(tmp_path, "is_converted", CONVERTED)
     done = call("sanity", recipe, "--json", cwd=tmp_path)
-    said = "train, validation: class names are read as their place among the classes"
+    said = "train, validation: class names are read as their index among the classes"
     assert done.err.count(said) == 1
     notes = [f["evidence"] for f in done.document["findings"] if f["severity"] == "info"]
     assert said in notes
