@@ -41,7 +41,7 @@ class Swept:
         return recipe.search.epochs * self.steps_per_epoch * steps
 
 
-def check(recipe: Recipe, place: str, deadline: Deadline = NEVER) -> Iterator[str | Finding]:
+def check(recipe: Recipe, device_name: str, deadline: Deadline = NEVER) -> Iterator[str | Finding]:
     """Lines of progress and findings of `sanity`, from a separate process.
 
     At the deadline, a last finding of the rule `sanity` lists the rules without findings so far.
@@ -49,23 +49,23 @@ def check(recipe: Recipe, place: str, deadline: Deadline = NEVER) -> Iterator[st
     Raises:
         UserCodeError: if the user's model or loss code raises.
     """
-    told = set()
+    reported = set()
     try:
-        for news in follow("cnntune.steps.checks:findings", recipe, place, deadline=deadline):
+        for news in follow("cnntune.steps.checks:findings", recipe, device_name, deadline=deadline):
             if isinstance(news, Finding):
-                told.add(news.rule)
+                reported.add(news.rule)
             yield news
     except OutOfTimeError:
-        left = ", ".join(rule for rule in sanity.RULES if rule not in told)
+        left = ", ".join(rule for rule in sanity.RULES if rule not in reported)
         yield Finding("sanity", "info", f"out of time; skipped: {left}")
 
 
-def findings(recipe: Recipe, place: str) -> Iterator[str | Finding]:
+def findings(recipe: Recipe, device_name: str) -> Iterator[str | Finding]:
     """A line about the set-up and the findings of `sanity`, in this process."""
-    device = torch.device(place)
+    device = torch.device(device_name)
     data = load_data(recipe, device)
-    yield described(recipe, place, data)
-    beside, reason = precision.beside_others(recipe, data, place)
+    yield described(recipe, device_name, data)
+    beside, reason = precision.beside_others(recipe, data, device_name)
     if reason:
         yield reason
     precision.use(beside)
@@ -73,7 +73,7 @@ def findings(recipe: Recipe, place: str) -> Iterator[str | Finding]:
 
 
 def sweep(
-    recipe: Recipe, place: str, deadline: Deadline = NEVER
+    recipe: Recipe, device_name: str, deadline: Deadline = NEVER
 ) -> Iterator[str | RateCurve | Finding | Swept]:
     """Lines of progress, curves as they are measured, and last all curves that can be judged.
 
@@ -86,7 +86,9 @@ def sweep(
     measured: list[RateCurve] = []
     steps = 0
     try:
-        for news in follow("cnntune.steps.checks:rate_curves", recipe, place, deadline=deadline):
+        for news in follow(
+            "cnntune.steps.checks:rate_curves", recipe, device_name, deadline=deadline
+        ):
             if isinstance(news, int):
                 steps = news
                 continue
@@ -101,9 +103,9 @@ def sweep(
         yield Swept(measured, steps)
 
 
-def rate_curves(recipe: Recipe, place: str) -> Iterator[int | str | RateCurve]:
+def rate_curves(recipe: Recipe, device_name: str) -> Iterator[int | str | RateCurve]:
     """The number of iterations per epoch, then what `swept_rates` yields, in this process."""
-    device = torch.device(place)
+    device = torch.device(device_name)
     data = load_data(recipe, device)
     yield max(1, len(data.train) // recipe.train.batch_size)
     yield from swept_rates(recipe, data, device)

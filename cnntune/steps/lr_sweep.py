@@ -112,7 +112,7 @@ def sweep(
             curves: list[RateCurve] = []
             todo = [(lr, 0) for lr in GRID]
             while todo:
-                for curve in tried_all([(*rate, iterations) for rate in todo]):
+                for curve in tried_all([(*attempt, iterations) for attempt in todo]):
                     curves.append(curve)
                     yield curve
                 todo = next_tries(curves)
@@ -362,7 +362,7 @@ def _no_rate(curves: Sequence[RateCurve], verdicts: Mapping[float, Verdict]) -> 
         "lr-sweep",
         "fail",
         f"no learning rate lowers the loss: {listed}",
-        "the cause is another one; run `cnntune sanity`",
+        "the learning rate is not the cause; run `cnntune sanity`",
     )
 
 

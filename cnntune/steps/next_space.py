@@ -59,7 +59,7 @@ def changes(
     shares of the variance (0..1) and may be empty. Changes that the recipe does not allow, such as
     dropout for a network without it, are left out.
     """
-    found = {change.key: change for change in _by_place(recipe, strong, importance)}
+    found = {change.key: change for change in _by_values(recipe, strong, importance)}
     for change in _by_problem(recipe, strong[0], problem):
         found[change.key] = change
     return [change for change in found.values() if _is_allowed(recipe, change)]
@@ -73,7 +73,7 @@ def apply(recipe: Recipe, made: Sequence[Change]) -> Recipe:
     return recipe.for_run().with_values(fixed).model_copy(update={"space": space})
 
 
-def _by_place(
+def _by_values(
     recipe: Recipe, strong: Sequence[Mapping[str, Value]], importance: Mapping[str, float]
 ) -> list[Change]:
     """Changes by the values of the strong trials: narrow, widen at an edge, or fix a key."""
@@ -180,7 +180,7 @@ def _decades_up(low: float, decades: int) -> Range:
 
 def _is_allowed(recipe: Recipe, change: Change) -> bool:
     if isinstance(change.after, Range):
-        return all(allows(recipe, change.key, change.after.at(place)) for place in (0.0, 1.0))
+        return all(allows(recipe, change.key, change.after.at(share)) for share in (0.0, 1.0))
     if isinstance(change.after, Choice):
         return all(allows(recipe, change.key, option) for option in change.after.options)
     return allows(recipe, change.key, change.after)

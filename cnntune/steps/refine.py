@@ -199,11 +199,13 @@ def plan(
         warmup = max(recipe.train.warmup_epochs, float(math.floor(epochs * WARMUP_SHARE)))
         values |= {"train.schedule": "cosine", "train.warmup_epochs": warmup}
     longer = recipe.for_run().with_values(values).model_copy(update={"space": recipe.space})
-    places = [{k: v for k, v in trial.values.items() if k in recipe.space} for trial in strong]
+    searched_values = [
+        {k: v for k, v in trial.values.items() if k in recipe.space} for trial in strong
+    ]
     problem = problem_of(strong)
     if problem == "still-improving" and epochs > recipe.search.epochs:
         problem = None  # the refinement trains longer already
-    made = changes(longer, places, problem, shares)
+    made = changes(longer, searched_values, problem, shares)
     if asked:
         made = [change for change in made if change.key not in ("search.epochs", "train.epochs")]
     return apply(longer, made), made

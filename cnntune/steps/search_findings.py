@@ -89,12 +89,12 @@ def trial_findings(trials: Sequence[Trial]) -> list[Finding]:
             )
         )
     if counts["diverged"]:
-        rates = [
+        lrs = [
             t.values["train.lr"]
             for t in trials
             if t.status == "diverged" and "train.lr" in t.values
         ]
-        at = f", all with train.lr >= {min(map(float, rates)):.2g}" if rates else ""
+        at = f", all with train.lr >= {min(map(float, lrs)):.2g}" if lrs else ""
         findings.append(
             Finding(
                 "diverged-trials",
@@ -183,7 +183,7 @@ def edge_findings(recipe: Recipe, bests: Sequence[Trial]) -> list[Finding]:
     recipe allows no value, such as a dropout of 0, do not count.
     """
     found = [{(e.key, e.side): e for e in edges(recipe.space, trial.values)} for trial in bests]
-    shared = [e for place, e in found[0].items() if all(place in o for o in found)] if found else []
+    shared = [e for end, e in found[0].items() if all(end in o for o in found)] if found else []
     return [
         Finding(
             "edge",
@@ -241,6 +241,6 @@ def expected_best(accs: Sequence[float], draws: int) -> float:
     """The expected maximum of `draws` draws, with replacement, from `accs` in ascending order."""
     count = len(accs)
     return sum(
-        acc * (((place + 1) / count) ** draws - (place / count) ** draws)
-        for place, acc in enumerate(accs)
+        acc * (((rank + 1) / count) ** draws - (rank / count) ** draws)
+        for rank, acc in enumerate(accs)
     )

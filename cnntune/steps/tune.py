@@ -136,11 +136,11 @@ def tune(
         records.append(current.ledger)
     for record in records:
         outcome.changes += refine.read_plan(record.study)[1]
-    place = len(outcome.findings)
+    position = len(outcome.findings)
     yield from _over_seeds(outcome, records, budget, plan=plan, places=places)
     if spent:  # the remaining budget is known after the repeats
         found = _spent(study, records, budget, plan.workers)
-        outcome.findings.insert(place, found)
+        outcome.findings.insert(position, found)
 
 
 def _left_waiting(study: Study, records: Sequence[Ledger]) -> set[Path]:

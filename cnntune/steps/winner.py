@@ -66,10 +66,10 @@ def number_of(part: Study) -> int:
 
 def last_known_round(study: Study) -> int:
     """The highest number of a round in the study's folder or in its `tune.json`."""
-    told = study.read("tune") or {}
+    record = study.read("tune") or {}
     found = [number_of(part) for part in rounds(study)]
-    folders = [Path(str(one.get("config"))).parent.parent for one in told.get("candidates") or []]
-    return max([0, *found, int(told.get("rounds") or 0), *(number_of(Study(f)) for f in folders)])
+    folders = [Path(str(one.get("config"))).parent.parent for one in record.get("candidates") or []]
+    return max([0, *found, int(record.get("rounds") or 0), *(number_of(Study(f)) for f in folders)])
 
 
 def lost_rounds(study: Study) -> list[Finding]:

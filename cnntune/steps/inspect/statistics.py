@@ -39,18 +39,18 @@ def with_statistics(
     hooks = []
     wanted = {layer.name for layer in layers}
     for path, module in model.named_modules():
-        place = path or ITSELF
-        if place not in wanted:
+        row = path or ITSELF
+        if row not in wanted:
             continue
 
-        def watch(_: nn.Module, __: Any, output: Any, place: str = place) -> None:
+        def watch(_: nn.Module, __: Any, output: Any, row: str = row) -> None:
             tensor = first_tensor(output)
-            if place in activations or not isinstance(tensor, Tensor):
+            if row in activations or not isinstance(tensor, Tensor):
                 return  # called a second time
-            activations[place] = _std(tensor)
+            activations[row] = _std(tensor)
             if tensor.requires_grad:
                 # The hook gets the gradient of this output, even if it is later modified in place.
-                tensor.register_hook(lambda grad: gradients.__setitem__(place, _std(grad)))
+                tensor.register_hook(lambda grad: gradients.__setitem__(row, _std(grad)))
 
         hooks.append(module.register_forward_hook(watch))
     try:

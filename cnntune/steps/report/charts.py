@@ -84,8 +84,8 @@ def key_scatter(chapter: Chapter, key: str) -> Markup:
         axes = figure.add_subplot()
         for status, look in looks.items():
             found = [trial for trial in having if trial.status == status]
-            places = [_place(dimension, trial.values[key]) for trial in found]
-            axes.scatter(places, [max(trial.val_acc, lowest) for trial in found], s=14, **look)
+            positions = [_position(dimension, trial.values[key]) for trial in found]
+            axes.scatter(positions, [max(trial.val_acc, lowest) for trial in found], s=14, **look)
         if isinstance(dimension, Choice):
             names = [str(option)[:NAME_LENGTH] for option in dimension.options]
             crowded = sum(map(len, names)) > MAX_LETTERS
@@ -120,7 +120,7 @@ def sweep(curves: Sequence[Mapping[str, Any]], picked: float | None) -> Markup:
         return _svg(figure, "training loss over the iterations for each learning rate")
 
 
-def _place(dimension: Dimension, value: Any) -> float:
+def _position(dimension: Dimension, value: Any) -> float:
     """The position of a value on the axis: options are at 0, 1, 2."""
     if isinstance(dimension, Range):
         return float(value)

@@ -91,10 +91,10 @@ class Story:
     @property
     def loop(self) -> list[dict[str, Any]]:
         """The findings of `tune`, without those of the chapters."""
-        told = {change for chapter in self.chapters for change in chapter.changes}
-        told |= {finding.evidence for chapter in self.chapters for finding in chapter.findings}
+        shown = {change for chapter in self.chapters for change in chapter.changes}
+        shown |= {finding.evidence for chapter in self.chapters for finding in chapter.findings}
         found = self.documents.get("tune", {}).get("findings", [])
-        return [finding for finding in found if finding["evidence"] not in told]
+        return [finding for finding in found if finding["evidence"] not in shown]
 
     @property
     def winner(self) -> Chapter | None:
@@ -128,8 +128,8 @@ def read(study: Study) -> Story:
     rivals = best_rivals([rival for chapter in chapters[::-1] for rival in chapter.rivals])
     seeds = max((seeds_of(chapter.study) for chapter in chapters), default=0)
     over_seeds = candidates(rivals, seeds=seeds)
-    told = findings(over_seeds, val_images=val_images(rivals)) if seeds else []
-    chapters = [_with_candidates(chapter, over_seeds, told) for chapter in chapters]
+    study_findings = findings(over_seeds, val_images=val_images(rivals)) if seeds else []
+    chapters = [_with_candidates(chapter, over_seeds, study_findings) for chapter in chapters]
     best = [candidate.rival.trial.run for candidate in over_seeds]
     judged = _judge([*best, *(one.run for one in singles[-SHOWN:])])
     return Story(
@@ -158,12 +158,12 @@ def _document(study: Study, step: str) -> dict[str, Any] | None:
 
 
 def _with_candidates(
-    chapter: Chapter, over_seeds: Sequence[Candidate], told: Sequence[Finding]
+    chapter: Chapter, over_seeds: Sequence[Candidate], study_findings: Sequence[Finding]
 ) -> Chapter:
-    """The chapter with its candidates; the one with the first candidate also gets `told`."""
+    """The chapter with its candidates, and `study_findings` if the first candidate is in it."""
     own = [one for one in over_seeds if one.rival.study.path == chapter.study.path]
-    said = told if own and own[0] is over_seeds[0] else []
-    return replace(chapter, candidates=own, findings=[*chapter.findings, *said])
+    extra = study_findings if own and own[0] is over_seeds[0] else []
+    return replace(chapter, candidates=own, findings=[*chapter.findings, *extra])
 
 
 def _winner(chapters: Sequence[Chapter]) -> Chapter | None:

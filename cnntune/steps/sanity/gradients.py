@@ -47,7 +47,7 @@ def gradient_flow(subject: Subject) -> list[Finding]:
     learner.set_lr(FLOW_LR)
     reached: dict[str, float] = {}
     largest = 0.0
-    affordable = subject.cost.steps(FLOW_SECONDS, FLOW_STEPS)  # of an image each
+    affordable = subject.cost.steps(FLOW_SECONDS, FLOW_STEPS)  # images that fit
     count = max(CHECK_IMAGES, min(len(subject.labels), affordable))
     images, labels = subject.inputs[:count], subject.labels[:count]
     used = _modules_in_use(subject)
@@ -192,7 +192,7 @@ def _partly_cut(subject: Subject) -> list[Finding]:
     off = float((expected - small).norm()) / size
     if off < CUT:
         return []
-    text = f"the gradient differs by {off:.0%} from the slope of the loss: a path back is cut"
+    text = f"the gradient differs by {off:.0%} from the slope of the loss: a path is cut off"
     advice = "check for detach, .data or no_grad on one of several paths, such as a skip connection"
     return [Finding("gradient-flow", "warn", text, advice, first, off, 0.0)]
 

@@ -16,15 +16,16 @@ SMALL_BATCH = 4  # images; statistics of fewer are noise (Wu and He 2018: 2 lose
 def optimizer(subject: Subject) -> list[Finding]:
     """Hyperparameters must not be far beyond the values that networks are trained with.
 
-    Weight decay that removes several percent of each weight per step erases what was learned.
-    Momentum close to 1 averages over hundreds of steps. Clipping to a tiny norm leaves tiny steps.
-    Batch norm needs more than a few images per batch. (CS231n, optimisation.)
+    Training diverges with a learning rate far above the usual ones. Weight decay that removes
+    several percent of each weight per step erases what was learned. Momentum close to 1 averages
+    over hundreds of steps. Gradient clipping to a tiny norm leaves tiny steps. Batch norm needs
+    more than a few images per batch. (CS231n, optimisation.)
     """
     train = subject.recipe.train
     found = []
-    rate = min(train.lr, MAX_LR[train.optimizer])
+    lr = min(train.lr, MAX_LR[train.optimizer])
     decoupled = train.optimizer != "adam"  # its steps hardly depend on the scale of the gradient
-    decay = train.weight_decay * (rate if decoupled else 1.0)
+    decay = train.weight_decay * (lr if decoupled else 1.0)
     if decay > (HIGH_DECAY if decoupled else MAX_DECAY):
         text = (
             f"train.weight_decay = {train.weight_decay:g} removes {decay:.1%} of each weight per"

@@ -67,7 +67,7 @@ def _not_finite(subject: Subject) -> Finding:
     """One finding for all sets."""
     parts = {"training": subject.data.train, "validation": subject.data.val}
     parts |= {"test": subject.data.test} if subject.data.test else {}
-    told = [
+    lines = [
         f"{len(broken)} of {len(parts[name])} {name} images have NaN or infinite pixels:"
         f" {parts[name].names.of(broken)}"
         for name, broken in subject.broken.items()
@@ -75,7 +75,7 @@ def _not_finite(subject: Subject) -> Finding:
     ]
     count = sum(map(len, subject.broken.values()))
     advice = "fix or remove these images"
-    return Finding("inputs", "fail", "; ".join(told), advice, measured=count, expected=0.0)
+    return Finding("inputs", "fail", "; ".join(lines), advice, measured=count, expected=0.0)
 
 
 def _order(pixels: Tensor) -> list[Finding]:

@@ -22,8 +22,8 @@ def labels(subject: Subject) -> list[Finding]:
     """Every class must have training images, and equal images must have the same label.
 
     Labels must be the numbers 0 to C - 1. If similar images share a label in the validation set but
-    not in the training set, training labels are wrong. With unequal classes, accuracy is to be
-    compared with the share of the largest class.
+    not in the training set, training labels are wrong. With imbalanced classes, compare accuracies
+    with the share of the largest class.
     """
     if outside := _outside(subject):
         return outside
@@ -109,7 +109,7 @@ def _contradictions(subject: Subject) -> list[Finding]:
         return []
     indices, names = pictures.indices, subject.data.train.names
     shown = again.nonzero().flatten().cpu()
-    partners = [_other(pictures, int(place)) for place in shown]
+    partners = [_other(pictures, int(index)) for index in shown]
     text = f"{several:.1%} of the training images have a copy with another label: "
     text += names.pairs(indices[shown].tolist(), names, indices[partners].tolist())
     severity: Severity = "fail" if several > CONTRADICTIONS else "warn"
@@ -117,10 +117,10 @@ def _contradictions(subject: Subject) -> list[Finding]:
     return [Finding("labels", severity, text, advice, measured=several)]
 
 
-def _other(pictures: Pictures, place: int) -> int:
+def _other(pictures: Pictures, index: int) -> int:
     """The index in the sample of an equal image with another label."""
-    same = pictures.digests == pictures.digests[place]
-    return int((same & (pictures.labels != pictures.labels[place])).nonzero()[0])
+    same = pictures.digests == pictures.digests[index]
+    return int((same & (pictures.labels != pictures.labels[index])).nonzero()[0])
 
 
 def _noise(subject: Subject) -> list[Finding]:

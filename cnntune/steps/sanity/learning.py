@@ -44,16 +44,15 @@ def learns(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
         return [Finding("learns", "info", "skipped: all validation images are of one class")]
     affordable = min(LEARN_IMAGES, subject.cost.images(EVALUATION_SECONDS))
     guess = replace(guess, images=min(len(subject.data.val), affordable))
-    told = _nearest_accuracy(subject)
-    signal = replace(guess, images=len(subject.val_pictures)).beaten_by(told)
-    compared = (
-        f"by chance (largest class) {guess.acc:.1%}, by the nearest training image {told:.1%}"
-    )
+    nearest_acc = _nearest_accuracy(subject)
+    signal = replace(guess, images=len(subject.val_pictures)).beaten_by(nearest_acc)
+    compared = f"by chance (largest class) {guess.acc:.1%}, by the nearest training image"
+    compared += f" {nearest_acc:.1%}"
     planned = min(LEARN_STEPS, subject.cost.steps(LEARN_SECONDS, LEARN_BATCH))
     if planned < MIN_STEPS or not guess.tells:
         severity: Severity = "ok" if signal else "info"
         text = f"skipped: training takes too long here; accuracy {compared}"
-        return [Finding("learns", severity, text, measured=told, expected=guess.acc)]
+        return [Finding("learns", severity, text, measured=nearest_acc, expected=guess.acc)]
     lr = overfit.attempts[-1].lr if overfit.attempts else subject.recipe.train.lr
     acc, steps = _train_briefly(subject, lr, planned, guess.images)
     above = guess.beaten_by(acc)

@@ -261,4 +261,4 @@ def _smoothing(subject: Subject) -> list[Finding]:
     text = f"train.label_smoothing = {smoothing:g} leaves the right class a weight of"
     text += f" {1 - smoothing:.0%}"
     severity: Severity = "fail" if smoothing > HOPELESS_SMOOTHING else "warn"
-    return [Finding("loss", severity, text, "0.1 is usual (Szegedy et al. 2016)")]
+    return [Finding("loss", severity, text, "lower it: 0.1 is usual (Szegedy et al. 2016)")]

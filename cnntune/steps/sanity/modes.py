@@ -69,7 +69,7 @@ def _mixed(subject: Subject) -> tuple[float, float] | None:
 
 
 def train_eval(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
-    """Eval mode must be deterministic and as accurate as train mode on the images learned.
+    """Eval mode must be deterministic, and about as accurate as train mode on memorised images.
 
     With dropout that ignores the mode, batch norm whose running statistics are never updated, or a
     forward pass that switches modes, validation measures another network than the trained one.
@@ -82,7 +82,7 @@ def train_eval(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
         model(inputs.clone())
     if [module.training for module in model.modules()] != before:
         text = "the forward pass switches modules between train and eval mode"
-        advice = "remove .eval() and .train() from forward; the mode is the caller's"
+        advice = "remove .eval() and .train() from forward: the caller sets the mode"
         return [Finding("train-eval", "fail", text, advice)]
     model.eval()
     with torch.no_grad():

@@ -117,7 +117,7 @@ def first_step(subject: Subject) -> Finding | None:
     if not isinstance(value, Tensor) or value.numel() != 1 or not torch.isfinite(value.detach()):
         return SKIPPED
     if not value.requires_grad:
-        text = "no parameter gets a gradient: the loss does not depend on a layer"
+        text = "no parameter gets a gradient: the loss is detached from all layers"
         advice = "check for detach, .data, no_grad, argmax, item or numpy in model and loss"
         return Finding("gradient-flow", "fail", text, advice, measured=0.0)
     return _backward(subject, model, value, few)

@@ -45,7 +45,7 @@ def split(subject: Subject) -> list[Finding]:
     are compared with each other, and classified by their nearest training image.
     """
     if not len(subject.data.val):
-        text = f"0 validation images beside {len(subject.data.train)} training images"
+        text = f"0 validation images, {len(subject.data.train)} training images"
         advice = "set data.val_fraction, or check what builds the validation set"
         return [Finding("split", "fail", text, advice, measured=0.0)]
     train, val = subject.train_pictures, subject.val_pictures
@@ -123,10 +123,10 @@ def _twins(pictures: Pictures, among: Pictures) -> Tensor:
 
 def _pairs(subject: Subject, chosen: Tensor, partners: Tensor) -> str:
     """Names of the `chosen` validation images and of their `partners` (indices, int64 `[N]`)."""
-    places = chosen.nonzero().flatten().cpu()
+    rows = chosen.nonzero().flatten().cpu()
     train, val = subject.train_pictures.indices, subject.val_pictures.indices
     return subject.data.val.names.pairs(
-        val[places].tolist(), subject.data.train.names, train[partners.cpu()[places]].tolist()
+        val[rows].tolist(), subject.data.train.names, train[partners.cpu()[rows]].tolist()
     )
 
 
@@ -142,11 +142,11 @@ def _test_copies(subject: Subject) -> list[Finding]:
         copied = torch.isin(test.digests, part.digests)
         share = min(1.0, float(copied.float().mean()) / seen)
         if share > COPIES:
-            places = copied.nonzero().flatten().cpu()
-            twins = _twins(test, part).cpu()[places]
+            rows = copied.nonzero().flatten().cpu()
+            twins = _twins(test, part).cpu()[rows]
             text = f"{share:.1%} of the test images are {name} images: "
             text += subject.data.test.names.pairs(
-                test.indices[places].tolist(), others.names, part.indices[twins].tolist()
+                test.indices[rows].tolist(), others.names, part.indices[twins].tolist()
             )
             severity: Severity = "fail" if name == "training" else "warn"
             advice = "draw the three sets from one list, without replacement"
@@ -171,9 +171,9 @@ def _partners(train: Pictures, val: Pictures) -> tuple[Tensor, Tensor]:
         for move in itertools.product((-1, 0, 1), repeat=2):
             moved = _inner(others.roll(move, dims=(2, 3)))
             likeness = torch.maximum(likeness, inner @ moved.T)
-    best, places = likeness.topk(NEIGHBOURS + 1, dim=1)
+    best, nearest = likeness.topk(NEIGHBOURS + 1, dim=1)
     apart = (1 - best[:, 0]) < APART * (1 - best[:, -1])
-    return apart & (best[:, 0] > PARTNER_CORRELATION), places[:, 0]
+    return apart & (best[:, 0] > PARTNER_CORRELATION), nearest[:, 0]
 
 
 def _inner(small: Tensor) -> Tensor:
@@ -280,11 +280,11 @@ def _balanced(train: Tensor, val: Tensor) -> bool:
 def _mapping(train: Pictures, val: Pictures, classes: int) -> list[Finding]:
     """The nearest training image predicts the class in the training set, but not in validation."""
     likeness = correlations(train.small, train.small).fill_diagonal_(-math.inf)
-    told = float((train.labels[likeness.argmax(1)] == train.labels).float().mean())
+    train_acc = float((train.labels[likeness.argmax(1)] == train.labels).float().mean())
     nearest = nearest_labels(val, train)
-    told_val = float((nearest == val.labels).float().mean())
-    error = math.sqrt(max(told * (1 - told), 0.01) / len(val))
-    if (told - told_val) / error < SIGNIFICANT:
+    val_acc = float((nearest == val.labels).float().mean())
+    error = math.sqrt(max(train_acc * (1 - train_acc), 0.01) / len(val))
+    if (train_acc - val_acc) / error < SIGNIFICANT:
         return []
     table = torch.zeros(classes, classes)
     table.index_put_((nearest.cpu(), val.labels.cpu()), torch.ones(len(val)), accumulate=True)
@@ -292,13 +292,13 @@ def _mapping(train: Pictures, val: Pictures, classes: int) -> list[Finding]:
 
     rows, columns = linear_sum_assignment(-table.numpy())
     renamed = float(table[rows, columns].sum()) / len(val)
-    text = f"the nearest training image has the right class for {told:.0%} of the training images,"
-    text += f" but for {told_val:.0%} of the validation images"
+    text = f"the nearest training image has the right class for {train_acc:.0%} of the training"
+    text += f" images, but for {val_acc:.0%} of the validation images"
     advice = "check how validation images and labels are read and ordered"
     pairs = [f"{a} is {b}" for a, b in zip(rows, columns, strict=True) if a != b]
-    if pairs and renamed > MAPPED * told and (renamed - told_val) / error > SIGNIFICANT:
+    if pairs and renamed > MAPPED * train_acc and (renamed - val_acc) / error > SIGNIFICANT:
         text += f"; with renamed classes for {renamed:.0%} ({', '.join(pairs[:3])})"
         advice = "number the classes of both sets from one list of names"
-    elif told_val > told / 2:
+    elif val_acc > train_acc / 2:
         return []  # less similar images, such as those of another camera, prove nothing
-    return [Finding("split", "fail", text, advice, measured=told_val, expected=told)]
+    return [Finding("split", "fail", text, advice, measured=val_acc, expected=train_acc)]
