@@ -1,5 +1,5 @@
 """The steps behind the commands: values in, values and findings out, one module or package each.
 
-Nothing here depends on the terminal. Steps do not import each other, except `checks`, `tune` and
+They must not know the terminal. Steps do not import each other, except `checks`, `tune` and
 `report`, which combine several of them.
 """

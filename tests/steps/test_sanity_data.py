@@ -115,7 +115,7 @@ def test_a_class_without_training_images_is_named(own: OwnSetUp) -> None:
 
 def test_without_validation_images_all_but_the_split_is_judged(own: OwnSetUp) -> None:
     findings = own.findings(data=NO_VALIDATION)
-    assert "0 validation images beside 400" in fails(findings, "split")
+    assert "0 validation images, 400" in fails(findings, "split")
     by_rule = {finding.rule: finding.severity for finding in findings}
     assert by_rule["overfit-tiny"] == "ok"
     assert by_rule["learns"] == "info"
