@@ -1,5 +1,5 @@
-"""What each command does: values in, values and findings out, one module or package each.
+"""The steps behind the commands: values in, values and findings out, one module or package each.
 
-It must not know the terminal. Steps import no other step, but for `checks`, `tune` and `report`,
-which are made of them.
+They must not know the terminal. Steps do not import each other, except `checks`, `tune` and
+`report`, which combine several of them.
 """

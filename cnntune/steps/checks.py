@@ -1,8 +1,8 @@
-"""What is done before a search: the checks of `sanity` and a sweep of learning rates.
+"""The steps before a search: the checks of `sanity` and a learning rate sweep.
 
-`tune` has each of them in a process of its own, for two reasons. A process that has computed a
-gradient cannot fork any more where torch sees a GPU, and the sweep forks. And a process can be
-ended when its time is up.
+`tune` runs each of them in a separate process, for two reasons: on a machine with a GPU, a process
+that has computed a gradient can no longer fork, and the sweep forks; and a process can be stopped
+when its time is up.
 """
 
 from collections.abc import Iterator
@@ -25,15 +25,15 @@ from cnntune.workers.processes import follow
 
 @dataclass(frozen=True)
 class Swept:
-    """The curves of a sweep, and how many iterations an epoch of the recipe has."""
+    """The curves of a sweep, and the number of iterations per epoch of the recipe."""
 
     curves: list[RateCurve]
     steps_per_epoch: int
 
     def trial_seconds(self, recipe: Recipe) -> float | None:
-        """At least so long takes a trial of `search.epochs`, without measuring and starting up.
+        """A lower bound of the time of a trial of `search.epochs`, without start-up and validation.
 
-        None where trials draw what decides over their speed.
+        None if the search space contains keys that determine the speed.
         """
         if any(key == "train.batch_size" or key.startswith("model.") for key in recipe.space):
             return None
@@ -41,31 +41,31 @@ class Swept:
         return recipe.search.epochs * self.steps_per_epoch * steps
 
 
-def check(recipe: Recipe, place: str, deadline: Deadline = NEVER) -> Iterator[str | Finding]:
-    """Lines to say and findings of `sanity`, from a process of its own.
+def check(recipe: Recipe, device_name: str, deadline: Deadline = NEVER) -> Iterator[str | Finding]:
+    """Lines of progress and findings of `sanity`, from a separate process.
 
-    Rules that have said nothing at the deadline are named in a last finding, of rule `sanity`.
+    At the deadline, a last finding of the rule `sanity` lists the rules without findings so far.
 
     Raises:
-        UserCodeError: where own model or loss code raises.
+        UserCodeError: if the user's model or loss code raises.
     """
-    told = set()
+    reported = set()
     try:
-        for news in follow("cnntune.steps.checks:findings", recipe, place, deadline=deadline):
+        for news in follow("cnntune.steps.checks:findings", recipe, device_name, deadline=deadline):
             if isinstance(news, Finding):
-                told.add(news.rule)
+                reported.add(news.rule)
             yield news
     except OutOfTimeError:
-        left = ", ".join(rule for rule in sanity.RULES if rule not in told)
-        yield Finding("sanity", "info", f"skipped: time: {left}")
+        left = ", ".join(rule for rule in sanity.RULES if rule not in reported)
+        yield Finding("sanity", "info", f"out of time; skipped: {left}")
 
 
-def findings(recipe: Recipe, place: str) -> Iterator[str | Finding]:
-    """The line about the set-up and what `sanity` finds, in this process."""
-    device = torch.device(place)
+def findings(recipe: Recipe, device_name: str) -> Iterator[str | Finding]:
+    """A line about the set-up and the findings of `sanity`, in this process."""
+    device = torch.device(device_name)
     data = load_data(recipe, device)
-    yield described(recipe, place, data)
-    beside, reason = precision.beside_others(recipe, data, place)
+    yield described(recipe, device_name, data)
+    beside, reason = precision.beside_others(recipe, data, device_name)
     if reason:
         yield reason
     precision.use(beside)
@@ -73,20 +73,22 @@ def findings(recipe: Recipe, place: str) -> Iterator[str | Finding]:
 
 
 def sweep(
-    recipe: Recipe, place: str, deadline: Deadline = NEVER
+    recipe: Recipe, device_name: str, deadline: Deadline = NEVER
 ) -> Iterator[str | RateCurve | Finding | Swept]:
-    """Lines to say, curves as they are measured, and last what can be judged.
+    """Lines of progress, curves as they are measured, and last all curves that can be judged.
 
-    A sweep that is cut says so in a finding; one that has not tried every rate of the grid by then
-    ends without a `Swept`.
+    At the deadline a finding reports that the sweep is incomplete. If it has not tried every
+    learning rate of the grid by then, no `Swept` is yielded.
 
     Raises:
-        UserCodeError: where own model or loss code raises.
+        UserCodeError: if the user's model or loss code raises.
     """
     measured: list[RateCurve] = []
     steps = 0
     try:
-        for news in follow("cnntune.steps.checks:rate_curves", recipe, place, deadline=deadline):
+        for news in follow(
+            "cnntune.steps.checks:rate_curves", recipe, device_name, deadline=deadline
+        ):
             if isinstance(news, int):
                 steps = news
                 continue
@@ -95,22 +97,22 @@ def sweep(
             yield news
     except OutOfTimeError:
         measured = lr_sweep.over_the_grid(measured)
-        what = "cut short" if measured else "skipped"
-        yield Finding("lr-sweep", "info", f"{what}: time")
+        what = "the sweep is incomplete" if measured else "the sweep is skipped"
+        yield Finding("lr-sweep", "info", f"out of time: {what}")
     if measured:
         yield Swept(measured, steps)
 
 
-def rate_curves(recipe: Recipe, place: str) -> Iterator[int | str | RateCurve]:
-    """The iterations of an epoch, then what `swept_rates` yields, in this process."""
-    device = torch.device(place)
+def rate_curves(recipe: Recipe, device_name: str) -> Iterator[int | str | RateCurve]:
+    """The number of iterations per epoch, then what `swept_rates` yields, in this process."""
+    device = torch.device(device_name)
     data = load_data(recipe, device)
     yield max(1, len(data.train) // recipe.train.batch_size)
     yield from swept_rates(recipe, data, device)
 
 
 def swept_rates(recipe: Recipe, data: Data, device: torch.device) -> Iterator[str | RateCurve]:
-    """Each curve, after the line that says in what is computed and before the one about it."""
+    """A line on precision, then each curve followed by a line that describes it."""
     processes = precision.processes(device, data)
     if processes > 1:
         recipe = recipe.with_values({"train.threads": 1})
@@ -121,9 +123,9 @@ def swept_rates(recipe: Recipe, data: Data, device: torch.device) -> Iterator[st
     with explaining():
         recipe = precision.settle(recipe, data, device)
     precision.use(recipe)
-    yield f"computing in {recipe.arithmetic()}, {processes} rates at a time"
+    yield f"computing in {recipe.arithmetic()}, {processes} learning rates at a time"
     for curve in lr_sweep.sweep(recipe, data, device, processes=processes):
         yield curve
         again = f", seed {curve.repeat + 1}" if curve.repeat else ""
         change = f"loss {curve.first:.3f} -> {curve.last:.3g} in {curve.iterations} iterations"
-        yield f"rate {curve.lr:.2g}{again}: {change}"
+        yield f"lr {curve.lr:.2g}{again}: {change}"

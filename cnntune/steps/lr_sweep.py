@@ -1,7 +1,8 @@
-"""Lecture step 3: a learning rate that makes the loss go down within about 100 iterations.
+"""Lecture step 3: find a learning rate that lowers the loss within about 100 iterations.
 
-The rates differ in nothing but the rate: same weights, same batches. The best ones must hold for
-other weights and batches too, since just above the best rate a network may fail one time in two.
+All learning rates are tried on the same initial weights and the same batches. The best ones are
+confirmed with other seeds, since just above the best learning rate a network may fail for every
+second seed.
 """
 
 import functools
@@ -31,21 +32,21 @@ from cnntune.workers.fork_map import spread
 
 GRID = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # CS231n step 3: "1e-1, 1e-2, 1e-3, 1e-4, 1e-5"
 ITERATIONS = 100  # CS231n step 3: "within about 100 iterations"
-PATIENCE = 300  # iterations, where 100 show no clear decrease: deep plain networks begin slowly
+PATIENCE = 300  # iterations, if 100 show no clear decrease: deep plain networks start slowly
 CLEAR = 0.2  # of the first loss
 WEIGHT_DECAY = 1e-4  # CS231n step 3: "turn on small weight decay"
-LOWEST, HIGHEST = 1e-7, 10.0  # the sweep goes two decades beyond the grid at most
-CONFIRMATIONS = 2  # further seeds that the rate picked has to hold for
-LOOK = 10  # iterations between looks at the loss: each waits for the device
+LOWEST, HIGHEST = 1e-7, 10.0  # at most two decades beyond the grid
+CONFIRMATIONS = 2  # further seeds for the best learning rates
+CHECK_EVERY = 10  # iterations between two checks for NaN: each one waits for the device
 
-TAIL = 5  # the last fifth of the losses, 20 batches, is where a rate ends
-DIVERGED = 1.05  # times the first loss: more is no noise of a batch
+TAIL = 5  # the final loss is the mean over the last fifth of the losses, 20 batches
+DIVERGED = 1.05  # times the first loss: more than the noise of a batch
 FLAT = 0.02  # of the first loss; "loss barely changing" in the lecture
-SLOW = 0.5  # of the best rate's drop
-RISEN = 0.15  # of its drop that a curve may lose again
+SLOW = 0.5  # of the drop at the best learning rate
+RISEN = 0.15  # of its drop that a curve may rise again
 LUCK = 3.0  # standard errors
-LEAST_LOSSES = 20  # from which the noise of a batch can be told
-CLOSE = 0.1  # of the best rate's drop: two rates as near as this change places with the seed
+MIN_LOSSES = 20  # to estimate the noise of a batch
+CLOSE = 0.1  # of the best drop: the order of two learning rates this close depends on the seed
 
 Verdict = Literal["decreasing", "slow", "flat", "unstable", "diverged"]
 USABLE = ("decreasing", "slow")
@@ -53,10 +54,10 @@ USABLE = ("decreasing", "slow")
 
 @dataclass(frozen=True)
 class RateCurve:
-    """The training losses of one learning rate, in nats, one an iteration; the last may be NaN.
+    """The training losses at one learning rate, in nats, one per iteration; the last may be NaN.
 
-    `repeat` counts the seeds: 0 is the recipe's own. `iterations` is how many were planned,
-    `seconds` what all of them took.
+    `repeat` is added to the recipe's seed. `iterations` is the planned number of iterations,
+    `seconds` the time of all of them.
     """
 
     lr: float
@@ -67,18 +68,18 @@ class RateCurve:
 
     @property
     def first(self) -> float:
-        """The loss before the first update: the same for every rate."""
+        """The loss before the first update: the same for every learning rate."""
         return self.losses[0]
 
     @property
     def last(self) -> float:
-        """The mean of the last fifth; infinite where the run broke off."""
+        """The mean of the last fifth of the losses; infinite if one of them is not finite."""
         mean = self._means()[-1]
         return mean if math.isfinite(mean) else math.inf
 
     @property
     def lowest(self) -> float:
-        """The lowest mean of a fifth."""
+        """The lowest mean over a fifth of the losses."""
         return min((mean for mean in self._means() if math.isfinite(mean)), default=math.inf)
 
     def _means(self) -> list[float]:
@@ -90,28 +91,28 @@ class RateCurve:
 def sweep(
     recipe: Recipe, data: Data, device: torch.device, *, processes: int = 1
 ) -> Iterator[RateCurve]:
-    """Try the grid, then what `next_tries` asks for, and yield each curve as it is measured.
+    """Try the grid, then what `next_tries` returns, and yield each curve as it is measured.
 
-    On several processes the curves are the same, and come in the same order.
+    The curves and their order do not depend on the number of processes.
 
     Raises:
-        UserCodeError: where own model or loss code raises, or gives what cannot be trained.
-        OutOfMemoryError: where the model or a batch does not fit in memory.
-        DeviceError: where a process dies.
+        UserCodeError: if the user's model or loss code raises, or returns what cannot be trained.
+        OutOfMemoryError: if the model or a batch does not fit in memory.
+        DeviceError: if a process dies.
     """
     with explaining():
         recipe = settle(recipe, data, device)
         model = build_model(recipe, data).to(device)
         check_logits(model, few_images(data), len(data.classes), recipe.model.name)
 
-    needed = replace(data, val=data.train, test=None)  # the rest need not be sent to a process
+    needed = replace(data, val=data.train, test=None)  # the sets that a process needs
     tried = functools.partial(_tried, recipe, needed, device)
     with spread(tried, processes=processes) as tried_all:
         for iterations in (ITERATIONS, PATIENCE):
             curves: list[RateCurve] = []
             todo = [(lr, 0) for lr in GRID]
             while todo:
-                for curve in tried_all([(*rate, iterations) for rate in todo]):
+                for curve in tried_all([(*attempt, iterations) for attempt in todo]):
                     curves.append(curve)
                     yield curve
                 todo = next_tries(curves)
@@ -127,15 +128,15 @@ def _tried(
 
 
 def is_clear(curves: Sequence[RateCurve]) -> bool:
-    """Whether some rate lowered the loss by a fifth."""
+    """Whether some learning rate lowered the loss by a fifth."""
     return any(curve.first - curve.last > CLEAR * curve.first for curve in curves)
 
 
 def next_tries(curves: Sequence[RateCurve]) -> list[tuple[float, int]]:
-    """The rates and repeats to try next; empty when the best rate is known.
+    """The learning rates and repeats to try next; empty when the best learning rate is known.
 
-    A decade beyond the grid while the best rate is an end of it, then its half-decade neighbours,
-    then further seeds for the best two.
+    A decade beyond the grid while the best learning rate is at its end, then the half-decade
+    neighbours of the best, then further seeds for the best two.
     """
     tried = {curve.lr for curve in curves}
     best = pick(curves)
@@ -157,7 +158,7 @@ def next_tries(curves: Sequence[RateCurve]) -> list[tuple[float, int]]:
 
 
 def half_decades(lr: float, steps: int) -> float:
-    """The rate `steps` half-decades from `lr`, among 1, 3, 10, 30 ..."""
+    """The learning rate `steps` half-decades from `lr`, out of 1, 3, 10, 30 ..."""
     return float(f"{10 ** ((round(2 * math.log10(lr)) + steps) / 2):.1g}")
 
 
@@ -169,7 +170,7 @@ def try_rate(
     repeat: int = 0,
     iterations: int = ITERATIONS,
 ) -> RateCurve:
-    """Train from the initial weights of a seed at one constant rate."""
+    """Train from the initial weights of a seed at a constant learning rate."""
     seed = recipe.seed + repeat
     settings = recipe.train.model_copy(update={"weight_decay": WEIGHT_DECAY})
     model = build_model(recipe, data, seed=seed)
@@ -186,14 +187,14 @@ def try_rate(
             augmented = augment(inputs, labels, recipe.augment, data.normalise, generator)
             loss, _ = learner.step(*augmented)
             losses.append(loss)
-            if len(losses) % LOOK == 0 and not math.isfinite(float(loss)):
+            if len(losses) % CHECK_EVERY == 0 and not math.isfinite(float(loss)):
                 break
     measured = torch.stack(losses).float().tolist()
     return RateCurve(lr, measured, repeat, iterations, time.monotonic() - start)
 
 
 def _endless_order(images: int, batch: int, count: int, generator: torch.Generator) -> Tensor:
-    """The images of `count` batches, epoch after epoch, each without its incomplete last batch."""
+    """Image indices of `count` batches, over epochs without their incomplete last batches."""
     steps = max(1, images // batch)
     epochs = [
         torch.randperm(images, generator=generator)[: steps * batch]
@@ -203,10 +204,10 @@ def _endless_order(images: int, batch: int, count: int, generator: torch.Generat
 
 
 def judge_rates(curves: Sequence[RateCurve]) -> dict[float, Verdict]:
-    """A verdict for each rate; one that fails for another seed is unstable.
+    """A verdict for each learning rate; one that fails for another seed is unstable.
 
-    The lowest rate tells what batches do to the loss: all rates see the same ones, and where its
-    own losses go nowhere, they are taken from those of the others.
+    All learning rates are tried on the same batches. If the losses at the lowest one show no trend,
+    they are the differences between batches, and are subtracted from the other curves.
     """
     best = min(curve.last for curve in curves)
     lowest = min(curves, key=lambda curve: (curve.lr, curve.repeat))
@@ -222,7 +223,7 @@ def judge_rates(curves: Sequence[RateCurve]) -> dict[float, Verdict]:
 
 
 def _verdict(curve: RateCurve, best: float, rise: float, still: RateCurve | None) -> Verdict:
-    """`rise` is what luck may do to the end; `still` has the same batches at unchanged weights."""
+    """`rise` is the allowed rise by chance; `still` has the same batches at unchanged weights."""
     if not math.isfinite(curve.last) or curve.last > DIVERGED * curve.first:
         return "diverged"
     moved = curve if still is None else _without_batches(curve, still)
@@ -234,14 +235,14 @@ def _verdict(curve: RateCurve, best: float, rise: float, still: RateCurve | None
 
 
 def _without_batches(curve: RateCurve, still: RateCurve) -> RateCurve:
-    """The curve with what the batches do to its losses taken away: they begin at the mean."""
+    """The curve without the differences between batches: its first loss is the mean of `still`."""
     mean = statistics.fmean(still.losses)
     pairs = zip(curve.losses, still.losses, strict=True)
     return replace(curve, losses=[mean + loss - same for loss, same in pairs])
 
 
 def _is_still(curve: RateCurve) -> bool:
-    """Whether its losses are those of the batches alone: the halves differ by luck at most."""
+    """Whether the losses have no trend: the means of the halves differ by chance at most."""
     noise = _batch_noise(curve)
     if noise is None:
         return False
@@ -251,31 +252,31 @@ def _is_still(curve: RateCurve) -> bool:
 
 
 def _rise_by_luck(curve: RateCurve) -> float:
-    """By how much the mean of one fifth may lie above that of another at unchanged weights."""
+    """How much the mean of one fifth may exceed that of another by chance."""
     return LUCK * (_batch_noise(curve) or 0.0) * math.sqrt(2 * TAIL / len(curve.losses))
 
 
 def _batch_noise(curve: RateCurve) -> float | None:
-    """The standard deviation of a batch's loss, from neighbours, so that no trend counts.
+    """The standard deviation of the loss of a batch, from differences of neighbouring losses.
 
-    None where there are too few losses to tell, or one is no number.
+    A trend therefore does not count. None if there are too few losses, or one is not finite.
     """
-    if len(curve.losses) < LEAST_LOSSES or not math.isfinite(sum(curve.losses)):
+    if len(curve.losses) < MIN_LOSSES or not math.isfinite(sum(curve.losses)):
         return None
     steps = [after - before for before, after in itertools.pairwise(curve.losses)]
     return math.sqrt(statistics.fmean(step * step for step in steps) / 2)
 
 
 def pick(curves: Sequence[RateCurve]) -> float | None:
-    """The stable rate with the lowest loss at the end; None where no rate lowers it."""
+    """The stable learning rate with the lowest final loss; None if none lowers the loss."""
     best = contenders(curves)
     return best[0] if best else None
 
 
 def contenders(curves: Sequence[RateCurve]) -> list[float]:
-    """The best stable rates, two at most, by their mean loss at the end over the seeds tried.
+    """The best one or two stable learning rates, by the mean final loss over the seeds tried.
 
-    The second counts where it comes close, for then the seed may have decided.
+    The second is included if it is close, since the seed may then have decided.
     """
     verdicts = judge_rates(curves)
     ends = {
@@ -292,9 +293,9 @@ def contenders(curves: Sequence[RateCurve]) -> list[float]:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The curves with the recipe's own seed, highest rate first, and what they came to.
+    """The result of a sweep, with the curves of the recipe's seed, highest learning rate first.
 
-    `lr` is the rate picked and `range` the rates worth searching; None where no rate learns.
+    `lr` is the learning rate picked and `range` the range to search; None if none lowers the loss.
     """
 
     curves: list[RateCurve]
@@ -322,9 +323,9 @@ class Sweep:
 
 
 def over_the_grid(curves: Sequence[RateCurve]) -> list[RateCurve]:
-    """What a sweep that was cut short can be judged by: the last try of every rate of the grid.
+    """The curves that an incomplete sweep can be judged by: those of the last complete grid.
 
-    Empty where the grid was not tried once.
+    Empty if no grid is complete.
     """
     for iterations in (PATIENCE, ITERATIONS):
         found = [curve for curve in curves if curve.iterations == iterations]
@@ -334,7 +335,7 @@ def over_the_grid(curves: Sequence[RateCurve]) -> list[RateCurve]:
 
 
 def judge(curves: Sequence[RateCurve]) -> Sweep:
-    """What a sweep came to; where it was repeated with more iterations, those count."""
+    """The result of a sweep; if it was repeated with more iterations, of the longer curves."""
     curves = [c for c in curves if c.iterations == max(curve.iterations for curve in curves)]
     verdicts = judge_rates(curves)
     own = sorted((c for c in curves if c.repeat == 0), key=lambda curve: -curve.lr)
@@ -347,8 +348,8 @@ def judge(curves: Sequence[RateCurve]) -> Sweep:
     finding = Finding(
         "lr-sweep",
         "ok",
-        f"rate {best.lr:.2g}: loss {best.first:.3f} -> {best.last:.3g} in {best.iterations} steps"
-        f"{stable}; rates worth searching: {low:.2g} to {high:.2g}",
+        f"lr {best.lr:.2g}: loss {best.first:.3f} -> {best.last:.3g} in {best.iterations} steps"
+        f"{stable}; range to search: {low:.2g} to {high:.2g}",
         f"--set train.lr={best.lr:.2g}",
         measured=best.lr,
     )
@@ -360,15 +361,15 @@ def _no_rate(curves: Sequence[RateCurve], verdicts: Mapping[float, Verdict]) -> 
     return Finding(
         "lr-sweep",
         "fail",
-        f"no rate lowers the loss: {listed}",
-        "the rate is not what is wrong; run `cnntune sanity`",
+        f"no learning rate lowers the loss: {listed}",
+        "the learning rate is not the cause; run `cnntune sanity`",
     )
 
 
 def search_range(verdicts: Mapping[float, Verdict], best: float) -> tuple[float, float]:
-    """From a decade below the best rate to a half-decade above it.
+    """From a decade below the best learning rate to half a decade above it.
 
-    Above, only as far as rates are stable: what diverges in 100 iterations is no use to a search.
+    The upper end is the best one itself if half a decade above is not stable.
     """
     above = half_decades(best, 1)
     usable = verdicts.get(above, "decreasing") in USABLE

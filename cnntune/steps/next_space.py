@@ -1,8 +1,9 @@
-"""The next space, from where the strong trials lie and what their curves say (lecture steps 5-7).
+"""The next search space, from the strong trials and their curves (lecture steps 5 to 7).
 
-Each change has a reason. Overfitting raises regularisation, underfitting capacity and epochs,
-instability lowers the rates and warms up, an edge widens, a key without influence is frozen, and
-whatever is left narrows around the strong trials.
+Each change has a reason. Overfitting raises regularisation; underfitting raises capacity and
+epochs; instability lowers learning rates and adds a warm-up. A range with the best value at its
+edge is widened, a key without influence is fixed, and all other ranges are narrowed to the strong
+trials.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,15 +15,15 @@ from cnntune.diagnosis.rules import Label
 from cnntune.findings import Finding
 from cnntune.training.build import allows
 
-FLAT = 0.03  # of the variance: below, which value a key has makes no difference to speak of
+FLAT = 0.03  # share of the variance below which a key has no influence
 DECADE = 10.0
-MOST = {  # where the usual ranges end
+MAX_VALUES = {  # upper ends of the usual ranges
     "train.weight_decay": 1e-1,
     "model.dropout": 0.7,
     "train.label_smoothing": 0.3,
     "augment.crop": 8,
 }
-REGULARISERS: dict[str, Callable[[Recipe], Dimension]] = {  # what to search where nothing is yet
+REGULARISERS: dict[str, Callable[[Recipe], Dimension]] = {  # ranges for keys not searched yet
     "train.weight_decay": lambda recipe: _decades_up(max(recipe.train.weight_decay, 1e-5), 2),
     "model.dropout": lambda _: Range(0.0, 0.5),
     "train.label_smoothing": lambda _: Range(0.0, 0.2),
@@ -33,7 +34,7 @@ CAPACITY = ("model.width", "model.depth")
 
 @dataclass(frozen=True)
 class Change:
-    """A key that is searched elsewhere from now on, or no longer: then `after` is its value."""
+    """A change of a key's range; if `after` is a value, the key is no longer searched."""
 
     key: str
     before: str
@@ -41,7 +42,7 @@ class Change:
     reason: str
 
     def finding(self) -> Finding:
-        """The change in a line."""
+        """The change as a line."""
         text = f"{self.key}: {self.before} became {self.after}: {self.reason}"
         return Finding("space", "info", text, where=self.key)
 
@@ -52,13 +53,13 @@ def changes(
     problem: Label | None,
     importance: Mapping[str, float],
 ) -> list[Change]:
-    """What to change after a round whose `strong` trials, best first, have these values.
+    """The changes after a round; `strong` are the values of its strong trials, best first.
 
-    `problem` is the label that most of their curves have, None where they have no one label;
-    `importance` holds shares of the variance and may be empty. Changes that the recipe refuses,
-    such as dropout for a network without it, are left out.
+    `problem` is the label of most of their curves, None if they differ. `importance` contains
+    shares of the variance (0..1) and may be empty. Changes that the recipe does not allow, such as
+    dropout for a network without it, are left out.
     """
-    found = {change.key: change for change in _by_place(recipe, strong, importance)}
+    found = {change.key: change for change in _by_values(recipe, strong, importance)}
     for change in _by_problem(recipe, strong[0], problem):
         found[change.key] = change
     return [change for change in found.values() if _is_allowed(recipe, change)]
@@ -72,31 +73,31 @@ def apply(recipe: Recipe, made: Sequence[Change]) -> Recipe:
     return recipe.for_run().with_values(fixed).model_copy(update={"space": space})
 
 
-def _by_place(
+def _by_values(
     recipe: Recipe, strong: Sequence[Mapping[str, Value]], importance: Mapping[str, float]
 ) -> list[Change]:
-    """Narrow, widen at an edge, or freeze."""
+    """Changes by the values of the strong trials: narrow, widen at an edge, or fix a key."""
     best = strong[0]
     narrowed = narrow(recipe.space, strong)
     beyond = {edge.key: edge for edge in edges(recipe.space, best)}
     found = []
     for key, before in recipe.space.items():
         if importance.get(key, 1.0) < FLAT and len(recipe.space) > 1 and key in best:
-            reason = f"it explains {importance[key]:.0%} of the accuracy's variance"
+            reason = f"it explains only {importance[key]:.0%} of the variance of the accuracy"
             found.append(Change(key, str(before), best[key], reason))
         elif key in beyond and allows(recipe, key, beyond[key].beyond):
-            reason = f"the best value, {beyond[key].value:.3g}, lies {beyond[key].place} its range"
+            reason = f"the best value, {beyond[key].value:.3g}, is {beyond[key].place} its range"
             after = _spanning(narrowed[key], beyond[key].wider, beyond[key].side)
             found.append(Change(key, str(before), after, reason))
         elif str(narrowed[key]) != str(before):
-            lie = f"{len(strong)} trials lie" if len(strong) > 1 else "trial lies"
-            reason = f"where the best {lie}"
+            best_trials = f"{len(strong)} trials are" if len(strong) > 1 else "trial is"
+            reason = f"where the best {best_trials}"
             found.append(Change(key, str(before), narrowed[key], reason))
     return found
 
 
 def _spanning(narrowed: Dimension, wider: Range, side: str) -> Dimension:
-    """From where the strong trials begin to beyond the edge."""
+    """The range from the strong trials to beyond the edge."""
     if not isinstance(narrowed, Range):
         return wider
     if side == "upper":
@@ -116,30 +117,30 @@ def _by_problem(recipe: Recipe, best: Mapping[str, Value], problem: Label | None
     if problem == "still-improving":
         return _longer(recipe, "the curves still improve at their end")
     if problem == "unstable":
-        return _calmer(recipe, best)
+        return _more_stable(recipe, best)
     return []
 
 
 def _regularised(recipe: Recipe, best: Mapping[str, Value], key: str) -> Change | None:
-    """From the best value upwards."""
+    """A range from the best value upwards; None if it is at its maximum."""
     reason = "the best curves overfit"
     before = recipe.space.get(key)
     if before is None:
         wider = REGULARISERS[key](recipe)
         return Change(key, str(recipe.get(key)), wider, reason)
     value = best.get(key)
-    if not isinstance(before, Range) or value is None or float(value) >= MOST[key]:
+    if not isinstance(before, Range) or value is None or float(value) >= MAX_VALUES[key]:
         return None
     low = float(value)
     if before.log:
-        high = min(MOST[key], low * DECADE**2)
+        high = min(MAX_VALUES[key], low * DECADE**2)
     else:
-        high = min(MOST[key], max(2 * low, before.high * 1.5))
+        high = min(MAX_VALUES[key], max(2 * low, before.high * 1.5))
     return Change(key, str(before), replace(before, low=low, high=max(high, low * 1.01)), reason)
 
 
 def _larger(recipe: Recipe, best: Mapping[str, Value]) -> list[Change]:
-    """From the best size to twice the largest so far."""
+    """Sizes from the best one to twice the largest so far."""
     found = []
     for key in CAPACITY:
         before = recipe.space.get(key)
@@ -162,8 +163,8 @@ def _longer(recipe: Recipe, reason: str) -> list[Change]:
     ]
 
 
-def _calmer(recipe: Recipe, best: Mapping[str, Value]) -> list[Change]:
-    """Rates up to the best one and a decade below it, after a warm-up."""
+def _more_stable(recipe: Recipe, best: Mapping[str, Value]) -> list[Change]:
+    """Learning rates from a decade below the best one up to it, after a warm-up."""
     lr = float(best.get("train.lr", recipe.train.lr))
     reason = "the best curves are unstable"
     before = str(recipe.space.get("train.lr", lr))
@@ -179,7 +180,7 @@ def _decades_up(low: float, decades: int) -> Range:
 
 def _is_allowed(recipe: Recipe, change: Change) -> bool:
     if isinstance(change.after, Range):
-        return all(allows(recipe, change.key, change.after.at(place)) for place in (0.0, 1.0))
+        return all(allows(recipe, change.key, change.after.at(share)) for share in (0.0, 1.0))
     if isinstance(change.after, Choice):
         return all(allows(recipe, change.key, option) for option in change.after.options)
     return allows(recipe, change.key, change.after)

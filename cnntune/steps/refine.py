@@ -1,4 +1,4 @@
-"""Lecture step 5: refine around the best, train longer, and ask whether the best is better."""
+"""Lecture step 5: search around the best trials, train longer, repeat the best with fresh seeds."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,16 +22,15 @@ from cnntune.study.importance import importance
 from cnntune.study.ledger import Ledger, Trial, best_of, exists
 from cnntune.workers.pool import Event, Job, in_order, run_jobs
 
-WARMUP_SHARE = 0.1  # of the epochs at most (tuning playbook), where there are enough for one
+WARMUP_SHARE = 0.1  # of the epochs, rounded down (tuning playbook: at most)
 
-Repeat = tuple[Rival, int, Run]  # of what, by how much its seed is larger, and its folder
+Repeat = tuple[Rival, int, Run]  # the trial to repeat, the offset of its seed, and its folder
 
 
 def next_round(study: Study) -> tuple[Study, Study]:
-    """The study to refine and the folder that takes the refinement.
+    """The study to refine and the folder of its refinement.
 
-    A refinement that was begun and not finished is taken up again; otherwise a new one starts
-    around the last one.
+    An unfinished refinement is continued; otherwise a new one refines the last round.
     """
     sources = [study, *rounds(study)]
     if len(sources) > 1 and sources[-1].read("refine") is None:
@@ -43,23 +42,22 @@ def strong_trials(trials: Sequence[Trial], study: Path) -> list[Trial]:
     """The best fifth of a study's trials, pruned ones included, and at least three.
 
     Raises:
-        StudyError: where no trial is complete, or none learned anything.
+        StudyError: if no trial is complete, or none has learned anything.
     """
     if best_of(trials) is None:
-        raise StudyError(f"{study}: there is no complete trial to refine around; search first")
+        raise StudyError(f"{study}: there is no complete trial to refine; run `cnntune search`")
     if nothing := nothing_learned(trials):
-        raise StudyError(f"{study}: there is nothing to refine around: {nothing[0].evidence}")
+        raise StudyError(f"{study}: nothing was learned to refine: {nothing[0].evidence}")
     return strong(trials)
 
 
 @dataclass(frozen=True)
 class Round:
-    """One refinement: where its trials go, what they are drawn from, and what it refines.
+    """A refinement, or, with number 0, the search itself.
 
-    Number 0 is the search itself, which refines nothing.
-
-    `changes` tell how its space came from the one before, each with its reason; `planned` is the
-    number of its trials, None where it was begun by a version that did not store it.
+    `strong` are the trials that it refines, best first; empty for the search. `changes` are the
+    changes from the space before, with reasons. `planned` is the number of its trials, None if a
+    version created it that did not store it.
     """
 
     ledger: Ledger
@@ -75,19 +73,19 @@ class Round:
 
     @property
     def recipe(self) -> Recipe:
-        """What its trials are drawn from."""
+        """The recipe whose space its trials are drawn from."""
         return self.ledger.recipe
 
     @property
     def seed(self) -> int:
-        """What the refinement draws from: not the random numbers of the search once more."""
+        """The seed of the sampler: different for each round, so that values are not drawn again."""
         if not self.number:
             return self.recipe.seed
         return derive_seed(self.recipe.seed, "refine", self.number)
 
     @property
     def given(self) -> list[dict[str, Value]]:
-        """The values of its first trial: the best so far, as far as they are still searched."""
+        """The values of its first trial: those of the best so far, for keys still searched."""
         if not self.strong:
             return []
         best = self.strong[0].values
@@ -95,20 +93,20 @@ class Round:
 
 
 def begin(study: Study, epochs: int | None, trials: int) -> Round:
-    """The refinement to run next: the unfinished one, or a new one of so many trials.
+    """The refinement to run next: the unfinished one, or a new one of `trials` trials.
 
     Raises:
-        StudyError: where there is no search, no complete trial, or the unfinished refinement trains
+        StudyError: if there is no search or no complete trial, or the unfinished refinement trains
             for another number of epochs.
-        RecipeError: where the refinement's recipe would not be sound.
+        RecipeError: if the refinement's recipe would not be valid.
     """
     begun = unfinished(study)
     if begun is not None:
         planned = begun.recipe.search.epochs
         if epochs not in (None, planned):
             raise StudyError(
-                f"{begun.study.path}: was begun with --epochs {planned}; finish it first, or"
-                " remove the folder"
+                f"{begun.study.path}: was started with --epochs {planned}; finish it with the same"
+                " value, or remove the folder"
             )
         return begun
     recipe, made, strong = proposal(study, epochs)
@@ -116,11 +114,11 @@ def begin(study: Study, epochs: int | None, trials: int) -> Round:
 
 
 def proposal(study: Study, epochs: int | None) -> tuple[Recipe, list[Change], list[Trial]]:
-    """The recipe of a new refinement, what is changed in it, and the trials it goes around.
+    """The recipe of a new refinement, the changes in it, and the trials that it refines.
 
     Raises:
-        StudyError: where there is no search, or no complete trial.
-        RecipeError: where the refinement's recipe would not be sound.
+        StudyError: if there is no search, or no complete trial.
+        RecipeError: if the refinement's recipe would not be valid.
     """
     source = next_round(study)[0]
     searched = Ledger.open(source)
@@ -137,7 +135,7 @@ def begin_with(
     trials: int,
     strong: Sequence[Trial] = (),
 ) -> Round:
-    """A new round of so many trials of `recipe`, recorded in its folder."""
+    """A new round of `trials` trials of `recipe`, recorded in its folder."""
     target = next_round(study)[1]
     write_plan(target, trials, changes)
     ledger = Ledger.create(target, recipe, asked=recipe)
@@ -145,12 +143,12 @@ def begin_with(
 
 
 def unfinished(study: Study) -> Round | None:
-    """The refinement that was begun and not finished, None where there is none."""
+    """The unfinished refinement, None if there is none."""
     source, target = next_round(study)
     if not exists(target):
         return None
     trials = Ledger.open(source).trials()
-    # A round of other rates comes after one in which nothing was learned, and is around nothing.
+    # After a round without learning, a round of other learning rates refines no trials.
     learned = best_of(trials) is not None and not nothing_learned(trials)
     strong = strong_trials(trials, source.path) if learned else []
     planned, findings = read_plan(target)
@@ -158,7 +156,7 @@ def unfinished(study: Study) -> Round | None:
 
 
 def write_plan(target: Study, trials: int, changes: Sequence[Finding]) -> None:
-    """Keep what a round is to be: the number of its trials, and how its space came about."""
+    """Store the plan of a round: the number of its trials, and the changes of its space."""
     plan = {
         "format": FORMAT,
         "trials": trials,
@@ -169,7 +167,7 @@ def write_plan(target: Study, trials: int, changes: Sequence[Finding]) -> None:
 
 
 def read_plan(target: Study) -> tuple[int | None, list[Finding]]:
-    """The number of a round's trials, if it is known, and how its space came about."""
+    """The planned number of a round's trials, None if unknown, and the changes of its space."""
     stored = target.read("plan") or {}
     if "findings" in stored:
         return stored.get("trials"), [Finding(**values) for values in stored["findings"]]
@@ -178,21 +176,21 @@ def read_plan(target: Study) -> tuple[int | None, list[Finding]]:
 
 
 def longer_epochs(searched: Recipe) -> int:
-    """What a refinement trains for: the recipe's epochs, and never less than the search."""
+    """The epochs of a refinement: those of the recipe, but no fewer than the search's."""
     return max(searched.train.epochs, searched.search.epochs)
 
 
 def plan(
     recipe: Recipe, strong: Sequence[Trial], asked: int | None, shares: Mapping[str, float]
 ) -> tuple[Recipe, list[Change]]:
-    """The recipe of the refinement: longer runs, cosine decay after a warm-up, another space.
+    """The recipe of the refinement: longer runs, cosine decay after a warm-up, a changed space.
 
-    Nothing is pruned: the few trials lie near the best, and the best itself is one of them.
-    `recipe` is the one that the strong trials were drawn from, `shares` tell how much each key
-    matters. Trials have the epochs `asked` for, else as many as recipe and curves call for.
+    Nothing is pruned, since the few trials are close to the best, and include it. `recipe` is the
+    one that the strong trials were drawn from, `shares` are the importances of its keys. Trials
+    have `asked` epochs, or as many as the recipe and the curves require.
 
     Raises:
-        RecipeError: where the result is not a sound recipe.
+        RecipeError: if the result is not a valid recipe.
     """
     epochs = asked or longer_epochs(recipe)
     values: dict[str, Value] = {"train.epochs": epochs, "search.epochs": epochs}
@@ -201,18 +199,20 @@ def plan(
         warmup = max(recipe.train.warmup_epochs, float(math.floor(epochs * WARMUP_SHARE)))
         values |= {"train.schedule": "cosine", "train.warmup_epochs": warmup}
     longer = recipe.for_run().with_values(values).model_copy(update={"space": recipe.space})
-    places = [{k: v for k, v in trial.values.items() if k in recipe.space} for trial in strong]
+    searched_values = [
+        {k: v for k, v in trial.values.items() if k in recipe.space} for trial in strong
+    ]
     problem = problem_of(strong)
     if problem == "still-improving" and epochs > recipe.search.epochs:
-        problem = None  # the cure is under way
-    made = changes(longer, places, problem, shares)
+        problem = None  # the refinement trains longer already
+    made = changes(longer, searched_values, problem, shares)
     if asked:
         made = [change for change in made if change.key not in ("search.epochs", "train.epochs")]
     return apply(longer, made), made
 
 
 def problem_of(strong: Sequence[Trial]) -> Label | None:
-    """What most of the curves of the best whole runs have; None where they differ."""
+    """The label of most curves of the best complete runs; None if they differ."""
     whole = [trial for trial in strong if trial.status == "complete"][:CANDIDATES]
     labels = [
         diagnose(curve_of(rows), chance=Chance.in_summary(trial.summary)).label
@@ -241,9 +241,9 @@ def repeat(
 def repeats_to_train(
     rivals: Sequence[Rival], *, seeds: int, most: int | None = None
 ) -> list[Repeat]:
-    """The repeats that are not finished, failed ones too, and of those not begun `most`.
+    """The repeats to train: all that are unfinished or failed, and at most `most` new ones.
 
-    Each trial has its first repeat before one has its second.
+    Each trial gets its first repeat before any gets its second.
     """
     found = [(rival, more, run) for rival in rivals for more, run in rival.repeats(seeds)]
     todo = [one for one in found if not _finished(one[2])]

@@ -1,4 +1,4 @@
-"""Lecture step 4: a coarse random search, a few epochs a trial."""
+"""Lecture step 4: a coarse random search with a few epochs per trial."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,17 +18,17 @@ from cnntune.study.postgres import Server
 from cnntune.study.samplers import distinct_trials, grid_point
 from cnntune.study.shared_ledger import SharedLedger
 
-LR_RANGE = {"sgd": (1e-4, 1e-1), "adam": (1e-5, 1e-2), "adamw": (1e-5, 1e-2)}  # the sweep's grid
-# without its end on the side where the optimizer's usual rates (0.1 and 0.001) do not lie
-WEIGHT_DECAY_RANGE = (1e-6, 1e-2)  # CS231n step 4 draws the strength of regularisation in decades
-OWN_RATES = (  # keys each value of which has learning rates of its own
+# The grid of the sweep, without the end far from the optimizer's usual learning rate (0.1, 0.001)
+LR_RANGE = {"sgd": (1e-4, 1e-1), "adam": (1e-5, 1e-2), "adamw": (1e-5, 1e-2)}
+WEIGHT_DECAY_RANGE = (1e-6, 1e-2)  # CS231n step 4 draws regularisation strengths on a log scale
+LR_DEPENDENT_KEYS = (  # keys whose values need different learning rates
     "train.optimizer",
     "train.momentum",
     "train.freeze",
     "train.backbone_lr",
     "train.layer_decay",
 )
-SWEPT_KEYS = ("data", "model", "augment", "train.batch_size", "train.loss", *OWN_RATES)
+SWEPT_KEYS = ("data", "model", "augment", "train.batch_size", "train.loss", *LR_DEPENDENT_KEYS)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """What a study came to: its trials, the best of them, and what there is to say about them."""
+    """The result of a study: its trials, the best of them, importances and findings."""
 
     trials: list[Trial]
     best: Trial | None
@@ -53,7 +53,7 @@ class Result:
 
 
 def best_json(best: Trial | None) -> dict[str, Any] | None:
-    """The best trial as in the contract."""
+    """The best trial as in the `--json` documents."""
     if best is None:
         return None
     return {
@@ -66,33 +66,33 @@ def best_json(best: Trial | None) -> dict[str, Any] | None:
 
 
 def begin(study: Study, recipe: Recipe) -> tuple[Ledger, list[Finding]]:
-    """Begin the search of `recipe`, or open it where it was begun; call it under the lock.
+    """Create the search of `recipe` in `study`, or open it if it exists; the study must be locked.
 
     Raises:
-        RecipeError: where the completed space does not fit the recipe.
-        StudyError: where the study holds another recipe, or a grid in another order.
+        RecipeError: if the completed space does not fit the recipe.
+        StudyError: if the study has another recipe, or a grid in another order.
     """
     if exists(study):
         ledger = Ledger.create(study, recipe, asked=recipe)
         _refuse_another_grid(ledger)
-        # A command that was killed before its first trial may have said nothing yet.
+        # A command that was killed before its first trial may not have printed its notes.
         return ledger, [] if ledger.trials() else prepare(recipe, study)[1]
     prepared, notes = prepare(recipe, study)
     return Ledger.create(study, prepared, asked=recipe), notes
 
 
 def join(study: Study, recipe: Recipe, server: Server) -> tuple[SharedLedger, list[Finding]]:
-    """Begin the search of `recipe` on a server, or open it there.
+    """Create the search of `recipe` on a server, or open it if it exists there.
 
     Raises:
-        RecipeError: where the completed space does not fit the recipe.
-        StudyError: where the study holds another recipe, a grid in another order, or is to be
-            pruned.
+        RecipeError: if the completed space does not fit the recipe.
+        StudyError: if the study has another recipe or a grid in another order, or if the recipe
+            has a pruner.
     """
     if recipe.search.pruner != "none":
         raise StudyError(
-            f'--storage: search.pruner must be "none" (got "{recipe.search.pruner}"): a trial that'
-            " waits for others has its checkpoint on one machine"
+            f'--storage: search.pruner must be "none" (got "{recipe.search.pruner}"): a paused'
+            " trial has its checkpoint on one machine only"
         )
     prepared, notes = prepare(recipe, study)
     ledger = SharedLedger.join(study, server, recipe, prepared)
@@ -101,36 +101,36 @@ def join(study: Study, recipe: Recipe, server: Server) -> tuple[SharedLedger, li
 
 
 def _refuse_another_grid(ledger: Ledger) -> None:
-    """Raise `StudyError` where an earlier version ordered the grid otherwise.
+    """Raise `StudyError` if an earlier version ordered the grid differently.
 
-    In another order the next points may have been trained already.
+    The next points may then be trained already.
     """
     recipe = ledger.recipe
     first = ledger.trials()[:1] if recipe.search.sampler == "grid" else []
     if first and first[0].values != grid_point(recipe.space, seed=recipe.seed, slot=0):
         raise StudyError(
-            f"{ledger.study.path}: an earlier version ordered its grid otherwise; it can be read"
-            " and refined, but not searched on: search under a name of its own (--study NAME)"
+            f"{ledger.study.path}: an earlier version ordered its grid differently; it can be read"
+            " and refined, but its search cannot be continued: start a new study (--study NAME)"
         )
 
 
 def within_grid(recipe: Recipe, budget: int) -> tuple[int, list[Finding]]:
-    """The trials of a budget that differ, and what to say where these are fewer."""
+    """The number of distinct trials within a budget, and a finding if that is less."""
     most = distinct_trials(recipe.search.sampler, recipe.space)
     if most is None or budget <= most:
         return budget, []
     evidence = (
         f"the grid has {most} point{'s' if most > 1 else ''}: {most} trials instead of {budget}"
     )
-    advice = "--sampler random tries a new value of each range in each trial"
+    advice = "--sampler random draws a new value from each range for each trial"
     return most, [Finding("grid", "info", evidence, advice, measured=most, expected=budget)]
 
 
 def prepare(recipe: Recipe, study: Study) -> tuple[Recipe, list[Finding]]:
-    """Complete the space: a default one where there is none, and the last sweep's rates.
+    """Complete the space: a default one if there is none, and the range of the last lr-sweep.
 
     Raises:
-        RecipeError: where the completed space does not fit the recipe.
+        RecipeError: if the completed space does not fit the recipe.
     """
     findings = []
     space: dict[str, Dimension] = dict(recipe.space)
@@ -140,7 +140,7 @@ def prepare(recipe: Recipe, study: Study) -> tuple[Recipe, list[Finding]]:
         findings.append(Finding("space", "info", f"the recipe has no [space]; searching {listed}"))
     swept = swept_range(recipe, study.read("lr-sweep"))
     current = space.get("train.lr")
-    varied = set(OWN_RATES) & space.keys()
+    varied = set(LR_DEPENDENT_KEYS) & space.keys()
     if swept is not None and isinstance(current, Range) and not varied:
         narrowed = intersect(current, swept) if recipe.space else swept
         findings.append(_sweep_finding(current, swept, narrowed))
@@ -149,7 +149,7 @@ def prepare(recipe: Recipe, study: Study) -> tuple[Recipe, list[Finding]]:
 
 
 def without_effect(space: Space, overrides: Sequence[str]) -> list[Finding]:
-    """A line for each key that `--set` gives a value and every trial another one of its space."""
+    """A finding for each key that `--set` gives a value, although it is searched."""
     given: dict[str, Any] = {}
     for text in overrides:
         key, value = parse_override(text)
@@ -159,14 +159,14 @@ def without_effect(space: Space, overrides: Sequence[str]) -> list[Finding]:
         dimension = space.get(key)
         if dimension is None or dimension == Choice((value,)):
             continue
-        text = f"{key} is searched ({dimension}): --set {key}={json.dumps(value)} changes nothing"
-        text += f" here; --set 'space.{key}={{choice=[{json.dumps(value)}]}}' would"
+        text = f"{key} is searched ({dimension}): --set {key}={json.dumps(value)} has no effect"
+        text += f"; to fix its value: --set 'space.{key}={{choice=[{json.dumps(value)}]}}'"
         found.append(Finding("space", "info", text, where=key))
     return found
 
 
 def default_space(optimizer: str) -> dict[str, Dimension]:
-    """Learning rate and weight decay, both in decades: what the lecture searches first."""
+    """Learning rate and weight decay, both on a log scale: what the lecture searches first."""
     return {
         "train.lr": Range(*LR_RANGE[optimizer], log=True),
         "train.weight_decay": Range(*WEIGHT_DECAY_RANGE, log=True),
@@ -174,11 +174,17 @@ def default_space(optimizer: str) -> dict[str, Dimension]:
 
 
 def swept_range(recipe: Recipe, sweep: Mapping[str, Any] | None) -> Range | None:
-    """The rates that the last `lr-sweep` found worth searching, if it swept this very set-up."""
+    """The range that the last `lr-sweep` found, None if it was run on another set-up.
+
+    Raises:
+        StudyError: if its file lacks what is needed.
+    """
     if sweep is None or sweep.get("lr") is None:
         return None
     if missing := {"recipe", "range"} - sweep.keys():
-        raise StudyError(f"lr-sweep.json: holds no {', '.join(sorted(missing))}; sweep again")
+        raise StudyError(
+            f"lr-sweep.json: has no {', '.join(sorted(missing))}; run `cnntune lr-sweep` again"
+        )
     swept = stored(sweep["recipe"], file="lr-sweep.json").as_values()
     now = recipe.as_values()
     if any(_at(swept, key) != _at(now, key) for key in SWEPT_KEYS):
@@ -194,18 +200,18 @@ def _at(values: Mapping[str, Any], key: str) -> Any:
 
 
 def intersect(first: Range, second: Range) -> Range | None:
-    """The rates that lie in both ranges; None where there are none."""
+    """The intersection of two ranges; None if it is empty."""
     low, high = max(first.low, second.low), min(first.high, second.high)
     return replace(first, low=low, high=high) if low < high else None
 
 
 def _sweep_finding(current: Range, swept: Range, narrowed: Range | None) -> Finding:
-    found = f"lr-sweep found rates from {swept.low:.2g} to {swept.high:.2g}"
+    found = f"lr-sweep found learning rates from {swept.low:.2g} to {swept.high:.2g}"
     if narrowed is None:
         return Finding(
             "lr-range",
             "warn",
-            f"{found}, all outside the recipe's {current.low:.2g} to {current.high:.2g}",
+            f"{found}, all outside the recipe's range of {current.low:.2g} to {current.high:.2g}",
             f"--set 'space.train.lr={toml(swept)}'",
         )
     return Finding(
@@ -214,7 +220,7 @@ def _sweep_finding(current: Range, swept: Range, narrowed: Range | None) -> Find
 
 
 def result(ledger: Ledger, recipe: Recipe) -> Result:
-    """Read what a study came to; `recipe` holds the space whose edges matter."""
+    """Read the result of a study; edges are those of the space of `recipe`."""
     trials = ledger.trials()
     best = best_of(trials)
     found = None if nothing_learned(trials) else importance(trials, ledger.recipe.space)
@@ -223,8 +229,8 @@ def result(ledger: Ledger, recipe: Recipe) -> Result:
 
 
 def table(trials: Sequence[Trial]) -> "pd.DataFrame":
-    """The trials as a pandas frame: a row a trial, a column for each result and each key."""
-    import pandas as pd  # 0.3 s, and only this needs it
+    """The trials as a pandas DataFrame: a row per trial, a column per result and per key."""
+    import pandas as pd  # takes 0.3 s, and only this needs it
 
     results = ("val_acc", "val_loss", "train_acc", "train_loss", "best_epoch", "epochs", "seconds")
     rows = [
@@ -233,6 +239,6 @@ def table(trials: Sequence[Trial]) -> "pd.DataFrame":
         | trial.values
         for trial in trials
     ]
-    whole = dict.fromkeys(("best_epoch", "epochs"), "Int64")  # numbers also beside missing ones
+    whole = dict.fromkeys(("best_epoch", "epochs"), "Int64")  # integers, even with missing values
     frame = pd.DataFrame(rows)
     return frame.astype(whole) if rows else frame

@@ -1,4 +1,4 @@
-"""What a search says beyond its best trial: failures, edges, regions, and what more would bring."""
+"""Findings of a search: failures, edges, regions, and the expected gain of more trials."""
 
 from collections.abc import Sequence
 
@@ -11,17 +11,17 @@ from cnntune.study.ledger import Trial, best_of, ranked
 from cnntune.texts import counted
 from cnntune.workers.processes import call
 
-TRACEBACK = "Traceback"  # begins an error of Python's, whose last line says what it was
-STRONG_SHARE = 0.2  # of the trials count as strong; with noise of a point more would not stand out
-STRONG_TRIALS = 3  # at least: one trial would narrow every range to a point
-REGION_TRIALS = 15  # so that a region rests on three strong trials among others
-REGION_SHARE = 0.5  # of a range: strong trials that span less of it show a region
-NAMED_TRIALS = 5  # of a list: more would hide the rest of the line
-WORTH_TRIALS = 10  # below, the best of so few says nothing of the best of more
+TRACEBACK = "Traceback"  # start of a Python traceback, whose last line is the error
+STRONG_SHARE = 0.2  # of the trials; accuracies vary by a point, so more would not stand out
+STRONG_TRIALS = 3  # at least: a single trial would narrow every range to a point
+REGION_TRIALS = 15  # at least, so that three strong trials are compared with twelve others
+REGION_SHARE = 0.5  # of a range: strong trials that span less of it form a region
+NAMED_TRIALS = 5  # in a line; more would hide the rest of it
+WORTH_TRIALS = 10  # with fewer, the best of more trials cannot be estimated
 
 
 def count(trials: Sequence[Trial]) -> dict[str, int]:
-    """How many trials stand how; each is counted once."""
+    """The number of trials by status."""
     statuses = [trial.status for trial in trials]
     return {
         "complete": statuses.count("complete"),
@@ -39,8 +39,8 @@ def strong(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def findings_of(recipe: Recipe, trials: Sequence[Trial], space: Space) -> list[Finding]:
-    """All that trials of `recipe` say but for the importance; the edges are those of `space`."""
-    if nothing := nothing_learned(trials):  # then what differs between the trials is luck
+    """All findings on trials of `recipe`, except the importance; edges are those of `space`."""
+    if nothing := nothing_learned(trials):  # then trials differ by chance only
         return [*file_findings(trials), *trial_findings(trials), *nothing]
     return [
         *file_findings(trials),
@@ -52,26 +52,26 @@ def findings_of(recipe: Recipe, trials: Sequence[Trial], space: Space) -> list[F
 
 
 def importance_findings(trials: Sequence[Trial], importance: Importance | None) -> list[Finding]:
-    """Why there is no importance, where there is none."""
+    """Why there are no importances; empty if there are."""
     ended = [trial for trial in trials if trial.status in ("complete", "pruned", "diverged")]
     judged = sum(trial.status == "diverged" or bool(trial.curve) for trial in ended)
     if importance or not best_of(trials) or nothing_learned(trials):
         return []
     if judged >= LEAST_TRIALS:
-        return [Finding("importance", "info", "all trials came to the same accuracy")]
+        return [Finding("importance", "info", "all trials have the same accuracy")]
     return [
         Finding(
             "importance",
             "info",
-            f"{counted(judged, 'trial')} {'is' if judged == 1 else 'are'} too few to say which key"
-            " matters",
-            f"search on with --budget {max(2 * judged, LEAST_TRIALS)}",
+            f"{counted(judged, 'trial')} {'is' if judged == 1 else 'are'} too few to estimate"
+            " importances",
+            f"--budget {max(2 * judged, LEAST_TRIALS)} continues the search",
         )
     ]
 
 
 def trial_findings(trials: Sequence[Trial]) -> list[Finding]:
-    """Trials that failed or diverged, and a study in which nothing came of any."""
+    """Trials that failed or diverged."""
     counts = count(trials)
     findings = []
     if counts["failed"]:
@@ -85,31 +85,32 @@ def trial_findings(trials: Sequence[Trial]) -> list[Finding]:
                 "fail" if none_complete else "warn",
                 f"{counts['failed']} of {counted(len(trials), 'trial')} failed, the first with:"
                 f" {cause}",
-                "the whole message is in the trial's summary.json",
+                "see the full message in the trial's summary.json",
             )
         )
     if counts["diverged"]:
-        rates = [
+        lrs = [
             t.values["train.lr"]
             for t in trials
             if t.status == "diverged" and "train.lr" in t.values
         ]
-        at = f", from train.lr {min(map(float, rates)):.2g} on" if rates else ""
+        at = f", all with train.lr >= {min(map(float, lrs)):.2g}" if lrs else ""
         findings.append(
             Finding(
                 "diverged-trials",
                 "fail" if counts["diverged"] == len(trials) else "info",
                 f"{counts['diverged']} of {counted(len(trials), 'trial')} diverged{at}",
-                "run `cnntune lr-sweep` for a range of rates that do not",
+                "run `cnntune lr-sweep` for a range of stable learning rates",
             )
         )
     return findings
 
 
 def file_findings(trials: Sequence[Trial]) -> list[Finding]:
-    """Files of ended trials that are gone or damaged, by file: what is known comes from elsewhere.
+    """Files of ended trials that are missing or damaged.
 
-    A trial without its curve is left out of what compares curves.
+    Their accuracies are those of study.db. Trials without a curve are left out of comparisons of
+    curves.
     """
     lacking: dict[str, list[int]] = {}
     for trial in trials:
@@ -124,9 +125,9 @@ def file_findings(trials: Sequence[Trial]) -> list[Finding]:
         Finding(
             "missing-files",
             "warn",
-            f"{evidence} {'are' if len(lacking) > 1 else 'is'} gone or damaged; accuracies are"
-            " those of study.db, and trials without a curve are left out where curves are compared",
-            "restore them from a copy; without its config.json a trial cannot be trained by path",
+            f"{evidence} {'are' if len(lacking) > 1 else 'is'} missing or damaged; accuracies are"
+            " read from study.db, and comparisons of curves leave out trials without a curve",
+            "restore them from a copy; a trial without config.json cannot be trained by its path",
             where=str(trials[0].run.path.parent),
             measured=len({number for numbers in lacking.values() for number in numbers}),
         )
@@ -134,7 +135,7 @@ def file_findings(trials: Sequence[Trial]) -> list[Finding]:
 
 
 def numbered(numbers: Sequence[int]) -> str:
-    """`trial 3`, or `trials 3, 5 and 7 more` of which the first few are named."""
+    """`trial 3`, or `trials 1, 2, 3, 4, 5 and 7 more`."""
     if len(numbers) == 1:
         return f"trial {numbers[0]}"
     shown = ", ".join(map(str, numbers[:NAMED_TRIALS]))
@@ -143,10 +144,10 @@ def numbered(numbers: Sequence[int]) -> str:
 
 
 def nothing_learned(trials: Sequence[Trial]) -> list[Finding]:
-    """A best trial that is no better than guessing is no result: all trials failed to learn.
+    """A finding if the best trial is not better than chance: no trial has learned anything.
 
-    Guessing is answering the largest class each time. Studies of old versions do not tell what that
-    gives, and nothing is said of them.
+    Chance is always predicting the largest class. Empty for studies of old versions, which do not
+    record it.
     """
     best = best_of(trials)
     known = (Chance.in_summary(trial.summary) for trial in trials)
@@ -158,10 +159,10 @@ def nothing_learned(trials: Sequence[Trial]) -> list[Finding]:
             "nothing-learned",
             "fail",
             f"the best of {counted(len(trials), 'trial')} has a validation accuracy of"
-            f" {best.val_acc:.3g} and a loss of {best.summary['val_loss']:.4g}; guessing gives"
+            f" {best.val_acc:.3g} and a loss of {best.summary['val_loss']:.4g}; chance is"
             f" {chance.acc:.3g} and {chance.loss:.4g}",
             "run `cnntune sanity`, then `cnntune lr-sweep` for a range of train.lr that lowers the"
-            " loss; search that, or with more --epochs, in a study of its own: --study NAME",
+            " loss; search it, or with more --epochs, in a new study: --study NAME",
             measured=best.val_acc,
             expected=chance.acc,
         )
@@ -169,27 +170,27 @@ def nothing_learned(trials: Sequence[Trial]) -> list[Finding]:
 
 
 def bests_of(trials: Sequence[Trial]) -> list[Trial]:
-    """The complete trials that share the highest validation accuracy, the lowest loss first."""
+    """The complete trials with the highest validation accuracy, the lowest loss first."""
     best = best_of(trials)
     same = [t for t in trials if best and t.status == "complete" and t.val_acc == best.val_acc]
     return sorted(same, key=lambda trial: float(trial.summary["val_loss"]))
 
 
 def edge_findings(recipe: Recipe, bests: Sequence[Trial]) -> list[Finding]:
-    """The best value at the end of a range: what lies beyond may be better (tuning playbook).
+    """Best values at the end of a range: values beyond it may be better (tuning playbook).
 
-    Where several trials are the best, all of them have to lie there. Ends beyond which the recipe
-    allows nothing, such as a dropout of 0, are no edges.
+    If several trials are the best, all of them must be at the same end. Ends beyond which the
+    recipe allows no value, such as a dropout of 0, do not count.
     """
     found = [{(e.key, e.side): e for e in edges(recipe.space, trial.values)} for trial in bests]
-    shared = [e for place, e in found[0].items() if all(place in o for o in found)] if found else []
+    shared = [e for end, e in found[0].items() if all(end in o for o in found)] if found else []
     return [
         Finding(
             "edge",
             "warn",
-            f"the best {edge.key}, {edge.value:.3g}, lies {edge.place} its range"
+            f"the best {edge.key}, {edge.value:.3g}, is {edge.place} its range"
             f" {recipe.space[edge.key]}",
-            "widen it in a study of its own: --study NAME --set"
+            "widen the range in a new study: --study NAME --set"
             f" 'space.{edge.key}={toml(edge.wider)}'",
             where=edge.key,
             measured=edge.value,
@@ -200,9 +201,9 @@ def edge_findings(recipe: Recipe, bests: Sequence[Trial]) -> list[Finding]:
 
 
 def region_findings(recipe: Recipe, trials: Sequence[Trial]) -> list[Finding]:
-    """Where the strong trials lie, for each range of which they span less than half.
+    """Ranges of which the strong trials span less than half.
 
-    The next search is worth most there (CS231n step 5).
+    The next search should be there (CS231n step 5).
     """
     found = strong(trials)
     if len(ranked(trials)) < REGION_TRIALS:
@@ -215,29 +216,31 @@ def region_findings(recipe: Recipe, trials: Sequence[Trial]) -> list[Finding]:
             continue
         span = whole.position(region.high) - whole.position(region.low)
         if span < REGION_SHARE:
-            text = f"the best {len(found)} trials have {key} within {region}, of {whole}"
+            text = f"the best {len(found)} trials have {key} in {region}, a part of {whole}"
             advice = f"--set 'space.{key}={toml(region)}'"
             findings.append(Finding("region", "info", text, advice, where=key, measured=span))
     return findings
 
 
 def worth_findings(trials: Sequence[Trial]) -> list[Finding]:
-    """What as many trials again are worth: the expected best of 2n draws less that of n.
+    """The expected gain of as many trials again: the expected best of 2n draws minus that of n.
 
-    The expectation is what a bootstrap of the n accuracies comes to (Dodge et al. 2019).
+    Draws are from the n accuracies, with replacement (Dodge et al. 2019).
     """
     accs = sorted(trial.val_acc for trial in ranked(trials))
     if len(accs) < WORTH_TRIALS:
         return []
     gain = expected_best(accs, 2 * len(accs)) - expected_best(accs, len(accs))
-    text = f"{len(accs)} more trials like these are worth about {100 * gain:.2f} points of accuracy"
+    text = (
+        f"{len(accs)} more trials like these should gain about {100 * gain:.2f} points of accuracy"
+    )
     return [Finding("worth", "info", text, measured=gain)]
 
 
 def expected_best(accs: Sequence[float], draws: int) -> float:
-    """The mean of the best of so many draws, with replacement, from sorted `accs`."""
+    """The expected maximum of `draws` draws, with replacement, from `accs` in ascending order."""
     count = len(accs)
     return sum(
-        acc * (((place + 1) / count) ** draws - (place / count) ** draws)
-        for place, acc in enumerate(accs)
+        acc * (((rank + 1) / count) ** draws - (rank / count) ** draws)
+        for rank, acc in enumerate(accs)
     )

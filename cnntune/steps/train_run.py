@@ -1,4 +1,4 @@
-"""One training run that keeps its best weights, and the final test, once."""
+"""One training run that keeps its best weights, and the final evaluation on the test set."""
 
 import hashlib
 import json
@@ -37,18 +37,18 @@ from cnntune.training.tta import views
 from cnntune.user_code.failures import full_disk
 
 WEIGHTS = "best.pt"
-TEST_WAITS = {"test": "not measured yet"}  # in the summary of a run that is trained, and no more
-TELLING_LABELS = 50  # so many in random order are in no other data set: 2 classes, 2**50 orders
-TELLING_IMAGES = 256  # evenly spread: more would read a large test part a second time
-MUCH_WAITING = 0.2  # of the time; less is not worth the trouble of storing images anew
+TEST_PENDING = {"test": "not measured yet"}  # in the summary of a trained run, before its test
+TELLING_LABELS = 50  # in random order these identify a data set: 2 classes have 2**50 orders
+TELLING_IMAGES = 256  # evenly spread: more would read a large test set a second time
+MAX_WAITING = 0.2  # of the time; less does not justify storing the images in another size
 
 
 @contextmanager
 def run_of(study: Study, recipe: Recipe) -> Iterator[Run]:
-    """The folder to train `recipe` in, `train-0001` and so on, which nobody else takes meanwhile.
+    """The folder to train `recipe` in, `train-0001` and so on, locked within the block.
 
-    That is the folder of a run of the very same recipe that was interrupted, in its training or
-    before its final test, or a fresh one.
+    This is the folder of an interrupted run of the same recipe (in its training or before its final
+    test), or a new one.
     """
     with ExitStack() as held:
         for run in _unfinished(study, recipe):
@@ -61,10 +61,10 @@ def run_of(study: Study, recipe: Recipe) -> Iterator[Run]:
 
 
 def as_begun(study: Study, recipe: Recipe) -> Recipe:
-    """The recipe in the threads and the precision of its run that was interrupted, if any.
+    """The recipe with the threads and precision of its interrupted run, if there is one.
 
-    A recipe that leaves them open would find others beside other processes or on another machine,
-    and would not go on with the run. What the recipe gives stays.
+    Otherwise, if the recipe leaves them open, other processes or another machine could change them,
+    and the run would not be resumed. Values that the recipe sets are kept.
     """
     asked = recipe.train
     for path in sorted(study.path.glob("train-*"), reverse=True):
@@ -81,12 +81,12 @@ def as_begun(study: Study, recipe: Recipe) -> Recipe:
 
 
 def _unfinished(study: Study, recipe: Recipe) -> Iterator[Run]:
-    """Runs of the same recipe without an end, the last one first; some may be at work."""
+    """Unfinished runs of the same recipe, the last one first; some may be running."""
     asked = as_config(recipe)
     for path in sorted(study.path.glob("train-*"), reverse=True):
         run = Run(path)
         summary = run.summary()
-        unfinished = summary is None or TEST_WAITS.items() <= summary.items()
+        unfinished = summary is None or TEST_PENDING.items() <= summary.items()
         if unfinished and run.config() == asked:
             yield run
 
@@ -105,7 +105,7 @@ def _new_run(study: Study) -> Run:
 
 
 def as_config(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as it stands in a run's `config.json`."""
+    """The recipe as it is stored in a run's `config.json`."""
     values: dict[str, Any] = json.loads(json.dumps(with_defaults(recipe).as_values()))
     return values
 
@@ -113,19 +113,19 @@ def as_config(recipe: Recipe) -> dict[str, Any]:
 def train_and_keep(
     recipe: Recipe, data: Data, device: torch.device, model: nn.Module, run: Run
 ) -> Iterator[Epoch]:
-    """Train `model` into the folder of `run`; the weights of the best epoch lie in `best.pt`.
+    """Train `model` in the folder of `run`, and save the weights of the best epoch in `best.pt`.
 
-    A run that was interrupted goes on after its last epoch; the rows before are yielded too.
+    An interrupted run resumes after its last epoch; its earlier rows are yielded too.
 
     Raises:
-        StudyError: where the disk is full.
+        StudyError: if the disk is full.
     """
     logged = run.begin(as_config(recipe))
     rows: list[Epoch] = []
     try:
         for row in train(recipe, data, device, model=model, saved=run.checkpoint):
             rows.append(row)
-            if row.epoch > logged:  # first the weights: what is logged was kept
+            if row.epoch > logged:  # weights are saved first: a logged epoch has its weights
                 if best_epoch(rows) is row:
                     mean, std = data.normalise.mean.flatten(), data.normalise.std.flatten()
                     save_weights(model, mean, std, data.classes, run.path / WEIGHTS)
@@ -138,24 +138,24 @@ def train_and_keep(
 
 
 def waiting_findings(rows: Sequence[Epoch], waited_seconds: float) -> list[Finding]:
-    """Whether reading images held the training up; they are streamed where they do not fit."""
+    """A finding if training waited for streamed images for a fifth of its time or more."""
     seconds = sum(row.seconds for row in rows)
-    if not waited_seconds or waited_seconds < MUCH_WAITING * seconds:
+    if not waited_seconds or waited_seconds < MAX_WAITING * seconds:
         return []
     share = min(1.0, waited_seconds / seconds)
     return [
         Finding(
             "waiting",
             "warn",
-            f"training stood still for {share:.0%} of the time until images were read",
-            "store the images in their final size, or train where there are more CPU cores",
+            f"training waited for images to be read for {share:.0%} of the time",
+            "store the images in their final size, or use more CPU cores",
             measured=share,
         )
     ]
 
 
 def trained_rows(run: Run, epochs: int) -> list[Epoch]:
-    """The rows of a run that needs no more training, but its final test; else none."""
+    """The rows of a run that is trained and needs only its final test; else none."""
     rows = run.rows()
     ended = run.summary() is not None or len(rows) >= epochs
     return rows if ended and (run.path / WEIGHTS).is_file() else []
@@ -164,17 +164,17 @@ def trained_rows(run: Run, epochs: int) -> list[Epoch]:
 def keep_trained(
     run: Run, rows: list[Epoch], chance: Chance, waited_seconds: float
 ) -> dict[str, Any]:
-    """Write what the training came to before the test is measured, which may yet fail or wait."""
+    """Write and return the summary of a trained run, before its test, which may be interrupted."""
     summary = summarise(rows, chance) | chance.as_json() | {"waited_seconds": waited_seconds}
-    run.finish(summary | TEST_WAITS)
+    run.finish(summary | TEST_PENDING)
     return summary
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Put the weights that `save_weights` wrote into `model`.
+    """Load the weights that `save_weights` wrote into `model`.
 
     Raises:
-        StudyError: where the file is missing, damaged, or of another model.
+        StudyError: if the file is missing, damaged, or of another model.
     """
     try:
         held = torch.load(path, weights_only=True, map_location="cpu")
@@ -182,18 +182,18 @@ def load_weights(model: nn.Module, path: Path) -> None:
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise StudyError(
-            f"{path}: holds no weights of this model ({reason}); remove {path.parent}, and the same"
-            " command trains anew"
+            f"{path}: cannot load the weights of this model ({reason}); remove {path.parent} and"
+            " run the same command to train again"
         ) from None
 
 
 def looks_of(study: Study) -> list[dict[str, Any]]:
-    """The looks at test parts that the study's `test.json` holds, the first one first.
+    """The evaluations on test sets that the study's `test.json` records, in order.
 
-    Where the file is gone, those that the summaries of the runs tell of.
+    If the file is missing, those that the summaries of the runs record.
 
     Raises:
-        StudyError: where the file is something else.
+        StudyError: if the file is damaged.
     """
     record = study.read("test")
     if record is None:
@@ -203,7 +203,9 @@ def looks_of(study: Study) -> list[dict[str, Any]]:
         isinstance(look, dict) and {"run", "at", "test_acc"} <= look.keys() for look in looks
     )
     if not whole:
-        raise DamagedFileError(f"{study.path / 'test.json'}: holds no looks; remove it")
+        raise DamagedFileError(
+            f"{study.path / 'test.json'}: has no record of test evaluations; remove it"
+        )
     return list(looks or [])
 
 
@@ -220,11 +222,11 @@ def _looks_in_runs(study: Study) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What tells test images from others, in any study.
+    """Identifies test images, in any study.
 
-    `labels` stands for all labels in their order, `images` for the images too. Where the order is
-    that of no sorting, labels alone tell the images, in whatever size they are read; else the
-    pixels of some images count.
+    `labels` is a hash of all labels in their order, `images` also of pixels. If labels are not
+    sorted, their order identifies the images, whatever size these are read in; otherwise `images`
+    includes the pixels of some images.
     """
 
     labels: str
@@ -232,7 +234,7 @@ class Fingerprint:
 
     @classmethod
     def of(cls, part: Part, normalise: Normalise) -> "Fingerprint":
-        """Of a test part, whose pixels are found by undoing `normalise`."""
+        """The fingerprint of a test set; `normalise` is undone to get its pixels."""
         labels = part.labels.cpu().to(torch.int64)
         digest = hashlib.sha256(labels.numpy().tobytes())
         of_labels = digest.hexdigest()[:16]
@@ -248,31 +250,31 @@ class Fingerprint:
 def final_test(
     model: nn.Module, data: Data, study: Study, run: Run, *, again: bool
 ) -> tuple[dict[str, Any], list[Finding]]:
-    """Measure the weights in `best.pt` on the test part, unless the study did so before.
+    """Evaluate the weights in `best.pt` on the test set, unless the study did so before.
 
-    A test part that is looked at twice has been tuned on. Each look is kept in the study's
-    `test.json`, with a fingerprint of the images. A look at the same images in another study
-    beside this one is told and keeps nobody from measuring. The views of the run's `[test]` are
-    averaged. Returns what was measured, empty where nothing was, and what there is to say.
+    A model that is chosen by repeated evaluations on a test set is tuned on it. Each evaluation is
+    recorded in the study's `test.json`, with a fingerprint of the images. Evaluations on the same
+    images in neighbouring studies are reported, but do not prevent this one. The views of the run's
+    `[test]` are averaged. Returns the results, empty if there are none, and findings.
     """
     looks = looks_of(study)
     if data.test is None:
-        return {}, [Finding("test", "info", "the data set has no test part")]
+        return {}, [Finding("test", "info", "the data has no test set")]
     seen = Fingerprint.of(data.test, data.normalise)
     for look in looks:
-        if look["run"] == run.path.name:  # interrupted after the look
+        if look["run"] == run.path.name:  # interrupted after the evaluation
             return {key: look[key] for key in look if key.startswith("test_")}, []
     before = [look for look in looks if look.get("labels", seen.labels) == seen.labels]
     if before and not again:
         first, since = before[0], len(before) - 1
-        later = f"; looks after that: {since}" if since else ""
+        later = f"; evaluated {since} more time{'' if since == 1 else 's'} since" if since else ""
         return {}, [
             Finding(
                 "test",
                 "info",
-                f"the test part was used by {first['run']} on {first['at'][:10]}:"
-                f" accuracy {first['test_acc']:.4f}{later}; it is not used again",
-                "--test-again measures it all the same, and keeps a record of it",
+                f"the test set was evaluated by {first['run']} on {first['at'][:10]}: accuracy"
+                f" {first['test_acc']:.4f}{later}; it is not evaluated again",
+                "--test-again evaluates it nevertheless, and records that",
             )
         ]
     load_weights(model, run.path / WEIGHTS)
@@ -289,14 +291,14 @@ def final_test(
 
 
 def _looks_elsewhere(study: Study, seen: Fingerprint) -> dict[str, int]:
-    """How often the studies beside this one have looked at these images, by their name."""
+    """How often neighbouring studies have evaluated on these images, by the study's name."""
     found = {}
     for path in sorted(study.path.absolute().parent.glob("*/test.json")):
         if path.parent == study.path.absolute():
             continue
         try:
             looks = looks_of(Study(path.parent))
-        except StudyError:  # another study's file is not this one's trouble
+        except StudyError:  # a damaged file of another study does not matter here
             continue
         if count := sum(look.get("images") == seen.images for look in looks):
             found[path.parent.name] = count
@@ -304,7 +306,7 @@ def _looks_elsewhere(study: Study, seen: Fingerprint) -> dict[str, int]:
 
 
 def _look_findings(here: int, elsewhere: dict[str, int]) -> list[Finding]:
-    """That these images were looked at before, and where."""
+    """A finding if these test images were evaluated before, with the studies where."""
     total = here + sum(elsewhere.values())
     if total == 1:
         return []
@@ -313,8 +315,8 @@ def _look_findings(here: int, elsewhere: dict[str, int]) -> list[Finding]:
         Finding(
             "test",
             "warn",
-            f"this was look number {total} at these test images"
+            f"this was evaluation number {total} on these test images"
             f"{f', after {others}' if others else ''}",
-            "report the first look, or new images: choosing by test accuracy flatters it",
+            "report the first one, or use new images: choosing by test accuracy biases it upwards",
         )
     ]

@@ -1,7 +1,7 @@
-"""Lecture step 7: search, refine around the best, look at the curves, refine again, until it ends.
+"""Lecture step 7: search, refine around the best, judge the curves, and refine again.
 
-It ends when the budget does, or when a round gained less than another seed would change. Then the
-best three of all rounds are trained again with fresh seeds.
+The loop ends with the budget, or when the gain of a round is within chance. Then the best three
+trials of all rounds are trained again with fresh seeds.
 """
 
 import math
@@ -19,10 +19,10 @@ from cnntune.runs.study import FORMAT, Study
 from cnntune.steps import refine, search
 from cnntune.steps.budget import (
     COARSE_SHARE,
-    LEAST_BUDGET,
-    LEAST_RESERVE,
-    LEAST_TRIALS,
     MARGIN,
+    MIN_BUDGET,
+    MIN_RESERVE,
+    MIN_TRIALS,
     ROUND_SHARE,
     ROUND_TIME,
     SEEDS,
@@ -49,14 +49,14 @@ from cnntune.texts import counted
 from cnntune.workers.capacity import Plan
 from cnntune.workers.pool import Event
 
-LONGER = 2  # times the epochs, where nothing was learned in a round
+LONGER = 2  # factor on the epochs after a round in which nothing was learned
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the loop: what is about to be trained, why, and what happens.
+    """A part of the loop: the runs about to be trained, the reasons, and the events of training.
 
-    Of its `runs` so many are `done` before it begins.
+    `done` of its `runs` are finished before it starts.
     """
 
     title: str
@@ -69,7 +69,7 @@ class Phase:
 
 @dataclass
 class Outcome:
-    """What the loop comes to; filled while it runs."""
+    """The result of the loop; filled while it runs."""
 
     study: Study
     changes: list[Finding] = field(default_factory=list)
@@ -91,16 +91,15 @@ def tune(
     places: Sequence[str],
     sweep: Callable[[Deadline], None] = lambda _: None,
 ) -> Iterator[Phase]:
-    """Run the loop round by round, under the study's lock, all of it as the `plan` says.
+    """Run the loop round by round; the study must be locked. `plan` holds workers and precision.
 
-    The caller exhausts the events of a phase before it asks for the next, and reads `outcome` at
-    the end. A loop that was stopped goes on where it was: with the last round that was begun, which
-    has the size it was planned with. Earlier rounds are not trained further, since what they find
-    can no longer steer anything. Where nothing was learned and no sweep is stored, `sweep` makes
-    one, as far as it comes until the deadline.
+    The caller exhausts the events of a phase before requesting the next, and reads `outcome` at the
+    end. A stopped loop resumes with its last round, at the size planned for it. Earlier rounds are
+    not completed, since their results would no longer have an effect. If nothing was learned and no
+    lr-sweep is stored, `sweep` is called to make one, within the deadline.
 
     Raises:
-        StudyError: where the study holds another recipe, or a round changes nothing.
+        StudyError: if the study has another recipe, or a round ended before its trials.
     """
     study = outcome.study
     outcome.findings += lost_rounds(study)
@@ -131,21 +130,21 @@ def tune(
             if current is None and reason.rule == "nothing-learned":
                 current = _longer_round(study, records, size, limits)
             if current is None:
-                outcome.findings.append(_with_a_way_on(reason, recipe, study, records, budget))
+                outcome.findings.append(_with_next_step(reason, recipe, study, records, budget))
         if current is None:
             break
         records.append(current.ledger)
     for record in records:
         outcome.changes += refine.read_plan(record.study)[1]
-    place = len(outcome.findings)
+    position = len(outcome.findings)
     yield from _over_seeds(outcome, records, budget, plan=plan, places=places)
-    if spent:  # what is left is known after the repeats
+    if spent:  # the remaining budget is known after the repeats
         found = _spent(study, records, budget, plan.workers)
-        outcome.findings.insert(place, found)
+        outcome.findings.insert(position, found)
 
 
 def _left_waiting(study: Study, records: Sequence[Ledger]) -> set[Path]:
-    """The candidates that an earlier call left without all their repeats."""
+    """The folders of candidates whose repeats an earlier command did not complete."""
     rivals = best_rivals(pool(records))
     todo = refine.repeats_to_train(rivals, seeds=SEEDS)
     asked = study.read("tune") is not None or any(run.path.exists() for _, _, run in todo)
@@ -155,9 +154,9 @@ def _left_waiting(study: Study, records: Sequence[Ledger]) -> set[Path]:
 def _with_reserve(
     budget: Budget, records: Sequence[Ledger], waiting: set[Path], workers: int
 ) -> Budget:
-    """The budget with time for the repeats of the best so far.
+    """The budget with time reserved for the repeats of the best trials so far.
 
-    All they need where an earlier call left these very ones.
+    All the time that they need, if an earlier command left the repeats of the same trials.
     """
     rivals = best_rivals(pool(records))
     same = bool(waiting) and {rival.trial.run.path for rival in rivals} == waiting
@@ -165,9 +164,9 @@ def _with_reserve(
 
 
 def repeat_seconds(rivals: Sequence[Rival], workers: int) -> float:
-    """What the repeats that are missing are expected to take, by the measured epochs of the rivals.
+    """The expected time of the missing repeats in seconds, by the measured epochs of the rivals.
 
-    With a margin, and what their workers take to start; 0 where none is missing.
+    Includes a margin, and the start-up of workers; 0 if none is missing.
     """
     each = []
     for rival, _, run in refine.repeats_to_train(rivals, seeds=SEEDS):
@@ -182,7 +181,7 @@ def repeat_seconds(rivals: Sequence[Rival], workers: int) -> float:
 
 
 def _trial_seconds(record: Ledger, epochs: int) -> float:
-    """What a trial of so many epochs takes, by those of the round's best; 0 where none is known."""
+    """The expected seconds per trial of `epochs`, by the round's best trials; 0 if unknown."""
     rows = [row for trial in ranked(record.trials())[:CANDIDATES] for row in trial.run.rows()]
     return epochs * sum(row.seconds for row in rows) / len(rows) if rows else 0.0
 
@@ -190,18 +189,18 @@ def _trial_seconds(record: Ledger, epochs: int) -> float:
 def _next_round_seconds(
     study: Study, records: Sequence[Ledger], workers: int
 ) -> tuple[int, float, float]:
-    """The epochs of a trial of the next round, and what one and the least number of them take."""
+    """The epochs per trial of the next round, and the seconds of one and of `MIN_TRIALS` trials."""
     epochs = refine.proposal(study, None)[0].search.epochs
     one = _trial_seconds(records[-1], epochs)
-    return epochs, one, max(one, one * LEAST_TRIALS / workers)
+    return epochs, one, max(one, one * MIN_TRIALS / workers)
 
 
 def _fits(
     study: Study, records: Sequence[Ledger], limits: Budget, workers: int, waiting: bool
 ) -> bool:
-    """Whether a trial of the next round can be trained before the time of the repeats.
+    """Whether a trial of the next round fits in the time before the repeats.
 
-    The least number of them, where others are `waiting` for their repeats.
+    The minimum number of trials must fit if repeats of an earlier command are `waiting`.
     """
     left = limits.rounds_until.seconds_left
     if left is None:
@@ -211,23 +210,23 @@ def _fits(
 
 
 def _spent(study: Study, records: Sequence[Ledger], budget: Budget, workers: int) -> Finding:
-    """That the budget holds no further round, and the least that goes on."""
+    """The finding that the budget has no room for a further round, with one that continues."""
     if budget.runs is not None:
         used = _used(records)
         left = max(0, budget.runs - used)
         text = f"the budget is spent: {used} runs are trained"
         if left:
             text = f"{left} of {budget.runs} runs are left, too few for a round and its repeats"
-        return Finding("stopped", "info", text, f"--budget {used + LEAST_BUDGET} goes on")
+        return Finding("stopped", "info", text, f"--budget {used + MIN_BUDGET} continues")
     epochs, one, least = _next_round_seconds(study, records, workers)
     missing = repeat_seconds(best_rivals(pool(records)), workers)
-    enough = MARGIN * max(least + missing, least / (1 - LEAST_RESERVE)) + START_SECONDS
+    enough = MARGIN * max(least + missing, least / (1 - MIN_RESERVE)) + START_SECONDS
     return Finding(
         "stopped",
         "info",
-        f"no time for a further round beside the repeats: a trial of its {epochs} epochs takes"
-        f" about {one:.0f} s",
-        f"the same command with --budget {math.ceil(enough)}s goes on with it",
+        "no time is left for a further round and the repeats: a trial of"
+        f" {counted(epochs, 'epoch')} takes about {one:.0f} s",
+        f"the same command with --budget {math.ceil(enough)}s continues",
     )
 
 
@@ -239,9 +238,9 @@ def _swept_round(
     limits: Budget,
     sweep: Callable[[Deadline], None],
 ) -> refine.Round | None:
-    """A round of the rates that a sweep finds, where nothing was learned with others.
+    """A round with the learning rates that a sweep finds, if nothing was learned with others.
 
-    None where these were tried, or there is no budget for it.
+    None if they were already tried, or if the budget does not suffice.
     """
     last = records[-1].recipe
     if not size or not _may_be_swept(recipe, study, records):
@@ -254,7 +253,7 @@ def _swept_round(
     if swept is None or too_long or limits.rounds_until.passed:
         return None
     before = last.space["train.lr"]
-    reason = "nothing was learned, and lr-sweep finds these"
+    reason = "nothing was learned, and lr-sweep found this range"
     change = Finding("space", "info", f"train.lr: {before} became {swept}: {reason}")
     space = last.space | {"train.lr": swept}
     return refine.begin_with(study, last.model_copy(update={"space": space}), [change], size)
@@ -263,10 +262,10 @@ def _swept_round(
 def _longer_round(
     study: Study, records: Sequence[Ledger], size: int, limits: Budget
 ) -> refine.Round | None:
-    """A round of longer trials, where nothing was learned yet and some train loss still falls.
+    """A round of longer trials, if nothing was learned yet and some training loss still falls.
 
-    The space stays: around trials that guess nothing can be narrowed. None where longer trials were
-    tried, or there is no budget for them.
+    The space is kept, since trials at chance level do not show where to narrow it. None if longer
+    trials were already tried, or if the budget does not suffice.
     """
     last = records[-1].recipe
     epochs = last.search.epochs * LONGER
@@ -277,7 +276,7 @@ def _longer_round(
     too_long = left is not None and _trial_seconds(records[-1], epochs) > left
     if not size or tried or not falls or too_long:
         return None
-    reason = "nothing was learned yet, and the train loss still falls"
+    reason = "nothing was learned yet, and the training loss still falls"
     change = Finding(
         "space", "info", f"search.epochs: {last.search.epochs} became {epochs}: {reason}"
     )
@@ -287,12 +286,12 @@ def _longer_round(
 
 
 def _may_be_swept(recipe: Recipe, study: Study, records: Sequence[Ledger]) -> bool:
-    """Whether nothing was learned and other rates than those of a sweep were searched."""
+    """Whether nothing was learned and the learning rates of a sweep are not searched yet."""
     trials = [trial for record in records for trial in record.trials()]
     space = records[-1].recipe.space
     if best_of(trials) is not None and not nothing_learned(trials):
         return False
-    if not isinstance(space.get("train.lr"), Range) or set(search.OWN_RATES) & space.keys():
+    if not isinstance(space.get("train.lr"), Range) or set(search.LR_DEPENDENT_KEYS) & space.keys():
         return False
     stored = study.read("lr-sweep")
     if stored is None:
@@ -301,28 +300,30 @@ def _may_be_swept(recipe: Recipe, study: Study, records: Sequence[Ledger]) -> bo
     return swept is not None and all(one.recipe.space.get("train.lr") != swept for one in records)
 
 
-def _with_a_way_on(
+def _with_next_step(
     reason: Finding, recipe: Recipe, study: Study, records: Sequence[Ledger], budget: Budget
 ) -> Finding:
-    """The reason to stop; where rates of a sweep are untried, with the budget that tries them."""
+    """The reason to stop, with the budget for learning rates of a sweep if they are not tried."""
     if not _may_be_swept(recipe, study, records):
         if reason.rule == "nothing-learned" and study.read("lr-sweep") is None:
-            skipped = "; rates were not swept before, and no other ones fit into this study's space"
+            skipped = (
+                "; no lr-sweep was run, and this study's space cannot take other learning rates"
+            )
             return replace(reason, evidence=reason.evidence + skipped)
         return reason
-    more = f"--budget {_used(records) + LEAST_BUDGET}"
+    more = f"--budget {_used(records) + MIN_BUDGET}"
     if budget.seconds is not None:
         more = f"a larger budget of time, such as --budget {math.ceil(2 * budget.seconds)}s,"
-    advice = f"the same command with {more} sweeps learning rates and searches those it finds"
+    advice = f"the same command with {more} runs an lr-sweep and searches the range it finds"
     return replace(reason, advice=advice)
 
 
 def _search_round(ledger: Ledger, notes: list[Finding], budget: Budget) -> refine.Round:
-    """The search as the first round; one that `search` has begun keeps its trials."""
+    """The search as the first round; trials of an earlier `cnntune search` are kept."""
     planned, changes = refine.read_plan(ledger.study)
     begun = len(ledger.trials())
     if not planned:
-        fresh = begun < LEAST_TRIALS
+        fresh = begun < MIN_TRIALS
         planned = budget.round_trials(COARSE_SHARE, 0) if fresh else begun
         changes = notes
         refine.write_plan(ledger.study, planned, changes)
@@ -337,7 +338,7 @@ def _train(
     plan: Plan,
     places: Sequence[str],
 ) -> Iterator[Phase]:
-    """Bring a round to its planned size, as far as the budget goes, of which `records` tell."""
+    """Train the trials that a round lacks, as far as the budget goes after those of `records`."""
     ledger, used = current.ledger, _used(records)
     _settle(ledger, plan)
     trials = ledger.trials()
@@ -358,7 +359,7 @@ def _train(
         seed=current.seed,
         deadline=budget.time,
         begin_until=budget.rounds_until.share(ROUND_TIME),
-        at_least=LEAST_TRIALS,
+        at_least=MIN_TRIALS,
     )
     epochs = current.recipe.search.epochs
     title = f"round {current.number}: {counted(size, 'trial')} of {counted(epochs, 'epoch')}"
@@ -371,8 +372,8 @@ def _train(
 def _while_time(
     events: Generator[Event, None, None], budget: Budget, complete: bool
 ) -> Iterator[Event]:
-    """End a round when its time is over, unless there is no complete trial yet to be repeated."""
-    with closing(events):  # which ends the workers
+    """The events until the round's time is over and some trial is complete, to be repeated."""
+    with closing(events):  # closing them stops the workers
         for event in events:
             yield event
             complete = complete or (event.summary or {}).get("status") == "complete"
@@ -381,20 +382,20 @@ def _while_time(
 
 
 def _is_over(ledger: Ledger, budget: Budget) -> bool:
-    """Whether a round has had its trials; when its time is over, the least number is enough."""
+    """Whether a round has all its trials; with a time budget, `MIN_TRIALS` are enough."""
     trials = ledger.trials()
     planned = refine.read_plan(ledger.study)[0] or 0
-    enough = planned if budget.runs is not None else min(planned, LEAST_TRIALS)
+    enough = planned if budget.runs is not None else min(planned, MIN_TRIALS)
     return len(trials) >= enough and all(trial.status != "running" for trial in trials)
 
 
 def _settle(ledger: Ledger, plan: Plan) -> None:
-    """Record in what the trials of a round are computed."""
+    """Record the precision and the data placement of a round's trials."""
     ledger.settle(plan.precision, plan.image_bytes, stream=plan.stream)
 
 
 def _close(current: refine.Round) -> None:
-    """Store that a round is over: with the trials it has had, it is never taken up again."""
+    """Store that a round is over, with the number of its trials, so that it is not resumed."""
     trials = len(current.ledger.trials())
     if trials != refine.read_plan(current.study)[0]:
         refine.write_plan(current.study, trials, current.changes)
@@ -403,15 +404,15 @@ def _close(current: refine.Round) -> None:
 
 
 def _used(records: Sequence[Ledger]) -> int:
-    """How many runs were begun, repeats included."""
+    """The number of runs started, repeats included."""
     repeats = sum(len(list(record.study.path.glob("trial-*-seed-*"))) for record in records)
     return repeats + sum(len(record.trials()) for record in records)
 
 
 def with_swept_rates(recipe: Recipe, study: Study) -> Recipe:
-    """The recipe with the rates of the last sweep in place of a range that holds none of them.
+    """The recipe with the range of the last sweep, if its own range does not overlap with it.
 
-    A search keeps to the recipe and warns; the loop has to find its way out by itself.
+    `search` keeps the recipe's range and warns; the loop runs without a user who could react.
     """
     swept = search.swept_range(recipe, study.read("lr-sweep"))
     asked = recipe.space.get("train.lr")
@@ -421,10 +422,10 @@ def with_swept_rates(recipe: Recipe, study: Study) -> Recipe:
 
 
 def begun_with(recipe: Recipe, study: Study) -> Recipe | None:
-    """The recipe as the study's search was begun with it; None where none was begun.
+    """The recipe that the study's search was started with; None if there is none.
 
     Raises:
-        StudyError: where the folder cannot take a search of that recipe.
+        StudyError: if the study has another recipe.
     """
     swept = with_swept_rates(recipe, study)
     try:
@@ -434,10 +435,10 @@ def begun_with(recipe: Recipe, study: Study) -> Recipe | None:
 
 
 def reason_to_stop(records: Sequence[Ledger]) -> Finding | None:
-    """Why a further round is not worth its budget, None where it is.
+    """Why a further round is not worth its budget; None if it is.
 
-    The gain of the last round over all before is held against the standard error of an accuracy
-    measured on so many images: less than that another seed, or other images, would change as well.
+    The gain of the last round over all rounds before is compared with the standard error of an
+    accuracy on that many validation images: a smaller gain may be chance.
     """
     *before, last = [best_of(record.trials()) for record in records]
     earlier = [best.val_acc for best in before if best]
@@ -453,24 +454,24 @@ def reason_to_stop(records: Sequence[Ledger]) -> Finding | None:
         chance = math.sqrt(max(acc * (1 - acc), 1 / images) / images)
         if gain <= chance:
             text = (
-                f"the last round gained {100 * gain:+.2f} points, within the"
-                f" {100 * chance:.2f} of chance"
+                f"the last round gained {100 * gain:+.2f} points, within the standard error of"
+                f" {100 * chance:.2f} points"
             )
             return Finding("stopped", "info", text, measured=gain, expected=chance)
     return None
 
 
 def _cut(current: refine.Round, records: Sequence[Ledger]) -> Finding:
-    """That time ended a round, and what it came to."""
+    """The finding that the time ran out during a round."""
     trials = current.ledger.trials()
     running = sum(trial.status == "running" for trial in trials)
     planned = refine.read_plan(current.study)[0]
     return Finding(
         "stopped",
         "info" if best_rivals(pool(records)) else "fail",
-        f"the time is up: round {current.number} has begun {len(trials)} of {planned} trials,"
-        f" {running} of them cut after the last finished epoch",
-        "the same command goes on with them",
+        f"the time is up: round {current.number} has started {len(trials)} of {planned} trials, of"
+        f" which {running} {'is' if running == 1 else 'are'} unfinished",
+        "the same command resumes them",
     )
 
 
@@ -503,6 +504,6 @@ def _over_seeds(
 
 
 def _missing(rivals: Sequence[Rival]) -> int:
-    """How many repeats are still to begin."""
+    """The number of repeats that are not started."""
     todo = refine.repeats_to_train(rivals, seeds=SEEDS)
     return sum(not run.path.exists() for _, _, run in todo)

@@ -1,8 +1,8 @@
-"""Which trial of a study is the best: the one place that decides.
+"""The best trial of a study: the only module that decides it.
 
-The best three by validation accuracy are trained again with fresh seeds, wherever in the search and
-its refinements they lie. Only the fresh seeds are compared: the accuracy by which a trial was
-selected is the best of many and too high.
+The best three trials of the search and its refinements, by validation accuracy, are trained again
+with fresh seeds. Only the fresh seeds are compared: the accuracy by which a trial was selected is
+the best of many, and therefore too high.
 """
 
 import json
@@ -20,16 +20,16 @@ from cnntune.runs.study import Run, Study, best_epoch, summarise
 from cnntune.steps.search_findings import nothing_learned
 from cnntune.study.ledger import Ledger, Trial, begun, ranked
 
-CANDIDATES = 3  # trained again; their fresh seeds show whether the first one was luck
-TWO_SIDED = 0.975  # the quantile for an error of 5 % on both sides together
+CANDIDATES = 3  # trained again, to see whether the first one was best by chance
+TWO_SIDED = 0.975  # quantile of a two-sided test at 5 %
 
 
 @dataclass(frozen=True)
 class Rival:
-    """A trial of some round, with the recipe that its round draws from.
+    """A trial of a round, with the recipe of the round.
 
-    `cut` is one that time ended; it counts by the best of its finished epochs, and its repeats
-    train the whole run.
+    `cut` marks a trial that ran out of time: it counts by the best of its completed epochs, and its
+    repeats train all epochs.
     """
 
     trial: Trial
@@ -38,7 +38,7 @@ class Rival:
 
     @property
     def study(self) -> Study:
-        """The round that the trial belongs to."""
+        """The folder of the trial's round."""
         return Study(self.trial.run.path.parent)
 
     @property
@@ -47,7 +47,7 @@ class Rival:
         return self.trial.run.name
 
     def repeats(self, seeds: int) -> list[tuple[int, Run]]:
-        """By how much each repeat's seed is larger than the recipe's, and its folder."""
+        """The offset of each repeat's seed from the recipe's, and its folder."""
         name = self.trial.run.path.name
         return [(more, self.study.run(f"{name}-seed-{more}")) for more in range(1, seeds + 1)]
 
@@ -65,15 +65,18 @@ def number_of(part: Study) -> int:
 
 
 def last_known_round(study: Study) -> int:
-    """The highest number of a round that lies in the study or that its `tune.json` tells of."""
-    told = study.read("tune") or {}
+    """The highest number of a round in the study's folder or in its `tune.json`."""
+    record = study.read("tune") or {}
     found = [number_of(part) for part in rounds(study)]
-    folders = [Path(str(one.get("config"))).parent.parent for one in told.get("candidates") or []]
-    return max([0, *found, int(told.get("rounds") or 0), *(number_of(Study(f)) for f in folders)])
+    folders = [Path(str(one.get("config"))).parent.parent for one in record.get("candidates") or []]
+    return max([0, *found, int(record.get("rounds") or 0), *(number_of(Study(f)) for f in folders)])
 
 
 def lost_rounds(study: Study) -> list[Finding]:
-    """Rounds that numbers, trials or `tune.json` tell of, and whose folder or record is gone."""
+    """A finding if the folder or the record of a round is missing.
+
+    Numbers of later rounds, folders of trials and `tune.json` show that the round existed.
+    """
     present = {
         number_of(part)
         for part in rounds(study)
@@ -87,9 +90,9 @@ def lost_rounds(study: Study) -> list[Finding]:
         Finding(
             "missing-files",
             "warn",
-            f"{names} of this study {'are' if len(lost) > 1 else 'is'} gone, the folder or its"
-            " study.db: the trials there count for nothing, and further rounds do without them",
-            "restore them from a copy",
+            f"{names} of this study {'are' if len(lost) > 1 else 'is'} missing, or without a"
+            " study.db: their trials are ignored",
+            "restore the folders from a copy",
             where=str(study.path),
             measured=len(lost),
         )
@@ -97,15 +100,15 @@ def lost_rounds(study: Study) -> list[Finding]:
 
 
 def ledgers(study: Study) -> list[Ledger]:
-    """The records of the search and of its refinements, finished or not, in their order."""
+    """The records of the search and its refinements, finished or not, in order."""
     return [ledger for part in [study, *rounds(study)] if (ledger := begun(part)) is not None]
 
 
 def pool(records: Sequence[Ledger]) -> list[Rival]:
     """All trials of a study's rounds, those of the last round first.
 
-    The order matters between equals alone: there the later round is preferred, whose space is the
-    better one.
+    The order only decides between equal trials: those of later rounds, with better spaces, come
+    first.
     """
     found: list[Rival] = []
     for ledger in records:
@@ -115,7 +118,7 @@ def pool(records: Sequence[Ledger]) -> list[Rival]:
 
 
 def rival_of(trial: Trial, recipe: Recipe) -> Rival:
-    """A trial of a round with that recipe; one that is not finished counts by its curve so far."""
+    """A trial of a round with that recipe; an unfinished one counts by its curve so far."""
     rows = trial.run.rows() if trial.status == "running" else []
     if best_epoch(rows) is None:
         return Rival(trial, recipe)
@@ -123,12 +126,11 @@ def rival_of(trial: Trial, recipe: Recipe) -> Rival:
 
 
 def best_rivals(rivals: Sequence[Rival]) -> list[Rival]:
-    """The best three that were not pruned, by validation accuracy, then loss.
+    """The best three trials that were not pruned, by validation accuracy, then loss.
 
-    An accuracy is an accuracy, after however many epochs: who trains longer has to reach more.
-    A round may train the best of an earlier one again; of runs with the same configuration only
-    the earliest is a rival, whose repeats may be trained already. None where no trial learned
-    anything: repeating what guesses tells nothing.
+    Accuracies count the same, whatever the number of epochs. A round may train the best trial of an
+    earlier one again; of trials with the same configuration only the earliest is included, since
+    its repeats may be trained already. Empty if no trial has learned anything.
     """
     if nothing_learned([rival.trial for rival in rivals]):
         return []
@@ -141,7 +143,7 @@ def best_rivals(rivals: Sequence[Rival]) -> list[Rival]:
 
 
 def _earliest_of_each_configuration(runs: Sequence[Run]) -> set[Path]:
-    """The folders of these runs, but for those that train what one of an earlier round trains."""
+    """The folders of these runs, without those that repeat the configuration of an earlier one."""
     found: dict[str, Path] = {}
     for run in sorted(runs, key=lambda run: (number_of(Study(run.path.parent)), run.path.name)):
         config = run.config()
@@ -150,20 +152,20 @@ def _earliest_of_each_configuration(runs: Sequence[Run]) -> set[Path]:
 
 
 def val_images(rivals: Sequence[Rival]) -> int | None:
-    """On how many images the rivals were measured; None where none of them says so."""
+    """The number of validation images of the rivals; None if none of them records it."""
     counts = (rival.trial.summary.get("val_images") for rival in rivals)
     return next((int(count) for count in counts if count), None)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One of the best trials and what its fresh seeds came to. Accuracies are in 0..1."""
+    """One of the best trials and the results of its fresh seeds. Accuracies are in 0..1."""
 
     rival: Rival
-    asked: int  # fresh seeds
-    val_accs: list[float] = field(default_factory=list)  # of those that were trained whole
+    asked: int  # planned fresh seeds
+    val_accs: list[float] = field(default_factory=list)  # of completed seeds
     diverged: int = 0  # seeds
-    failed: int = 0  # seeds, which say nothing about the values
+    failed: int = 0  # seeds, which do not count against the trial
 
     @property
     def number(self) -> int:
@@ -177,27 +179,27 @@ class Candidate:
 
     @property
     def values(self) -> dict[str, Value]:
-        """What was drawn for the trial."""
+        """The values drawn for the trial."""
         return self.rival.trial.values
 
     @property
     def config(self) -> Path:
-        """What `cnntune train` takes."""
+        """The recipe of the trial, as `cnntune train` accepts it."""
         return self.rival.trial.run.path / "config.json"
 
     @property
     def selected_acc(self) -> float:
-        """The accuracy by which it was selected, which is no measure of it."""
+        """The accuracy by which it was selected; biased upwards."""
         return self.rival.trial.val_acc
 
     @property
     def missing(self) -> int:
-        """Seeds that are not trained."""
+        """The number of seeds that are not trained."""
         return self.asked - len(self.val_accs) - self.diverged - self.failed
 
     @property
     def mean(self) -> float | None:
-        """Mean validation accuracy over the fresh seeds; None where there is none."""
+        """Mean validation accuracy over the fresh seeds; None if there is none."""
         return statistics.fmean(self.val_accs) if self.val_accs else None
 
     @property
@@ -223,9 +225,9 @@ class Candidate:
 
 
 def candidates(rivals: Sequence[Rival], *, seeds: int) -> list[Candidate]:
-    """The rivals with their repeats, highest mean first, those that diverged after them.
+    """The rivals with their repeats: highest mean first, then those with diverged seeds.
 
-    Those without a repeat come last, by the accuracy that selected them.
+    Those without a completed repeat come last, in the order of the rivals.
     """
     found = []
     for rival in rivals:
@@ -237,32 +239,31 @@ def candidates(rivals: Sequence[Rival], *, seeds: int) -> list[Candidate]:
 
 
 def order(candidate: Candidate) -> tuple[bool, int, float]:
-    """The place of a candidate: what diverged for some seed comes behind what did not."""
+    """The sort key of a candidate: those with a diverged seed come after those without."""
     return candidate.mean is None, candidate.diverged, -(candidate.mean or 0.0)
 
 
 def quantile(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t with so many degrees of freedom.
+    """The 97.5 % quantile of Student's t distribution with `freedom` degrees of freedom.
 
-    How many standard errors two means must differ by to be told apart, where their spread was
-    estimated with so many degrees of freedom.
+    Two means differ significantly if they are more standard errors apart than that.
     """
-    from scipy.special import stdtrit  # here, for it takes time to import and few commands need it
+    from scipy.special import stdtrit  # imported here: slow, and few commands need it
 
     return float(stdtrit(freedom, TWO_SIDED))
 
 
 def freedom(found: Sequence[Candidate]) -> int:
-    """Degrees of freedom of the candidates' pooled spread."""
+    """Degrees of freedom of the candidates' pooled standard deviation."""
     return sum(max(0, len(candidate.val_accs) - 1) for candidate in found)
 
 
 def tied(found: Sequence[Candidate], *, val_images: int | None = None) -> list[Candidate]:
-    """The first candidate and those that its fresh seeds do not show to be worse.
+    """The first candidate and those that are not significantly worse.
 
-    The spread is pooled over the candidates, since three seeds alone say little about it, and it is
-    at least one of the `val_images`: accuracy has no finer steps. Candidates that diverged for some
-    seed are no rivals of those that did not; with one seed each nothing tells them apart.
+    The standard deviation is pooled over the candidates, since three seeds are few, and is at least
+    1 / `val_images`, the resolution of accuracy. Candidates with a diverged seed are excluded if
+    there are others. With one seed per candidate, all are tied.
     """
     steady = [one for one in found if one.val_accs and not one.diverged]
     if not steady:
@@ -290,9 +291,9 @@ def findings(
     val_images: int | None = None,
     advice: str = "the same command trains them",
 ) -> list[Finding]:
-    """The winner over fresh seeds with its spread, or that there is none; what became of seeds.
+    """The winner over fresh seeds, or a tie; and seeds that diverged, failed or are missing.
 
-    `advice` says what trains the repeats that are missing.
+    `advice` says how to train the missing repeats.
     """
     unstable = [
         Finding(
@@ -309,7 +310,7 @@ def findings(
             "failed-repeats",
             "warn",
             f"{one.name} failed for {one.failed} of {one.asked} seeds: {_cause(one)}",
-            "they count for nothing; the same command trains them again",
+            "these seeds are ignored; the same command trains them again",
         )
         for one in found
         if one.failed
@@ -328,7 +329,7 @@ def findings(
 
 
 def _cause(candidate: Candidate) -> str:
-    """Why a repeat failed, in a line."""
+    """Why a repeat failed, as a line."""
     summaries = [run.summary() or {} for _, run in candidate.rival.repeats(candidate.asked)]
     error = next((str(one["error"]) for one in summaries if one.get("error")), "")
     lines = error.strip().splitlines() or ["no message"]
@@ -340,12 +341,12 @@ def _winner(found: Sequence[Candidate], val_images: int | None) -> list[Finding]
         return []
     best = found[0]
     if best.mean is None:
-        text = "none: no candidate was trained whole with a fresh seed"
+        text = "no winner: no candidate completed a run with a fresh seed"
         failed = any(one.diverged or one.failed for one in found)
         return [Finding("winner", "warn", text)] if failed else []
     evidence = f"{_over_seeds(best)} ({best.selected_acc:.4f} when it was selected)"
     if best.diverged:
-        text = f"none: every candidate diverged for a seed; the highest mean is that of {evidence}"
+        text = f"no winner: every candidate diverged for a seed; the highest mean is {evidence}"
         return [Finding("winner", "warn", text, "lower train.lr, warm up, or clip gradients")]
     level = tied(found, val_images=val_images)
     steady = [one for one in found if one.val_accs and not one.diverged]
@@ -359,7 +360,7 @@ def _winner(found: Sequence[Candidate], val_images: int | None) -> list[Finding]
                 "tie",
                 "info",
                 f"{evidence} does not beat {others}{_by_errors(steady)}",
-                "take the cheapest of them; more seeds or more validation images would tell",
+                "take the cheapest of them, or compare with more seeds or validation images",
             )
         ]
     return [
@@ -378,5 +379,5 @@ def _over_seeds(best: Candidate) -> str:
 def _by_errors(steady: Sequence[Candidate]) -> str:
     degrees = freedom(steady)
     if not degrees:
-        return ": one seed each tells nothing of chance"
+        return ": with one seed per candidate, differences may be chance"
     return f" by more than {quantile(degrees):.2g} standard errors"

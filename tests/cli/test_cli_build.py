@@ -23,7 +23,7 @@ def test_init_writes_a_recipe_for_the_images_that_inspect_takes(tmp_path: Path) 
     assert written.code == 0, written.err
     (advice,) = written.document["findings"]
     # Of 10 images a class 2 are for validation and 1 for the test.
-    assert "7 training images a class, which is little" in advice["evidence"]
+    assert "7 training images per class (little)" in advice["evidence"]
     text = (tmp_path / "cnntune.toml").read_text()
     assert text.startswith("# 20 images of 2 classes in pets\n")
     assert "image_size = 64 " in text  # 70 pixels fill 64, not 96

@@ -261,7 +261,7 @@ def test_a_run_whose_weights_are_damaged_says_so_and_what_to_do(
     outcome = train(tmp_path)
     assert outcome.code == 2
     (line,) = outcome.document["errors"]
-    assert line.startswith("runs/small/train-0001/best.pt: holds no weights of this model")
+    assert line.startswith("runs/small/train-0001/best.pt: cannot load the weights of this model")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"nothing"])
@@ -288,7 +288,9 @@ def test_test_images_that_another_study_looked_at_are_measured_with_a_warning(
     assert elsewhere.document["test_images"] == images
     (finding,) = elsewhere.document["findings"]
     assert (finding["rule"], finding["severity"]) == ("test", "warn")
-    assert finding["evidence"] == ("this was look number 2 at these test images, after 1 in small")
+    assert finding["evidence"] == (
+        "this was evaluation number 2 on these test images, after 1 in small"
+    )
     others = ("--set", f"data.size={size - 20}", "--set", "train.epochs=1")
     assert train(tmp_path, *others, "--study", "third").document["findings"] == []
 
@@ -300,7 +302,7 @@ def test_the_looks_of_a_study_are_known_without_their_file(tmp_path: Path) -> No
     second = train(tmp_path, *words).document
     assert "test_acc" not in second
     (finding,) = second["findings"]
-    assert finding["evidence"].startswith("the test part was used by train-0001")
+    assert finding["evidence"].startswith("the test set was evaluated by train-0001")
 
 
 def test_a_run_in_a_study_with_a_search_is_listed_with_what_was_asked(tmp_path: Path) -> None:
@@ -325,7 +327,7 @@ def test_a_trial_is_trained_in_the_study_that_holds_it_whatever_its_name(
         outcome = call("train", *words, "--set", "train.lr=0.1", "--json", cwd=tmp_path)
         assert outcome.document["study"] == "out/mine"
         (finding,) = outcome.document["findings"]  # its test part was looked at
-        assert "used by train-0001" in finding["evidence"]
+        assert "evaluated by train-0001" in finding["evidence"]
     there = call("train", "config.json", "--no-test", "--json", cwd=trial)
     assert Path(there.document["study"]).resolve() == (tmp_path / "out/mine").resolve()
     apart = call("train", path, "--study", "other", "--no-test", "--json", cwd=tmp_path)
@@ -336,5 +338,5 @@ def test_a_refused_look_names_the_first_one_which_is_the_one_to_report(tmp_path:
     train(tmp_path, "--set", "train.epochs=1")
     train(tmp_path, "--set", "train.epochs=2", "--test-again")
     (finding,) = train(tmp_path, "--set", "train.epochs=3").document["findings"]
-    assert finding["evidence"].startswith("the test part was used by train-0001")
-    assert "looks after that: 1" in finding["evidence"]
+    assert finding["evidence"].startswith("the test set was evaluated by train-0001")
+    assert "evaluated 1 more time since" in finding["evidence"]

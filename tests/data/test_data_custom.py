@@ -303,8 +303,8 @@ def test_one_nan_pixel_is_one_finding_and_the_other_rules_are_skipped(tmp_path: 
     inputs, waits = done.document["findings"]
     assert (inputs["rule"], inputs["severity"], inputs["measured"]) == ("inputs", "fail", 2)
     assert inputs["evidence"] == (
-        "1 of 180 training images hold NaN or infinite pixels: training image 50;"
-        " 1 of 60 validation images hold NaN or infinite pixels: validation image 23"
+        "1 of 180 training images have NaN or infinite pixels: training image 50;"
+        " 1 of 60 validation images have NaN or infinite pixels: validation image 23"
     )
     assert waits["rule"] == "skipped"
 

@@ -232,7 +232,7 @@ def test_the_best_trial_stays_the_best_when_its_files_are_gone(
         assert document["best"] == best | {"val_loss": None}
     (finding,) = [one for one in document["findings"] if one["rule"] == "missing-files"]
     assert finding["severity"] == "warn"
-    assert f"the {name or 'folder'} of trial {best['number']} is gone" in finding["evidence"]
+    assert f"the {name or 'folder'} of trial {best['number']} is missing" in finding["evidence"]
     assert document["trials"]["complete"] == 3
 
 
@@ -291,4 +291,4 @@ def test_tune_says_that_a_round_without_its_record_counts_for_nothing(folder: Pa
     spoil(folder / STUDY / "refine-1/study.db", "missing")
     (finding,) = lost_rounds(Study(folder / STUDY))
     assert finding.rule == "missing-files"
-    assert finding.evidence.startswith("refine-1 of this study is gone")
+    assert finding.evidence.startswith("refine-1 of this study is missing")

@@ -93,8 +93,8 @@ def test_a_refinement_of_nothing_is_refused(asleep: Path) -> None:
     outcome = call("refine", cwd=asleep)
     assert outcome.code == 2
     (line,) = outcome.err.splitlines()
-    assert "nothing to refine around" in line
-    assert "guessing gives" in line
+    assert "nothing was learned to refine" in line
+    assert "chance is" in line
     assert not (asleep / "runs/asleep/refine-1").exists()
 
 

@@ -19,13 +19,13 @@ def recipe() -> Recipe:
 
 def test_a_check_without_time_names_the_rules_that_are_left_out(recipe: Recipe) -> None:
     (left_out,) = checks.check(recipe, "cpu", Deadline.after(0.0))
-    text = f"skipped: time: {', '.join(sanity.RULES)}"
+    text = f"out of time; skipped: {', '.join(sanity.RULES)}"
     assert left_out == Finding("sanity", "info", text)
 
 
 def test_a_sweep_without_time_is_left_out(recipe: Recipe) -> None:
     (left_out,) = checks.sweep(recipe, "cpu", Deadline.after(0.0))
-    assert left_out == Finding("lr-sweep", "info", "skipped: time")
+    assert left_out == Finding("lr-sweep", "info", "out of time: the sweep is skipped")
 
 
 @pytest.mark.slow

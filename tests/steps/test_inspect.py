@@ -406,7 +406,7 @@ def test_activations_are_those_of_the_lecture() -> None:
     for std, word in ((0.01, "collapse"), (0.2, "explode")):
         finding = plain_net(std).findings[0]
         assert (finding.rule, finding.severity) == ("activations", "fail")
-        assert finding.evidence.startswith(word)
+        assert finding.evidence.startswith(f"activations {word}")
     kaiming = plain_net("kaiming")
     assert [finding.severity for finding in kaiming.findings] == ["ok", "ok"]
 

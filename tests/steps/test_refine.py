@@ -64,7 +64,7 @@ def test_without_a_complete_trial_there_is_nothing_to_refine() -> None:
 def test_where_nothing_was_learned_there_is_nothing_to_refine_and_the_study_is_named() -> None:
     at_chance = trial(0, 0.12)
     at_chance.summary.update(chance_acc=0.1, chance_loss=2.3026, val_images=100)
-    with pytest.raises(StudyError, match=r"^runs/digits: there is nothing to refine around: "):
+    with pytest.raises(StudyError, match=r"^runs/digits: nothing was learned to refine: "):
         strong_trials([at_chance], STUDY)
 
 

@@ -81,12 +81,18 @@ SQUASHED_LOSS = LOSS + (
 
 # What is written, the rule that names it, how badly, and a word that the rule has to say.
 CAUSES: dict[str, tuple[str, str, str, str, str]] = {
-    "two layers and no bend": (TWO_LINEAR_LAYERS, "", "activations", "warn", "one linear map"),
+    "two layers and no bend": (TWO_LINEAR_LAYERS, "", "activations", "warn", "single linear map"),
     "images changed in place": (IN_PLACE_INPUT, "", "outputs", "warn", "changes the images"),
     "changed for backward": (CHANGED_FOR_BACKWARD, "", "gradient-flow", "fail", "inplace"),
     "tied classes": (TIED_CLASSES, "", "outputs", "fail", "10 classes get 5"),
     "uphill": (UPHILL, "", "gradient-flow", "warn", "wrong way"),
-    "sums along the batch": (SUMS_ALONG_THE_BATCH, "", "batch-independence", "fail", "the others"),
+    "sums along the batch": (
+        SUMS_ALONG_THE_BATCH,
+        "",
+        "batch-independence",
+        "fail",
+        "other images",
+    ),
     "a pair": (PAIR, "", "outputs", "fail", "tuple"),
     "a number for a loss": (HEALTHY, NUMBER, "loss", "fail", "float"),
     "a temperature": (HEALTHY, TEMPERATURE, "loss", "warn", "temperature"),
@@ -94,8 +100,8 @@ CAUSES: dict[str, tuple[str, str, str, str, str]] = {
     "the right class alone": (HEALTHY, RIGHT_CLASS_ALONE, "loss", "fail", "wrong classes get no"),
     "a class ignored": (HEALTHY, CLASS_IGNORED, "loss", "fail", "class number 3"),
     "a squashed loss": (HEALTHY, SQUASHED_LOSS, "loss", "fail", "squashes"),
-    "weights by place": (PLACED, "", "batch-independence", "fail", "its place in the batch"),
-    "the batch's maximum": (BATCH_MAXIMUM, "", "batch-independence", "fail", "the others"),
+    "weights by place": (PLACED, "", "batch-independence", "fail", "its position in the batch"),
+    "the batch's maximum": (BATCH_MAXIMUM, "", "batch-independence", "fail", "other images"),
     "the last batch alone": (LAST_BATCH_ALONE, "", "train-eval", "warn", "momentum 0.99"),
     "clamped weights": (CLAMPED_WEIGHTS, "", "trainable-parameters", "fail", "itself changes"),
     "logits over a million": (OVER_A_MILLION, "", "outputs", "fail", "1e-06 times"),

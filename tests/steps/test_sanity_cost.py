@@ -16,7 +16,7 @@ from cnntune.steps.sanity import TRAINED_RULES, hyperparameters
 from cnntune.steps.sanity.learning import learns
 from cnntune.steps.sanity.outputs import initial_loss
 from cnntune.steps.sanity.subject import Cost, Subject, computing_seconds
-from cnntune.steps.sanity.tiny import memorise
+from cnntune.steps.sanity.tiny import overfit_tiny_batch
 
 SLOW = Cost(image=10.0, update=1.0)  # seconds: a step with ten images takes 101
 
@@ -53,17 +53,17 @@ def test_one_quick_pass_shows_what_a_network_costs(
 def test_a_tiny_sample_has_ten_images_at_least(own: OwnSetUp) -> None:
     # 20 s allow a hundred steps of two images; 40 s allow 40 of ten.
     subject = replace(own.subject(), cost=Cost(image=0.1, update=0.0))
-    assert memorise(subject).images == 10
+    assert overfit_tiny_batch(subject).images == 10
 
 
 def test_a_network_that_is_too_slow_is_not_trained_and_not_blamed(own: OwnSetUp) -> None:
     subject = replace(own.subject(), cost=SLOW)
-    memory = memorise(subject)
-    assert not memory.attempts
-    said = [f for name in TRAINED_RULES for f in TRAINED_RULES[name](subject, memory)]
+    overfit = overfit_tiny_batch(subject)
+    assert not overfit.attempts
+    said = [f for name in TRAINED_RULES for f in TRAINED_RULES[name](subject, overfit)]
     assert {f.severity for f in said} <= {"ok", "info"}
     texts = {f.rule: f.evidence for f in said}
-    assert texts["overfit-tiny"] == "skipped: a step with 10 images takes 101.0 s"
+    assert texts["overfit-tiny"] == "skipped: a training step on 10 images takes 101.0 s"
     assert texts["learns"].startswith("skipped: training takes too long here")
 
 
@@ -72,7 +72,7 @@ def test_a_small_network_is_looked_at_in_full(own: OwnSetUp) -> None:
     assert (
         len(subject.labels) == 180
     )  # all there are: two fifths of 300 are for validation and test
-    assert memorise(subject).images == 32
+    assert overfit_tiny_batch(subject).images == 32
 
 
 def test_an_initial_loss_of_few_images_says_so(own: OwnSetUp) -> None:
@@ -96,10 +96,10 @@ def test_of_many_attempts_one_network_is_kept_beside_the_untrained_one(
         return model
 
     monkeypatch.setattr(Subject, "model", watched)
-    memory = memorise(subject)
-    assert len(memory.attempts) > 4
+    overfit = overfit_tiny_batch(subject)
+    assert len(overfit.attempts) > 4
     gc.collect()
-    assert set(alive) == {memory.model, subject.untrained}
+    assert set(alive) == {overfit.model, subject.untrained}
 
 
 def test_looks_that_the_clock_cut_short_are_no_verdict(
@@ -110,10 +110,10 @@ def test_looks_that_the_clock_cut_short_are_no_verdict(
     data += "    y = torch.randint(10, y.shape, generator=generator)\n"
     data += "    return TensorDataset(x, y), TensorDataset(val_x, val_y)\n"
     subject = own.subject(data=data)
-    memory = memorise(subject)
-    assert [f.severity for f in learns(subject, memory)] == ["fail"]
+    overfit = overfit_tiny_batch(subject)
+    assert [f.severity for f in learns(subject, overfit)] == ["fail"]
     monkeypatch.setattr("cnntune.steps.sanity.learning.LEARN_WALL", 0.0)
-    assert [f.severity for f in learns(subject, memory)] == ["info"]
+    assert [f.severity for f in learns(subject, overfit)] == ["info"]
 
 
 @pytest.mark.parametrize(("images", "severity"), [(150, "warn"), (250, "fail")])
@@ -125,9 +125,9 @@ def test_few_images_at_chance_level_are_no_failure(
     data += f"    x, y = x[:{images}], y[:{images}]\n"
     data += "    return TensorDataset(x, y), TensorDataset(val_x, val_y)\n"
     subject = own.subject(data=data)
-    (said,) = learns(subject, memorise(subject))
+    (said,) = learns(subject, overfit_tiny_batch(subject))
     assert said.severity == severity
-    why = f"too few images to tell: {images} training images of 10 classes may not be enough"
+    why = f"too few images to judge: {images} training images of 10 classes may not suffice"
     assert (why in said.evidence) == (severity == "warn")
 
 

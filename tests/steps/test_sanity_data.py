@@ -89,7 +89,7 @@ def fails(findings: list[Finding], rule: str) -> str:
 
 def test_labels_of_minus_one_are_counted_and_the_rest_waits(own: OwnSetUp) -> None:
     findings = own.findings(data=MINUS_ONE)
-    assert "8 of 400 training labels lie outside 0 ... 9: -1" in fails(findings, "labels")
+    assert "8 of 400 training labels are outside 0 to 9: -1" in fails(findings, "labels")
     assert [f.rule for f in findings] == ["inputs", "labels", "skipped"]
 
 
@@ -100,7 +100,7 @@ def test_training_refuses_labels_that_sanity_judges(own: OwnSetUp) -> None:
 
 
 def test_more_classes_than_names_are_named(own: OwnSetUp) -> None:
-    assert "0 ... 7: 8, 9" in fails(own.findings(data=NAMED), "labels")
+    assert "0 to 7: 8, 9" in fails(own.findings(data=NAMED), "labels")
 
 
 def test_a_single_class_fails(own: OwnSetUp) -> None:
@@ -115,7 +115,7 @@ def test_a_class_without_training_images_is_named(own: OwnSetUp) -> None:
 
 def test_without_validation_images_all_but_the_split_is_judged(own: OwnSetUp) -> None:
     findings = own.findings(data=NO_VALIDATION)
-    assert "0 validation images beside 400" in fails(findings, "split")
+    assert "0 validation images, 400" in fails(findings, "split")
     by_rule = {finding.rule: finding.severity for finding in findings}
     assert by_rule["overfit-tiny"] == "ok"
     assert by_rule["learns"] == "info"
@@ -152,7 +152,7 @@ def test_frames_of_one_film_on_both_sides_are_noticed(own: OwnSetUp) -> None:
 
 @pytest.mark.parametrize(("data", "told"), [(STAMPED, 1), (NOISY_STAMP, 0)])
 def test_a_pixel_that_tells_the_class_is_found(own: OwnSetUp, data: str, told: int) -> None:
-    said = [f for f in inputs(own.subject(data=data)) if "alone tells the class" in f.evidence]
+    said = [f for f in inputs(own.subject(data=data)) if "alone reveals the class" in f.evidence]
     assert len(said) == told
     assert all("row 0, column 0" in f.evidence and f.measured == 1 / 64 for f in said)
 
@@ -175,7 +175,7 @@ def test_equal_shares_for_validation_are_a_choice(own: OwnSetUp) -> None:
 def test_a_class_that_alone_stands_out_in_training_is_noticed(own: OwnSetUp) -> None:
     said = split(own.subject(data=DEFAULT_LABEL))[0]
     assert said.severity == "warn"
-    assert "other shares in validation than in training" in said.evidence
+    assert "other proportions in the validation set" in said.evidence
 
 
 def test_two_validation_images_for_ten_classes_are_too_few(own: OwnSetUp) -> None:
@@ -206,9 +206,9 @@ def test_pictures_are_alike_bit_for_bit_or_by_shape(own: OwnSetUp) -> None:
 @pytest.mark.parametrize(
     ("change", "every", "told"),
     [
-        ("x[::8] = 0.3", 8, "of the images are of one colour: training images "),
-        ("x[::4] *= 255", 4, ": much in training images "),
-        ("x[::4] /= 255", 4, ": little in training images "),
+        ("x[::8] = 0.3", 8, "of the images have a single colour: training images "),
+        ("x[::4] *= 255", 4, ": high in training images "),
+        ("x[::4] /= 255", 4, ": low in training images "),
         ("x[::50, 0, 0, 0] = 1e6", 50, "squeezed together: training images "),
     ],
 )
@@ -226,7 +226,7 @@ def test_images_of_one_colour_are_not_taken_for_another_scale(own: OwnSetUp) -> 
     val = "    val_x = val_x.repeat(1, 3, 1, 1)\n"
     told, ok = inputs(own.subject(data=DATA + grey + val + BOTH))
     assert (told.severity, ok.severity) == ("info", "ok")
-    assert re.search(r"images looked at are of one colour: training images \d+", told.evidence)
+    assert re.search(r"sampled images have a single colour: training images \d+", told.evidence)
 
 
 def test_files_that_are_in_both_parts_are_named_below_the_folder(
@@ -264,7 +264,7 @@ def test_a_class_of_a_single_image_is_a_warning_with_its_name(own: OwnSetUp) -> 
     subject = own.subject(data=DATA + alone)
     (said,) = [f for f in labels(subject) if f.severity == "warn"]
     assert said.evidence == (
-        "class digit 8 has a single training image; none for validation of digit 8"
+        "class digit 8 has a single training image; no validation image of digit 8"
     )
     (missing,) = [f for f in split(subject) if "no validation image" in f.evidence]
     assert missing.severity == "info"
@@ -273,7 +273,9 @@ def test_a_class_of_a_single_image_is_a_warning_with_its_name(own: OwnSetUp) -> 
 
 def test_learning_is_told_beside_chance_and_the_nearest_image(own: OwnSetUp) -> None:
     said = {f.rule: f.evidence for f in own.findings()}["learns"]
-    assert re.search(r"chance, the largest class, is 1\d\.\d%; the nearest training image is", said)
+    assert re.search(
+        r"by chance \(largest class\) 1\d\.\d%, by the nearest training image \d", said
+    )
 
 
 def test_where_there_is_only_one_image_the_other_checks_wait(own: OwnSetUp) -> None:

@@ -61,9 +61,9 @@ FAULTS: dict[str, tuple[str, str, str, str, str]] = {
         "",
         "gradient-flow",
         "warn",
-        "off the slope",
+        "from the slope",
     ),
-    "a norm behind the logits": (NORM_LAST, "", "outputs", "warn", "end in a batch norm"),
+    "a norm behind the logits": (NORM_LAST, "", "outputs", "warn", "ends in a batch norm"),
     "a GELU behind the logits": (changed("F.gelu(layers(x))"), "", "outputs", "fail", "GELU"),
     "a tanh times 2": (
         changed("torch.tanh(layers(x)) * 2"),
@@ -77,7 +77,7 @@ FAULTS: dict[str, tuple[str, str, str, str, str]] = {
         "",
         "trainable-parameters",
         "warn",
-        "4,096 weights start at random",
+        "4,096 weights are random and never",
     ),
     "random weights in an attribute": (
         hidden("self.head(x @ self.kernel)", held="self.kernel = torch.randn(64, 64) / 8"),
@@ -86,8 +86,14 @@ FAULTS: dict[str, tuple[str, str, str, str, str]] = {
         "warn",
         "never trained: kernel",
     ),
-    "a layer that leaps": (LEAPING, "", "activations", "fail", "explode by"),
-    "images divided in forward": (changed("layers(x / 255)"), "", "inputs", "warn", "when they"),
+    "a layer that leaps": (LEAPING, "", "activations", "fail", "explode by a factor"),
+    "images divided in forward": (
+        changed("layers(x / 255)"),
+        "",
+        "inputs",
+        "warn",
+        "at the input of",
+    ),
     "training pixels scattered": (
         HEALTHY,
         "    x = torch.stack([i.flatten()[torch.randperm(64)].view(1, 8, 8) for i in x])\n",
@@ -100,7 +106,7 @@ FAULTS: dict[str, tuple[str, str, str, str, str]] = {
         "    last = {int(k): i for i, k in enumerate(y)}\n    x = x[[last[int(k)] for k in y]]\n",
         "inputs",
         "fail",
-        "400 training images looked at are 10 different",
+        "400 sampled training images include only 10 distinct",
     ),
     "some images in bytes": (
         HEALTHY,
@@ -121,7 +127,7 @@ FAULTS: dict[str, tuple[str, str, str, str, str]] = {
         "    x, y = x[:30].repeat(12, 1, 1, 1), y[:30].repeat(12)\n",
         "inputs",
         "warn",
-        "30 different",
+        "only 30 distinct",
     ),
 }
 SOUND: dict[str, str] = {
@@ -202,7 +208,10 @@ def test_momentum_adds_up_a_decay_that_alone_would_be_large_but_possible(own: Ow
     ten = ("train.lr=0.02", "train.weight_decay=2.0")
     assert settings(own, *ten, "train.momentum=0.0") == []
     ((rule, text),) = settings(own, *ten, "train.momentum=0.9")
-    assert (rule, text) == ("optimizer", "train.weight_decay = 2 takes 4.0% of each weight a step")
+    assert (rule, text) == (
+        "optimizer",
+        "train.weight_decay = 2 removes 4.0% of each weight per step",
+    )
 
 
 def test_one_pair_alike_among_sixteen_images_is_chance(own: OwnSetUp) -> None:
@@ -227,11 +236,11 @@ def test_a_head_that_starts_at_zero_and_is_too_slow_to_train_reads_its_images(
     own: OwnSetUp,
 ) -> None:
     from cnntune.steps.sanity.input_use import input_used
-    from cnntune.steps.sanity.tiny import Memory
+    from cnntune.steps.sanity.tiny import TinyOverfit
 
     zero = "net = linear(in_shape, num_classes)\n    nn.init.zeros_(net[1].weight)\n"
     subject = own.subject(MODEL + zero + "    return net\n")
-    (finding,) = input_used(subject, Memory(4, (), subject.untrained))
+    (finding,) = input_used(subject, TinyOverfit(4, (), subject.untrained))
     assert finding.severity == "ok"
 
 

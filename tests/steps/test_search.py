@@ -301,8 +301,8 @@ def test_without_a_space_the_default_one_is_searched_and_said(tmp_path: Path) ->
 
 def test_a_value_set_for_a_key_that_is_searched_is_said_to_change_nothing(tmp_path: Path) -> None:
     line = (
-        "model.width is searched (2 | 4): --set model.width=3 changes nothing here; --set"
-        " 'space.model.width={choice=[3]}' would"
+        "model.width is searched (2 | 4): --set model.width=3 has no effect; to fix its value:"
+        " --set 'space.model.width={choice=[3]}'"
     )
     command = commanded(tmp_path)
     outcome = command("search", "--budget", "1", "--set", "model.width=3", "--set", "model.depth=1")
@@ -316,10 +316,10 @@ def test_a_value_set_is_told_where_the_space_varies_it() -> None:
     space: dict[str, Dimension] = {"train.lr": rates, "train.optimizer": optimizers}
     sets = ["train={lr=0.5}", "train.optimizer=adam", "train.momentum=0.5"]
     assert [finding.evidence for finding in without_effect(space, sets)] == [
-        "train.lr is searched (0.001 ... 0.1 (log)): --set train.lr=0.5 changes nothing here;"
-        " --set 'space.train.lr={choice=[0.5]}' would",
-        'train.optimizer is searched (sgd | adam): --set train.optimizer="adam" changes nothing'
-        " here; --set 'space.train.optimizer={choice=[\"adam\"]}' would",
+        "train.lr is searched (0.001 ... 0.1 (log)): --set train.lr=0.5 has no effect;"
+        " to fix its value: --set 'space.train.lr={choice=[0.5]}'",
+        'train.optimizer is searched (sgd | adam): --set train.optimizer="adam" has no effect;'
+        " to fix its value: --set 'space.train.optimizer={choice=[\"adam\"]}'",
     ]
     assert without_effect({"train.lr": Choice((0.5,))}, ["train.lr=0.5"]) == []
 

@@ -79,7 +79,7 @@ def test_an_edge_holds_for_all_that_are_the_best(recipe: Recipe) -> None:
     upper, middle = trial(0, 0.9, 1.0), trial(1, 0.9, 0.01)
     assert edge_findings(recipe, bests_of([upper, middle])) == []
     (finding,) = edge_findings(recipe, bests_of([upper, trial(1, 0.9, 0.9), trial(2, 0.8, 0.01)]))
-    assert "lies at the upper end of its range" in finding.evidence
+    assert "is at the upper end of its range" in finding.evidence
 
 
 @pytest.mark.parametrize(("lr", "place"), [(1e-5, "below"), (3.0, "above")])
@@ -87,7 +87,7 @@ def test_a_value_outside_of_its_range_lies_at_no_end_of_it(
     recipe: Recipe, lr: float, place: str
 ) -> None:
     (finding,) = edge_findings(recipe, [trial(0, 0.9, lr)])
-    assert f"lies {place} its range" in finding.evidence
+    assert f"is {place} its range" in finding.evidence
     override = finding.advice.partition("--set '")[2].rstrip("'")
     wider = load_recipe("digits", [override]).space["train.lr"]
     assert wider.low < lr < wider.high  # type: ignore[union-attr]

@@ -10,10 +10,10 @@ from cnntune.training.build import load_data, load_recipe
 @pytest.mark.parametrize(
     ("images", "similar", "told"),
     [
-        (10, True, "train the head alone"),
-        (10, False, "weights from images nearer to these"),
+        (10, True, "train only the head"),
+        (10, False, "weights from more similar images"),
         (5000, True, "train.backbone_lr=0.1: fine-tune all layers"),
-        (5000, False, "fine-tune all layers at full rate"),
+        (5000, False, "fine-tune all layers at the full learning rate"),
     ],
 )
 def test_there_are_four_answers(images: float, similar: bool, told: str) -> None:
@@ -25,7 +25,7 @@ def test_there_are_four_answers(images: float, similar: bool, told: str) -> None
 def test_small_grey_images_are_unlike_photographs() -> None:
     data = load_data(load_recipe("digits", ["data.per_class=5"]), torch.device("cpu"))
     finding = transfer_finding(data)
-    assert "5 training images a class, which is little" in finding.evidence
+    assert "5 training images per class (little)" in finding.evidence
     assert "unlike the photographs of ImageNet (8x8 pixels, 1 channel(s))" in finding.evidence
 
 

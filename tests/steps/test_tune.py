@@ -200,7 +200,7 @@ def test_a_time_in_which_no_trial_fits_is_refused_with_one_that_would_do() -> No
     refuse_too_short(None, NEVER, 15.0)
     with pytest.raises(StudyError, match=r"--budget: 30 s .* a trial takes at least 25 s"):
         refuse_too_short(30.0, Deadline.after(20.0), 25.0)
-    with pytest.raises(StudyError, match=r"30 s went into the checks; --budget 12\ds would do"):
+    with pytest.raises(StudyError, match=r"the checks took 30 s; use --budget 12\ds"):
         refuse_too_short(30.0, Deadline.after(0.0), None)
 
 
@@ -263,7 +263,7 @@ def test_a_loop_that_goes_on_with_another_budget_ends_and_never_exceeds_it(
 def test_a_loop_that_goes_on_with_time_in_place_of_runs_ends(study: Study, recipe: Recipe) -> None:
     outcome = loop(study, recipe, of_time(0.0))
     (stopped,) = [finding for finding in outcome.findings if finding.rule == "stopped"]
-    assert "round 1 has begun 2 of 4 trials" in stopped.evidence
+    assert "round 1 has started 2 of 4 trials" in stopped.evidence
     assert outcome.winner is not None
     assert (trials_of(study), trials_of(study, "refine-1")) == (5, 2)
     (repeats,) = [finding for finding in outcome.findings if finding.rule == "repeats"]
@@ -312,7 +312,7 @@ def test_time_that_does_not_hold_a_trial_of_the_next_round_goes_to_repeats(
     assert not (study.path / "refine-1").exists()
     assert len(runs_of(study)) == 20 + 9
     stopped = finding(first, "stopped")
-    assert "a trial of its 2 epochs takes about 2000 s" in stopped.evidence
+    assert "a trial of 2 epochs takes about 2000 s" in stopped.evidence
     # 4 trials of 2000 s in three quarters of the time, 1.25 times that and 5 s.
     assert "--budget 13339s" in stopped.advice
     loop(study, recipe, of_time(13339.0), seconds=1000.0)
@@ -351,7 +351,7 @@ def test_a_budget_without_a_further_round_names_the_least_that_has_one(
     outcome = loop(study, recipe, of_runs(20))
     stopped = finding(outcome, "stopped")
     assert stopped.evidence == "7 of 20 runs are left, too few for a round and its repeats"
-    assert stopped.advice == "--budget 26 goes on"
+    assert stopped.advice == "--budget 26 continues"
     assert len(runs_of(study)) == 13
     loop(study, recipe, of_runs(26))
     assert trials_of(study, "refine-1") == 4
@@ -427,7 +427,9 @@ def test_a_round_that_is_gone_is_told_and_its_number_is_not_given_again(
     study.write("tune", {"format": 1, "rounds": 1, "candidates": []})
     shutil.rmtree(study.path / "refine-1")
     outcome = loop(study, recipe, of_runs(26))
-    assert finding(outcome, "missing-files").evidence.startswith("refine-1 of this study is gone")
+    assert finding(outcome, "missing-files").evidence.startswith(
+        "refine-1 of this study is missing"
+    )
     assert (study.path / "refine-2").is_dir()
     assert not (study.path / "refine-1").exists()
     (study.path / "tune.json").unlink()
@@ -467,7 +469,7 @@ def test_a_search_of_hopeless_rates_without_a_sweep_is_saved_by_one(tmp_path: Pa
     outcome = tuned(tmp_path, hopeless, "--budget", "17", "--workers", "1")
     assert outcome.code == 0, outcome.err
     assert (tmp_path / "runs/small/lr-sweep.json").is_file()
-    assert "nothing was learned, and lr-sweep finds these" in said(outcome)
+    assert "nothing was learned, and lr-sweep found this range" in said(outcome)
     assert "refine-1" in outcome.document["winner"]
     assert outcome.document["rounds"] == 1
 

@@ -185,7 +185,7 @@ def test_one_fresh_seed_each_tells_nobody_apart() -> None:
     assert tied(found) == found
     (tie,) = findings(found)
     assert (tie.rule, tie.severity) == ("tie", "info")
-    assert "one seed each" in tie.evidence
+    assert "one seed per candidate" in tie.evidence
 
 
 def test_without_repeats_there_is_no_winner() -> None:

@@ -114,6 +114,6 @@ def test_a_study_whose_grid_was_ordered_otherwise_is_not_searched_on(
     outcome = call("search", "small.toml", "--budget", "2", "--json", cwd=tmp_path)
     assert outcome.code == 2
     (line,) = outcome.document["errors"]
-    assert "an earlier version ordered its grid otherwise" in line
+    assert "an earlier version ordered its grid differently" in line
     assert len(trained(tmp_path)) == 1
     assert call("report", "--json", cwd=tmp_path).code == 0

@@ -1,4 +1,4 @@
-"""What is this network? Its layers, its cost, and how it starts (CS231n, build and initialise)."""
+"""Describe a network: its layers, its cost and its initialisation (CS231n, building a model)."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,18 +23,19 @@ from cnntune.training.loop import Learner
 from cnntune.training.precision import settle, using
 from cnntune.user_code.borders import border, explaining
 
-STATISTICS_IMAGES = (2, 64)  # least and most for the standard deviations
-NOISE_IMAGES = 4  # that a precision is chosen by where there is no data: a second for vgg16
-STATISTICS_WORK = 2e10  # multiply-adds of their forward pass: a second on a CPU core
+STATISTICS_IMAGES = (2, 64)  # minimum and maximum for the standard deviations
+NOISE_IMAGES = 4  # to choose the precision if there is no data: a second for vgg16
+STATISTICS_WORK = 2e10  # multiply-adds of their forward pass: about a second on a CPU core
 
 
 @dataclass(frozen=True)
 class Inspection:
     """A network at initialisation.
 
-    `parameters` counts all, `multiply_adds` those of one image in eval mode. `receptive_field` is
-    that of the logits, in pixels. `head_share` (0..1) is the share of the parameters in linear
-    layers behind the map. `step_seconds` is the time of a training step at the recipe's batch size.
+    `parameters` includes frozen ones. `multiply_adds` are per image, in eval mode.
+    `receptive_field` is that of the logits, in pixels. `head_share` (0..1) is the share of the
+    parameters that linear layers after the last feature map have. `step_seconds` is the time of a
+    training step at the recipe's batch size.
     """
 
     layers: list[Layer]
@@ -47,7 +48,7 @@ class Inspection:
     findings: list[Finding]
 
     def as_json(self) -> dict[str, Any]:
-        """The inspection as in the `--json` contract, but for what all documents share."""
+        """The keys that `inspect --json` adds to those of all documents."""
         return {
             "parameters": self.parameters,
             "multiply_adds": self.multiply_adds,
@@ -60,12 +61,12 @@ class Inspection:
 
 
 def inspect_recipe(recipe: Recipe, data: Data, device: torch.device) -> Inspection:
-    """The recipe's network on its training images, as the network sees them.
+    """Inspect the recipe's network on training images, without augmentation.
 
     A step is timed as `train` computes it: in the same precision, with the same threads.
 
     Raises:
-        UserCodeError: where own model or loss code raises.
+        UserCodeError: if the user's model or loss code raises.
     """
     generator = torch.Generator().manual_seed(derive_seed(recipe.seed, "inspect"))
     count = min(recipe.train.batch_size, len(data.train))
@@ -79,7 +80,11 @@ def inspect_recipe(recipe: Recipe, data: Data, device: torch.device) -> Inspecti
 def inspect_model(
     recipe: Recipe, in_shape: tuple[int, int, int], num_classes: int, device: torch.device
 ) -> Inspection:
-    """The recipe's network without data: on normal noise with labels by chance."""
+    """Inspect the recipe's network without data, on normal noise with random labels.
+
+    Raises:
+        UserCodeError: if the user's model or loss code raises.
+    """
     generator = torch.Generator().manual_seed(derive_seed(recipe.seed, "inspect"))
     shape = (recipe.train.batch_size, *in_shape)
     images = torch.randn(shape, generator=generator).to(device)
@@ -91,7 +96,7 @@ def inspect_model(
 
 
 def noise_data(images: Tensor, labels: Tensor, classes: int) -> Data:
-    """Images `[N, C, H, W]`, on their device, with labels `[N]` as a whole data set."""
+    """Images `[N, C, H, W]`, on their device, and labels int64 `[N]` as a complete data set."""
     _, channels, height, width = images.shape
     plain = torch.ones(1, channels, 1, 1, device=images.device)
     normalise = Normalise(torch.zeros_like(plain), plain)
@@ -101,7 +106,7 @@ def noise_data(images: Tensor, labels: Tensor, classes: int) -> Data:
 
 
 def _inspect(recipe: Recipe, classes: int, images: Tensor, labels: Tensor) -> Inspection:
-    """`recipe` is settled."""
+    """Inspect on these images; `recipe` has its final precision and threads."""
     with explaining():
         return _measured(recipe, classes, images, labels)
 
@@ -136,7 +141,7 @@ def _measured(recipe: Recipe, classes: int, images: Tensor, labels: Tensor) -> I
 
 
 def parameters_of(model: nn.Module) -> int:
-    """How many numbers a model has to learn, frozen ones included."""
+    """The number of parameters of a model, including frozen ones."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -1,4 +1,4 @@
-"""What a training step takes: memory, estimated and where possible measured, and time."""
+"""The cost of a training step: time and memory, the latter estimated and, on a GPU, measured."""
 
 import time
 from collections.abc import Iterator
@@ -15,17 +15,17 @@ from cnntune.steps.inspect.layers import state_on
 from cnntune.training.loop import Learner
 
 TIMED_STEPS = 3
-SECONDS = 2.0  # of a first step, beyond which its own time will do
-STEP_WORK = 5e10  # multiply-adds in a timed batch on a CPU: some seconds on one core
-BACKWARD = 3  # passes' worth of work in a step: forward, and twice that backward
+SECONDS = 2.0  # a first step that takes longer is not repeated
+STEP_WORK = 5e10  # multiply-adds in a timed batch on a CPU: a few seconds on one core
+BACKWARD = 3  # work of a step in forward passes: one forward, and two for the backward pass
 
 
 @dataclass(frozen=True)
 class Memory:
     """Bytes of one training step at the recipe's batch size.
 
-    `activations` are what the forward pass keeps for the backward pass. `measured` is the peak on a
-    GPU, with its kernels' work space; None on other devices.
+    `activations` are tensors that the forward pass saves for the backward pass. `measured` is the
+    peak on a GPU, including the workspace of its kernels; None on other devices.
     """
 
     weights: int
@@ -43,10 +43,10 @@ class Memory:
 def estimate_memory(
     model: nn.Module, in_shape: tuple[int, int, int], settings: TrainSection
 ) -> Memory | None:
-    """The memory of a step, from shapes alone; None where the model needs real numbers.
+    """The memory of a step, computed from shapes; None if the model does not run on `meta` tensors.
 
-    `settings` are those of a settled recipe. With bfloat16 what is kept for the backward pass is
-    taken to be half as large.
+    `settings` contain the final precision. With bfloat16, the tensors saved for the backward pass
+    are counted at half their size.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     gradients = sum(p.numel() * p.element_size() for p in trained)
@@ -64,11 +64,11 @@ def estimate_memory(
 
 
 def _kept_for_backward(model: nn.Module, shape: tuple[int, ...]) -> int:
-    """Bytes of all tensors that a forward pass in train mode saves, the weights left out."""
+    """Bytes of all tensors that a forward pass in train mode saves, without the weights."""
     meta = torch.device("meta")
     state = state_on(model, meta)
     ours = {_storage(tensor) for tensor in state.values()}
-    saved: dict[int, Tensor] = {}  # the tensors too, so that no address is given out twice
+    saved: dict[int, Tensor] = {}  # keeps the tensors alive, so that no address is reused
 
     def keep(tensor: Tensor) -> Tensor:
         saved[_storage(tensor)] = tensor
@@ -96,9 +96,10 @@ def _storage(tensor: Tensor) -> int:
 def time_step(
     learner: Learner, images: Tensor, labels: Tensor, multiply_adds: int
 ) -> tuple[float, int | None]:
-    """Seconds of a training step on a whole batch, and the peak of the GPU's memory in bytes.
+    """Seconds per training step on a whole batch, and the peak GPU memory in bytes.
 
-    On a CPU a batch of much work is timed in part, and its time multiplied. The weights change.
+    On a CPU, a batch that takes long is timed on fewer images and extrapolated. The step changes
+    the weights.
     """
     batch = len(images)
     if learner.device.type == "cpu":
@@ -113,7 +114,7 @@ def time_step(
 
 
 def _seconds(learner: Learner, images: Tensor, labels: Tensor) -> float:
-    _wait(learner.device)  # a GPU may still be at work on what came before
+    _wait(learner.device)  # a GPU may still be running earlier kernels
     start = time.perf_counter()
     learner.step(images, labels)
     _wait(learner.device)
@@ -122,7 +123,7 @@ def _seconds(learner: Learner, images: Tensor, labels: Tensor) -> float:
 
 @contextmanager
 def _peak(device: torch.device) -> Iterator[list[int]]:
-    """The most memory that torch held on a GPU within the block, put into the list at its end."""
+    """Append to the list the peak memory in bytes that torch allocated on a GPU in the block."""
     peak: list[int] = []
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -132,7 +133,7 @@ def _peak(device: torch.device) -> Iterator[list[int]]:
 
 
 def _wait(device: torch.device) -> None:
-    """Until the device has done what it was asked for."""
+    """Wait until all kernels queued on the device are done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -1,4 +1,4 @@
-"""The table of layers: shapes, parameters, multiply-adds, receptive fields; no real arithmetic."""
+"""The table of layers: shapes, parameters, multiply-adds and receptive fields."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,19 +12,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cnntune.steps.inspect.receptive import Receptive, Sight, sight_of
 
-ITSELF = "the model itself"  # where what no module does is counted
-IMAGES = 2  # in the pass: some models squeeze a batch of one
+ITSELF = "the model itself"  # the row for operations outside of any submodule
+IMAGES = 2  # in the forward pass: some models squeeze a batch of one
 
 
 @dataclass(frozen=True)
 class Layer:
     """A row of the table.
 
-    `output` is the shape for one image, `multiply_adds` those of one image in convolutions, linear
-    layers and matrix products. `receptive_field` and `stride` are in pixels of the image, the
-    longer way; None where the layer's output does not come from the image in a way that can be
-    followed. The standard deviations are those at initialisation, over all values of the layer's
-    output, and of the gradient of the mean loss with respect to it; None where not measured.
+    `output` is the shape per image. `multiply_adds` are per image, in convolutions, linear layers
+    and matrix products. `receptive_field` and `stride` are in pixels of the image, along the longer
+    side; None if the output cannot be traced back to the image. The standard deviations are those
+    at initialisation, over all values of the layer's output, and of the gradient of the mean loss
+    with respect to it; None if not measured.
     """
 
     name: str
@@ -39,11 +39,11 @@ class Layer:
 
 
 def layer_table(model: nn.Module, in_shape: tuple[int, int, int]) -> list[Layer]:
-    """The layers of `model` in eval mode, in the order in which they are first done.
+    """The layers of `model` in eval mode, in the order in which they first run.
 
-    A layer is a module without children, or with weights or arithmetic of its own. The model is
-    left as it is. Its pass runs on the meta device, or, where the model computes with numbers of
-    its own, on the CPU.
+    A layer is a module without children, or with weights or computation of its own. The model is
+    not modified. The forward pass runs on the meta device or, if the model needs actual values, on
+    the CPU.
     """
     training = model.training
     model.eval()
@@ -78,7 +78,7 @@ def _table(model: nn.Module, in_shape: tuple[int, int, int], device: torch.devic
 
 
 def state_on(model: nn.Module, device: torch.device) -> dict[str, Tensor]:
-    """Parameters and buffers on `device`, with the gradients that they ask for."""
+    """Copies of parameters and buffers on `device`, with `requires_grad` as in the model."""
     state = {name: b.detach().to(device) for name, b in model.named_buffers()}
     for name, parameter in model.named_parameters():
         moved = parameter.detach().to(device)
@@ -90,7 +90,7 @@ def state_on(model: nn.Module, device: torch.device) -> dict[str, Tensor]:
 def _watching(
     model: nn.Module, outputs: dict[str, tuple[torch.Size, Sight | None]]
 ) -> Iterator[None]:
-    """Keep the shape and the label of what each module puts out."""
+    """Record the shape and the label of each module's output."""
     hooks = []
     for name, module in model.named_modules():
 
@@ -107,22 +107,22 @@ def _watching(
 
 
 def first_tensor(output: Any) -> Any:
-    """The output, or the first of several."""
+    """The output, or the first element of a tuple or list."""
     return output[0] if isinstance(output, tuple | list) and output else output
 
 
 def _own(name: str, module: nn.Module, operations: dict[str, int]) -> int:
-    """What the module computes itself, without its children."""
+    """The operations of the module itself, without those of its children."""
     prefix = f"{name}." if name else ""
     children = sum(operations.get(prefix + child, 0) for child, _ in module.named_children())
     return operations.get(name, 0) - children
 
 
 def _weights(model: nn.Module, own: dict[str, int]) -> dict[str, int]:
-    """The parameters of each module that was called, and of those inside that it only read.
+    """The parameters of each module that was called, with those of submodules it does not call.
 
-    Attention reads the weights of its projections and never calls them. What nothing read, such as
-    an auxiliary head, is in no row.
+    Attention uses the weights of its projections without calling them. Parameters of modules that
+    are not used, such as an auxiliary head, are in no row.
     """
     weights = dict.fromkeys(own, 0)
     for name, parameter in model.named_parameters():

@@ -1,11 +1,11 @@
-"""Receptive fields, found along the graph of one forward pass.
+"""Receptive fields, computed in one forward pass.
 
-Each tensor is labelled with what one of its positions sees of the image, and each function passes
-labels on: a convolution or pooling widens the field by its kernel times the stride so far, sums and
-concatenations take the widest of their branches, and whatever mixes all positions sees the whole
-image. That is exact for sequences and for branches that are centred on each other, needs no numbers
-(so it works without memory, on the meta device), and does not depend on the weights, as measuring
-where the gradient is zero would. Attention is taken to see everything, also in windows.
+Each tensor is labelled with the receptive field of one of its positions, and each function
+propagates labels: a convolution or pooling widens the field by its kernel times the stride so far,
+a sum or concatenation takes the widest field of its branches, and an operation that mixes all
+positions has the whole image as its field. That is exact for sequences and for branches that are
+centred on each other. It needs no values, so it runs on the meta device, and does not depend on the
+weights, as measuring where the gradient is zero would. Attention counts as global, even in windows.
 """
 
 import math
@@ -22,17 +22,17 @@ LABEL = "_cnntune_sight"
 
 @dataclass(frozen=True)
 class Sight:
-    """What a position of a map sees: `field` pixels down and across.
+    """The receptive field of a position in a feature map: `field` is (height, width) in pixels.
 
-    `stride` is the distance of two neighbours' fields in pixels. A field may be larger than the
-    image; it then sees all of it, and some padding.
+    `stride` is the distance between the fields of two neighbours, in pixels. A field larger than
+    the image includes all of it, and padding.
     """
 
     field: Pair
     stride: Pair
 
     def after(self, kernel: Pair, stride: Pair) -> "Sight":
-        """Behind a window of `kernel` positions that moves by `stride` positions."""
+        """The field after a window of `kernel` positions that moves by `stride` positions."""
         down, across = (
             field + (k - 1) * step
             for field, k, step in zip(self.field, kernel, self.stride, strict=True)
@@ -40,19 +40,19 @@ class Sight:
         return Sight((down, across), (self.stride[0] * stride[0], self.stride[1] * stride[1]))
 
     def whole(self, image: Pair) -> "Sight":
-        """Behind something that mixes all positions."""
+        """The field after an operation that mixes all positions."""
         field = (max(self.field[0], image[0]), max(self.field[1], image[1]))
         return Sight(field, image)
 
 
 def sight_of(tensor: Any) -> Sight | None:
-    """The label of a tensor; None where it did not come from the image."""
+    """The label of a tensor; None if it is not computed from the image."""
     found: Sight | None = getattr(tensor, LABEL, None)
     return found
 
 
 class Receptive(TorchFunctionMode):
-    """Inside it, what is computed from `images` `[N, C, H, W]` carries a label."""
+    """Within the block, tensors computed from `images` `[N, C, H, W]` get a label."""
 
     def __init__(self, images: Tensor) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ def _tensors(values: Any) -> Iterator[Tensor]:
 
 
 def _merged(sights: list[Sight]) -> Sight:
-    """The widest field; the stride of the finest map (a gate of 1x1 may weigh a whole map)."""
+    """The widest field and the finest stride (a 1x1 gate may weight a whole map)."""
     return Sight(
         (max(s.field[0] for s in sights), max(s.field[1] for s in sights)),
         (min(s.stride[0] for s in sights), min(s.stride[1] for s in sights)),
@@ -118,7 +118,7 @@ def _mixes_all(name: str, tensors: list[Tensor], args: tuple[Any, ...], kwargs: 
         return kwargs.get("output_size", args[-1]) in (1, (1, 1), [1, 1])
     dims = tensors[0].ndim
     if name in ("linear", "addmm", "mm"):
-        return dims == 2  # [N, features]; of more dimensions the last one alone is mixed
+        return dims == 2  # [N, features]; with more dimensions only the last one is mixed
     if name in ("mean", "sum", "amax", "max", "logsumexp") and dims > 2:
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
         reduced = dim if isinstance(dim, list | tuple) else [dim]
@@ -144,7 +144,7 @@ def _transposed(before: Sight, given: dict[str, Any]) -> Sight:
     stride = _pair(given.get("stride", 1))
     finer = before.after((1.0, 1.0), (1 / stride[0], 1 / stride[1]))
     down, across = given["weight"].shape[-2:]
-    # An output pixel lies under at most kernel / stride input pixels.
+    # An output pixel depends on at most kernel / stride input pixels per axis.
     return Sight(
         before.after((math.ceil(down / stride[0]), math.ceil(across / stride[1])), stride).field,
         finer.stride,
@@ -159,7 +159,7 @@ def _pooled(before: Sight, given: dict[str, Any]) -> Sight:
 
 
 def _adapted(before: Sight, given: dict[str, Any]) -> Sight:
-    """Adaptive pooling: windows of as many pixels as it takes, at most one more when they vary."""
+    """Adaptive pooling: the largest of its windows, which may differ by one pixel."""
     sides = given["input"].shape[-2:]
     wanted = given["output_size"]
     asked = wanted if isinstance(wanted, list | tuple) else (wanted, wanted)

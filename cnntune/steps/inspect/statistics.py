@@ -1,4 +1,4 @@
-"""Activations and gradients layer by layer at initialisation (CS231n, weight initialisation)."""
+"""Activations and gradients per layer at initialisation (CS231n, weight initialisation)."""
 
 import math
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from cnntune.steps.inspect.layers import ITSELF, Layer, first_tensor
 from cnntune.training.build import Loss
 from cnntune.training.contracts import check_depends, check_trained_logits
 
-OFF = 8.0  # times the first layer's: what `sanity` calls shrinking or growing over the depth
-FAR_OFF = 1e3  # no optimizer makes up for it
-VANISHED = 1e-6  # of the last layer's gradient, at the first one
+OFF = 8.0  # ratio to the first layer; `sanity` has the same limit for shrinking and growing
+FAR_OFF = 1e3  # ratio that no optimizer compensates
+VANISHED = 1e-6  # gradient of the first layer, relative to that of the last
 PLAIN_LAYERS = 4  # fewer cannot shrink or grow by much
 
 
@@ -28,29 +28,29 @@ def with_statistics(
 ) -> list[Layer]:
     """The rows with the standard deviations of each layer's output and of its gradient.
 
-    One forward and backward pass in train mode; the weights stay as they are, running statistics of
-    batch norms move. `name` is the model's in the recipe.
+    They are measured in one forward and backward pass in train mode, which does not change weights,
+    but the running statistics of batch norm. `name` is the name of the model in the recipe.
 
     Raises:
-        UserCodeError: where the model cannot be trained by such passes.
+        UserCodeError: if the logits or the loss cannot be trained on.
     """
     activations: dict[str, float] = {}
     gradients: dict[str, float] = {}
     hooks = []
     wanted = {layer.name for layer in layers}
     for path, module in model.named_modules():
-        place = path or ITSELF
-        if place not in wanted:
+        row = path or ITSELF
+        if row not in wanted:
             continue
 
-        def watch(_: nn.Module, __: Any, output: Any, place: str = place) -> None:
+        def watch(_: nn.Module, __: Any, output: Any, row: str = row) -> None:
             tensor = first_tensor(output)
-            if place in activations or not isinstance(tensor, Tensor):
+            if row in activations or not isinstance(tensor, Tensor):
                 return  # called a second time
-            activations[place] = _std(tensor)
+            activations[row] = _std(tensor)
             if tensor.requires_grad:
-                # Called with the gradient of the output as it is now, whatever overwrites it later.
-                tensor.register_hook(lambda grad: gradients.__setitem__(place, _std(grad)))
+                # The hook gets the gradient of this output, even if it is later modified in place.
+                tensor.register_hook(lambda grad: gradients.__setitem__(row, _std(grad)))
 
         hooks.append(module.register_forward_hook(watch))
     try:
@@ -78,16 +78,17 @@ def _std(tensor: Tensor) -> float:
 
 
 def faults(layers: Sequence[Layer]) -> list[Finding]:
-    """The first layer that goes wrong at initialisation; one `ok` where none does.
+    """The first layer with a wrong scale at initialisation, or `ok` findings.
 
-    Looked at behind the layers with weights, the last one left out, which may start as small as it
-    likes. Behind norms only infinity is wrong: they undo what is too small or too large.
+    Outputs of layers with weights are checked, except those of the last one, which may start with
+    any scale. With normalisation layers only NaN and infinity are wrong, since these restore the
+    scale.
     """
     hidden = [layer for layer in layers if layer.multiply_adds and layer.activation_std is not None]
     broken = next((layer for layer in hidden if not math.isfinite(layer.activation_std or 0)), None)
     if broken:
-        text = "NaN or infinity first appears here"
-        return [Finding("activations", "fail", text, "look at that layer", where=broken.name)]
+        text = "NaN or infinity first appears in this layer"
+        return [Finding("activations", "fail", text, "check that layer", where=broken.name)]
     return [*_scale(layers, hidden[:-1]), *_gradients(hidden)]
 
 
@@ -95,7 +96,7 @@ def _scale(layers: Sequence[Layer], hidden: Sequence[Layer]) -> list[Finding]:
     sizes = [layer.activation_std or 0.0 for layer in hidden]
     if not sizes:
         return []
-    text = f"standard deviation {min(sizes):.2g} ... {max(sizes):.2g} behind {len(sizes)} layers"
+    text = f"standard deviation {min(sizes):.2g} to {max(sizes):.2g} over {len(sizes)} layers"
     normed = any("Norm" in layer.type for layer in layers)
     first = sizes[0]
     off = [
@@ -109,9 +110,10 @@ def _scale(layers: Sequence[Layer], hidden: Sequence[Layer]) -> list[Finding]:
     word = "collapse" if size < first else "explode"
     ends = max(sizes[-1] / first, first / sizes[-1]) if first and sizes[-1] else math.inf
     severity: Severity = "fail" if ends > FAR_OFF else "warn"
-    text = f"{word}: standard deviation {size:.2g} here, {first:.2g} in {hidden[0].name},"
-    text += f" {sizes[-1]:.2g} at the end"
-    advice = "initialise with standard deviation sqrt(2 / fan-in) (Kaiming), or normalise"
+    text = f"activations {word}: standard deviation {size:.2g} in this layer, {first:.2g} in"
+    text += f" {hidden[0].name}, {sizes[-1]:.2g} in {hidden[-1].name}"
+    advice = "initialise with standard deviation sqrt(2 / fan-in) (Kaiming), or add normalisation"
+    advice += " layers"
     return [Finding("activations", severity, text, advice, layer.name, size, first)]
 
 
@@ -122,10 +124,10 @@ def _gradients(hidden: Sequence[Layer]) -> list[Finding]:
     first, last = known[0].gradient_std or 0.0, known[-1].gradient_std or 0.0
     text = f"standard deviation {first:.2g} at {known[0].name}, {last:.2g} at {known[-1].name}"
     if last and not known[-1].activation_std:
-        text = "the last layer starts at 0, so that no gradient passes it in the first step"
+        text = "the last layer starts at 0, so no gradient flows through it in the first step"
         return [Finding("gradient-flow", "info", text, where=known[-1].name)]
     if first >= VANISHED * last:
         return [Finding("gradient-flow", "ok", text)]
-    advice = "use ReLU with Kaiming initialisation, norms or residual connections"
+    advice = "use ReLU with Kaiming initialisation, normalisation layers or residual connections"
     where = known[0].name
     return [Finding("gradient-flow", "warn", f"vanishes: {text}", advice, where, first, last)]

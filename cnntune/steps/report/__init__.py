@@ -1,6 +1,6 @@
-"""A study as one HTML page that needs nothing else: `cnntune report` (lecture step 6).
+"""A study as a self-contained HTML page: `cnntune report` (lecture step 6).
 
-Style, script and pictures are part of the page, and its content policy forbids all others.
+Style, script and figures are part of the page, and its content security policy forbids all others.
 """
 
 import base64
@@ -23,7 +23,7 @@ FILES = PackageLoader("cnntune.steps.report", "")
 
 
 def page(story: Story) -> str:
-    """The page that tells of a study, as HTML. All texts of the study are escaped in it."""
+    """The HTML page of a study. All texts that come from the study are escaped."""
     environment = Environment(
         loader=FILES,
         autoescape=True,
@@ -50,18 +50,18 @@ def page(story: Story) -> str:
 
 
 def _content_hash(script: str) -> str:
-    """How a content policy names the one script that may run."""
+    """The hash by which the content security policy allows the script."""
     digest = hashlib.sha256(script.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
 
 
 def _fixed(value: float | None) -> str:
-    """A loss or an accuracy; empty where there is none or it is not known."""
+    """A loss or an accuracy with four decimals; empty if it is unknown."""
     return "" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
 def _number(value: Any) -> str:
-    """A value of a trial in few characters; empty where there is none."""
+    """A value of a trial, floats with three digits; empty if there is none."""
     if isinstance(value, float):
         return f"{value:.3g}" if math.isfinite(value) else str(value)
     return "" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""A search or a refinement as values that a page can show."""
+"""The data of a search or a refinement that the page shows."""
 
 import tomllib
 from collections.abc import Sequence
@@ -25,10 +25,10 @@ from cnntune.study.ledger import Ledger, Trial, best_of, exists, ranked, whole_s
 
 @dataclass(frozen=True)
 class Chapter:
-    """A search or a refinement: its trials, how its space came about, what it says.
+    """A search or a refinement: its trials, the changes of its space, and its findings.
 
-    `curves` holds the rows of each trial that has any, `candidates` those of the study's best
-    trials that are of this round.
+    `curves` contains the rows of each trial that has any, by number. `candidates` are the study's
+    best trials that belong to this round.
     """
 
     study: Study
@@ -48,38 +48,38 @@ class Chapter:
 
     @property
     def keys(self) -> list[str]:
-        """What was searched, the keys of the space first."""
+        """The searched keys, those of the space first."""
         drawn = (key for trial in self.trials for key in trial.values)
         return list(dict.fromkeys([*self.recipe.space, *drawn]))
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many trials stand how, without those of which there are none."""
+        """The number of trials by status, without zeros."""
         counts = count(self.trials)
         return {status: number for status, number in counts.items() if number}
 
     @property
     def best(self) -> Trial | None:
-        """The best trial over seeds, else the best one of a single seed."""
+        """The best trial over fresh seeds or, without repeats, by a single seed."""
         if self.repeated:
             return next(t for t in self.trials if t.number == self.candidates[0].number)
         return best_of(self.trials)
 
     @property
     def best_over_seeds(self) -> Candidate | None:
-        """The best trial's accuracies, where it was trained with further seeds."""
+        """The accuracies of the best trial over fresh seeds, if there are any."""
         return self.candidates[0] if self.repeated and self.candidates[0].val_accs else None
 
     @property
     def repeated(self) -> bool:
-        """Whether the best trials were trained with further seeds."""
+        """Whether the best trials were trained with fresh seeds."""
         return any(c.val_accs or c.diverged for c in self.candidates)
 
 
 def read_chapter(study: Study, whole_space: Space | None) -> Chapter | None:
-    """None where nothing was searched.
+    """The chapter of a search or refinement; None if nothing was searched.
 
-    `whole_space` is that of the search that a refinement belongs to: its edges are the edges.
+    `whole_space` is the space of the search that a refinement belongs to; edges are those of it.
     """
     found_trials = _trials(study)
     if found_trials is None:
@@ -97,7 +97,7 @@ def read_chapter(study: Study, whole_space: Space | None) -> Chapter | None:
 
 
 def seeds_of(study: Study) -> int:
-    """How many fresh seeds the repeated trials of a round were asked to have."""
+    """The planned number of fresh seeds of the repeated trials of a round."""
     repeats = study.path.glob("trial-*-seed-*")
     return max((int(path.name.rpartition("-")[2]) for path in repeats), default=0)
 
@@ -105,8 +105,7 @@ def seeds_of(study: Study) -> int:
 def _trials(study: Study) -> tuple[Recipe, list[Trial]] | None:
     """The recipe that trials were drawn from, and the trials.
 
-    Without a `study.db`, be it lost or be it on a server that several machines share, they are
-    those in the folder.
+    Without a `study.db`, because it is missing or on a server, trials are read from their folders.
     """
     if exists(study):
         ledger = Ledger.open(study)
@@ -137,6 +136,6 @@ def by_rank(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def cause(summary: dict[str, Any]) -> str:
-    """Why a trial failed, in a line; empty where it did not."""
+    """Why a trial failed, as a line; empty if it did not."""
     lines = str(summary.get("error", "")).strip().splitlines() or [""]
     return lines[-1] if lines[0].startswith(TRACEBACK) else lines[0]

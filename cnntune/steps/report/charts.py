@@ -1,4 +1,4 @@
-"""A study's pictures as SVG that stands in a page and takes the page's colours (matplotlib)."""
+"""A study's figures as inline SVG that adopts the colours of the page (matplotlib)."""
 
 import math
 import re
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK = "#010203"  # stands for the colour of the page's text, which is light on dark or dark on light
-LINES = (("#3b82c4", "-"), ("#d9822b", "--"), ("#3f9e6e", "-."))  # seen on both; told by dash too
+INK = "#010203"  # placeholder for the page's text colour, which is light or dark
+LINES = (("#3b82c4", "-"), ("#d9822b", "--"), ("#3f9e6e", "-."))  # visible on light and on dark
 THIN, THICK = 0.7, 2.0  # points
-SIDE = 4.6  # inches, so that two stand side by side on a wide page
+SIDE = 4.6  # inches: two figures fit side by side on a wide page
 SMALL = 2.6  # inches, for one key of a space
 NAME_LENGTH = 12  # characters of an option: longer ones would overlap
-MOST_LETTERS = 22  # of all options together, side by side below a small picture
-MOST_TICKS = 4  # with a number, below a small picture
+MAX_LETTERS = 22  # of all options together, side by side below a small figure
+MAX_TICKS = 4  # labelled ones below a small figure
 
 
 def run_curve(rows: Sequence[Epoch], name: str) -> Markup:
@@ -42,7 +42,7 @@ def run_curve(rows: Sequence[Epoch], name: str) -> Markup:
 
 
 def all_curves(chapter: Chapter) -> Markup:
-    """The validation accuracy of every trial, the best ones with colour, dash and name."""
+    """The validation accuracy of every trial, the best three with colour, dash and name."""
     best = [trial.number for trial in ranked(chapter.trials) if trial.number in chapter.curves]
     named = best[: len(LINES)]
     with _style(f"{chapter.title} curves"):
@@ -51,7 +51,7 @@ def all_curves(chapter: Chapter) -> Markup:
         for number, rows in chapter.curves.items():
             if number not in named:
                 epochs, accs = _finite(rows)
-                dot = "." if len(epochs) == 1 else None  # a line of one point would not be seen
+                dot = "." if len(epochs) == 1 else None  # a line of one point is invisible
                 axes.plot(epochs, accs, color=INK, alpha=0.3, linewidth=THIN, marker=dot)
         for number, (color, dash) in zip(named, LINES, strict=False):
             epochs, accs = _finite(chapter.curves[number])
@@ -65,7 +65,10 @@ def all_curves(chapter: Chapter) -> Markup:
 
 
 def key_scatter(chapter: Chapter, key: str) -> Markup:
-    """What each trial came to over its value of one key; crosses diverged or failed."""
+    """The validation accuracy of each trial over its value of one key.
+
+    Crosses are trials that diverged or failed.
+    """
     dimension = chapter.recipe.space[key]
     having = [trial for trial in chapter.trials if key in trial.values]
     lowest = min((trial.val_acc for trial in having if trial.val_acc >= 0), default=0.0)
@@ -81,18 +84,18 @@ def key_scatter(chapter: Chapter, key: str) -> Markup:
         axes = figure.add_subplot()
         for status, look in looks.items():
             found = [trial for trial in having if trial.status == status]
-            places = [_place(dimension, trial.values[key]) for trial in found]
-            axes.scatter(places, [max(trial.val_acc, lowest) for trial in found], s=14, **look)
+            positions = [_position(dimension, trial.values[key]) for trial in found]
+            axes.scatter(positions, [max(trial.val_acc, lowest) for trial in found], s=14, **look)
         if isinstance(dimension, Choice):
             names = [str(option)[:NAME_LENGTH] for option in dimension.options]
-            crowded = sum(map(len, names)) > MOST_LETTERS
+            crowded = sum(map(len, names)) > MAX_LETTERS
             turned: dict[str, Any] = {"rotation": 40, "ha": "right"} if crowded else {}
             axes.set_xticks(range(len(names)), names, parse_math=False, **turned)
             axes.set_xlim(-0.5, len(names) - 0.5)
         elif dimension.log:
             _log_axis(axes, dimension, [float(trial.values[key]) for trial in having])
         else:
-            axes.locator_params(axis="x", nbins=MOST_TICKS)
+            axes.locator_params(axis="x", nbins=MAX_TICKS)
         if not ranked(having):
             axes.set_ylim(-0.05, 1)
         _label(axes, key, "val acc")
@@ -100,7 +103,7 @@ def key_scatter(chapter: Chapter, key: str) -> Markup:
 
 
 def sweep(curves: Sequence[Mapping[str, Any]], picked: float | None) -> Markup:
-    """The losses of a sweep's rates on one scale, up to a little above the first loss."""
+    """The losses of a sweep, one line per learning rate, up to 1.3 times the first loss."""
     with _style("sweep"):
         figure = _figure(SIDE, SIDE * 0.75)
         axes = figure.add_subplot()
@@ -117,15 +120,15 @@ def sweep(curves: Sequence[Mapping[str, Any]], picked: float | None) -> Markup:
         return _svg(figure, "training loss over the iterations for each learning rate")
 
 
-def _place(dimension: Dimension, value: Any) -> float:
-    """Where a value stands on the axis: options at 0, 1, 2."""
+def _position(dimension: Dimension, value: Any) -> float:
+    """The position of a value on the axis: options are at 0, 1, 2."""
     if isinstance(dimension, Range):
         return float(value)
     return float(dimension.options.index(value)) if value in dimension.options else -1.0
 
 
 def _finite(rows: Sequence[Epoch]) -> tuple[list[int], list[float]]:
-    """Epochs and accuracies, up to where the run diverged."""
+    """Epochs and accuracies, without those that are not finite."""
     kept = [row for row in rows if math.isfinite(row.val_acc)]
     return [row.epoch for row in kept], [row.val_acc for row in kept]
 
@@ -139,15 +142,15 @@ def _label(axes: "Axes", across: str, up: str) -> None:
 
 
 def _log_axis(axes: "Axes", dimension: Range, values: Sequence[float]) -> None:
-    """The whole range, and what lies outside, with a few labelled ticks.
+    """Scale the axis to the whole range and the values outside of it, with a few labelled ticks.
 
-    They are powers of ten, or the ends of a range that holds fewer than two of these.
+    Ticks are powers of ten, or the ends of the range if it contains fewer than two of them.
     """
     from matplotlib.ticker import NullFormatter
 
     first, last = math.log10(dimension.low), math.log10(dimension.high)
     powers = range(math.ceil(first - 1e-9), math.floor(last + 1e-9) + 1)
-    shown = powers[:: math.ceil(len(powers) / MOST_TICKS)] if len(powers) > 1 else ()
+    shown = powers[:: math.ceil(len(powers) / MAX_TICKS)] if len(powers) > 1 else ()
     ticks = [10.0**power for power in shown] or [dimension.low, dimension.high]
     margin = (dimension.high / dimension.low) ** 0.05
     shown_values = [dimension.low, dimension.high, *values]
@@ -158,12 +161,12 @@ def _log_axis(axes: "Axes", dimension: Range, values: Sequence[float]) -> None:
 
 
 def _plain(number: float) -> str:
-    """`0.01`, `1e-5`: three digits in as few characters as they take."""
+    """A number with three digits, as short as possible: `0.01`, `1e-5`."""
     return re.sub(r"e([+-])0*", lambda found: f"e{found[1]}".replace("+", ""), f"{number:.3g}")
 
 
 def _epoch_axis(axes: "Axes", last: int) -> None:
-    """Ticks at whole epochs, also where there is only one."""
+    """Ticks at whole epochs, even if there is only one."""
     from matplotlib.ticker import MaxNLocator
 
     margin = 0.5 if last == 1 else 0.05 * (last - 1)
@@ -172,14 +175,14 @@ def _epoch_axis(axes: "Axes", last: int) -> None:
 
 
 def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.figure import Figure  # 0.3 s, and only pictures need it
+    from matplotlib.figure import Figure  # takes 0.3 s, and only figures need it
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 @contextmanager
 def _style(salt: str) -> Iterator[None]:
-    """Text stays text, in the page's font and colour; `salt` keeps names of parts apart."""
+    """Settings for text in the page's font and colour; `salt` makes element ids unique."""
     from matplotlib import rc_context
 
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
@@ -195,13 +198,15 @@ def _style(salt: str) -> Iterator[None]:
 
 
 def _svg(figure: "Figure", description: str) -> Markup:
-    """The figure as an element without a height, so that a narrow page can shrink it."""
+    """The figure as an SVG element without a height, so that a narrow page can shrink it."""
     out = StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(out, format="svg", transparent=True, metadata=nothing)
     body = out.getvalue().partition("<svg ")[2].replace(INK, "currentColor")
     body = re.sub(r'(width|height)="[\d.]+pt" ', "", body, count=2)
-    body = re.sub(r' id="[a-z]+\w*_\d+"', "", body)  # axes_1 in each of them, and never used
+    body = re.sub(
+        r' id="[a-z]+\w*_\d+"', "", body
+    )  # ids such as axes_1 occur in each figure, and are not used
     look = Markup('style="width: {:.1f}in" role="img" aria-label="{}"')
     return Markup("<svg {} {}").format(
         look.format(figure.get_figwidth(), description), Markup(body)

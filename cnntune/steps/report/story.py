@@ -1,4 +1,4 @@
-"""What a study's folder tells, gathered into values that a page can show."""
+"""The data of a whole study that the page shows, read from its folder."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,14 +25,14 @@ from cnntune.steps.winner import (
 from cnntune.texts import counted
 from cnntune.user_code.imports import add_code_folders
 
-DOCUMENTS = {  # of the folder, with the keys that the page shows
+DOCUMENTS = {  # JSON files of the folder, with the keys that the page shows
     "study": ("commands", "versions", "device"),
     "sanity": ("findings",),
     "lr-sweep": ("findings", "curves", "lr"),
     "tune": ("findings",),
     "test": ("looks",),
 }
-SHOWN = 3  # single runs with their curve and diagnosis: the last ones
+SHOWN = 3  # the last single runs, with their curve and diagnosis
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class SingleRun:
 
 @dataclass(frozen=True)
 class Story:
-    """All that a page tells of a study; `documents` are the last results of its steps."""
+    """All that the page shows of a study; `documents` are the last results of its steps."""
 
     study: Study
     recipe_toml: str
@@ -67,7 +67,7 @@ class Story:
 
     @property
     def commands(self) -> list[dict[str, Any]]:
-        """What was typed, `argv` and `at`, in the order of time; refinements keep their own."""
+        """The commands, with `argv` and `at`, in chronological order, those of refinements too."""
         abouts = [self.documents.get("study"), *(c.study.read("study") for c in self.chapters[1:])]
         typed = [command for about in abouts if about for command in about.get("commands", [])]
         return sorted(typed, key=lambda command: str(command["at"]))
@@ -90,35 +90,31 @@ class Story:
 
     @property
     def loop(self) -> list[dict[str, Any]]:
-        """What `tune` said at its end, but for what the chapters say."""
-        told = {change for chapter in self.chapters for change in chapter.changes}
-        told |= {finding.evidence for chapter in self.chapters for finding in chapter.findings}
+        """The findings of `tune`, without those of the chapters."""
+        shown = {change for chapter in self.chapters for change in chapter.changes}
+        shown |= {finding.evidence for chapter in self.chapters for finding in chapter.findings}
         found = self.documents.get("tune", {}).get("findings", [])
-        return [finding for finding in found if finding["evidence"] not in told]
+        return [finding for finding in found if finding["evidence"] not in shown]
 
     @property
     def winner(self) -> Chapter | None:
-        """The chapter whose best trial is to be trained.
-
-        The one of the trial that is best over fresh seeds, else the one with the highest accuracy
-        of a single seed.
-        """
+        """The chapter with the best trial: over fresh seeds or, without repeats, by one seed."""
         return _winner(self.chapters)
 
     @property
     def winners_config(self) -> Path | None:
-        """What `cnntune train` takes to train the best trial."""
+        """The `config.json` with which `cnntune train` trains the best trial."""
         best = self.winner.best if self.winner else None
         return best.run.path / "config.json" if best else None
 
 
 def read(study: Study) -> Story:
-    """Read a study as it stands: unfinished, failed, or with nothing searched yet.
+    """Read a study in any state: unfinished, failed, or with nothing searched yet.
 
-    Nothing is written and no lock is needed, so that a search may go on meanwhile.
+    Nothing is written and no lock is needed, so a search may be running.
 
     Raises:
-        StudyError: where a file of the study cannot be read.
+        StudyError: if a file of the study cannot be read.
     """
     documents = {step: found for step in DOCUMENTS if (found := _document(study, step))}
     add_code_folders(Path(documents.get("study", {}).get("code", ".")))
@@ -132,8 +128,8 @@ def read(study: Study) -> Story:
     rivals = best_rivals([rival for chapter in chapters[::-1] for rival in chapter.rivals])
     seeds = max((seeds_of(chapter.study) for chapter in chapters), default=0)
     over_seeds = candidates(rivals, seeds=seeds)
-    told = findings(over_seeds, val_images=val_images(rivals)) if seeds else []
-    chapters = [_with_candidates(chapter, over_seeds, told) for chapter in chapters]
+    study_findings = findings(over_seeds, val_images=val_images(rivals)) if seeds else []
+    chapters = [_with_candidates(chapter, over_seeds, study_findings) for chapter in chapters]
     best = [candidate.rival.trial.run for candidate in over_seeds]
     judged = _judge([*best, *(one.run for one in singles[-SHOWN:])])
     return Story(
@@ -147,25 +143,27 @@ def read(study: Study) -> Story:
 
 
 def _document(study: Study, step: str) -> dict[str, Any] | None:
-    """The last result of a step, with all that a page shows of it.
+    """The last result of a step; None if there is none.
 
     Raises:
-        StudyError: where the file is something else.
+        StudyError: if the file lacks what the page shows of it.
     """
     found = study.read(step)
     missing = [key for key in DOCUMENTS[step] if found is not None and key not in found]
     if missing:
-        raise StudyError(f"{study.path / step}.json: holds no {', '.join(missing)}; run it again")
+        raise StudyError(
+            f"{study.path / step}.json: has no {', '.join(missing)}; run the command again"
+        )
     return found
 
 
 def _with_candidates(
-    chapter: Chapter, over_seeds: Sequence[Candidate], told: Sequence[Finding]
+    chapter: Chapter, over_seeds: Sequence[Candidate], study_findings: Sequence[Finding]
 ) -> Chapter:
-    """The chapter with its candidates, and with what is said of all where the first is its own."""
+    """The chapter with its candidates, and `study_findings` if the first candidate is in it."""
     own = [one for one in over_seeds if one.rival.study.path == chapter.study.path]
-    said = told if own and own[0] is over_seeds[0] else []
-    return replace(chapter, candidates=own, findings=[*chapter.findings, *said])
+    extra = study_findings if own and own[0] is over_seeds[0] else []
+    return replace(chapter, candidates=own, findings=[*chapter.findings, *extra])
 
 
 def _winner(chapters: Sequence[Chapter]) -> Chapter | None:
@@ -182,7 +180,7 @@ def _single_runs(study: Study) -> list[SingleRun]:
 
 
 def _judge(runs: Sequence[Run]) -> list[JudgedRun]:
-    """The diagnoses, in the order of the runs, of those that have a curve."""
+    """The diagnoses of runs that have a curve, in the order of the runs."""
     paths = [run.path for run in runs if run.rows()]
     found = judge_runs(read_paths(paths)[0]) if paths else []
     return sorted(found, key=lambda one: paths.index(one.path))

@@ -1,8 +1,8 @@
-"""Is the set-up sound? Lecture steps 1 and 2, and every other check that finds what is broken.
+"""Sanity checks of data, loss, network and training: lecture steps 1 and 2, and more.
 
-A rule is a function from a `Subject` to findings; its docstring is the lesson, which `--explain`
-prints. Rules look at causes: what the images are, what the loss does to logits made by hand, where
-the graph ends, what a layer puts out.
+A rule is a function from a `Subject` to findings. Its docstring is the explanation that
+`cnntune sanity --explain RULE` prints. Rules test for causes: the images themselves, the loss on
+hand-made logits, the autograd graph, the output of each layer.
 """
 
 import inspect
@@ -36,7 +36,7 @@ from cnntune.training.device import seeded
 from cnntune.user_code.borders import explaining
 
 Rule = Callable[[Subject], list[Finding]]
-TrainedRule = Callable[[Subject, tiny.Memory], list[Finding]]
+TrainedRule = Callable[[Subject, tiny.TinyOverfit], list[Finding]]
 
 DATA_RULES: dict[str, Rule] = {
     "inputs": inputs.inputs,
@@ -65,22 +65,22 @@ RULES = (*DATA_RULES, *FIRST_RULES, *NETWORK_RULES, *TRAINED_RULES)
 
 
 def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]:
-    """Every check of a set-up, on models of its own; nothing of the user's is changed.
+    """Run all rules on fresh copies of the model; the recipe and the data are not modified.
 
-    Where not a single step can be trained, the checks that train are left out.
+    If not even one training step is possible, the rules that need one are skipped.
 
     Raises:
-        UserCodeError: where own model or loss code raises.
+        UserCodeError: if the user's model or loss code raises.
     """
     with explaining():
         subject = Subject.of(recipe, data, device)
-        needs = _unmet(subject)
-        for name, rule in (needs or DATA_RULES | FIRST_RULES).items():
+        blocking = _blocking_rules(subject)
+        for name, rule in (blocking or DATA_RULES | FIRST_RULES).items():
             with seeded(recipe.seed, name, device=device):
                 found = rule(subject)
             yield from found
-        if needs:
-            yield outputs.WAITS
+        if blocking:
+            yield outputs.SKIPPED
             return
         if fault := outputs.first_step(subject):
             yield fault
@@ -92,19 +92,18 @@ def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]
                 found = rule(subject)
             yield from found
         with seeded(recipe.seed, "overfit-tiny", device=device):
-            memory = tiny.memorise(subject)
+            tiny_overfit = tiny.overfit_tiny_batch(subject)
         for name, trained_rule in TRAINED_RULES.items():
             with seeded(recipe.seed, name, device=device):
-                found = trained_rule(subject, memory)
+                found = trained_rule(subject, tiny_overfit)
             yield from found
 
 
-def _unmet(subject: Subject) -> dict[str, Rule]:
-    """The rules that say why no other could say anything.
+def _blocking_rules(subject: Subject) -> dict[str, Rule]:
+    """The rules that report data no other rule can work with; empty if the data is usable.
 
-    Labels lie outside the classes, pixels are NaN, or all images are the same.
-
-    What other rules found there would be consequences, told as if they were faults of their own.
+    That is: labels outside the classes, pixels that are NaN, or images that are all the same.
+    Findings of other rules would only be consequences of these.
     """
     if not labels.usable(subject.data):
         return {"inputs": inputs.inputs, "labels": labels.labels}
@@ -113,10 +112,10 @@ def _unmet(subject: Subject) -> dict[str, Rule]:
 
 
 def explain(rule: str) -> str:
-    """The lesson behind a rule.
+    """The docstring of a rule.
 
     Raises:
-        RecipeError: where there is no such rule.
+        RecipeError: if there is no such rule.
     """
     rules = DATA_RULES | FIRST_RULES | NETWORK_RULES | TRAINED_RULES
     if rule not in rules:

@@ -1,4 +1,4 @@
-"""Checks of gradients: they reach every layer, keep their size, and are those of the loss."""
+"""Checks of gradients: they reach every layer, keep their scale, and are those of the loss."""
 
 import math
 import statistics
@@ -14,38 +14,40 @@ from cnntune.steps.sanity.subject import Subject
 from cnntune.training.device import seeded
 from cnntune.training.loop import Learner
 
-HUGE = 1e4  # a gradient norm from which float32 soon overflows
-FLOW_RATE = 1e-3  # small: only layers that start at 0 have to move
-FLOW_SECONDS = 4.0  # for these steps; a large network takes them with fewer images
+HUGE = 1e4  # gradient RMS from which float32 soon overflows
+FLOW_LR = 1e-3  # small: only layers that start at 0 need to move
+FLOW_SECONDS = 4.0  # for these steps; a large network takes them on fewer images
 FLOW_STEPS = 3  # a head that starts at 0 passes gradients on after its first step
-VANISHED = 1e-6  # of the median layer's gradient (root mean square over its weights)
-CHECK_IMAGES = 4  # batch norms over two give 1 and -1, whatever the weights
-CHECK_SECONDS = 6.0  # for its passes, two a layer
-CHECK_CHANGES = (1e-3, 1e-4)  # of the loss, for a numerical slope; float32 keeps 1e-7
+VANISHED = 1e-6  # of the median layer's gradient RMS
+CHECK_IMAGES = 4  # a batch norm over two images gives 1 and -1, whatever the weights
+CHECK_SECONDS = 6.0  # for the gradient check, two passes per layer
+CHECK_CHANGES = (1e-3, 1e-4)  # of the loss, for a numerical slope; float32 resolves 1e-7
 CUT_DIRECTIONS = 6
 CUT_SECONDS = 2.0  # for all passes, at the cost of float32
-CUT_STEPS = (1e-6, 1e-4)  # of the weights' size; float64 keeps 1e-16 of the loss
+CUT_STEPS = (1e-6, 1e-4)  # of the norm of the weights; float64 resolves 1e-16 of the loss
 CUT_PASSES = 2 + 4 * CUT_DIRECTIONS + 4
-CUT_NOISE = 0.1  # of the slopes, by which the two steps may differ
-CUT_LEAST = 1e-2  # of what the gradient says, below which there is no slope at all
-CUT = 0.3  # of the slopes; a whole gradient is off by 1e-6
-AGAINST = -0.5  # numerical slope over gradient; 1 where it is right, -1 where it points uphill
+CUT_NOISE = 0.1  # relative difference that the slopes of the two step sizes may have
+CUT_MIN_SLOPE = 1e-2  # of the gradient; below it the loss has no slope at all
+CUT = 0.3  # relative error of the gradient; a complete gradient is off by 1e-6
+AGAINST = -0.5  # numerical slope over gradient: 1 if right, -1 if the gradient is negated
 
 
 def gradient_flow(subject: Subject) -> list[Finding]:
-    """The gradient of the loss must reach every layer, and neither vanish nor explode on its way.
+    """The gradient of the loss must reach every layer, and neither vanish nor explode on the way.
 
-    Looked at over a few steps, since layers that start at 0 (heads, the last gain of a residual
-    branch) stop the gradient in the first one by design (Goyal et al. 2017).
+    It is checked over a few training steps, since layers that start at 0 (heads, the last norm of a
+    residual branch) block the gradient in the first step by design (Goyal et al. 2017). Numerical
+    slopes of the loss then show whether gradients point the right way, and whether a detached
+    tensor cuts off one of several paths (CS231n, "gradient checks").
     """
     model = subject.model()
     settings = subject.recipe.train.model_copy(update={"weight_decay": 0.0})
     recipe = subject.recipe.model_copy(update={"train": settings})
     learner = Learner.of(recipe, model, subject.device)
-    learner.set_lr(FLOW_RATE)
+    learner.set_lr(FLOW_LR)
     reached: dict[str, float] = {}
     largest = 0.0
-    affordable = subject.cost.steps(FLOW_SECONDS, FLOW_STEPS)  # of an image each
+    affordable = subject.cost.steps(FLOW_SECONDS, FLOW_STEPS)  # images that fit
     count = max(CHECK_IMAGES, min(len(subject.labels), affordable))
     images, labels = subject.inputs[:count], subject.labels[:count]
     used = _modules_in_use(subject)
@@ -60,16 +62,16 @@ def gradient_flow(subject: Subject) -> list[Finding]:
                 reached[name] = max(reached.get(name, 0.0), norm)
             if not all(map(math.isfinite, norms.values())):
                 text = "gradients are NaN or infinite before any training"
-                return [Finding("gradient-flow", "fail", text, "look at `activations` first")]
+                return [Finding("gradient-flow", "fail", text, "see `activations` first")]
             learner.optimizer.step()
     found = _judge_flow(model, reached, used)
     if found[0].severity != "ok":
         return found
-    return _checked(subject) or _partly_cut(subject) or found
+    return _wrong_direction(subject) or _partly_cut(subject) or found
 
 
 def _modules_in_use(subject: Subject) -> set[str]:
-    """The names of modules that put something out on the way from images to logits."""
+    """The names of the modules that the forward pass uses."""
     seed = seeded(subject.recipe.seed, device=subject.device)
     with torch.no_grad(), seed, recording(subject.untrained) as recorder:
         subject.untrained(subject.inputs[:CHECK_IMAGES])
@@ -77,7 +79,7 @@ def _modules_in_use(subject: Subject) -> set[str]:
 
 
 def _gradients(model: nn.Module) -> dict[str, float]:
-    """Root mean square of each trainable weight's gradient; 0 where there is none."""
+    """The RMS of each trainable weight's gradient; 0 if there is none."""
     return {
         name: 0.0 if p.grad is None else float(p.grad.abs().float().square().mean().sqrt())
         for name, p in model.named_parameters()
@@ -93,30 +95,31 @@ def _judge_flow(model: nn.Module, reached: dict[str, float], used: set[str]) -> 
         layer = without[0].rpartition(".")[0]
         in_use = [name for name in without if name.rpartition(".")[0] in used]
         count = sum(p.numel() for n, p in model.named_parameters() if n in without)
-        text = f"{len(without)} of {len(weights)} layers get no gradient, from {without[0]} on"
+        text = f"{len(without)} of {len(weights)} layers get no gradient, the first is {without[0]}"
         if not in_use:
-            text = f"{count:,} weights are never used, from {layer} on"
+            text = f"{count:,} weights are never used, the first in {layer}"
             return [Finding("gradient-flow", "warn", text, "remove or connect them", where=layer)]
-        advice = "look for detach, .data or no_grad after that layer, or units that are all dead"
+        advice = "check for detach, .data or no_grad after that layer, or units that are all dead"
         return [Finding("gradient-flow", "fail", text, advice, where=in_use[0], measured=0.0)]
     smallest = min(weights, key=lambda name: weights[name])
-    text = f"root mean square {weights[smallest]:.2g} ... {top:.2g}"
+    text = f"RMS {weights[smallest]:.2g} to {top:.2g}"
     if top > HUGE:
         name = max(reached, key=lambda key: reached[key])
-        advice = "clip gradients, lower the scale of the initial weights, or normalise"
+        advice = "clip gradients, scale down the initial weights, or add normalisation layers"
         return [Finding("gradient-flow", "warn", f"explodes: {text}", advice, name, top)]
     if weights[smallest] < VANISHED * statistics.median(weights.values()):
-        advice = "use ReLU with Kaiming initialisation, norms or residual connections"
-        text = f"vanishes: {text}, least in {smallest}"
+        advice = (
+            "use ReLU with Kaiming initialisation, normalisation layers or residual connections"
+        )
+        text = f"vanishes: {text}, smallest in {smallest}"
         return [Finding("gradient-flow", "warn", text, advice, smallest, weights[smallest])]
     return [Finding("gradient-flow", "ok", text)]
 
 
-def _checked(subject: Subject) -> list[Finding]:
+def _wrong_direction(subject: Subject) -> list[Finding]:
     """The gradient check of CS231n: a step along a layer's gradient must raise the loss.
 
-    The first, a middle and the last layer tell; anything between them and the loss may be wrong.
-    Of a large network the first alone.
+    The first, a middle and the last layer are checked, in a large network only the first.
     """
     model, labels = subject.untrained, subject.labels[:CHECK_IMAGES]
     images = subject.inputs[:CHECK_IMAGES]
@@ -134,15 +137,15 @@ def _checked(subject: Subject) -> list[Finding]:
         changes = [change * abs(float(before.detach())) for change in CHECK_CHANGES]
         slopes = (_slope(cost, weight, change) for change in changes)
         if all(slope < AGAINST for slope in slopes):
-            text = "a step along the gradient lowers the loss: it points the wrong way"
-            advice = "look at the backward of an autograd.Function, and at hooks"
+            text = "a step along the gradient lowers the loss: the gradient points the wrong way"
+            advice = "check the backward of autograd.Functions, and hooks"
             return [Finding("gradient-flow", "warn", text, advice, name)]
     model.zero_grad(set_to_none=True)
     return []
 
 
 def _is_layer(parameter: nn.Parameter) -> bool:
-    """Whether slopes can be taken along it."""
+    """Whether `parameter` is a floating-point weight with a gradient, of two axes or more."""
     return parameter.ndim > 1 and parameter.grad is not None and parameter.dtype.is_floating_point
 
 
@@ -153,11 +156,11 @@ def _adds_what_is_detached(subject: Subject) -> bool:
 
 
 def _partly_cut(subject: Subject) -> list[Finding]:
-    """Numerical slopes of the loss along random directions in the first layer, in float64.
+    """Compare numerical slopes of the loss with the gradient of the first layer, in float64.
 
-    Where what is detached is added, gradients flow and may not be those of the loss. Two step sizes
-    must agree: rounding, as with a straight-through estimator, has no slope. Factors are detached
-    on purpose, as in the routing of capsules.
+    Only if a detached tensor is added to others: gradients then flow, but may be incomplete. The
+    slopes of two step sizes must agree, since rounding, as in a straight-through estimator, has no
+    slope. Detached factors are no fault: the routing of capsules has them on purpose.
     """
     if not _adds_what_is_detached(subject):
         return []
@@ -174,29 +177,29 @@ def _partly_cut(subject: Subject) -> list[Finding]:
         images = subject.inputs[:CHECK_IMAGES].double()
         cost().backward()
         again = float(cost().detach())
-    except (RuntimeError, TypeError, ValueError, AssertionError):  # it must be float32 somewhere
+    except (RuntimeError, TypeError, ValueError, AssertionError):  # the model requires float32
         return []
     first = next((n for n, p in model.named_parameters() if _is_layer(p)), "")
     weight = model.get_parameter(first) if first else None
     if weight is None or again != float(cost().detach()) or not bool(weight.detach().any()):
         return []
-    said, small, large = _directional(cost, weight)
+    expected, small, large = _directional(cost, weight)
     size = float(small.norm())
-    if not size > CUT_LEAST * float(said.norm()):
+    if not size > CUT_MIN_SLOPE * float(expected.norm()):
         return []
     if float((small - large).norm()) > CUT_NOISE * size:
         return []
-    off = float((said - small).norm()) / size
+    off = float((expected - small).norm()) / size
     if off < CUT:
         return []
-    text = f"the gradient is {off:.0%} off the slope of the loss: some of the ways back are cut"
-    advice = "look for detach, .data or no_grad on one of several ways, such as a skip connection"
+    text = f"the gradient differs by {off:.0%} from the slope of the loss: a path is cut off"
+    advice = "check for detach, .data or no_grad on one of several paths, such as a skip connection"
     return [Finding("gradient-flow", "warn", text, advice, first, off, 0.0)]
 
 
 @torch.no_grad()
 def _directional(cost: Callable[[], Tensor], weight: nn.Parameter) -> tuple[Tensor, Tensor, Tensor]:
-    """Slopes in random directions: what the gradient says, and what two sizes of steps show."""
+    """Slopes in random directions `[6]`: by the gradient, and numerical ones for two step sizes."""
     gradient, start = cast(Tensor, weight.grad), weight.clone()
     generator = torch.Generator().manual_seed(0)
     rows = []
@@ -211,13 +214,13 @@ def _directional(cost: Callable[[], Tensor], weight: nn.Parameter) -> tuple[Tens
             row.append((above - float(cost())) / (2 * step))
         rows.append(row)
     weight.copy_(start)
-    said, small, large = torch.tensor(rows, dtype=torch.float64).T
-    return said, small, large
+    expected, small, large = torch.tensor(rows, dtype=torch.float64).T
+    return expected, small, large
 
 
 @torch.no_grad()
 def _slope(cost: Callable[[], Tensor], weight: nn.Parameter, change: float) -> float:
-    """How much a small step changes the loss, as a share of what the gradient says."""
+    """The change of the loss for a small step along the gradient, over the expected change."""
     gradient = cast(Tensor, weight.grad)
     squared = float(gradient.square().sum())
     if squared == 0 or change == 0 or not math.isfinite(squared):

@@ -1,4 +1,4 @@
-"""Checks of the pixels: are they finite, of a sane scale, in order, and different?"""
+"""Checks of the pixels: finite, of a usual scale, in axis order, different between images."""
 
 import math
 
@@ -10,39 +10,39 @@ from cnntune.findings import Finding, Severity
 from cnntune.steps.sanity.subject import Subject
 from cnntune.steps.sanity.thumbnails import draw_images
 
-SCALE = (0.02, 20.0)  # standard deviation of network inputs; usual is 1, 0..255 bytes have 70
-TWICE = 2.5  # standard deviation; ImageNet's constants applied twice leave 3 to 5
-OUTLIER = 40.0  # standard deviations; a picture with one bright pixel in 1,000 reaches 32
-SCALED = (0.03, 0.97)  # of the images, by contrast: a few faint ones are found anywhere
+SCALE = (0.02, 20.0)  # standard deviation of network inputs; usual is 1, bytes 0..255 have 70
+NORMALIZED_TWICE = 2.5  # standard deviation; ImageNet's constants applied twice give 3 to 5
+OUTLIER = 40.0  # standard deviations; an image with one bright pixel in 1,000 reaches 32
+SCALED = (0.03, 0.97)  # quantiles of contrast: any data set has a few faint images
 SCALED_IMAGES = 64
-APART = 100.0  # times; light differs by a factor of 10, bytes and shares of 1 by 255
-CENTRE = 20.0  # mean of network inputs in units of 1
-INTERLEAVED = 0.05  # of correlation by which a further pixel resembles more than the next one
-SMOOTH = 0.1  # correlation of neighbours, below which pictures are noise and tell nothing
-BLANK = 0.05  # share of images of one colour
-FLAT = 0.01  # of an image's contrast, below which nothing is to be seen
-EMPTIED = 0.3  # of the images: what augmentation may leave without contrast
-REPEATED = 0.1  # pictures an image: each is there ten times
+APART = 100.0  # ratio of contrasts; lighting gives 10, 0..1 beside 0..255 gives 255
+CENTRE = 20.0  # largest |mean| of network inputs
+INTERLEAVED = 0.05  # by which the correlation with a further pixel exceeds that with the next
+SMOOTH = 0.1  # correlation of neighbours, below which images look like noise
+BLANK = 0.05  # share of images that have a single colour
+FLAT = 0.01  # of an image's contrast, below which it counts as blank
+EMPTIED = 0.3  # largest share of images that augmentation may leave without contrast
+REPEATED = 0.1  # distinct images per image: each occurs ten times
 TELLING_IMAGES = 512
 TELLING_PIXELS = 2**25  # of these images, with their channels: 128 MB
-OF_A_CLASS = 5  # images a class, to see that a pixel is the same in all of them
-TELLING = 0.01  # deviation within classes over that between them; JPEG leaves as much of a stamp
-STAMP = 0.25  # of the pixels: more is no stamp but what the classes look like
+MIN_IMAGES_PER_CLASS = 5  # to see that a pixel is the same in all images of a class
+TELLING = 0.01  # deviation within classes over that between them; a stamp after JPEG has as much
+STAMP = 0.25  # largest share of pixels in a stamp: more is what the classes look like
 
 
 def inputs(subject: Subject) -> list[Finding]:
-    """Pixels must be finite, differ between images, have a sane scale, and lie in [C, H, W] order.
+    """Pixels must be finite, differ between images, have the usual scale, and be in CHW order.
 
     Networks are initialised for inputs of mean 0 and standard deviation 1 (CS231n, "preprocess the
-    data"); bytes fed as 0..255 are 70 times too large. Rows, columns and channels in the wrong
-    order train too, only badly.
+    data"); bytes fed as 0..255 are 70 times too large. With rows, columns and channels in the wrong
+    order a network still trains, but badly.
     """
     if not finite(subject):
         return [_not_finite(subject)]
     pixels = subject.inputs
     if all_alike(subject):
         text = "all images are the same"
-        return [Finding("inputs", "fail", text, "look at how they are read", measured=1.0)]
+        return [Finding("inputs", "fail", text, "check how images are read", measured=1.0)]
     found = [*_order(pixels), *_scale(pixels), *_outliers(subject), *_empty(subject)]
     found += _two_scales(subject)
     found += [*_repeated(subject), *_tell_tale(subject), *_emptied(subject)]
@@ -53,29 +53,29 @@ def inputs(subject: Subject) -> list[Finding]:
 
 
 def finite(subject: Subject) -> bool:
-    """Whether all pixels are numbers: beside NaN, other checks of images mean nothing."""
+    """Whether all pixels are finite; otherwise other checks of the images mean nothing."""
     return not any(map(len, subject.broken.values()))
 
 
 def all_alike(subject: Subject) -> bool:
-    """Whether there is only one image: then nothing can be learned, whatever the network."""
+    """Whether all images are the same: then no network can learn anything."""
     flat = subject.inputs.flatten(1)
     return len(flat) > 1 and len(torch.unique(flat.cpu(), dim=0)) == 1  # mps cannot
 
 
 def _not_finite(subject: Subject) -> Finding:
-    """One finding for all parts."""
+    """One finding for all sets."""
     parts = {"training": subject.data.train, "validation": subject.data.val}
     parts |= {"test": subject.data.test} if subject.data.test else {}
-    told = [
-        f"{len(broken)} of {len(parts[name])} {name} images hold NaN or infinite pixels:"
+    lines = [
+        f"{len(broken)} of {len(parts[name])} {name} images have NaN or infinite pixels:"
         f" {parts[name].names.of(broken)}"
         for name, broken in subject.broken.items()
         if len(broken)
     ]
     count = sum(map(len, subject.broken.values()))
-    advice = "fix or leave out these images"
-    return Finding("inputs", "fail", "; ".join(told), advice, measured=count, expected=0.0)
+    advice = "fix or remove these images"
+    return Finding("inputs", "fail", "; ".join(lines), advice, measured=count, expected=0.0)
 
 
 def _order(pixels: Tensor) -> list[Finding]:
@@ -87,14 +87,15 @@ def _order(pixels: Tensor) -> list[Finding]:
         return []
     near, far = correlation(pixels, 1), correlation(pixels, channels)
     if far > max(near, SMOOTH) + INTERLEAVED:
-        text = f"pixels resemble the {channels}rd neighbour ({far:.2f}) more than the next"
-        text += f" ({near:.2f}): channels are interleaved in the rows"
-        return [Finding("inputs", "fail", text, "permute HWC to CHW; view or reshape scrambles it")]
+        text = f"pixels correlate more with those {channels} columns further on ({far:.2f}) than"
+        text += f" with the next ones ({near:.2f}): channels are interleaved in the rows"
+        advice = "permute HWC to CHW; view and reshape scramble pixels"
+        return [Finding("inputs", "fail", text, advice)]
     return []
 
 
 def correlation(pixels: Tensor, lag: int) -> float:
-    """How much pixels resemble those `lag` to their right, in one channel, over all images."""
+    """The correlation of pixels with those `lag` to their right, in the same channel."""
     centred = pixels - pixels.mean((2, 3), keepdim=True)
     here, there = centred[..., :-lag], centred[..., lag:]
     size = here.square().mean().sqrt() * there.square().mean().sqrt()
@@ -103,7 +104,7 @@ def correlation(pixels: Tensor, lag: int) -> float:
 
 def _scale(pixels: Tensor) -> list[Finding]:
     mean, std = float(pixels.mean()), float(pixels.std())
-    if SCALE[0] < std < TWICE and abs(mean) < CENTRE:
+    if SCALE[0] < std < NORMALIZED_TWICE and abs(mean) < CENTRE:
         return []
     severity: Severity = "warn" if SCALE[0] < std < SCALE[1] and abs(mean) < CENTRE else "fail"
     text = f"mean {mean:.3g}, standard deviation {std:.3g}; networks expect 0 and 1"
@@ -112,19 +113,19 @@ def _scale(pixels: Tensor) -> list[Finding]:
 
 
 def _outliers(subject: Subject) -> list[Finding]:
-    """A few enormous pixels rule mean and standard deviation, and squeeze all others together."""
+    """A few huge pixels dominate mean and standard deviation, and squeeze all others together."""
     pixels = subject.inputs
     far = (pixels - pixels.mean()).abs() / pixels.std()
     if float(far.max()) < OUTLIER:
         return []
-    text = f"a pixel lies {float(far.max()):.0f} standard deviations off the mean; the others are"
+    text = f"a pixel is {float(far.max()):.0f} standard deviations from the mean, with all others"
     text += f" squeezed together: {subject.named(far.flatten(1).amax(1) >= OUTLIER)}"
-    advice = "clip or leave out such images"
+    advice = "clip the pixels, or remove these images"
     return [Finding("inputs", "fail", text, advice, measured=float(far.max()), expected=OUTLIER)]
 
 
 def _two_scales(subject: Subject) -> list[Finding]:
-    """Some images in 0..1 among others in 0..255."""
+    """Some images are scaled to 0..1, others to 0..255."""
     contrasts = subject.inputs.flatten(1).std(1)
     shown = ~_blank(subject.inputs)
     if int(shown.sum()) < SCALED_IMAGES:
@@ -134,15 +135,15 @@ def _two_scales(subject: Subject) -> list[Finding]:
         return []
     faint = shown & (contrasts < math.sqrt(low * high))
     strong = shown & ~faint
-    fewer, word = (faint, "little") if faint.sum() <= strong.sum() else (strong, "much")
+    fewer, word = (faint, "low") if faint.sum() <= strong.sum() else (strong, "high")
     text = f"the contrast of images differs by a factor of {high / low:.0f}: {word} in"
     text += f" {subject.named(fewer)}"
-    advice = "look for some that are scaled to 0..1 and others that are not"
+    advice = "scale all images alike: some may be in 0..1, others in 0..255"
     return [Finding("inputs", "warn", text, advice, measured=high / low, expected=1.0)]
 
 
 def _blank(pixels: Tensor) -> Tensor:
-    """Which images are of one colour, bool `[N]`; rounding gives them a deviation above 0."""
+    """Which images have a single colour, bool `[N]`; by rounding, their deviation may exceed 0."""
     return (pixels.amax((2, 3)) == pixels.amin((2, 3))).all(1)
 
 
@@ -153,41 +154,41 @@ def _empty(subject: Subject) -> list[Finding]:
     flat_channels = (pixels.amax((0, 2, 3)) == pixels.amin((0, 2, 3))).nonzero().flatten().tolist()
     if flat_channels:
         text = f"channel {flat_channels[0]} has the same value in every image"
-        found.append(Finding("inputs", "warn", text, "look at how the channels are read"))
+        found.append(Finding("inputs", "warn", text, "check how channels are read"))
     is_blank = _blank(pixels)
     blank = is_blank.float().mean().item()
     if blank > BLANK and len(flat_channels) < pixels.shape[1]:
-        text = f"{blank:.0%} of the images are of one colour: {subject.named(is_blank)}"
-        found.append(Finding("inputs", "warn", text, "look at these images", measured=blank))
+        text = f"{blank:.0%} of the images have a single colour: {subject.named(is_blank)}"
+        found.append(Finding("inputs", "warn", text, "check these images", measured=blank))
     elif 0 < blank <= BLANK:
-        text = f"{int(is_blank.sum())} of {len(pixels)} images looked at are of one colour:"
+        text = f"{int(is_blank.sum())} of {len(pixels)} sampled images have a single colour:"
         text += f" {subject.named(is_blank)}"
-        found.append(Finding("inputs", "info", text, "look at these images", measured=blank))
+        found.append(Finding("inputs", "info", text, "check these images", measured=blank))
     return found
 
 
 def _repeated(subject: Subject) -> list[Finding]:
-    """A handful of pictures again and again."""
+    """A few distinct images, repeated over and over."""
     digests = subject.train_pictures.digests
     pictures, which, counts = torch.unique(digests, return_inverse=True, return_counts=True)
     different = len(pictures)
     if different > REPEATED * len(digests):
         return []
     same = subject.train_pictures.indices[(which == counts.argmax()).cpu()].sort().values
-    text = f"{len(digests)} training images looked at are {different} different pictures: one is"
-    text += f" {subject.data.train.names.of(same)}"
+    text = f"{len(digests)} sampled training images include only {different} distinct ones;"
+    text += f" identical: {subject.data.train.names.of(same)}"
     severity: Severity = "fail" if different <= subject.classes else "warn"
-    advice = "look at the index that images are read with, and at what is kept by class or name"
+    advice = "check the index that images are read by, and caches by class or file name"
     return [Finding("inputs", severity, text, advice, measured=float(different))]
 
 
 def _tell_tale(subject: Subject) -> list[Finding]:
-    """A few pixels that are the same in each class and differ between classes: a leaked label."""
+    """A few pixels are constant within each class and differ between classes: a leaked label."""
     train = subject.data.train
     affordable = TELLING_PIXELS // max(1, subject.kept_inputs[0].numel())
     images, labels = draw_images(train, min(TELLING_IMAGES, affordable), subject.recipe.seed)
     classes = labels.unique()
-    if len(labels) < OF_A_CLASS * len(classes):
+    if len(labels) < MIN_IMAGES_PER_CLASS * len(classes):
         return []
     groups = [images[labels == k] for k in classes]
     within = sum(group.sub(group.mean(0)).square().sum(0) for group in groups) / len(labels)
@@ -197,14 +198,14 @@ def _tell_tale(subject: Subject) -> list[Finding]:
     if not 0 < share < STAMP:
         return []
     row, column = telling.nonzero()[0].tolist()
-    text = f"the pixel in row {row}, column {column} alone tells the class ({share:.2%} of the"
-    text += " pixels do): the same within each class, and different between them"
-    advice = "look for a mark or stamp; a network would read that and nothing else"
+    text = f"the pixel in row {row}, column {column} alone reveals the class ({share:.2%} of the"
+    text += " pixels do): it is constant within each class and differs between classes"
+    advice = "remove the mark or stamp: a network would learn nothing else"
     return [Finding("inputs", "warn", text, advice, measured=share, expected=0.0)]
 
 
 def _emptied(subject: Subject) -> list[Finding]:
-    """Augmentation that leaves nothing of the images."""
+    """Augmentation removes all contrast from many images."""
     before = subject.inputs
     generator = torch.Generator().manual_seed(subject.recipe.seed)
     settings, normalise = subject.recipe.augment, subject.data.normalise
@@ -215,5 +216,5 @@ def _emptied(subject: Subject) -> list[Finding]:
     if share < EMPTIED:
         return []
     text = f"augmentation leaves {share:.0%} of the images without contrast: {subject.named(lost)}"
-    advice = "lower what [augment] asks for: `cnntune inspect` shows an augmented batch"
+    advice = "weaken [augment]; `cnntune inspect --augment batch.png` shows an augmented batch"
     return [Finding("inputs", "warn", text, advice, measured=share, expected=0.0)]

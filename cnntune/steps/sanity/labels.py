@@ -1,4 +1,4 @@
-"""Checks of the labels: classes without images, one class alone, one picture with two labels."""
+"""Checks of the labels: classes without images, a single class, one image with two labels."""
 
 import math
 
@@ -11,15 +11,20 @@ from cnntune.findings import Finding, Severity
 from cnntune.steps.sanity.subject import Subject
 from cnntune.steps.sanity.thumbnails import Pictures, correlations
 
-MOSTLY_WRONG = 0.5  # of the training labels; sets from the web have a third
-CONTRADICTIONS = 0.1  # of the training images; sets from the web have a hundredth
+WRONG_LABELS = 0.5  # of the training labels; data sets from the web have up to a third
+CONTRADICTIONS = 0.1  # of the training images; data sets from the web have a hundredth
 SIGNIFICANT = 5.0  # standard errors: about one false alarm in a million
-ENOUGH_IMAGES = 40  # validation images, to judge likeness by
-IMBALANCE = 10.0  # largest class over smallest (ecosystem practice: warn the reader of accuracy)
+MIN_VAL_IMAGES = 40  # to judge label noise by similar images
+IMBALANCE = 10.0  # images of the largest class over those of the smallest
 
 
 def labels(subject: Subject) -> list[Finding]:
-    """Every class must have training images, and one picture must have one label."""
+    """Every class must have training images, and equal images must have the same label.
+
+    Labels must be the numbers 0 to C - 1. If similar images share a label in the validation set but
+    not in the training set, training labels are wrong. With imbalanced classes, compare accuracies
+    with the share of the largest class.
+    """
     if outside := _outside(subject):
         return outside
     counts = torch.bincount(subject.data.train.labels, minlength=subject.classes)
@@ -27,13 +32,13 @@ def labels(subject: Subject) -> list[Finding]:
     names = subject.data.classes
     if present == 1:
         text = f"all training images are of class {names[int(counts.argmax())]}"
-        return [Finding("labels", "fail", text, "look at how labels are made", measured=1.0)]
+        return [Finding("labels", "fail", text, "check how labels are read", measured=1.0)]
     missing = [names[int(k)] for k in (counts == 0).nonzero().flatten()]
     if missing:
         text = f"{len(missing)} of {len(names)} classes have no training image: "
         text += ", ".join(missing[:5])
         seen = torch.bincount(subject.data.val.labels, minlength=subject.classes)[counts == 0]
-        advice = "give them images, or count labels from 0 without gaps"
+        advice = "add images for them, or number labels from 0 without gaps"
         if int(seen.sum()):
             text += f"; {int(seen.sum())} validation images are of such classes"
         severity: Severity = "fail" if int(seen.sum()) or len(missing) > len(names) / 2 else "warn"
@@ -45,16 +50,16 @@ def labels(subject: Subject) -> list[Finding]:
     if ratio > IMBALANCE:
         majority = float(counts.max() / counts.sum())
         text = f"the largest class has {ratio:.0f} times the images of the smallest: always"
-        text += f" answering {names[int(counts.argmax())]} is right {majority:.0%} of the time"
-        found.append(Finding("labels", "info", text, "read accuracies against that floor"))
+        text += f" predicting {names[int(counts.argmax())]} has an accuracy of {majority:.0%}"
+        found.append(Finding("labels", "info", text, "compare accuracies with that baseline"))
     least, most = int(counts.min()), int(counts.max())
     each = f"{least} to {most}" if least < most else f"{most}"
-    text = f"{len(names)} classes, {each} training images each"
+    text = f"{len(names)} classes, {each} training images per class"
     return found or [Finding("labels", "ok", text)]
 
 
 def _single(subject: Subject, counts: Tensor) -> list[Finding]:
-    """Classes of which there is one training image."""
+    """Classes with a single training image."""
     single = (counts == 1).nonzero().flatten().tolist()
     if not single:
         return []
@@ -64,20 +69,20 @@ def _single(subject: Subject, counts: Tensor) -> list[Finding]:
     text += " a single training image" + ("" if one else f": {some(names)}")
     unseen = [subject.data.classes[k] for k in single if k not in subject.data.val.labels]
     if unseen:
-        text += f"; none for validation of {some(unseen)}"
-    advice = "add images, or leave the class out: one image teaches nothing about others"
+        text += f"; no validation image of {some(unseen)}"
+    advice = "add images or remove the class: nothing can be learned from one image"
     return [Finding("labels", "warn", text, advice, measured=float(len(single)), expected=0.0)]
 
 
 def usable(data: Data) -> bool:
-    """Whether a loss can be computed: two classes at least, and no label outside them."""
+    """Whether a loss can be computed: at least two classes, and no label outside them."""
     parts = [data.train, data.val, *([data.test] if data.test else [])]
     inside = all(bool(((p.labels >= 0) & (p.labels < len(data.classes))).all()) for p in parts)
     return inside and len(data.classes) > 1
 
 
 def _outside(subject: Subject) -> list[Finding]:
-    """Labels that are no class."""
+    """Labels outside the classes."""
     found = []
     named = {"training": subject.data.train, "validation": subject.data.val}
     named |= {"test": subject.data.test} if subject.data.test else {}
@@ -85,15 +90,15 @@ def _outside(subject: Subject) -> list[Finding]:
         wrong = part.labels[(part.labels < 0) | (part.labels >= subject.classes)]
         if not len(wrong):
             continue
-        text = f"{len(wrong)} of {len(part)} {name} labels lie outside 0 ... {subject.classes - 1}:"
+        text = f"{len(wrong)} of {len(part)} {name} labels are outside 0 to {subject.classes - 1}:"
         text += f" {', '.join(str(label) for label in wrong.unique().tolist()[:5])}"
-        advice = "count classes from 0 without gaps, and leave out images without a label"
+        advice = "number classes from 0 without gaps, and remove images without a label"
         found.append(Finding("labels", "fail", text, advice, measured=len(wrong), expected=0))
     return found
 
 
 def _contradictions(subject: Subject) -> list[Finding]:
-    """The same picture under two labels."""
+    """Equal images with different labels."""
     pictures = subject.train_pictures
     _, which = torch.unique(pictures.digests, return_inverse=True)
     first = torch.full((len(pictures),), -1, device=pictures.labels.device)
@@ -104,37 +109,38 @@ def _contradictions(subject: Subject) -> list[Finding]:
         return []
     indices, names = pictures.indices, subject.data.train.names
     shown = again.nonzero().flatten().cpu()
-    partners = [_other(pictures, int(place)) for place in shown]
-    text = f"{several:.1%} of the training images occur again with another label: "
+    partners = [_other(pictures, int(index)) for index in shown]
+    text = f"{several:.1%} of the training images have a copy with another label: "
     text += names.pairs(indices[shown].tolist(), names, indices[partners].tolist())
     severity: Severity = "fail" if several > CONTRADICTIONS else "warn"
-    return [Finding("labels", severity, text, "decide on one label a picture", measured=several)]
+    advice = "keep one label per image"
+    return [Finding("labels", severity, text, advice, measured=several)]
 
 
-def _other(pictures: Pictures, place: int) -> int:
-    """The place of the same picture with another label."""
-    same = pictures.digests == pictures.digests[place]
-    return int((same & (pictures.labels != pictures.labels[place])).nonzero()[0])
+def _other(pictures: Pictures, index: int) -> int:
+    """The index in the sample of an equal image with another label."""
+    same = pictures.digests == pictures.digests[index]
+    return int((same & (pictures.labels != pictures.labels[index])).nonzero()[0])
 
 
 def _noise(subject: Subject) -> list[Finding]:
-    """Like pictures share a label among validation images, and do not among training images.
+    """Similar images share a label in the validation set, but not in the training set.
 
-    With a share c of right labels, two like pictures agree about c^2 as often.
+    If a share c of the labels is right, two similar images agree about c^2 as often.
     """
-    if len(subject.data.val) < ENOUGH_IMAGES:
+    if len(subject.data.val) < MIN_VAL_IMAGES:
         return []
     train, val = _agreement(subject.train_pictures), _agreement(subject.val_pictures)
     if val == 0:
         return []
     error = math.sqrt(max(val * (1 - val), 0.01) / len(subject.val_pictures))
     right = math.sqrt(train / val)
-    if right > 1 - MOSTLY_WRONG or (val - train) / error < SIGNIFICANT:
+    if right > 1 - WRONG_LABELS or (val - train) / error < SIGNIFICANT:
         return []
-    text = f"the most similar picture has the same label for {val:.0%} of the validation images,"
-    text += f" and for {train:.0%} of the training images: about {1 - right:.0%} of their labels"
+    text = f"the most similar image has the same label for {val:.0%} of the validation images, but"
+    text += f" for {train:.0%} of the training images: about {1 - right:.0%} of the training labels"
     text += " are wrong"
-    advice = "look at how training labels are read, joined or shuffled"
+    advice = "check how training labels are read, joined or shuffled"
     return [Finding("labels", "warn", text, advice, measured=1 - right, expected=0.0)]
 
 

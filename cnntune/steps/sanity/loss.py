@@ -1,4 +1,4 @@
-"""Checks of the loss, probed on logits made by hand: is it lowest for the right class, and 0?"""
+"""Checks of the loss on hand-made logits: is it lowest for the right class, and near 0 there?"""
 
 import math
 
@@ -11,45 +11,45 @@ from cnntune.steps.sanity.subject import Subject
 from cnntune.training.build import Loss
 
 PROBE_IMAGES = 64
-PROBE_CONFIDENCE = 5.0  # logit of the right class; e^5 is 99 % against ten classes
-SCALES = (0.1, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)  # where the least is searched
-SAME = 1e-6  # relative: two losses that differ less are equal
-CLOSE = 0.05  # relative: a loss this near to a known one is that one
-IGNORED = 0.05  # of the images; a mean over the batch ignores none
-MOST = 0.5
+PROBE_CONFIDENCE = 5.0  # logit of the right class: a probability of 99 % among ten classes
+SCALES = (0.1, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)  # of the logits tried
+SAME = 1e-6  # relative difference below which two losses are equal
+CLOSE = 0.05  # relative difference below which a loss matches a known value
+IGNORED = 0.05  # share of the images; a mean over the batch ignores none
+MOSTLY_IGNORED = 0.5
 ODD_SCALE = 10.0  # times a cross-entropy
-LEAST_ERROR = 0.3  # over the classes: a squared error over all logits starts at 1 / C
-SQUASHED = 0.2  # of the loss on equal logits, that right ones of any size leave
+MIN_EQUAL_LOSS = 0.3  # divided by the classes; a mean squared error starts at 1 / C
+SQUASHED = 0.2  # of the loss on equal logits
 STUCK = 0.7  # of the loss on equal logits; label smoothing of 0.3 leaves half
-MUCH_SMOOTHING = 0.5  # the right class then has no more than the others together
-HOPELESS_SMOOTHING = 0.9  # a tenth: among ten classes no more than each other one
+MAX_SMOOTHING = 0.5  # the right class then has as much weight as all others together
+HOPELESS_SMOOTHING = 0.9  # among ten classes, the right one weighs as much as any other
 
 
 def loss(subject: Subject) -> list[Finding]:
-    """The loss must be lowest for the right class, average over images, and reach 0.
+    """The loss must be lowest for the right class, average over the images, and approach 0.
 
-    Probed on logits made by hand, without the network: what a loss does to equal logits, to right
-    ones and to wrong ones tells a sum from a mean, a wrong sign, shuffled targets and a softmax too
-    many apart. A cross-entropy of C equal logits is log C (CS231n step 1).
+    It is evaluated on hand-made logits, without the network. Its values on equal, right and wrong
+    logits reveal a sum instead of a mean, a wrong sign, shuffled targets or a second softmax. The
+    cross-entropy of C equal logits is log C (CS231n step 1).
     """
     probe = _Probe.of(subject)
     rules = (_broken, _remembers, _blind, _misled, _summed, _floored, _one_sided, _stuck, _scaled)
     found = next((finding for rule in rules if (finding := rule(probe))), None)
     if found is None:
-        text = f"{probe.equal:.4g} on equal logits, {probe.lowest:.2g} at best"
+        text = f"{probe.equal:.4g} on equal logits, {probe.lowest:.2g} at its lowest"
         found = Finding("loss", "ok", text, measured=probe.equal, expected=probe.expected)
     return [found, *_smoothing(subject)]
 
 
 def floor(subject: Subject) -> float:
-    """The lowest that the loss gets on right logits of any size, without label smoothing."""
+    """The minimum of the loss over right logits of all scales, without label smoothing."""
     if subject.recipe.train.loss == "cross-entropy":
         return 0.0
     return max(0.0, _Probe.of(subject).lowest)
 
 
 class _Probe:
-    """The loss on logits made by hand; `targets` hold every class."""
+    """The loss on hand-made logits; `targets` contain every class."""
 
     def __init__(self, function: Loss, classes: int, device: torch.device) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -60,66 +60,71 @@ class _Probe:
         self.expected = math.log(classes)
         self.equal = self.value(torch.zeros_like(self.logits), self.targets)
         rights = [self.right(scale) for scale in SCALES]
-        # One-hot targets of a squared error are 0 and s, the lecture's logits s and -s.
+        # A squared error against one-hot targets is lowest for logits of 0 and s, not -s and s.
         rights += [right.clamp(min=0) for right in rights]
         self.lowest = min(self.value(right, self.targets) for right in rights)
 
     @classmethod
     def of(cls, subject: Subject) -> "_Probe":
-        """Probe the recipe's loss."""
+        """A probe of the recipe's loss."""
         return cls(subject.loss(), subject.classes, subject.device)
 
     def value(self, logits: Tensor, targets: Tensor) -> float:
-        """The loss as a number; NaN where it is no scalar."""
+        """The loss as a number; NaN if it is not a scalar."""
         result = self.function(logits, targets)
         scalar = isinstance(result, Tensor) and result.numel() == 1
         return float(result.detach()) if scalar else math.nan
 
     def right(self, scale: float, shift: int = 0) -> Tensor:
-        """Logits that are sure of the class `shift` after the right one, and against the others."""
+        """Logits of `scale` for the class `shift` after the right one, `-scale` for the others."""
         answers = F.one_hot((self.targets + shift) % self.classes, self.classes).float()
         return scale * (2 * answers - 1)
 
 
 def _broken(probe: _Probe) -> Finding | None:
-    """No finite scalar, or none that gradients flow through."""
+    """The loss is not a finite scalar with a gradient."""
     logits = probe.logits.clone().requires_grad_()
     result = probe.function(logits, probe.targets)
     if not isinstance(result, Tensor):
-        text = f"gives a {type(result).__name__}, must give a tensor that gradients flow through"
+        text = f"returns a {type(result).__name__}, expected a tensor with a gradient"
         number = isinstance(result, int | float)
         advice = "return the tensor itself, without .item() or float()"
-        return Finding("loss", "fail", text, advice if number else "return one tensor, the mean")
+        return Finding("loss", "fail", text, advice if number else "return the mean as one tensor")
     if result.numel() != 1:
-        text = f"gives {tuple(result.shape)}, must give one number"
+        text = f"returns shape {tuple(result.shape)}, expected a scalar"
         return Finding("loss", "fail", text, "average over the images")
     if not math.isfinite(probe.equal):
-        return Finding("loss", "fail", "is not finite on equal logits", "look for log(0) or 0/0")
+        return Finding("loss", "fail", "is not finite on equal logits", "check for log(0) or 0/0")
     if not result.requires_grad:
-        advice = "compute it with differentiable operations: no argmax, item, detach or no_grad"
-        return Finding("loss", "fail", "no gradient flows back from it to the logits", advice)
+        advice = "use differentiable operations only: no argmax, item, detach or no_grad"
+        return Finding("loss", "fail", "no gradient flows from it to the logits", advice)
     (gradient,) = torch.autograd.grad(result, logits, allow_unused=True)
     if gradient is None or float(gradient.abs().max()) == 0:
         text = f"is constant: {float(result.detach()):.4g} with a gradient of 0"
-        return Finding("loss", "fail", text, "it must depend on the logits")
+        return Finding("loss", "fail", text, "make it depend on the logits")
     if not _finite_gradient(probe):
-        text = "its gradient is NaN or infinite on logits that are right and sure"
-        return Finding("loss", "fail", text, "look for a log or root of what becomes exactly 0")
+        text = "its gradient is NaN or infinite on large right logits"
+        return Finding("loss", "fail", text, "check for a log or square root of exactly 0")
     return _ignores(gradient.abs().amax(1) == 0, probe.classes)
 
 
 def _ignores(silent: Tensor, classes: int) -> Finding | None:
-    """Images `[N]` without a gradient; classes alternate among them."""
+    """`silent` (bool `[N]`) marks images without a gradient; image i is of class i mod C."""
     ignored = float(silent.float().mean())
     by_class = silent.view(-1, classes)
     whole = by_class.all(0)
-    if ignored <= MOST and len(by_class) > 1 and whole.any() and whole.equal(by_class.any(0)):
+    if (
+        ignored <= MOSTLY_IGNORED
+        and len(by_class) > 1
+        and whole.any()
+        and whole.equal(by_class.any(0))
+    ):
         text = f"ignores class number {int(whole.nonzero()[0])}: its images get no gradient"
-        advice = "look at ignore_index, and for a class weight of 0"
+        advice = "check ignore_index, and class weights of 0"
         return Finding("loss", "fail", text, advice, measured=ignored, expected=0.0)
     if ignored > IGNORED:
         text = f"ignores {ignored:.0%} of the images: their logits get no gradient"
-        severity: Severity = "fail" if ignored > MOST else "warn"
+        severity: Severity = "fail" if ignored > MOSTLY_IGNORED else "warn"
         return Finding("loss", severity, text, "average over all images", measured=ignored)
     return None
 
@@ -132,13 +137,13 @@ def _finite_gradient(probe: _Probe) -> bool:
 
 
 def _remembers(probe: _Probe) -> Finding | None:
-    """The same logits cost something else the second time."""
+    """The same logits have another loss the second time."""
     first = probe.value(probe.logits, probe.targets)
     second = probe.value(probe.logits, probe.targets)
     if abs(first - second) <= SAME * abs(first):
         return None
-    text = f"gives {first:.4g} and then {second:.4g} for the same logits and targets"
-    advice = "look for a total kept from batch to batch, and for random numbers"
+    text = f"is {first:.4g}, then {second:.4g} for the same logits and targets"
+    advice = "check for a total that is kept from batch to batch, and for random numbers"
     return Finding("loss", "fail", text, advice, measured=second, expected=first)
 
 
@@ -148,12 +153,12 @@ def _blind(probe: _Probe) -> Finding | None:
     other = probe.value(probe.logits, (probe.targets + 1) % probe.classes)
     if abs(plain - other) > SAME * abs(plain):
         return None
-    text = f"ignores its targets: {plain:.4g} with the right ones and with wrong ones"
+    text = f"ignores its targets: {plain:.4g} with right targets and with wrong ones"
     return Finding("loss", "fail", text, "use the `targets` argument")
 
 
 def _misled(probe: _Probe) -> Finding | None:
-    """Another class than the right one costs least."""
+    """The loss is lowest for a wrong class."""
     each = torch.arange(probe.classes, device=probe.targets.device)
     sure = PROBE_CONFIDENCE * (2 * torch.eye(probe.classes, device=probe.targets.device) - 1)
     wrong = 0
@@ -168,91 +173,92 @@ def _misled(probe: _Probe) -> Finding | None:
     cost = probe.value(probe.right(PROBE_CONFIDENCE, lower), probe.targets)
     if not wrong and right < cost:
         return None
-    text = f"for {wrong} of {probe.classes} classes a wrong answer costs no more than the right"
-    text += f" one: {right:.4g} for right logits, {cost:.4g} for those {lower} classes further"
+    text = f"for {wrong} of {probe.classes} classes it is as low for a wrong class as for the right"
+    text += f" one: {right:.4g} for the right class, {cost:.4g} for the class {lower} further on"
     if not wrong:
-        text = f"right logits cost {right:.4g}, those of other images' classes {cost:.4g}"
-    advice = "look at its sign, and whether logits and targets are in one order"
+        text = f"is {right:.4g} for the right class, {cost:.4g} for the class of another image"
+    advice = "check its sign, and that logits and targets are in the same order"
     if right > probe.equal > cost:
-        advice = "its sign is wrong: training would raise the cross-entropy"
+        advice = "flip its sign: training would raise the cross-entropy"
     return Finding("loss", "fail", text, advice, measured=right, expected=cost)
 
 
 def _summed(probe: _Probe) -> Finding | None:
-    """Twice the images, twice the loss; or a softmax over the images."""
+    """The loss depends on the number of images: it is a sum, or takes a softmax over them."""
     once = probe.value(probe.logits, probe.targets)
     twice = probe.value(probe.logits.repeat(2, 1), probe.targets.repeat(2))
     if abs(twice - 2 * once) < CLOSE * abs(once):
         text = f"is summed over the images: {once:.4g} for {len(probe.targets)}, {twice:.4g} for"
-        text += f" {len(probe.targets) * 2}"
-        advice = "average it, or the gradient grows with the batch: `reduction='mean'`"
+        text += f" {len(probe.targets) * 2}, so the gradient grows with the batch size"
+        advice = "average over the images: `reduction='mean'`"
         return Finding("loss", "fail", text, advice, measured=probe.equal, expected=probe.expected)
     if abs(twice - once) > CLOSE * abs(once):
         text = f"depends on the number of images: {once:.4g} for {len(probe.targets)}, {twice:.4g}"
-        text += f" for {len(probe.targets) * 2}, the same ones twice"
-        advice = "take the softmax over the classes, dim=1, and the mean over the images"
+        text += f" for {len(probe.targets) * 2} (each image twice)"
+        advice = "take the softmax over the classes (dim=1) and the mean over the images"
         return Finding("loss", "fail", text, advice, measured=twice, expected=once)
     return None
 
 
 def _floored(probe: _Probe) -> Finding | None:
-    """It cannot reach 0, or falls below it."""
+    """The loss cannot approach 0, or falls below it."""
     double = math.log(1 + (probe.classes - 1) / math.e)
     if probe.lowest < -CLOSE:
         text = f"falls below 0, to {probe.lowest:.4g} for large right logits"
-        advice = "nll_loss takes log-probabilities: use cross_entropy, or log_softmax before it"
+        advice = "nll_loss expects log-probabilities: use cross_entropy, or log_softmax before it"
         return Finding("loss", "fail", text, advice, measured=probe.lowest, expected=0.0)
     if abs(probe.lowest - double) < CLOSE * double:
-        text = f"stops at {probe.lowest:.4g} for right logits of any size; log(1 + (C-1)/e) is"
-        text += f" {double:.4g}, which is what a softmax too many leaves"
+        text = f"does not fall below {probe.lowest:.4g} for right logits of any scale; a second"
+        text += f" softmax stops at log(1 + (C-1)/e) = {double:.4g}"
         advice = "remove the softmax before the cross-entropy"
         return Finding("loss", "fail", text, advice, measured=probe.lowest, expected=0.0)
     large, larger = (probe.value(probe.right(scale), probe.targets) for scale in SCALES[-2:])
     if abs(large - larger) <= SAME * abs(large) and probe.lowest > SQUASHED * probe.equal:
-        text = f"is {probe.equal:.4g} on equal logits, and stops at {probe.lowest:.4g} however"
-        text += " large right ones are: something squashes them"
-        advice = "remove the softmax or sigmoid that the loss applies a second time"
+        text = f"is {probe.equal:.4g} on equal logits and does not fall below {probe.lowest:.4g}"
+        text += " for right logits of any scale: something squashes them"
+        advice = "remove the softmax or sigmoid that is applied a second time"
         return Finding("loss", "fail", text, advice, measured=probe.lowest, expected=0.0)
     return None
 
 
 def _one_sided(probe: _Probe) -> Finding | None:
-    """Nothing is asked of the wrong classes: large logits everywhere cost nothing."""
+    """The logits of wrong classes do not count: large logits for all classes minimise the loss."""
     logits = probe.logits.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(probe.function(logits, probe.targets), logits)
     wrong = 1 - F.one_hot(probe.targets, probe.classes)
     if float((gradient * wrong).abs().max()) > 0:
         return None
-    text = "the logits of wrong classes get no gradient: all classes at once cost nothing"
+    text = "the logits of wrong classes get no gradient: raising all logits minimises the loss"
     advice = "use cross_entropy, or log_softmax before nll_loss"
     return Finding("loss", "fail", text, advice, measured=0.0)
 
 
 def _stuck(probe: _Probe) -> Finding | None:
-    """Right logits of any size hardly cost less than equal ones."""
+    """The loss on right logits of any scale is hardly lower than on equal ones."""
     if probe.lowest < STUCK * probe.equal:
         return None
-    text = f"is {probe.equal:.4g} on equal logits, and stops at {probe.lowest:.4g} on right ones of"
-    text += f" sizes {SCALES[0]:g} to {SCALES[-1]:g}"
-    advice = "look for a temperature, or a penalty that outweighs what the logits say"
+    text = f"is {probe.equal:.4g} on equal logits, and no lower than {probe.lowest:.4g} on right"
+    text += f" logits of {SCALES[0]:g} to {SCALES[-1]:g}"
+    advice = "check for a temperature, or a penalty that outweighs the logits"
     return Finding("loss", "warn", text, advice, measured=probe.lowest, expected=0.0)
 
 
 def _scaled(probe: _Probe) -> Finding | None:
-    """Far larger or smaller than a cross-entropy, which makes the usual rates wrong ones."""
+    """The loss is far larger or smaller than a cross-entropy: usual learning rates do not fit."""
     factor = probe.equal / probe.expected
-    small = LEAST_ERROR / probe.classes
+    small = MIN_EQUAL_LOSS / probe.classes
     if probe.equal > small and factor < ODD_SCALE:
         return None
     text = f"is {factor:.3g} times a cross-entropy: {probe.equal:.4g} on equal logits"
-    advice = "the learning rate has to make up for it: scale the loss, or run `cnntune lr-sweep`"
+    advice = "rescale the loss, or find a learning rate that fits with `cnntune lr-sweep`"
     return Finding("loss", "warn", text, advice, measured=probe.equal, expected=probe.expected)
 
 
 def _smoothing(subject: Subject) -> list[Finding]:
     smoothing = subject.recipe.train.label_smoothing
-    if smoothing < MUCH_SMOOTHING:
+    if smoothing < MAX_SMOOTHING:
         return []
-    text = f"train.label_smoothing = {smoothing:g} leaves the right class {1 - smoothing:.0%}"
+    text = f"train.label_smoothing = {smoothing:g} leaves the right class a weight of"
+    text += f" {1 - smoothing:.0%}"
     severity: Severity = "fail" if smoothing > HOPELESS_SMOOTHING else "warn"
-    return [Finding("loss", severity, text, "0.1 is usual (Szegedy et al. 2016)")]
+    return [Finding("loss", severity, text, "lower it: 0.1 is usual (Szegedy et al. 2016)")]

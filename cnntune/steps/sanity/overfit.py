@@ -1,4 +1,4 @@
-"""Whether a tiny sample was learnt by heart, and where not, what the network shows of the cause."""
+"""Checks of overfitting a tiny batch and, if it fails, of the causes that the network shows."""
 
 import torch
 from torch import Tensor, nn
@@ -6,108 +6,104 @@ from torch import Tensor, nn
 from cnntune.findings import Finding, Severity
 from cnntune.steps.sanity.record import WEIGHT_OPS, recording
 from cnntune.steps.sanity.subject import Subject
-from cnntune.steps.sanity.tiny import TINY_IMAGES, TINY_SECONDS, TINY_STEPS, Memory
+from cnntune.steps.sanity.tiny import TINY_IMAGES, TINY_SECONDS, TINY_STEPS, TinyOverfit
 from cnntune.training.device import seeded
 
-NEARLY_ACC = 0.95  # a network that is cut off, or misses a class of ten, stays below this,
-NEARLY_LOSS = 0.25  # of the first one, and a squashed one above this
-SHRUNK = 0.05  # of what the last layer gives, left in the logits
-DOUBLED = 1e-2  # relative: logits that follow their layer
-BOUND = 1.5  # for logits; ten classes need 5 to be 95 % sure
-STOPS = 0.02  # relative: losses that are equal at several rates
+NEARLY_ACC = 0.95  # a network with a fault, or that misses one of ten classes, stays below this
+NEARLY_LOSS = 0.25  # of the initial loss; with bounded logits the loss stays above this
+SHRUNK = 0.05  # RMS of the logits over that of the last layer's output
+DOUBLED = 1e-2  # relative tolerance for logits that scale with their layer
+BOUND = 1.5  # largest logit that counts as bounded; 95 % among ten classes needs 5
+STOPS = 0.02  # relative difference below which losses at two learning rates are equal
 LINEAR = 1e-3  # of the logits' distance; float32 leaves 1e-6
-STRAIGHT_IMAGES = 8  # looked at, and as many of noise
-MANY_CLASSES = 4  # the logits of 32 images are not sorted by chance
-SEVERAL = 3  # attempts, the best one included
-FAR_OFF = 30.0  # times: a rate a decade off is what `lr-sweep` is for
-HOPELESS = 500.0  # times: no schedule makes up for it,
-HOPELESS_TOO = 99.0  # nor for this upwards, where the recipe's own rate leaves the loss
-LEARNT = 0.9  # above this share of the first one; a low rate may only be slow
+LINEARITY_IMAGES = 8  # and as many of noise
+MIN_SORTED_CLASSES = 4  # with fewer, logits of 32 images may be sorted by chance
+MIN_SAME_LOSS = 3  # attempts with equal losses, the best one included
+FAR_OFF = 30.0  # ratio of learning rates; for a decade, `lr-sweep` is enough
+HOPELESS = 500.0  # ratio that no schedule compensates
+HOPELESS_TOO = 99.0  # the same for a learning rate that is too high and does not lower the loss
+UNLEARNED_LOSS = 0.9  # of the initial loss; a learning rate that gets below may only be slow
 
 
-def overfit_tiny(subject: Subject, memory: Memory) -> list[Finding]:
-    """A network that cannot learn 32 images by heart will not learn 50,000 (CS231n step 2).
+def overfit_tiny(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
+    """A network that cannot memorise 32 images will not learn from 50,000 (CS231n step 2).
 
-    Augmentation, dropout, weight decay, clipping and label smoothing are off, since each of them
-    exists to prevent just this. The recipe's rate may be wrong, so others are tried too. Large
-    networks get fewer images, and the largest none.
+    Augmentation, dropout, weight decay, gradient clipping and label smoothing are turned off, since
+    they work against memorising. If train.lr does not succeed, other learning rates are tried.
+    Large networks are given fewer images, and the check is skipped for the slowest ones.
     """
-    if not memory.attempts:
-        step = subject.cost.image * memory.images + subject.cost.update
-        text = f"skipped: a step with {memory.images} images takes {step:.1f} s"
+    if not overfit.attempts:
+        step = subject.cost.image * overfit.images + subject.cost.update
+        text = f"skipped: a training step on {overfit.images} images takes {step:.1f} s"
         return [Finding("overfit-tiny", "info", text)]
-    best = memory.attempts[-1]
-    if memory.reached:
-        text = f"{memory.images} images: loss {best.loss:.2g}, accuracy 100% after {best.steps}"
-        text += f" steps at rate {best.lr:.2g}"
+    best = overfit.attempts[-1]
+    if overfit.reached:
+        text = f"{overfit.images} images: loss {best.loss:.2g}, accuracy 100% after {best.steps}"
+        text += f" steps at lr {best.lr:.2g}"
         found = [Finding("overfit-tiny", "ok", text, measured=best.loss, expected=0.0)]
-        return [*found, *_far_off(subject, memory), *_straight(subject, memory)]
-    if any(attempt.cut for attempt in memory.attempts):
-        steps = sum(attempt.steps for attempt in memory.attempts)
-        text = (
-            f"skipped: loss {best.loss:.3g}, accuracy {best.acc:.0%} at best in the {steps} steps"
-        )
-        text += f" that {TINY_SECONDS:.0f} s allow"
+        return [*found, *_far_off(subject, overfit), *_linear_network(subject, overfit)]
+    if any(attempt.cut for attempt in overfit.attempts):
+        steps = sum(attempt.steps for attempt in overfit.attempts)
+        text = f"skipped: out of time after {steps} steps in {TINY_SECONDS:.0f} s; loss"
+        text += f" {best.loss:.3g}, accuracy {best.acc:.0%} at best"
         return [Finding("overfit-tiny", "info", text, measured=best.loss, expected=0.0)]
-    rates = ", ".join(
-        f"{attempt.lr:.2g}" for attempt in sorted(memory.attempts, key=lambda a: a.lr)
-    )
-    text = f"{memory.images} images: loss {best.loss:.3g}, accuracy {best.acc:.0%} at best, after"
-    text += f" {TINY_STEPS} steps at each of the rates {rates}"
-    causes = [*_changes_weights(subject), *_causes(subject, memory)]
+    lrs = ", ".join(f"{attempt.lr:.2g}" for attempt in sorted(overfit.attempts, key=lambda a: a.lr))
+    text = f"{overfit.images} images: loss {best.loss:.3g}, accuracy {best.acc:.0%} at best, after"
+    text += f" {TINY_STEPS} steps at each lr of {lrs}"
+    causes = [*_changes_weights(subject), *_causes(subject, overfit)]
     if not causes and best.acc >= NEARLY_ACC and best.loss <= NEARLY_LOSS * best.first:
         return [Finding("overfit-tiny", "info", f"nearly: {text}", measured=best.loss)]
-    advice = "do not tune yet: mend what other rules name; else look at the labels' order, at"
-    advice += " layers that are cut off, and at what reaches the loss"
+    advice = "fix this before tuning: first what other rules report, else check the order of the"
+    advice += " labels, layers without a gradient, and the inputs of the loss"
     found = [Finding("overfit-tiny", "fail", text, advice, measured=best.loss, expected=0.0)]
-    return [*found, *causes, *_straight(subject, memory)]
+    return [*found, *causes, *_linear_network(subject, overfit)]
 
 
-def _causes(subject: Subject, memory: Memory) -> list[Finding]:
-    """What the logits look like after all attempts, where that tells why they failed."""
-    images = subject.inputs[: memory.images]
+def _causes(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
+    """Causes that show in the logits after all attempts have failed."""
+    images = subject.inputs[: overfit.images]
     with torch.no_grad():
-        logits = memory.model(images.clone()).detach().float()
+        logits = overfit.model(images.clone()).detach().float()
     distinct = len(torch.unique(logits.cpu(), dim=1).T)  # mps cannot
     if distinct < subject.classes:
         text = f"{subject.classes} classes get {distinct} different logits in every image"
-        advice = "look for a mean, expand or repeat over the classes after the last layer"
+        advice = "check for a mean, expand or repeat over the classes after the last layer"
         return [Finding("outputs", "fail", text, advice, measured=distinct)]
     steps = logits.diff(dim=1)
-    if subject.classes >= MANY_CLASSES and ((steps <= 0).all() or (steps >= 0).all()):
-        text = "the logits of every image are sorted by size: which class is which is lost"
-        return [Finding("outputs", "fail", text, "look for sort or topk after the last layer")]
-    return _bounded(memory, logits) or _shrunk(memory.model, images)
+    if subject.classes >= MIN_SORTED_CLASSES and ((steps <= 0).all() or (steps >= 0).all()):
+        text = "the logits of every image are sorted by value, so they no longer match the classes"
+        return [Finding("outputs", "fail", text, "remove sort or topk after the last layer")]
+    return _bounded(overfit, logits) or _shrunk(overfit.model, images)
 
 
-def _bounded(memory: Memory, logits: Tensor) -> list[Finding]:
-    """All images right, and a loss that stops above 0 at one rate as at another."""
-    best = memory.attempts[-1]
+def _bounded(overfit: TinyOverfit, logits: Tensor) -> list[Finding]:
+    """All images are right, but the loss stops above 0, at the same value for any learning rate."""
+    best = overfit.attempts[-1]
     largest = float(logits.abs().max())
-    stops = [abs(attempt.loss - best.loss) < STOPS * best.loss for attempt in memory.attempts]
-    if best.acc < 1.0 or (largest > BOUND and sum(stops) < SEVERAL):
+    stops = [abs(attempt.loss - best.loss) < STOPS * best.loss for attempt in overfit.attempts]
+    if best.acc < 1.0 or (largest > BOUND and sum(stops) < MIN_SAME_LOSS):
         return []
-    text = f"accuracy is 100% with a loss of {best.loss:.3g}: logits stay within {largest:.2g}"
-    advice = "do not squash or normalise the outputs; a cosine needs a factor of 10 or more"
+    text = f"accuracy is 100% with a loss of {best.loss:.3g}: logits stay within ±{largest:.2g}"
+    advice = "do not bound or normalise the outputs; scale a cosine similarity by 10 or more"
     return [Finding("outputs", "fail", text, advice, measured=largest)]
 
 
 def _shrunk(model: nn.Module, images: Tensor) -> list[Finding]:
-    """A factor after the last layer, which the layers would have to make up for."""
+    """A small factor after the last layer, which the layers cannot compensate."""
     with torch.no_grad(), recording(model) as recorder:
         logits = model(images.clone()).detach().float()
     layers = [output for output in recorder.outputs if output.op in WEIGHT_OPS and output.rms > 0]
     share = float(logits.square().mean().sqrt()) / layers[-1].rms if layers else 1.0
     if not 0 < share < SHRUNK or not _follow(model, layers[-1].where, images, logits):
         return []
-    text = f"logits are {share:.1g} times what the last layer gives"
-    advice = "remove that factor: a temperature divides by about 1"
+    text = f"logits are {share:.1g} times the output of the last layer"
+    advice = "remove that factor; usual temperatures are about 1"
     return [Finding("outputs", "fail", text, advice, layers[-1].where, share, 1.0)]
 
 
 @torch.no_grad()
 def _follow(model: nn.Module, layer: str, images: Tensor, logits: Tensor) -> bool:
-    """Whether logits double with the weights of a layer: nothing squashes them after it."""
+    """Whether logits double with the weights of `layer`: no nonlinearity follows it."""
     weights = [p for name, p in model.named_parameters() if name.rpartition(".")[0] == layer]
     for weight in weights:
         weight.mul_(2)
@@ -118,7 +114,7 @@ def _follow(model: nn.Module, layer: str, images: Tensor, logits: Tensor) -> boo
 
 
 def _changes_weights(subject: Subject) -> list[Finding]:
-    """A forward pass that sets weights takes back what the optimizer does."""
+    """The forward pass overwrites weights, which undoes the optimizer's steps."""
     model = subject.model()
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     with torch.no_grad():
@@ -126,38 +122,38 @@ def _changes_weights(subject: Subject) -> list[Finding]:
     changed = [n for n, p in model.named_parameters() if not torch.equal(p, before[n])]
     if not changed:
         return []
-    text = f"the forward pass itself changes {len(changed)} weights, such as {changed[0]}"
-    advice = "initialise in __init__, and leave changes to the optimizer"
+    text = f"the forward pass itself changes {len(changed)} parameters, such as {changed[0]}"
+    advice = "initialise in __init__, and change parameters in the optimizer only"
     return [Finding("trainable-parameters", "fail", text, advice, measured=len(changed))]
 
 
-def _far_off(subject: Subject, memory: Memory) -> list[Finding]:
-    """The recipe's own rate did not do it, and one a decade or more away did."""
-    best = memory.attempts[-1]
-    own = next(a for a in memory.attempts if a.lr == subject.recipe.train.lr)
+def _far_off(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
+    """train.lr fails to overfit the batch; a learning rate far away from it succeeds."""
+    best = overfit.attempts[-1]
+    own = next(a for a in overfit.attempts if a.lr == subject.recipe.train.lr)
     if own.reached or 1 / FAR_OFF < own.lr / best.lr < FAR_OFF:
         return []
-    text = f"train.lr = {own.lr:.2g} cannot overfit {memory.images} images (loss {own.loss:.3g}),"
+    text = f"train.lr = {own.lr:.2g} cannot overfit {overfit.images} images (loss {own.loss:.3g}),"
     text += f" {best.lr:.2g} can"
     advice = "run `cnntune lr-sweep`"
-    limit = HOPELESS_TOO if own.loss > LEARNT * own.first else HOPELESS
+    limit = HOPELESS_TOO if own.loss > UNLEARNED_LOSS * own.first else HOPELESS
     hopeless = not 1 / HOPELESS < own.lr / best.lr < limit
     severity: Severity = "fail" if hopeless else "warn"
     return [Finding("optimizer", severity, text, advice, measured=own.lr, expected=best.lr)]
 
 
-def _straight(subject: Subject, memory: Memory) -> list[Finding]:
-    """Several layers that together are one linear map: the logits of a mean are the mean logits.
+def _linear_network(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
+    """Several layers form one linear map: the logits of a mean image are the mean of the logits.
 
-    Looked at after training, since residual branches may start at 0.
+    It is tested after training, since residual branches may start at 0.
     """
-    layers = sum(parameter.ndim > 1 for parameter in memory.model.parameters())
+    layers = sum(parameter.ndim > 1 for parameter in overfit.model.parameters())
     if layers < 2 or len(subject.labels) < 2:
         return []
-    model = memory.model.eval()
+    model = overfit.model.eval()
     with torch.no_grad(), seeded(subject.recipe.seed, device=subject.device):
-        # Noise too: images that are much alike may all lie where the same units are active.
-        images = subject.inputs[:STRAIGHT_IMAGES]
+        # Noise too: the same units may be active for all images, if these are similar.
+        images = subject.inputs[:LINEARITY_IMAGES]
         images = torch.cat([images, torch.randn_like(images)])
         first, second = images[:-1], images[1:]
         ends = [model(part.clone()).float() for part in (first, second)]
@@ -165,6 +161,6 @@ def _straight(subject: Subject, memory: Memory) -> list[Finding]:
     apart = float((ends[0] - ends[1]).abs().max())
     if apart == 0 or float((middle - (ends[0] + ends[1]) / 2).abs().max()) > LINEAR * apart:
         return []
-    text = f"nothing bends between the {layers} layers: together they are one linear map"
-    advice = "put a ReLU between layers, and keep its result: x = F.relu(x)"
+    text = f"no nonlinearity between the {layers} layers: the network is a single linear map"
+    advice = "put a ReLU between layers, and use its result: x = F.relu(x)"
     return [Finding("activations", "warn", text, advice)]

@@ -1,4 +1,4 @@
-"""Watch a forward pass: what each layer puts out, whether it is a module or a function."""
+"""Record a forward pass: the output of each layer, be it a module or a function."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -33,18 +33,19 @@ DROPOUTS = (
 DETACHING = (torch.detach, Tensor.detach, Tensor.data.__get__)  # type: ignore[attr-defined]
 JOINING = ("cat", "concat", "concatenate", "stack")
 ADDING = (*JOINING, "add", "add_", "__add__", "__radd__", "__iadd__")
-FLAT_TANH = 0.97  # |tanh| beyond it has a slope under 0.06
-FLAT_SIGMOID = 0.47  # off one half; the slope is under 0.03
+FLAT_TANH = 0.97  # of |tanh|: the slope is below 0.06 from here on
+FLAT_SIGMOID = 0.47  # distance from 0.5: the slope is below 0.03 from here on
 
 
 @dataclass(frozen=True)
 class Output:
-    """What one operation put out. `where` is the module it ran in; `rms` includes the mean.
+    """The output of one operation.
 
-    `dead` is the share of units that are 0 for all images, `saturated` that of values at the flat
-    ends of a tanh or sigmoid; both are 0 for other operations. `signal` is how much it differs from
-    image to image: the standard deviation over images as a share of `rms`. `fed` is the size of
-    what an operation with weights was given, its root mean square; 0 for other operations.
+    `where` is the module that it ran in. `rms` is the root mean square over all values. `dead` is
+    the share of units that are 0 for all images, after a ReLU; `saturated` is the share of values
+    in the flat parts of a tanh or sigmoid; both are 0 for other operations. `signal` is the
+    standard deviation over images divided by `rms`. `input_rms` is the RMS of the input of an
+    operation with weights, 0 for other operations.
     """
 
     where: str
@@ -54,11 +55,11 @@ class Output:
     dead: float = 0.0
     saturated: float = 0.0
     signal: float = 1.0
-    fed: float = 0.0
+    input_rms: float = 0.0
 
 
 class Recorder(TorchDispatchMode):
-    """Records the operations that have weights, normalise or bend, in the order of the pass."""
+    """Records the operations with weights, normalisations and nonlinearities, in their order."""
 
     def __init__(self, where: Callable[[], str]) -> None:
         super().__init__()
@@ -68,19 +69,18 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Run the operation and keep what it put out."""
+        """Run the operation and record its output."""
         result = func(*args, **(kwargs or {}))
         op = func.overloadpacket.__name__
         if op in WEIGHT_OPS + NORM_OPS + RECTIFIERS + SQUASHERS:
             tensor = result[0] if isinstance(result, tuple | list) else result
-            fed = _size(args[1 if op == "addmm" else 0]) if op in WEIGHT_OPS else 0.0
+            input_rms = _rms(args[1 if op == "addmm" else 0]) if op in WEIGHT_OPS else 0.0
             output = _measure(self.where(), op.rstrip("_"), tensor)
-            self.outputs.append(replace(output, fed=fed))
+            self.outputs.append(replace(output, input_rms=input_rms))
         return result
 
 
-def _size(tensor: Tensor) -> float:
-    """Root mean square."""
+def _rms(tensor: Tensor) -> float:
     return float(torch.linalg.vector_norm(tensor.float())) / math.sqrt(max(1, tensor.numel()))
 
 
@@ -98,7 +98,7 @@ def _measure(where: str, op: str, tensor: Tensor) -> Output:
         return Output(where, op, 0.0, finite=True)
     finite = math.isfinite(float(values.abs().amax()))
     count = len(values)
-    variance, mean = torch.var_mean(values, 0, correction=0)  # in one pass: large maps take long
+    variance, mean = torch.var_mean(values, 0, correction=0)  # one pass: large maps are slow
     rms = float((variance + mean.square()).mean().sqrt())
     differs = float(variance.mean().sqrt()) * math.sqrt(count / (count - 1)) if count > 1 else rms
     signal = differs / rms if rms > 0 else 0.0
@@ -107,7 +107,7 @@ def _measure(where: str, op: str, tensor: Tensor) -> Output:
 
 @contextmanager
 def recording(model: nn.Module) -> Iterator[Recorder]:
-    """Record what happens in the forward passes of `model` inside the block."""
+    """Record the forward passes of `model` within the block."""
     stack = ["the model itself"]
     hooks = []
     for name, module in model.named_modules():
@@ -134,7 +134,7 @@ def _leave(stack: list[str]) -> Callable[..., None]:
 
 
 class NoDropout(TorchFunctionMode):
-    """Inside it dropout passes everything on; `shares` are what the dropouts wanted to drop."""
+    """Turns dropout off within the block; `shares` collects the drop probabilities."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class NoDropout(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Run `func`, or hand its input back where it is a dropout."""
+        """Run `func`, or return its input if it is a dropout."""
         if func not in DROPOUTS:
             return func(*args, **(kwargs or {}))
         named = dict(zip(("input", "p"), args, strict=False)) | (kwargs or {})
@@ -152,7 +152,7 @@ class NoDropout(TorchFunctionMode):
 
 
 class Detached(TorchFunctionMode):
-    """Notices whether a tensor is detached and then added to, or put beside, others."""
+    """Detects a tensor that is detached and then added to, or concatenated with, others."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class Detached(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Run `func`; look at where its tensors come from, and where they go."""
+        """Run `func`; record detached results and whether an addition uses them."""
         result = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
         if func in DETACHING and args[0].requires_grad:

@@ -1,4 +1,4 @@
-"""What the checks look at: a recipe's data, fresh copies of its network, and what these cost."""
+"""What the rules examine: a recipe's data, fresh copies of its network, and what these cost."""
 
 import math
 import time
@@ -16,39 +16,40 @@ from cnntune.steps.sanity.thumbnails import Pictures, draw_images, drawn, not_fi
 from cnntune.training.build import Loss, build_loss, build_model
 from cnntune.training.device import seeded
 
-BATCH_IMAGES = (4, 256)  # least and most in the batch that is looked at
-BATCH_PIXELS = 2**22  # 4,096 images of 32x32, 84 of 224x224: a second on a CPU core
-LOOK_SECONDS = 9.0  # for all passes of that batch; a small network needs one
-LOOK_PASSES = 3  # forward and backward, or three forward: what the rules do with that batch
-COST_IMAGES = (4, 16)  # the second, where the first are quick: small batches take longer each
+BATCH_IMAGES = (4, 256)  # minimum and maximum size of the batch that the rules use
+BATCH_PIXELS = 2**22  # 4,096 images of 32x32, 84 of 224x224: about a second on a CPU core
+BATCH_SECONDS = 9.0  # for all passes over that batch; a small network needs one
+BATCH_PASSES = 3  # forward passes, or one forward and backward: the rules' work on that batch
+COST_IMAGES = (4, 16)  # 16 if 4 are quick: small batches take more time per image
 QUICK_SECONDS = 0.2
-COST_PASSES = (2, 6)  # the least and most; the first one also allocates memory
-REPEAT_SECONDS = 1.0  # after which there are no more than the least: slow ones vary little
+COST_PASSES = (2, 6)  # minimum and maximum; the first pass also allocates memory
+REPEAT_SECONDS = 1.0  # after this only the minimum number of passes: slow passes vary little
 WARM_SECONDS = 1.5  # a first pass that took longer is not repeated
-UPDATE_SECONDS = 6e-9  # of AdamW for a weight; measured on a CPU core with 50 million
+UPDATE_SECONDS = 6e-9  # per weight, AdamW; measured on a CPU core with 50 million weights
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network takes, in seconds of the cores that compute it."""
+    """The compute cost of a network, in seconds."""
 
-    image: float  # forward and backward of one image
-    update: float  # a step of the optimizer
+    image: float  # forward and backward pass, per image
+    update: float  # one optimizer step
 
     def steps(self, seconds: float, images: int) -> int:
-        """How many training steps of so many images fit in the time."""
+        """How many training steps on `images` images fit in `seconds`."""
         return int(seconds / (images * self.image + self.update + 1e-9))
 
     def images(self, seconds: float) -> int:
-        """How many images pass forward alone, a third of the work, in the time."""
+        """How many images fit in `seconds` with a forward pass alone, a third of the work."""
         return int(seconds / (self.image / 3 + 1e-9))
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A set-up under examination. Nothing of the user's is changed: every check has its own model.
+    """The set-up under test. It is not modified: every rule gets its own copy of the model.
 
-    `labels` is int64 `[N]`. N is 256 where network and images are small, and 8 at least.
+    `labels` is int64 `[N]`, with N from 4 to 256, depending on the cost of the network and the size
+    of the images.
     """
 
     recipe: Recipe
@@ -60,9 +61,9 @@ class Subject:
 
     @classmethod
     def of(cls, recipe: Recipe, data: Data, device: torch.device) -> "Subject":
-        """Measure the network, and draw a batch that it can be looked at with in reasonable time.
+        """Measure the network, and draw a batch of a size that it can process in reasonable time.
 
-        Time is that of the process, so that other load on the machine changes nothing.
+        CPU time of this process is measured, so that other load on the machine has no effect.
         """
         height, width = data.train.image_size
         model = build_model(recipe, data).to(device).train()
@@ -72,15 +73,15 @@ class Subject:
             if cost.image * len(images) > QUICK_SECONDS:
                 break
         least, most = BATCH_IMAGES
-        affordable = int(LOOK_SECONDS / (LOOK_PASSES * cost.image + 1e-9))
+        affordable = int(BATCH_SECONDS / (BATCH_PASSES * cost.image + 1e-9))
         count = max(least, min(most, affordable, BATCH_PIXELS // (height * width)))
         return cls(recipe, data, device, cost, *draw_images(data.train, count, recipe.seed))
 
     @property
     def inputs(self) -> Tensor:
-        """Training images as the network sees them, float32 `[N, C, H, W]`, without augmentation.
+        """Training images as fed to the network, float32 `[N, C, H, W]`, without augmentation.
 
-        A copy each time, since a network may change its input in place.
+        A copy on each access, since a network may modify its input in place.
         """
         return self.kept_inputs.clone()
 
@@ -91,46 +92,46 @@ class Subject:
 
     @cached_property
     def broken(self) -> dict[str, Tensor]:
-        """For each part, the indices of images with NaN or infinite pixels (int64 `[N]`)."""
+        """For each set, the indices of images with NaN or infinite pixels (int64 `[N]`)."""
         parts = {"training": self.data.train, "validation": self.data.val}
         parts |= {"test": self.data.test} if self.data.test else {}
         return {name: not_finite(part, self.recipe.seed) for name, part in parts.items()}
 
     def named(self, chosen: Tensor) -> str:
-        """Up to five of `inputs` by name; `chosen` is bool `[N]`, or int64 places among them."""
+        """Up to five of `inputs` by name; `chosen` is bool `[N]`, or int64 indices into them."""
         indices = drawn(self.data.train, len(self.labels), self.recipe.seed)
         return self.data.train.names.of(indices[chosen.cpu()].sort().values)
 
     @cached_property
     def train_pictures(self) -> Pictures:
-        """Up to 2,000 training images in small."""
+        """Thumbnails of up to 2,000 training images."""
         return Pictures.of(self.data.train, self.recipe.seed)
 
     @cached_property
     def val_pictures(self) -> Pictures:
-        """Up to 2,000 validation images in small."""
+        """Thumbnails of up to 2,000 validation images."""
         return Pictures.of(self.data.val, self.recipe.seed)
 
     def model(self, draw: int = 0) -> nn.Module:
-        """The network with its initial weights, in train mode; `draw` counts initialisations."""
+        """The network with initial weights, in train mode; `draw` numbers the initialisations."""
         seed = self.recipe.seed if draw == 0 else derive_seed(self.recipe.seed, "draw", draw)
         return build_model(self.recipe, self.data, seed=seed).to(self.device).train()
 
     @cached_property
     def untrained(self) -> nn.Module:
-        """One network for all that change no weight, since large ones take a second to build.
+        """One network shared by all rules that change no weight: large ones are slow to build.
 
-        In train mode, without gradients; its running statistics have moved.
+        In train mode, without gradients; its running statistics have been updated.
         """
         return self.model()
 
     def loss(self) -> Loss:
-        """The recipe's own loss, whatever it gives: the rules say what is wrong with it."""
+        """The recipe's loss, not validated: the rules report what is wrong with it."""
         return build_loss(self.recipe, checked=False)
 
 
 def computing_seconds(device: torch.device) -> float:
-    """A clock that stands still while other programs have the CPU."""
+    """A clock that does not advance while other programs use the CPU."""
     if device.type == "cpu":
         return time.process_time() / torch.get_num_threads()
     torch.accelerator.synchronize(device)
@@ -141,14 +142,14 @@ def _measure(model: nn.Module, images: Tensor, device: torch.device) -> Cost:
     weights = sum(parameter.numel() for parameter in model.parameters())
     seconds, total = math.inf, 0.0
     least, most = COST_PASSES
-    for done in range(most):  # the quickest counts: other programs make passes only slower
+    for done in range(most):  # the fastest pass counts: other load only slows passes down
         if (done and seconds > WARM_SECONDS) or (done >= least and total > REPEAT_SECONDS):
             break
         start = computing_seconds(device)
         with seeded("cost", device=device):
             logits = model(images.clone())
         if isinstance(logits, Tensor) and logits.requires_grad:
-            with suppress(RuntimeError):  # `outputs.first_step` tells the user
+            with suppress(RuntimeError):  # `outputs.first_step` reports it
                 logits.float().square().mean().backward()
         took = computing_seconds(device) - start
         seconds, total = min(seconds, took), total + took

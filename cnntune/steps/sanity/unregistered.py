@@ -1,4 +1,4 @@
-"""Weights that work in the forward pass, drawn at random, and that no optimizer knows."""
+"""Random weights that the forward pass uses, but that are not parameters of the model."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,14 +12,14 @@ from cnntune.steps.sanity.record import WEIGHT_OPS
 from cnntune.steps.sanity.subject import Subject
 from cnntune.training.device import seeded
 
-FEW = 2  # images: only which tensors meet is looked at
+TRACED_IMAGES = 2  # only which tensors are multiplied matters
 
 
-def unlearned(subject: Subject) -> list[Finding]:
-    """Random tensors, buffers or plain attributes, that learned features are multiplied with.
+def untrained_tensors(subject: Subject) -> list[Finding]:
+    """Random tensors, as buffers or plain attributes, that learned features are multiplied with.
 
-    What another draw leaves as it is, such as a blur, is made on purpose; so are random projections
-    of the images themselves.
+    Tensors that do not change with the seed, such as a blur kernel, are constants on purpose; so
+    are random projections of the images themselves.
     """
     model = subject.untrained
     held = dict(_held(model))
@@ -33,44 +33,47 @@ def unlearned(subject: Subject) -> list[Finding]:
     }
     if not drawn:
         return []
-    with seeded(subject.recipe.seed, device=subject.device), _Meeting(set(drawn)) as meeting:
-        model(subject.inputs[:FEW])
-    names = [drawn[place] for place in meeting.met]
+    with (
+        seeded(subject.recipe.seed, device=subject.device),
+        _Multiplications(set(drawn)) as multiplications,
+    ):
+        model(subject.inputs[:TRACED_IMAGES])
+    names = [drawn[storage] for storage in multiplications.found]
     if not names:
         return []
     count = sum(held[name].numel() for name in names)
-    text = f"{count:,} weights start at random and are never trained: {', '.join(names[:3])}"
-    advice = "make them an nn.Parameter; buffers and plain tensors are for what stays as it is"
+    text = f"{count:,} weights are random and never trained: {', '.join(names[:3])}"
+    advice = "make them an nn.Parameter; use buffers and plain tensors for constants only"
     return [Finding("trainable-parameters", "warn", text, advice, names[0], count, 0.0)]
 
 
 def _held(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Tensors of two axes or more that a model holds beside its parameters."""
+    """Tensors of two axes or more that a model has in addition to its parameters."""
     for prefix, module in model.named_modules():
-        if "parametrizations" in prefix:  # torch keeps there what weights are made with
+        if "parametrizations" in prefix:  # torch keeps the inputs of parametrised weights there
             continue
         for name, value in (vars(module) | dict(module.named_buffers(recurse=False))).items():
             if isinstance(value, Tensor) and value.ndim > 1 and value.is_floating_point():
                 yield f"{prefix}.{name}".lstrip("."), value.detach()
 
 
-class _Meeting(TorchDispatchMode):
-    """Notes which of some tensors meet, in an operation with weights, one that has a gradient."""
+class _Multiplications(TorchDispatchMode):
+    """Records which of some tensors are multiplied with a tensor that requires a gradient."""
 
-    def __init__(self, places: set[int]) -> None:
+    def __init__(self, storages: set[int]) -> None:
         super().__init__()
-        self.places = places
-        self.met: list[int] = []
+        self.storages = storages
+        self.found: list[int] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Run the operation; look at what it multiplies."""
+        """Run the operation; record its factors."""
         op = func.overloadpacket.__name__
         if op in (*WEIGHT_OPS, "bmm"):
             factors = args[1:3] if op == "addmm" else args[:2]
-            places = [tensor.untyped_storage().data_ptr() for tensor in factors]
-            for place, other in zip(places, reversed(factors), strict=True):
-                if place in self.places and place not in self.met and other.requires_grad:
-                    self.met.append(place)
+            storages = [tensor.untyped_storage().data_ptr() for tensor in factors]
+            for storage, other in zip(storages, reversed(factors), strict=True):
+                if storage in self.storages and storage not in self.found and other.requires_grad:
+                    self.found.append(storage)
         return func(*args, **(kwargs or {}))
