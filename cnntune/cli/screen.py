@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cnntune.steps.inspect import Inspection
     from cnntune.steps.winner import Candidate
     from cnntune.study.importance import Importance
-    from cnntune.study.ledger import Trial
+    from cnntune.study.trial import Trial
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 PLAIN_BLOCKS = "_.-=+*#@"

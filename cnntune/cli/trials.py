@@ -16,8 +16,9 @@ from cnntune.texts import counted
 if TYPE_CHECKING:
     from cnntune.config.recipe import Recipe
     from cnntune.steps.winner import Rival
-    from cnntune.study.ledger import Ledger, Trial
+    from cnntune.study.ledger import Ledger
     from cnntune.study.postgres import Server
+    from cnntune.study.trial import Trial
     from cnntune.workers.capacity import Plan
 
 
@@ -33,7 +34,7 @@ def decide(
     `begun` is the record of the study, in which a decision may stand; a study that is older than
     such records goes on in the precision of its trials.
     """
-    from cnntune.study.ledger import begun_precision
+    from cnntune.study.trial import begun_precision
     from cnntune.workers.capacity import plan
 
     if recipe.train.precision == "auto" and begun is not None:

@@ -19,7 +19,8 @@ from cnntune.steps.next_space import Change, apply, changes
 from cnntune.steps.search_findings import nothing_learned, strong
 from cnntune.steps.winner import CANDIDATES, Rival, last_known_round, number_of, rounds
 from cnntune.study.importance import importance
-from cnntune.study.ledger import Ledger, Trial, best_of, exists
+from cnntune.study.ledger import Ledger, exists
+from cnntune.study.trial import Trial, best_of
 from cnntune.workers.pool import Event, Job, in_order, run_jobs
 
 WARMUP_SHARE = 0.1  # of the epochs at most (tuning playbook), where there are enough for one

@@ -13,10 +13,11 @@ from cnntune.findings import Finding
 from cnntune.runs.study import Study
 from cnntune.steps.search_findings import count, findings_of, nothing_learned
 from cnntune.study.importance import Importance, importance
-from cnntune.study.ledger import Ledger, Trial, best_of, exists
+from cnntune.study.ledger import Ledger, exists
 from cnntune.study.postgres import Server
 from cnntune.study.samplers import distinct_trials, grid_point
 from cnntune.study.shared_ledger import SharedLedger
+from cnntune.study.trial import Trial, best_of
 
 LR_RANGE = {"sgd": (1e-4, 1e-1), "adam": (1e-5, 1e-2), "adamw": (1e-5, 1e-2)}  # the sweep's grid
 # without its end on the side where the optimizer's usual rates (0.1 and 0.001) do not lie

@@ -7,7 +7,7 @@ from cnntune.config.space import Range, Space, edges, narrow, toml
 from cnntune.findings import Finding
 from cnntune.runs.chance import Chance
 from cnntune.study.importance import LEAST_TRIALS, Importance
-from cnntune.study.ledger import Trial, best_of, ranked
+from cnntune.study.trial import Trial, best_of, ranked
 from cnntune.texts import counted
 from cnntune.workers.processes import call
 

@@ -44,7 +44,8 @@ from cnntune.steps.winner import (
     val_images,
 )
 from cnntune.study.coordinator import run_trials
-from cnntune.study.ledger import Ledger, best_of, ranked
+from cnntune.study.ledger import Ledger
+from cnntune.study.trial import best_of, ranked
 from cnntune.texts import counted
 from cnntune.workers.capacity import Plan
 from cnntune.workers.pool import Event

@@ -18,7 +18,8 @@ from cnntune.config.space import Value
 from cnntune.findings import Finding
 from cnntune.runs.study import Run, Study, best_epoch, summarise
 from cnntune.steps.search_findings import nothing_learned
-from cnntune.study.ledger import Ledger, Trial, begun, ranked
+from cnntune.study.ledger import Ledger, begun
+from cnntune.study.trial import Trial, ranked
 
 CANDIDATES = 3  # trained again; their fresh seeds show whether the first one was luck
 TWO_SIDED = 0.975  # the quantile for an error of 5 % on both sides together

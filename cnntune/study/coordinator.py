@@ -16,9 +16,10 @@ from cnntune.config.space import Choice, Space, Value
 from cnntune.errors import UserCodeError
 from cnntune.machine.clock import NEVER, Deadline
 from cnntune.runs.study import Run, summarise
-from cnntune.study.ledger import Ledger, Trial
+from cnntune.study.ledger import Ledger
 from cnntune.study.pruning import PRUNE, Bracket, Progress, brackets, targets
 from cnntune.study.samplers import distinct_trials, values_of
+from cnntune.study.trial import Trial
 from cnntune.workers.pool import OUT_OF_MEMORY, Event, Job, run_jobs
 
 SAME_FAILURES = 3  # in a row: Keras Tuner stops there too; what fails in each trial is a bug

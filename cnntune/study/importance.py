@@ -8,8 +8,8 @@ import optuna
 from optuna.trial import create_trial
 
 from cnntune.config.space import Space
-from cnntune.study.ledger import Trial
 from cnntune.study.samplers import distribution
+from cnntune.study.trial import Trial
 
 LEAST_TRIALS = 20  # below, fANOVA's answer moves by 0.2 from seed to seed
 SEED = 0

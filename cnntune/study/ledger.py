@@ -22,9 +22,10 @@ from sqlalchemy.pool import NullPool
 from cnntune.config.recipe import Recipe, differences, stored
 from cnntune.config.space import Space, Value
 from cnntune.errors import StudyError
-from cnntune.runs.study import Epoch, Run, Study, summarise
+from cnntune.runs.study import Epoch, Study, summarise
 from cnntune.study.pruning import Bracket
 from cnntune.study.samplers import distribution
+from cnntune.study.trial import Trial, whole_summary
 
 STUDY_NAME = "cnntune"  # in every study.db: the folder may be renamed
 SQLITE_WAIT_SECONDS = 60  # for another program's lock; SQLite's own 5 s fail under a backup
@@ -33,53 +34,6 @@ LOST = "holds trials of a study whose study.db is gone or empty"
 STATES = {"failed": TrialState.FAIL, "pruned": TrialState.PRUNED}
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One trial: what was drawn, how it stands, and its curve's best epoch."""
-
-    number: int
-    status: str  # complete, pruned, diverged, failed or running
-    values: dict[str, Value]
-    run: Run
-    summary: dict[str, Any]
-
-    @property
-    def val_acc(self) -> float:
-        """Validation accuracy of the best epoch, 0..1; -1 where the trial has none."""
-        return float(self.summary["val_acc"]) if "val_acc" in self.summary else -1.0
-
-    @property
-    def curve(self) -> list[Epoch]:
-        """Its rows; none where the file is gone, or holds less than the trial was trained."""
-        rows = self.run.rows()
-        return rows if len(rows) >= self.summary.get("epochs", 0) else []
-
-    @property
-    def accs(self) -> list[float]:
-        """The validation accuracy of each epoch, as pruning compares them.
-
-        Of a complete trial whose curve is gone its best one, so that it keeps its place.
-        """
-        rows = self.run.rows()
-        if self.status == "complete" and len(rows) < self.summary["epochs"]:
-            return [self.val_acc] * int(self.summary["epochs"])
-        return [row.val_acc for row in rows]
-
-    @property
-    def missing(self) -> list[str]:
-        """The files of a trial that ended, by name, that are gone, damaged or too new."""
-        if self.status == "running":
-            return []
-        if not self.run.path.is_dir():
-            return ["folder"]
-        files = {
-            "config.json": _has_config(self.run),
-            "metrics.csv": bool(self.curve) or not self.summary.get("epochs"),
-            "summary.json": whole_summary(self.run.summary()) is not None,
-        }
-        return [name for name, whole in files.items() if not whole]
 
 
 @dataclass(frozen=True)
@@ -266,18 +220,6 @@ class Ledger:
         return [_trial(self.study, trial, epochs) for trial in trials]
 
 
-def begun_precision(study: Study) -> str | None:
-    """What the trials of a study and of its refinements are computed in; None without a trial.
-
-    A study that is older than its record of it says it in each trial alone.
-    """
-    for path in sorted(study.path.glob("**/trial-*/config.json")):
-        config = Run(path.parent).config()
-        if found := config.get("train", {}).get("precision"):
-            return str(found)
-    return None
-
-
 def exists(study: Study) -> bool:
     """Whether a search was begun here."""
     return begun(study) is not None
@@ -322,26 +264,6 @@ def _check_database(path: Path) -> None:
         )
 
 
-def _has_config(run: Run) -> bool:
-    try:
-        return bool(run.config())
-    except StudyError:  # of a newer version: no trial is compared by it
-        return False
-
-
-def whole_summary(summary: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A summary that says all that trials are compared by, else None; a loss may be unknown."""
-    if not summary or summary.get("status") not in ("complete", "pruned", "diverged", "failed"):
-        return None
-    if summary["status"] in ("diverged", "failed"):
-        return summary
-    numbers = [summary.get(key) for key in ("val_acc", "epochs")]
-    if not all(isinstance(number, int | float) for number in numbers):
-        return None
-    loss = summary.get("val_loss")
-    return summary | {"val_loss": math.nan if loss is None else loss}
-
-
 def _trial(study: Study, frozen: FrozenTrial, epochs: int) -> Trial:
     """One on a server carries its summary; others have it in their folder.
 
@@ -374,23 +296,3 @@ def _known(frozen: FrozenTrial, rows: list[Epoch], epochs: int) -> dict[str, Any
         return {"status": "diverged", "epochs": len(rows), "best_epoch": None}
     told = {"epochs": epochs, "best_epoch": None, "val_acc": acc, "val_loss": math.nan}
     return {"status": status, **told}
-
-
-def best_of(trials: Sequence[Trial]) -> Trial | None:
-    """The complete trial with the highest validation accuracy, then the lowest loss, if any."""
-    complete = [trial for trial in ranked(trials) if trial.status == "complete"]
-    return complete[0] if complete else None
-
-
-def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """The trials with an accuracy, best first: those that were trained whole before pruned ones."""
-    found = [trial for trial in trials if trial.status in ("complete", "pruned")]
-    return sorted(found, key=_rank)
-
-
-def _rank(trial: Trial) -> tuple[bool, int, float, float]:
-    """A pruned trial comes after those that went further, and among its equals by accuracy."""
-    pruned = trial.status == "pruned"
-    epochs = -trial.summary["epochs"] if pruned else 0
-    loss = float(trial.summary["val_loss"])
-    return pruned, epochs, -trial.val_acc, math.inf if math.isnan(loss) else loss

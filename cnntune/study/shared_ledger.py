@@ -16,8 +16,9 @@ from cnntune.config.recipe import Recipe
 from cnntune.config.space import Space, Value
 from cnntune.errors import StudyError
 from cnntune.runs.study import FORMAT, Study, finite, write_json
-from cnntune.study.ledger import STUDY_NAME, Ledger, Trial, sqlite
+from cnntune.study.ledger import STUDY_NAME, Ledger, sqlite
 from cnntune.study.postgres import Server
+from cnntune.study.trial import Trial
 
 Parameters = ParamSpec("Parameters")
 Answer = TypeVar("Answer")

@@ -16,7 +16,7 @@ from cnntune.config.space import Range
 from cnntune.runs.study import Epoch, Run, Study
 from cnntune.steps.winner import lost_rounds
 from cnntune.study.importance import importance
-from cnntune.study.ledger import Trial
+from cnntune.study.trial import Trial
 
 SMALL = """
 name = "small"

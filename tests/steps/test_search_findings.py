@@ -17,7 +17,7 @@ from cnntune.steps.search_findings import (
     trial_findings,
     worth_findings,
 )
-from cnntune.study.ledger import Trial
+from cnntune.study.trial import Trial
 from cnntune.training.build import load_recipe
 
 

@@ -20,7 +20,8 @@ from cnntune.steps.winner import (
     rounds,
     tied,
 )
-from cnntune.study.ledger import Ledger, Trial
+from cnntune.study.ledger import Ledger
+from cnntune.study.trial import Trial
 from cnntune.training.build import argument_problems
 
 

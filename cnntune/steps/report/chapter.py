@@ -20,7 +20,8 @@ from cnntune.steps.search_findings import (
 )
 from cnntune.steps.winner import Candidate, Rival, rival_of
 from cnntune.study.importance import Importance, importance
-from cnntune.study.ledger import Ledger, Trial, best_of, exists, ranked, whole_summary
+from cnntune.study.ledger import Ledger, exists
+from cnntune.study.trial import Trial, best_of, ranked, whole_summary
 
 
 @dataclass(frozen=True)
