@@ -32,7 +32,7 @@ from sqlalchemy import Engine, MetaData, func, select, text
 from cnntune.config.recipe import Recipe
 from cnntune.runs.study import Study
 from cnntune.steps import search
-from cnntune.study import coordinator, shared_coordinator
+from cnntune.study import coordinator
 from cnntune.study.coordinator import run_trials
 from cnntune.study.ledger import STUDY_NAME, Ledger
 from cnntune.study.postgres import Server, connect
@@ -78,8 +78,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="into docs/performance.md")
     parser.add_argument("--join", metavar="STUDY", help=argparse.SUPPRESS)  # one of a crowd
     asked = parser.parse_args()
-    for room in (coordinator, shared_coordinator):
-        setattr(room, "run_jobs", no_training)  # noqa: B010  mypy minds an assignment
+    setattr(coordinator, "run_jobs", no_training)  # noqa: B010  mypy minds an assignment
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "nothing.toml").write_text(RECIPE)
         recipe = load_recipe(str(Path(folder) / "nothing.toml"))

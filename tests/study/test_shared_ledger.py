@@ -17,7 +17,7 @@ from cnntune.errors import DeviceError, StudyError
 from cnntune.machine.clock import Deadline
 from cnntune.runs.study import Study
 from cnntune.steps import search
-from cnntune.study import postgres, shared_coordinator
+from cnntune.study import coordinator, postgres
 from cnntune.study.ledger import Ledger
 from cnntune.study.postgres import connect
 from cnntune.study.shared_coordinator import run_shared
@@ -106,7 +106,7 @@ def search_on(
     ledger: SharedLedger, patch: pytest.MonkeyPatch, budget: int, seconds: float | None = None
 ) -> Iterator[Event]:
     """What happens when a machine searches in this process."""
-    patch.setattr(shared_coordinator, "run_jobs", one_after_the_other)
+    patch.setattr(coordinator, "run_jobs", one_after_the_other)
     time = Deadline.after(seconds)
     return run_shared(ledger, budget=budget, workers=1, places=("cpu",), deadline=time, say=print)
 
@@ -312,7 +312,7 @@ def test_a_batch_size_that_found_no_memory_is_drawn_again_all_the_same(
             yield Event(job, summary=DONE if fits else none_left)
 
     here = machines.join("here")
-    monkeypatch.setattr(shared_coordinator, "run_jobs", pool)
+    monkeypatch.setattr(coordinator, "run_jobs", pool)
     list(run_shared(here, budget=12, workers=1, places=("cpu",), say=print))
     sizes = [trial.values["train.batch_size"] for trial in here.trials()]
     assert len(sizes) == 12
