@@ -185,7 +185,7 @@ def watch(command: Command, recipe: "Recipe", events: Any, *, total: int, done: 
                 continue
             values = {key: event.job.recipe.get(key) for key in recipe.space}
             if event.summary is not None:
-                table.ended(name, values, event.summary)
+                table.ended(name, values, event)
             else:
                 table.started(name, values)
 

@@ -37,7 +37,6 @@ from typing import IO, Any
 
 from cnntune import __version__
 from cnntune.errors import StudyError
-from cnntune.runs.chance import Chance
 
 FORMAT = 1  # of every JSON document that we write
 HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # what a lock in other hands reads as
@@ -92,26 +91,6 @@ def best_epoch(rows: list[Epoch]) -> Epoch | None:
     if not rows or rows[-1].diverged:
         return None
     return max(rows, key=lambda row: (row.val_acc, -row.val_loss))
-
-
-def summarise(rows: list[Epoch], chance: Chance | None = None) -> dict[str, Any]:
-    """What a run came to: its best epoch, or that it diverged.
-
-    It diverged where its last loss is no finite number, or so far above that of guessing that there
-    is no way back (`Chance.hopeless`). This is decided here alone, once, when the run ends.
-    """
-    best = best_epoch(rows)
-    if best is None or (chance and chance.hopeless(rows[-1].val_loss, rows[-1].val_acc)):
-        return {"status": "diverged", "epochs": len(rows), "best_epoch": None}
-    return {
-        "status": "complete",
-        "epochs": len(rows),
-        "best_epoch": best.epoch,
-        "train_loss": best.train_loss,
-        "train_acc": best.train_acc,
-        "val_loss": best.val_loss,
-        "val_acc": best.val_acc,
-    }
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from cnntune.diagnosis.rules import Label, diagnose
 from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.machine.clock import NEVER, Deadline
-from cnntune.runs.chance import Chance
 from cnntune.runs.study import FORMAT, Run, Study
 from cnntune.seeds import derive_seed
 from cnntune.steps.next_space import Change, apply, changes
@@ -216,7 +215,7 @@ def problem_of(strong: Sequence[Trial]) -> Label | None:
     """What most of the curves of the best whole runs have; None where they differ."""
     whole = [trial for trial in strong if trial.status == "complete"][:CANDIDATES]
     labels = [
-        diagnose(curve_of(rows), chance=Chance.in_summary(trial.summary)).label
+        diagnose(curve_of(rows), chance=trial.summary.chance).label
         for trial in whole
         if (rows := trial.curve)
     ]

@@ -60,8 +60,8 @@ def best_json(best: Trial | None) -> dict[str, Any] | None:
     return {
         "number": best.number,
         "val_acc": best.val_acc,
-        "val_loss": best.summary["val_loss"],
-        "epochs": best.summary["epochs"],
+        "val_loss": best.val_loss,
+        "epochs": best.summary.epochs,
         "values": best.values,
     }
 
@@ -230,7 +230,7 @@ def table(trials: Sequence[Trial]) -> "pd.DataFrame":
     results = ("val_acc", "val_loss", "train_acc", "train_loss", "best_epoch", "epochs", "seconds")
     rows = [
         {"number": trial.number, "status": trial.status}
-        | {key: trial.summary.get(key) for key in results}
+        | {key: getattr(trial.summary, key) for key in results}
         | trial.values
         for trial in trials
     ]

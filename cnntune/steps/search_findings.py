@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from cnntune.config.recipe import Recipe
 from cnntune.config.space import Range, Space, edges, narrow, toml
 from cnntune.findings import Finding
-from cnntune.runs.chance import Chance
 from cnntune.study.importance import LEAST_TRIALS, Importance
 from cnntune.study.trial import Trial, best_of, ranked
 from cnntune.texts import counted
@@ -75,7 +74,8 @@ def trial_findings(trials: Sequence[Trial]) -> list[Finding]:
     counts = count(trials)
     findings = []
     if counts["failed"]:
-        error = next(t.summary.get("error", "") for t in trials if t.status == "failed")
+        failure = next(t.summary.error for t in trials if t.status == "failed")
+        error = failure.message if failure else ""
         lines = error.strip().splitlines() or ["no message"]
         cause = lines[-1] if error.startswith(TRACEBACK) else lines[0]
         none_complete = not best_of(trials)
@@ -149,7 +149,7 @@ def nothing_learned(trials: Sequence[Trial]) -> list[Finding]:
     gives, and nothing is said of them.
     """
     best = best_of(trials)
-    known = (Chance.in_summary(trial.summary) for trial in trials)
+    known = (trial.summary.chance for trial in trials)
     chance = next((found for found in known if found), None)
     if best is None or chance is None or not chance.tells or chance.beaten_by(best.val_acc):
         return []
@@ -158,7 +158,7 @@ def nothing_learned(trials: Sequence[Trial]) -> list[Finding]:
             "nothing-learned",
             "fail",
             f"the best of {counted(len(trials), 'trial')} has a validation accuracy of"
-            f" {best.val_acc:.3g} and a loss of {best.summary['val_loss']:.4g}; guessing gives"
+            f" {best.val_acc:.3g} and a loss of {best.val_loss:.4g}; guessing gives"
             f" {chance.acc:.3g} and {chance.loss:.4g}",
             "run `cnntune sanity`, then `cnntune lr-sweep` for a range of train.lr that lowers the"
             " loss; search that, or with more --epochs, in a study of its own: --study NAME",
@@ -172,7 +172,7 @@ def bests_of(trials: Sequence[Trial]) -> list[Trial]:
     """The complete trials that share the highest validation accuracy, the lowest loss first."""
     best = best_of(trials)
     same = [t for t in trials if best and t.status == "complete" and t.val_acc == best.val_acc]
-    return sorted(same, key=lambda trial: float(trial.summary["val_loss"]))
+    return sorted(same, key=lambda trial: trial.val_loss)
 
 
 def edge_findings(recipe: Recipe, bests: Sequence[Trial]) -> list[Finding]:

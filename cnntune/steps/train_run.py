@@ -5,7 +5,7 @@ import json
 import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,8 @@ from cnntune.runs.study import (
     Study,
     best_epoch,
     locked,
-    summarise,
 )
+from cnntune.runs.summary import summarise
 from cnntune.training.build import with_defaults
 from cnntune.training.evaluate import evaluate
 from cnntune.training.loop import train
@@ -165,9 +165,9 @@ def keep_trained(
     run: Run, rows: list[Epoch], chance: Chance, waited_seconds: float
 ) -> dict[str, Any]:
     """Write what the training came to before the test is measured, which may yet fail or wait."""
-    summary = summarise(rows, chance) | chance.as_json() | {"waited_seconds": waited_seconds}
-    run.finish(summary | TEST_WAITS)
-    return summary
+    found = replace(summarise(rows, chance), **chance.as_json(), waited_seconds=waited_seconds)
+    run.finish(found.to_json() | TEST_WAITS)
+    return found.to_json()
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -376,7 +376,8 @@ def _while_time(
     with closing(events):  # which ends the workers
         for event in events:
             yield event
-            complete = complete or (event.summary or {}).get("status") == "complete"
+            ended = event.summary
+            complete = complete or (ended is not None and ended.status == "complete")
             if complete and budget.rounds_until.passed:
                 return
 
@@ -448,7 +449,7 @@ def reason_to_stop(records: Sequence[Ledger]) -> Finding | None:
     if nothing := nothing_learned([trial for record in records for trial in record.trials()]):
         return nothing[0]
     if earlier:
-        images = max(1, int(last.summary.get("val_images", 1)))
+        images = max(1, last.summary.val_images or 1)
         acc = last.val_acc
         gain = acc - max(earlier)
         chance = math.sqrt(max(acc * (1 - acc), 1 / images) / images)

@@ -16,7 +16,8 @@ from typing import Any
 from cnntune.config.recipe import Recipe
 from cnntune.config.space import Value
 from cnntune.findings import Finding
-from cnntune.runs.study import Run, Study, best_epoch, summarise
+from cnntune.runs.study import Run, Study, best_epoch
+from cnntune.runs.summary import summarise
 from cnntune.steps.search_findings import nothing_learned
 from cnntune.study.ledger import Ledger, begun
 from cnntune.study.trial import Trial, ranked
@@ -152,7 +153,7 @@ def _earliest_of_each_configuration(runs: Sequence[Run]) -> set[Path]:
 
 def val_images(rivals: Sequence[Rival]) -> int | None:
     """On how many images the rivals were measured; None where none of them says so."""
-    counts = (rival.trial.summary.get("val_images") for rival in rivals)
+    counts = (rival.trial.summary.val_images for rival in rivals)
     return next((int(count) for count in counts if count), None)
 
 

@@ -12,12 +12,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from cnntune.config.recipe import Recipe
 from cnntune.config.space import Value
 from cnntune.machine.clock import NEVER, Deadline
-from cnntune.runs.study import Run, summarise
+from cnntune.runs.study import Run
+from cnntune.runs.summary import Summary, summarise
 from cnntune.study.failures import Failures
 from cnntune.study.ledger import Ledger
 from cnntune.study.pruning import PRUNE, Bracket, Progress, brackets, targets
@@ -192,9 +192,11 @@ class LocalCoordinator(Coordinator):
     def reconcile(self) -> None:
         """Start from what is on disk: tell Optuna what a dead coordinator had not told."""
         for trial in self.ledger.trials():
-            summary = trial.run.summary() if trial.status == "running" else trial.summary
-            if trial.status == "running" and summary is not None:
-                self.ledger.tell(trial.number, summary)
+            summary: Summary | None = trial.summary
+            if trial.status == "running":
+                summary = Summary.from_json(trial.run.summary())
+                if summary is not None:
+                    self.ledger.tell(trial.number, summary)
             self.open[trial.number] = _Open(trial.values, trial.accs)
             if summary is not None:
                 self._end(trial.number, summary)
@@ -296,17 +298,16 @@ class LocalCoordinator(Coordinator):
                 continue
             run = self.ledger.study.trial(number)
             summary = _pruned_summary(run)
-            run.finish(summary)
+            run.finish(summary.to_json())
             self.ledger.tell(number, summary)
             self._end(number, summary)
             yield Event(self.job(number, trial.values), summary=summary)
 
-    def _end(self, number: int, summary: Mapping[str, Any]) -> None:
+    def _end(self, number: int, summary: Summary) -> None:
         trial = self.open.pop(number)
-        ranks = summary["status"] in ("complete", "pruned")
-        self.ended[number] = Progress(number, trial.accs, ended=True, ranks=ranks)
+        self.ended[number] = Progress(number, trial.accs, ended=True, ranks=summary.ranks)
 
 
-def _pruned_summary(run: Run) -> dict[str, Any]:
+def _pruned_summary(run: Run) -> Summary:
     rows = run.rows()
-    return summarise(rows) | {"status": "pruned", "seconds": sum(row.seconds for row in rows)}
+    return replace(summarise(rows), status="pruned", seconds=sum(row.seconds for row in rows))

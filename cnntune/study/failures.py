@@ -7,7 +7,7 @@ from cnntune.config.space import Choice, Space
 from cnntune.errors import UserCodeError
 from cnntune.study.ledger import Ledger
 from cnntune.study.trial import Trial
-from cnntune.workers.pool import OUT_OF_MEMORY, Event
+from cnntune.workers.pool import Event
 
 MAX_SAME_FAILURES = 3  # consecutive; Keras Tuner stops there too: what fails each trial is a bug
 
@@ -30,15 +30,17 @@ class Failures:
         """
         if event.summary is None:
             return
-        error: str = event.summary.get("error", "")
-        counts = bool(error) and event.summary.get("error_kind") != OUT_OF_MEMORY
-        self.last = [*self.last, error][-MAX_SAME_FAILURES:] if counts else []
+        error = event.summary.error
+        if error is None or error.kind == "out-of-memory":
+            self.last = []
+            return
+        message = error.message
+        self.last = [*self.last, message][-MAX_SAME_FAILURES:]
         if len(self.last) == MAX_SAME_FAILURES and len(set(map(_without_numbers, self.last))) == 1:
             trials = self.ledger.trials()
-            if not blames_an_option(self.ledger.recipe.space, trials, error):
-                raise UserCodeError(
-                    [*error.splitlines(), f"stopped: {MAX_SAME_FAILURES} trials in a row failed so"]
-                )
+            if not blames_an_option(self.ledger.recipe.space, trials, message):
+                stopped = f"stopped: {MAX_SAME_FAILURES} trials in a row failed so"
+                raise UserCodeError([*message.splitlines(), stopped])
 
 
 def blames_an_option(space: Space, trials: Sequence[Trial], error: str) -> bool:
@@ -48,7 +50,9 @@ def blames_an_option(space: Space, trials: Sequence[Trial], error: str) -> bool:
     trial was sound, only an option that all failed trials share can be the cause.
     """
     same = _without_numbers(error)
-    failed = [t for t in trials if _without_numbers(str(t.summary.get("error", ""))) == same]
+    failed = [
+        t for t in trials if t.summary.error and _without_numbers(t.summary.error.message) == same
+    ]
     sound = [t for t in trials if t.status in ("complete", "pruned", "diverged")]
     for key, dimension in space.items():
         if isinstance(dimension, Choice) and len(dimension.options) > 1:

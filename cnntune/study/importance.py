@@ -42,7 +42,7 @@ def importance(trials: Sequence[Trial], space: Space) -> Importance | None:
     diverged = [t for t in trials if t.status == "diverged" and keys <= set(t.values)]
     curves = {trial.number: trial.curve for trial in judged}
     judged = [trial for trial in judged if curves[trial.number]]
-    reached = sorted((trial.summary["epochs"] for trial in judged), reverse=True)
+    reached = sorted((trial.summary.epochs for trial in judged), reverse=True)
     wanted = LEAST_TRIALS - len(diverged)
     if not judged or len(reached) < wanted:
         return None
@@ -50,7 +50,7 @@ def importance(trials: Sequence[Trial], space: Space) -> Importance | None:
     accs = {
         trial.number: max(row.val_acc for row in curves[trial.number][:epochs])
         for trial in judged
-        if trial.summary["epochs"] >= epochs
+        if trial.summary.epochs >= epochs
     }
     worst = min(accs.values())
     accs |= {trial.number: worst for trial in diverged}

@@ -8,7 +8,7 @@ import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ from sqlalchemy.pool import NullPool
 from cnntune.config.recipe import Recipe, differences, stored
 from cnntune.config.space import Space, Value
 from cnntune.errors import StudyError
-from cnntune.runs.study import Epoch, Study, summarise
+from cnntune.runs.study import Epoch, Study
+from cnntune.runs.summary import Failure, Status, Summary, summarise
 from cnntune.study.pruning import Bracket
 from cnntune.study.samplers import distribution
-from cnntune.study.trial import Trial, whole_summary
+from cnntune.study.trial import Trial
 
 STUDY_NAME = "cnntune"  # in every study.db: the folder may be renamed
 SQLITE_WAIT_SECONDS = 60  # for another program's lock; SQLite's own 5 s fail under a backup
@@ -200,17 +201,17 @@ class Ledger:
             )
         )
 
-    def tell(self, number: int, summary: Mapping[str, Any]) -> None:
-        """Record what a trial came to; a diverged one is complete, with the worst accuracy."""
-        state = STATES.get(summary["status"], TrialState.COMPLETE)
+    def tell(self, number: int, summary: Summary) -> None:
+        """Record the result of a trial; a diverged one is complete, with the worst accuracy."""
+        state = STATES.get(summary.status, TrialState.COMPLETE)
+        acc = DIVERGED_VALUE if summary.val_acc is None else summary.val_acc
         if state is TrialState.COMPLETE:
-            self.optuna_study.tell(number, summary.get("val_acc", DIVERGED_VALUE))
+            self.optuna_study.tell(number, acc)
             return
         if state is TrialState.PRUNED:
             study_id = self.storage.get_study_id_from_name(self.optuna_study.study_name)
             trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
-            epochs, acc = summary["epochs"], summary["val_acc"]
-            self.storage.set_trial_intermediate_value(trial_id, epochs, acc)
+            self.storage.set_trial_intermediate_value(trial_id, summary.epochs, acc)
         self.optuna_study.tell(number, state=state)
 
     def trials(self) -> list[Trial]:
@@ -271,28 +272,29 @@ def _trial(study: Study, frozen: FrozenTrial, epochs: int) -> Trial:
     """
     run, values = study.trial(frozen.number), dict(frozen.params)
     if not frozen.state.is_finished():
-        return Trial(frozen.number, "running", values, run, {})
-    summary = whole_summary(frozen.user_attrs.get("summary") or run.summary())
+        return Trial(frozen.number, "running", values, run, Summary("running"))
+    summary = Summary.from_json(frozen.user_attrs.get("summary") or run.summary())
     if summary is None:
         summary = _known(frozen, run.rows(), epochs)
-    return Trial(frozen.number, summary["status"], values, run, summary)
+    return Trial(frozen.number, summary.status, values, run, summary)
 
 
-def _known(frozen: FrozenTrial, rows: list[Epoch], epochs: int) -> dict[str, Any]:
+def _known(frozen: FrozenTrial, rows: list[Epoch], epochs: int) -> Summary:
     """The summary of a trial that has none: from its curve, else what Optuna was told."""
     if frozen.state is TrialState.FAIL:
-        error = "not known: its summary.json is gone"
-        return {"status": "failed", "epochs": 0, "best_epoch": None, "error": error}
-    status = "pruned" if frozen.state is TrialState.PRUNED else "complete"
-    if status == "pruned":
+        error = Failure("unknown", "not known: its summary.json is gone")
+        return Summary("failed", error=error)
+    pruned = frozen.state is TrialState.PRUNED
+    if pruned:
         epochs, acc = max(frozen.intermediate_values.items(), default=(0, DIVERGED_VALUE))
     else:
         acc = float(frozen.value or DIVERGED_VALUE)
     read = summarise(rows)
-    if rows and read.get("val_acc", DIVERGED_VALUE) == acc:  # else the curve is not whole
-        read |= {"seconds": sum(row.seconds for row in rows)}
-        return read if read["status"] == "diverged" else read | {"status": status}
-    if acc == DIVERGED_VALUE and status == "complete":
-        return {"status": "diverged", "epochs": len(rows), "best_epoch": None}
-    told = {"epochs": epochs, "best_epoch": None, "val_acc": acc, "val_loss": math.nan}
-    return {"status": status, **told}
+    found = DIVERGED_VALUE if read.val_acc is None else read.val_acc
+    if rows and found == acc:  # else the curve is not whole
+        read = replace(read, seconds=sum(row.seconds for row in rows))
+        return replace(read, status="pruned") if pruned and read.ranks else read
+    if acc == DIVERGED_VALUE and not pruned:
+        return Summary("diverged", len(rows))
+    status: Status = "pruned" if pruned else "complete"
+    return Summary(status, epochs, val_loss=math.nan, val_acc=acc)

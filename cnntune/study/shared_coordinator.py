@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from cnntune.machine.clock import NEVER, Deadline
+from cnntune.runs.summary import Summary
 from cnntune.study.coordinator import Coordinator
 from cnntune.study.shared_ledger import SharedLedger
 from cnntune.workers.pool import Event, Job
@@ -30,7 +31,7 @@ def run_shared(
     Ends when the study has `budget` trials and all have ended, on whatever machine. While others
     train the last ones it waits, for one of them might die; `say` takes a line about that. At the
     deadline trials in training are cut, and nothing is waited for. The last event of a trial that
-    another machine has taken over meanwhile has the status "dropped".
+    another machine has taken over meanwhile has the status "dropped" and says who took it.
 
     Raises:
         UserCodeError: where three consecutive trials fail with the same error.
@@ -78,7 +79,7 @@ class SharedCoordinator(Coordinator):
         space = self.recipe.space
         while claimed := self.ledger.claim(space, self.budget, self.busy, self.values):
             number, values = claimed
-            summary = self.ledger.study.trial(number).summary()
+            summary = Summary.from_json(self.ledger.study.trial(number).summary())
             if summary is None:
                 self.busy.add(number)
                 return self.job(number, values)
@@ -87,7 +88,7 @@ class SharedCoordinator(Coordinator):
         return None
 
     def tell(self, event: Event) -> Iterator[Event]:
-        """The event, with another status where another machine has taken the trial over."""
+        """The event; the trial is dropped here where another machine has taken it over."""
         if event.summary is None:
             yield event
             return
@@ -96,5 +97,5 @@ class SharedCoordinator(Coordinator):
         self.busy.remove(number)
         self.idle_until = 0.0
         if taken_by is not None:
-            event = replace(event, summary={"status": f"dropped: {taken_by} took it over"})
+            event = replace(event, summary=Summary("dropped"), taken_by=taken_by)
         yield event

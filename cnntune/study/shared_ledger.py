@@ -8,7 +8,7 @@ import functools
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import optuna
 
@@ -16,6 +16,7 @@ from cnntune.config.recipe import Recipe
 from cnntune.config.space import Space, Value
 from cnntune.errors import StudyError
 from cnntune.runs.study import FORMAT, Study, finite, write_json
+from cnntune.runs.summary import Summary
 from cnntune.study.ledger import STUDY_NAME, Ledger, sqlite
 from cnntune.study.postgres import Server
 from cnntune.study.trial import Trial
@@ -146,8 +147,8 @@ class SharedLedger(Ledger):
             return len(trials), dict(values)
 
     @patient
-    def tell_own(self, number: int, summary: Mapping[str, Any]) -> str | None:
-        """Record what a trial came to, with its curve.
+    def tell_own(self, number: int, summary: Summary) -> str | None:
+        """Record the result of a trial, with its curve.
 
         Returns the owner where another machine has taken it over: then nothing is recorded.
         """
@@ -161,7 +162,7 @@ class SharedLedger(Ledger):
                 metrics = self.study.trial(number).metrics
                 curve = metrics.read_text(encoding="utf-8") if metrics.exists() else ""
                 self.storage.set_trial_user_attr(trial_id, "metrics", curve)
-                self.storage.set_trial_user_attr(trial_id, "summary", finite(summary))
+                self.storage.set_trial_user_attr(trial_id, "summary", finite(summary.to_json()))
                 self.tell(number, summary)
             return None
 

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cnntune.config.space import Value
 from cnntune.errors import StudyError
 from cnntune.runs.study import Epoch, Run, Study
+from cnntune.runs.summary import Status, Summary
 
 
 @dataclass(frozen=True)
@@ -15,21 +15,26 @@ class Trial:
     """One trial: what was drawn, how it stands, and its curve's best epoch."""
 
     number: int
-    status: str  # complete, pruned, diverged, failed or running
+    status: Status
     values: dict[str, Value]
     run: Run
-    summary: dict[str, Any]
+    summary: Summary
 
     @property
     def val_acc(self) -> float:
         """Validation accuracy of the best epoch, 0..1; -1 where the trial has none."""
-        return float(self.summary["val_acc"]) if "val_acc" in self.summary else -1.0
+        return -1.0 if self.summary.val_acc is None else float(self.summary.val_acc)
+
+    @property
+    def val_loss(self) -> float:
+        """Validation loss of the best epoch, nats; NaN where it is not known."""
+        return math.nan if self.summary.val_loss is None else float(self.summary.val_loss)
 
     @property
     def curve(self) -> list[Epoch]:
         """Its rows; none where the file is gone, or holds less than the trial was trained."""
         rows = self.run.rows()
-        return rows if len(rows) >= self.summary.get("epochs", 0) else []
+        return rows if len(rows) >= self.summary.epochs else []
 
     @property
     def accs(self) -> list[float]:
@@ -38,8 +43,8 @@ class Trial:
         Of a complete trial whose curve is gone its best one, so that it keeps its place.
         """
         rows = self.run.rows()
-        if self.status == "complete" and len(rows) < self.summary["epochs"]:
-            return [self.val_acc] * int(self.summary["epochs"])
+        if self.status == "complete" and len(rows) < self.summary.epochs:
+            return [self.val_acc] * int(self.summary.epochs)
         return [row.val_acc for row in rows]
 
     @property
@@ -51,8 +56,8 @@ class Trial:
             return ["folder"]
         files = {
             "config.json": _has_config(self.run),
-            "metrics.csv": bool(self.curve) or not self.summary.get("epochs"),
-            "summary.json": whole_summary(self.run.summary()) is not None,
+            "metrics.csv": bool(self.curve) or not self.summary.epochs,
+            "summary.json": Summary.from_json(self.run.summary()) is not None,
         }
         return [name for name, whole in files.items() if not whole]
 
@@ -72,8 +77,8 @@ def ranked(trials: Sequence[Trial]) -> list[Trial]:
 def _rank(trial: Trial) -> tuple[bool, int, float, float]:
     """A pruned trial comes after those that went further, and among its equals by accuracy."""
     pruned = trial.status == "pruned"
-    epochs = -trial.summary["epochs"] if pruned else 0
-    loss = float(trial.summary["val_loss"])
+    epochs = -trial.summary.epochs if pruned else 0
+    loss = trial.val_loss
     return pruned, epochs, -trial.val_acc, math.inf if math.isnan(loss) else loss
 
 
@@ -82,19 +87,6 @@ def _has_config(run: Run) -> bool:
         return bool(run.config())
     except StudyError:  # of a newer version: no trial is compared by it
         return False
-
-
-def whole_summary(summary: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A summary that says all that trials are compared by, else None; a loss may be unknown."""
-    if not summary or summary.get("status") not in ("complete", "pruned", "diverged", "failed"):
-        return None
-    if summary["status"] in ("diverged", "failed"):
-        return summary
-    numbers = [summary.get(key) for key in ("val_acc", "epochs")]
-    if not all(isinstance(number, int | float) for number in numbers):
-        return None
-    loss = summary.get("val_loss")
-    return summary | {"val_loss": math.nan if loss is None else loss}
 
 
 def begun_precision(study: Study) -> str | None:

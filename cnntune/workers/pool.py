@@ -12,19 +12,16 @@ from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 from cnntune.config.recipe import Recipe
 from cnntune.errors import CnntuneError, DataError
 from cnntune.machine.clock import NEVER, Deadline
 from cnntune.runs.study import Epoch, Run
+from cnntune.runs.summary import Summary
 from cnntune.workers.processes import start
 
 SERVE = "cnntune.workers.worker:serve"  # by name: it imports torch, which only the workers need
 DEATHS = 5  # of workers over one trial without a further epoch: then the trial is what kills them
-OUT_OF_MEMORY = "out-of-memory"  # kinds of failure beside those of our own errors
-KILLED = "killed"
-BUG = "bug"
 
 
 @dataclass(frozen=True)
@@ -54,15 +51,17 @@ class Event:
     `epoch` is None in the first and the last event of a job; `summary` is None but in the last. A
     job that ends before its run has a row with `paused` as its last event. A job that found no
     memory ends with `again`, and goes on alone on its device. `last` is the last event of a worker
-    whose device computes no more.
+    whose device computes no more. `taken_by` names the coordinator on another machine that has
+    taken the trial over.
     """
 
     job: Job
     epoch: Epoch | None = None
-    summary: dict[str, Any] | None = None
+    summary: Summary | None = None
     paused: bool = False
     again: bool = False
     last: bool = False
+    taken_by: str | None = None
 
     @property
     def ends_job(self) -> bool:
@@ -276,21 +275,6 @@ def _killed(worker: _Worker, job: Job) -> Event:
         error += "; the system kills processes when memory runs out"
     if job.check:
         raise DataError(f"data {job.recipe.data.name}: cannot be read: {error}")
-    summary = failure(error, KILLED)
-    Run(job.folder).finish(summary)
+    summary = Summary.failed("killed", error)
+    Run(job.folder).finish(summary.to_json())
     return Event(job, summary=summary)
-
-
-def failure(error: str, kind: str) -> dict[str, Any]:
-    """The summary of a run that could not be trained.
-
-    `kind` is that of a `CnntuneError` (`"user-code"`, `"data"`, `"out-of-memory"` and so on),
-    `"killed"` or `"bug"`.
-    """
-    return {
-        "status": "failed",
-        "epochs": 0,
-        "best_epoch": None,
-        "error": error,
-        "error_kind": kind,
-    }

@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,13 +14,14 @@ from cnntune.config.recipe import Recipe
 from cnntune.data import Data
 from cnntune.errors import CnntuneError, StudyError
 from cnntune.runs.chance import Chance
-from cnntune.runs.study import Epoch, Run, summarise
+from cnntune.runs.study import Epoch, Run
+from cnntune.runs.summary import Summary, summarise
 from cnntune.training.build import build_model, load_data, with_defaults
 from cnntune.training.loop import train
 from cnntune.training.precision import settle, use
 from cnntune.user_code.borders import explained, explaining
 from cnntune.user_code.failures import full_disk
-from cnntune.workers.pool import BUG, OUT_OF_MEMORY, Event, Job, failure
+from cnntune.workers.pool import Event, Job
 
 
 def serve(pipe: Connection, device: str) -> None:
@@ -52,7 +52,7 @@ def serve(pipe: Connection, device: str) -> None:
 
 
 def _failed(event: Event) -> bool:
-    return event.again or (event.summary or {}).get("status") == "failed"
+    return event.again or (event.summary is not None and event.summary.status == "failed")
 
 
 def still_computes(device: torch.device) -> bool:
@@ -88,7 +88,7 @@ class Trainer:
         """
         if job.check:
             read_data(job.recipe, self.device)
-            yield Event(job, summary={})
+            yield Event(job, summary=Summary("complete"))
             return
         if job.folder != self._held:
             self._events = run_job(job, self.device)
@@ -130,19 +130,19 @@ def run_job(job: Job, device: torch.device) -> Iterator[Event]:
         if full := full_disk(error, job.folder):
             raise full from error
         summary = _in_words(error)
-    if summary.get("error_kind") == OUT_OF_MEMORY and not job.alone:
+    if summary.error and summary.error.kind == "out-of-memory" and not job.alone:
         yield Event(job, again=True)
         return
     if not run.config():
         run.begin(job.recipe.as_values())
-    summary["seconds"] = sum(row.seconds for row in rows)
-    run.finish(summary)
+    summary = replace(summary, seconds=sum(row.seconds for row in rows))
+    run.finish(summary.to_json())
     yield Event(job, summary=summary)
 
 
 def _trained(
     job: Job, run: Run, rows: list[Epoch], device: torch.device
-) -> Generator[Event, None, dict[str, Any]]:
+) -> Generator[Event, None, Summary]:
     """Train, add to `rows`, and return what the run came to; what it raises, it holds no longer."""
     data = read_data(job.recipe, device)
     waited = data.waited_seconds
@@ -156,11 +156,12 @@ def _trained(
         rows.append(row)
         yield Event(job, epoch=row)
     chance = Chance.of(data.val.labels.tolist())
-    return summarise(rows, chance) | {
-        "parameters": sum(p.numel() for p in model.parameters()),
+    return replace(
+        summarise(rows, chance),
+        parameters=sum(p.numel() for p in model.parameters()),
         **chance.as_json(),
-        "waited_seconds": data.waited_seconds - waited,
-    }
+        waited_seconds=data.waited_seconds - waited,
+    )
 
 
 def _settled(job: Job, run: Run, data: Data, device: torch.device) -> Recipe:
@@ -176,12 +177,12 @@ def _settled(job: Job, run: Run, data: Data, device: torch.device) -> Recipe:
     return settle(recipe, data, device)
 
 
-def _in_words(error: BaseException) -> dict[str, Any]:
+def _in_words(error: BaseException) -> Summary:
     """The summary of a job that failed: in a line where it is no bug, else with its traceback."""
     told = explained(error)
     if told is not None:
-        return failure("\n".join(told.lines), told.kind)
-    return failure("".join(traceback.format_exception(error)), BUG)
+        return Summary.failed(told.kind, "\n".join(told.lines))
+    return Summary.failed("bug", "".join(traceback.format_exception(error)))
 
 
 @lru_cache(maxsize=1)

@@ -18,6 +18,7 @@ from cnntune.config.recipe import Recipe
 from cnntune.config.space import Choice, Dimension, Range, toml
 from cnntune.machine.clock import Deadline
 from cnntune.runs.study import Run, Study
+from cnntune.runs.summary import Status, Summary
 from cnntune.steps.search import begin, default_space, intersect, prepare, without_effect
 from cnntune.steps.search_findings import trial_findings
 from cnntune.study import coordinator as trials_room
@@ -187,7 +188,7 @@ def test_a_trial_that_was_left_behind_when_the_coordinator_died_is_ended_and_dra
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trials_room, "run_jobs", one_after_the_other)
         events = list(run_trials(ledger, budget=BUDGET, workers=1, places=("cpu",)))
-    ends = [event.summary["status"] if event.summary else "" for event in events]
+    ends = [event.summary.status if event.summary else "" for event in events]
     search(Study(tmp_path / "runs/small"), halving, BUDGET, events=ends.index("pruned"))
     outcome = call("search", "small.toml", "--budget", str(BUDGET), cwd=tmp_path)
     assert outcome.code in (0, 1), outcome.err
@@ -224,7 +225,7 @@ def test_a_worker_process_trains_as_this_process_does(
     job = Job(0, recipe.for_trial(first.values), tmp_path / "trial-0000")
     events = list(run_jobs(in_order([job]), workers=1, places=("cpu",)))
     assert [event.epoch.epoch if event.epoch else None for event in events] == [None, 1, 2, None]
-    assert events[-1].summary == Run(job.folder).summary()
+    assert events[-1].summary == Summary.from_json(Run(job.folder).summary())
     assert rows(job.folder) == rows(first.run.path)
 
 
@@ -505,8 +506,8 @@ def test_a_search_in_which_all_diverge_fails_and_has_no_best(tmp_path: Path) -> 
 
 
 def test_the_best_is_the_most_accurate_complete_trial_then_the_one_with_the_lower_loss() -> None:
-    def trial(number: int, status: str, acc: float | None, loss: float | None) -> Trial:
-        return Trial(number, status, {}, Run(Path()), {"val_acc": acc, "val_loss": loss})
+    def trial(number: int, status: Status, acc: float | None, loss: float | None) -> Trial:
+        return Trial(number, status, {}, Run(Path()), Summary(status, val_acc=acc, val_loss=loss))
 
     found = [
         trial(0, "complete", 0.8, 0.5),

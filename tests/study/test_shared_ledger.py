@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,6 +17,7 @@ from cnntune.config.space import Choice, draw
 from cnntune.errors import DeviceError, StudyError
 from cnntune.machine.clock import Deadline
 from cnntune.runs.study import Study
+from cnntune.runs.summary import Summary
 from cnntune.steps import search
 from cnntune.study import coordinator, postgres
 from cnntune.study.ledger import Ledger
@@ -23,7 +25,7 @@ from cnntune.study.postgres import connect
 from cnntune.study.shared_coordinator import run_shared
 from cnntune.study.shared_ledger import SharedLedger
 from cnntune.training.build import load_recipe
-from cnntune.workers.pool import Event, Job, failure
+from cnntune.workers.pool import Event, Job
 
 SMALL = """
 name = "small"
@@ -44,7 +46,8 @@ train.lr = { log = [1e-3, 1e-1] }
 model.dropout = { uniform = [0.0, 0.5] }
 model.width = { choice = [2, 4] }
 """
-DONE = {"status": "complete", "epochs": 2, "best_epoch": 2, "val_acc": 0.5, "val_loss": 1.5}
+DONE = Summary("complete", 2, 2, val_acc=0.5, val_loss=1.5)
+BETTER = replace(DONE, val_acc=0.9)
 
 
 @pytest.fixture
@@ -174,10 +177,10 @@ def test_who_lost_a_trial_may_not_tell_it(machines: Machines) -> None:
         there.server.__exit__()
         here = machines.join("here")
         assert machines.claim(here) == 0
-        assert there.tell_own(0, DONE | {"val_acc": 0.9}) == here.server.owner
+        assert there.tell_own(0, BETTER) == here.server.owner
         assert here.trials()[0].status == "running"
         assert here.tell_own(0, DONE) is None
-        assert there.tell_own(0, DONE | {"val_acc": 0.9}) == here.server.owner
+        assert there.tell_own(0, BETTER) == here.server.owner
         assert here.trials()[0].val_acc == 0.5
 
 
@@ -284,7 +287,7 @@ def test_a_trial_that_was_finished_here_and_not_told_is_told(
 ) -> None:
     here = machines.join("here")
     machines.claim(here)
-    here.study.trial(0).finish(DONE)
+    here.study.trial(0).finish(DONE.to_json())
     assert list(search_on(here, monkeypatch, budget=1)) == []
     assert [(trial.status, trial.val_acc) for trial in here.trials()] == [("complete", 0.5)]
 
@@ -304,7 +307,7 @@ def test_a_batch_size_that_found_no_memory_is_drawn_again_all_the_same(
     machines.recipe = machines.recipe.model_copy(
         update={"space": {"train.batch_size": Choice((32, 64))}}
     )
-    none_left = failure("out of memory", "out-of-memory")
+    none_left = Summary.failed("out-of-memory", "out of memory")
 
     def pool(next_job: Callable[[], Job | None], **_: Any) -> Iterator[Event]:
         while job := next_job():
