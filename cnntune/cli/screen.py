@@ -23,7 +23,7 @@ from rich.text import Text
 
 from cnntune.cli.plot import ASCII, UNICODE, plot
 from cnntune.findings import Finding, Severity
-from cnntune.runs.study import Epoch
+from cnntune.runs.run import Epoch
 from cnntune.texts import broken, counted, unwrapped, wrapped
 
 if TYPE_CHECKING:

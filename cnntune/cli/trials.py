@@ -168,7 +168,7 @@ def repeat_best(
 def watch(command: Command, recipe: "Recipe", events: Any, *, total: int, done: int) -> None:
     """Draw trials as they happen, and say once in what they are computed."""
     from cnntune.config.recipe import parse
-    from cnntune.runs.study import Run
+    from cnntune.runs.run import Run
 
     told = False
     # Closed whatever happens: workers of a search that is left open would keep the process alive.

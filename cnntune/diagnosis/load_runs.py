@@ -14,7 +14,7 @@ from cnntune.diagnosis.logs.record import Record, UnreadableLogError
 from cnntune.diagnosis.logs.twins import Entry, twins
 from cnntune.errors import DataError, StudyError
 from cnntune.runs.chance import Chance
-from cnntune.runs.study import COLUMNS, Epoch, Run
+from cnntune.runs.run import COLUMNS, Epoch, Run
 
 OWN_FORMAT = "cnntune"
 UNKNOWN_FORMAT = "holds no training log of a known format"

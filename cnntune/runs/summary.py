@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from cnntune.runs.chance import Chance
-from cnntune.runs.study import Epoch, best_epoch
+from cnntune.runs.run import Epoch, best_epoch
 
 # `running` has no summary.json yet; `dropped` is a trial that another machine took over.
 Status = Literal["complete", "pruned", "diverged", "failed", "running", "dropped"]

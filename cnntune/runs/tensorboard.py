@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cnntune.errors import DeviceError
-from cnntune.runs.study import Epoch, Run
+from cnntune.runs.run import Epoch, Run
 
 TAGS = {
     "loss/train": "train_loss",

@@ -12,7 +12,9 @@ from cnntune.diagnosis.rules import Label, diagnose
 from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.machine.clock import NEVER, Deadline
-from cnntune.runs.study import FORMAT, Run, Study
+from cnntune.runs.files import FORMAT
+from cnntune.runs.run import Run
+from cnntune.runs.study import Study
 from cnntune.seeds import derive_seed
 from cnntune.steps.next_space import Change, apply, changes
 from cnntune.steps.search_findings import nothing_learned, strong

@@ -20,15 +20,9 @@ from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.models.pretrained.weights import save_weights
 from cnntune.runs.chance import Chance
-from cnntune.runs.study import (
-    FORMAT,
-    DamagedFileError,
-    Epoch,
-    Run,
-    Study,
-    best_epoch,
-    locked,
-)
+from cnntune.runs.files import FORMAT, DamagedFileError, locked
+from cnntune.runs.run import Epoch, Run, best_epoch
+from cnntune.runs.study import Study
 from cnntune.runs.summary import summarise
 from cnntune.training.build import with_defaults
 from cnntune.training.evaluate import evaluate

@@ -15,7 +15,8 @@ from cnntune.config.space import Range
 from cnntune.errors import StudyError
 from cnntune.findings import Finding, Severity
 from cnntune.machine.clock import Deadline
-from cnntune.runs.study import FORMAT, Study
+from cnntune.runs.files import FORMAT
+from cnntune.runs.study import Study
 from cnntune.steps import refine, search
 from cnntune.steps.budget import (
     COARSE_SHARE,

@@ -16,7 +16,8 @@ from typing import Any
 from cnntune.config.recipe import Recipe
 from cnntune.config.space import Value
 from cnntune.findings import Finding
-from cnntune.runs.study import Run, Study, best_epoch
+from cnntune.runs.run import Run, best_epoch
+from cnntune.runs.study import Study
 from cnntune.runs.summary import summarise
 from cnntune.steps.search_findings import nothing_learned
 from cnntune.study.ledger import Ledger, begun

@@ -16,7 +16,7 @@ from pathlib import Path
 from cnntune.config.recipe import Recipe
 from cnntune.config.space import Value
 from cnntune.machine.clock import NEVER, Deadline
-from cnntune.runs.study import Run
+from cnntune.runs.run import Run
 from cnntune.runs.summary import Summary, summarise
 from cnntune.study.failures import Failures
 from cnntune.study.ledger import Ledger

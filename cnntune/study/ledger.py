@@ -22,7 +22,8 @@ from sqlalchemy.pool import NullPool
 from cnntune.config.recipe import Recipe, differences, stored
 from cnntune.config.space import Space, Value
 from cnntune.errors import StudyError
-from cnntune.runs.study import Epoch, Study
+from cnntune.runs.run import Epoch
+from cnntune.runs.study import Study
 from cnntune.runs.summary import Failure, Status, Summary, summarise
 from cnntune.study.pruning import Bracket
 from cnntune.study.samplers import distribution

@@ -15,7 +15,8 @@ import optuna
 from cnntune.config.recipe import Recipe
 from cnntune.config.space import Space, Value
 from cnntune.errors import StudyError
-from cnntune.runs.study import FORMAT, Study, finite, write_json
+from cnntune.runs.files import FORMAT, finite, write_json
+from cnntune.runs.study import Study
 from cnntune.runs.summary import Summary
 from cnntune.study.ledger import STUDY_NAME, Ledger, sqlite
 from cnntune.study.postgres import Server

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from cnntune.config.space import Value
 from cnntune.errors import StudyError
-from cnntune.runs.study import Epoch, Run, Study
+from cnntune.runs.run import Epoch, Run
+from cnntune.runs.study import Study
 from cnntune.runs.summary import Status, Summary
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from cnntune.config.recipe import Recipe
 from cnntune.errors import CnntuneError, DataError
 from cnntune.machine.clock import NEVER, Deadline
-from cnntune.runs.study import Epoch, Run
+from cnntune.runs.run import Epoch, Run
 from cnntune.runs.summary import Summary
 from cnntune.workers.processes import start
 

@@ -14,7 +14,7 @@ from cnntune.config.recipe import Recipe
 from cnntune.data import Data
 from cnntune.errors import CnntuneError, StudyError
 from cnntune.runs.chance import Chance
-from cnntune.runs.study import Epoch, Run
+from cnntune.runs.run import Epoch, Run
 from cnntune.runs.summary import Summary, summarise
 from cnntune.training.build import build_model, load_data, with_defaults
 from cnntune.training.loop import train

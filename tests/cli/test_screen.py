@@ -15,7 +15,7 @@ from cnntune.cli.screen import Screen, TrialWatch
 from cnntune.cli.trials import watch
 from cnntune.config.recipe import parse
 from cnntune.findings import Finding
-from cnntune.runs.study import Epoch, Run
+from cnntune.runs.run import Epoch, Run
 from cnntune.runs.summary import Summary
 from cnntune.texts import broken, counted, unwrapped, wrapped
 from cnntune.workers.pool import Event, Job

@@ -13,7 +13,8 @@ import pytest
 from commands import Outcome, call
 
 from cnntune.config.space import Range
-from cnntune.runs.study import Epoch, Run, Study
+from cnntune.runs.run import Epoch, Run
+from cnntune.runs.study import Study
 from cnntune.runs.summary import Summary
 from cnntune.steps.winner import lost_rounds
 from cnntune.study.importance import importance

@@ -7,7 +7,7 @@ import pytest
 from commands import call
 
 from cnntune.runs.chance import Chance
-from cnntune.runs.study import Epoch, Run
+from cnntune.runs.run import Epoch, Run
 from cnntune.runs.summary import summarise
 
 TEN = Chance(0.1, math.log(10), 1000)  # ten classes of 100 images

@@ -13,19 +13,9 @@ from pathlib import Path
 import pytest
 
 from cnntune.errors import StudyError
-from cnntune.runs.study import (
-    COLUMNS,
-    RECORD_LOCK,
-    Epoch,
-    Run,
-    Study,
-    best_epoch,
-    locked,
-    read_json,
-    read_metrics,
-    this_command,
-    write_json,
-)
+from cnntune.runs.files import locked, read_json, write_json
+from cnntune.runs.run import COLUMNS, Epoch, Run, best_epoch, read_metrics
+from cnntune.runs.study import RECORD_LOCK, Study, this_command
 
 HEADER = "epoch,lr,train_loss,train_acc,val_loss,val_acc,grad_norm,seconds\n"
 FIRST = Epoch(1, 0.1, 2.0, 0.25, 2.1, 0.2, 1.5, 3.0)

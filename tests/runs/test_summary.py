@@ -9,7 +9,7 @@ import pytest
 
 from cnntune import errors
 from cnntune.runs.chance import Chance
-from cnntune.runs.study import Epoch, Run
+from cnntune.runs.run import Epoch, Run
 from cnntune.runs.summary import Failure, Summary, summarise
 
 COMPLETE = {  # as version 0.1 wrote it, key by key

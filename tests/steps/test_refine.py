@@ -9,7 +9,8 @@ import pytest
 from cnntune.config.recipe import Recipe, parse
 from cnntune.config.space import Choice, Range
 from cnntune.errors import StudyError
-from cnntune.runs.study import Run, Study
+from cnntune.runs.run import Run
+from cnntune.runs.study import Study
 from cnntune.runs.summary import Status, Summary
 from cnntune.steps.refine import begin, longer_epochs, next_round, plan, strong_trials
 from cnntune.steps.search_findings import edge_findings

@@ -17,7 +17,8 @@ from commands import CNNTUNE, PATIENCE_SECONDS, Outcome, call, one_after_the_oth
 from cnntune.config.recipe import Recipe
 from cnntune.config.space import Choice, Dimension, Range, toml
 from cnntune.machine.clock import Deadline
-from cnntune.runs.study import Run, Study
+from cnntune.runs.run import Run
+from cnntune.runs.study import Study
 from cnntune.runs.summary import Status, Summary
 from cnntune.steps.search import begin, default_space, intersect, prepare, without_effect
 from cnntune.steps.search_findings import trial_findings

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cnntune.config.recipe import Recipe
-from cnntune.runs.study import Epoch, Run
+from cnntune.runs.run import Epoch, Run
 from cnntune.runs.summary import Status, Summary
 from cnntune.steps.search_findings import (
     bests_of,

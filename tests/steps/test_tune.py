@@ -17,7 +17,8 @@ from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.machine.clock import NEVER, Deadline
 from cnntune.runs.chance import Chance
-from cnntune.runs.study import Epoch, Run, Study
+from cnntune.runs.run import Epoch, Run
+from cnntune.runs.study import Study
 from cnntune.runs.summary import Summary, summarise
 from cnntune.steps.budget import Budget, refuse_too_short
 from cnntune.steps.tune import Outcome, begun_with, tune

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from cnntune.config.recipe import Recipe, parse
-from cnntune.runs.study import Epoch, Run, Study
+from cnntune.runs.run import Epoch, Run
+from cnntune.runs.study import Study
 from cnntune.runs.summary import Summary
 from cnntune.steps.winner import (
     Candidate,

@@ -8,7 +8,8 @@ from cnntune.config.recipe import Recipe, flatten, stored
 from cnntune.config.space import Space
 from cnntune.errors import StudyError
 from cnntune.findings import Finding
-from cnntune.runs.study import Epoch, Run, Study
+from cnntune.runs.run import Epoch, Run
+from cnntune.runs.study import Study
 from cnntune.runs.summary import Summary
 from cnntune.steps.search import default_space
 from cnntune.steps.search_findings import (

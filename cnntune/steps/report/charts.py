@@ -12,7 +12,7 @@ from markupsafe import Markup
 from cnntune.config.space import Choice, Dimension, Range
 from cnntune.diagnosis.figures import draw_curves
 from cnntune.diagnosis.load_runs import curve_of
-from cnntune.runs.study import Epoch, best_epoch
+from cnntune.runs.run import Epoch, best_epoch
 from cnntune.steps.report.chapter import Chapter
 from cnntune.study.trial import ranked
 
