@@ -1,4 +1,4 @@
-"""How files are written, locked and read, so that a killed process spoils none.
+"""How files are written, locked and read, so that a killed process damages none.
 
 Whole files appear by rename, rows by append and flush: a killed process leaves either the old file
 or the new one, and at worst one torn line, which the reader drops.
@@ -56,22 +56,23 @@ def locked(
 
 
 def _take(file: IO[str], flags: int, folder: Path) -> bool:
-    """Whether the lock could be had; only a lock in other hands is a No."""
+    """Whether the lock was taken; False only where another process holds it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | flags)
     except OSError as error:
         if error.errno in HELD:
             return False
         raise NoLocksError(
-            f"{folder}: its file system gives no locks ({error.strerror}), and two commands at once"
-            " would spoil a study; give --runs a folder on a local disk, or search with --storage"
+            f"{folder}: its file system has no locks ({error.strerror}), and two commands at once"
+            " would corrupt a study; use --runs with a folder on a local disk, or search with"
+            " --storage"
         ) from None
     return True
 
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Say in a line what keeps us from writing. A full disk stays what it is: others wait for it.
+    """Report in one line why nothing can be written; a full disk stays an `OSError`.
 
     Raises:
         StudyError: where nothing can be written to the folder.
@@ -82,7 +83,7 @@ def writing_to(folder: Path) -> Iterator[None]:
         if error.errno in FULL:
             raise
         in_the_way = error.errno in (errno.EEXIST, errno.ENOTDIR)
-        reason = "a file is in its place" if in_the_way else error.strerror
+        reason = "a file has this path" if in_the_way else error.strerror
         raise StudyError(f"{folder}: cannot be written: {reason}") from None
 
 
@@ -131,8 +132,8 @@ def check_format(document: Mapping[str, Any], path: Path) -> None:
     found = document.get("format", FORMAT)
     if isinstance(found, int) and found > FORMAT:
         raise StudyError(
-            f"{path}: a newer cnntune wrote it (format {found}; cnntune {__version__} reads format"
-            f" {FORMAT}); install that version, or remove the file"
+            f"{path}: written by a newer cnntune (format {found}; cnntune {__version__} reads"
+            f" format {FORMAT}); install that version, or remove the file"
         )
 
 

@@ -49,7 +49,7 @@ COLUMNS = tuple(field.name for field in fields(Epoch))
 def best_epoch(rows: list[Epoch]) -> Epoch | None:
     """The epoch whose weights are worth keeping: highest validation accuracy, then lowest loss.
 
-    Epochs of a diverged run do not count: what led there is no result.
+    Epochs of a diverged run do not count.
     """
     if not rows or rows[-1].diverged:
         return None
@@ -60,7 +60,7 @@ def best_epoch(rows: list[Epoch]) -> Epoch | None:
 class Run:
     """The folder of one training run.
 
-    A file of it that is damaged counts as missing: what it held is found elsewhere or trained anew.
+    A damaged file counts as missing: its content is found elsewhere or trained again.
     """
 
     path: Path
@@ -78,14 +78,14 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """The file that an interrupted run goes on from; a finished run has none."""
+        """The file that an interrupted run resumes from; a finished run has none."""
         return self.path / "checkpoint.pt"
 
     def begin(self, config: Mapping[str, Any]) -> int:
-        """Make the folder and write `config.json`, or take up an interrupted run of that config.
+        """Make the folder and write `config.json`, or resume an interrupted run of that config.
 
-        Returns how many epochs are logged there. Rows of a run of another config make way, and so
-        does a torn last line.
+        Returns how many epochs are logged there. Rows of a run of another config are removed, and
+        so is a torn last line.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if self.metrics.exists() and self.config() == json.loads(json.dumps(finite(config))):
@@ -118,7 +118,7 @@ class Run:
         return read_whole_json(self.path / "config.json") or {}
 
     def summary(self) -> dict[str, Any] | None:
-        """What the run came to, or None while it is not finished.
+        """The result, or None while the run is not finished.
 
         Raises:
             StudyError: where a newer cnntune wrote it.

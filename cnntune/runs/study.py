@@ -97,7 +97,7 @@ class Study:
         """Write what was asked into `study.json` and `recipe.toml`; earlier commands are kept."""
         about = {"versions": _versions(), "device": device, "commit": _commit()}
         if code is not None:
-            about["code"] = str(code)  # where own modules lie, for whoever reruns a trial
+            about["code"] = str(code)  # where user code lies, to run a trial again
         self._record(command or this_command(), about)
         self.write_text("recipe.toml", recipe_toml)
 
@@ -106,10 +106,10 @@ class Study:
         self._record(command, {})
 
     def _record(self, command: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-        """Read, change and write `study.json` as the only one who does.
+        """Read, change and write `study.json` under a lock of its own.
 
         A command that is listed already is not listed again. Where there are no locks two commands
-        at once may cost one of them its place in the list, and a study on a server needs none.
+        at once may lose one of them from the list; a study on a server needs no locks.
         """
         with ExitStack() as held:
             with suppress(NoLocksError):
@@ -124,7 +124,7 @@ class Study:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Be the only writer. The kernel frees the lock when the process ends, however it ends.
+        """Hold the lock of the study, whose holder alone writes trials; the kernel frees it.
 
         Raises:
             StudyError: where another process holds it, or there are no locks.
@@ -132,14 +132,14 @@ class Study:
         with locked(self.path) as ours:
             if not ours:
                 raise StudyError(
-                    f"{self.path}: another cnntune is at work on this study; wait for it, or use"
-                    " --study NAME for a study of your own"
+                    f"{self.path}: this study is locked by another cnntune process; wait for it, or"
+                    " use another study: --study NAME"
                 )
             yield
 
 
 def this_command() -> dict[str, Any]:
-    """What was typed, and when, as `study.json` lists it; the `id` tells it from its like."""
+    """What was typed, and when, as `study.json` lists it; the `id` makes it unique."""
     argv = [without_password(word) for word in sys.argv[1:]]
     at = datetime.now(UTC).isoformat(timespec="seconds")
     return {"argv": argv, "at": at, "id": secrets.token_hex(4)}
@@ -174,7 +174,7 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """The commit of the working directory, where the user's own code usually lies."""
+    """The commit of the working directory, where the user's code usually lies."""
     git = shutil.which("git")
     if git is None:
         return None

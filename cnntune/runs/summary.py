@@ -10,7 +10,7 @@ from cnntune.runs.run import Epoch, best_epoch
 
 # `running` has no summary.json yet; `dropped` is a trial that another machine took over.
 Status = Literal["complete", "pruned", "diverged", "failed", "running", "dropped"]
-ENDED = ("complete", "pruned", "diverged", "failed")  # what a summary.json may say
+ENDED = ("complete", "pruned", "diverged", "failed")  # the statuses in a summary.json
 # `kind` of every CnntuneError, then a killed worker, a bug in cnntune, and a file without a kind.
 FailureKind = Literal[
     "user-error",
@@ -95,8 +95,8 @@ class Summary:
     def from_json(cls, document: Mapping[str, Any] | None) -> "Summary | None":
         """The summary that a document holds; None where it lacks what trials are compared by.
 
-        A loss that JSON cannot hold, or that is gone, is NaN. Other keys, such as those of a final
-        test, are left to whoever reads the document itself.
+        A loss that is missing, or that JSON cannot hold, is NaN. Other keys, such as those of a
+        final test, are left to whoever reads the document itself.
         """
         if not document or document.get("status") not in ENDED:
             return None

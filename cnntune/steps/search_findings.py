@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from cnntune.config.recipe import Recipe
 from cnntune.config.space import Range, Space, edges, narrow, toml
 from cnntune.findings import Finding
-from cnntune.study.importance import LEAST_TRIALS, Importance
+from cnntune.study.importance import MIN_TRIALS, Importance
 from cnntune.study.trial import Trial, best_of, ranked
 from cnntune.texts import counted
 from cnntune.workers.processes import call
@@ -56,7 +56,7 @@ def importance_findings(trials: Sequence[Trial], importance: Importance | None) 
     judged = sum(trial.status == "diverged" or bool(trial.curve) for trial in ended)
     if importance or not best_of(trials) or nothing_learned(trials):
         return []
-    if judged >= LEAST_TRIALS:
+    if judged >= MIN_TRIALS:
         return [Finding("importance", "info", "all trials came to the same accuracy")]
     return [
         Finding(
@@ -64,7 +64,7 @@ def importance_findings(trials: Sequence[Trial], importance: Importance | None) 
             "info",
             f"{counted(judged, 'trial')} {'is' if judged == 1 else 'are'} too few to say which key"
             " matters",
-            f"search on with --budget {max(2 * judged, LEAST_TRIALS)}",
+            f"search on with --budget {max(2 * judged, MIN_TRIALS)}",
         )
     ]
 

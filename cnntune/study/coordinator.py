@@ -190,7 +190,7 @@ class LocalCoordinator(Coordinator):
         self.ended: dict[int, Progress] = {}
 
     def reconcile(self) -> None:
-        """Start from what is on disk: tell Optuna what a dead coordinator had not told."""
+        """Start from what is on disk: tell Optuna the results that a dead coordinator had not."""
         for trial in self.ledger.trials():
             summary: Summary | None = trial.summary
             if trial.status == "running":
@@ -225,7 +225,7 @@ class LocalCoordinator(Coordinator):
         return len(self.open) + len(self.ended)
 
     def _begin_no_more(self) -> None:
-        """Make the budget what has begun, or `at_least`; nobody waits for the others then."""
+        """Make the budget what has begun, or `at_least`; no trial waits for the others then."""
         budget = min(self.budget, max(self._begun, self.at_least))
         if budget < self.budget:
             self.budget = budget

@@ -39,7 +39,9 @@ class Failures:
         if len(self.last) == MAX_SAME_FAILURES and len(set(map(_without_numbers, self.last))) == 1:
             trials = self.ledger.trials()
             if not blames_an_option(self.ledger.recipe.space, trials, message):
-                stopped = f"stopped: {MAX_SAME_FAILURES} trials in a row failed so"
+                stopped = (
+                    f"stopped: {MAX_SAME_FAILURES} consecutive trials failed with the same error"
+                )
                 raise UserCodeError([*message.splitlines(), stopped])
 
 

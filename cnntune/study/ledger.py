@@ -1,4 +1,4 @@
-"""A study's ledger: Optuna keeps what was drawn and what came of it.
+"""A study's ledger: Optuna keeps the values of each trial and its result.
 
 A trial is recorded as RUNNING with its values in one transaction, so there is no moment at which it
 exists without them. Its number is its slot and names its folder.
@@ -31,8 +31,8 @@ from cnntune.study.trial import Trial
 
 STUDY_NAME = "cnntune"  # in every study.db: the folder may be renamed
 SQLITE_WAIT_SECONDS = 60  # for another program's lock; SQLite's own 5 s fail under a backup
-DIVERGED_VALUE = 0.0  # the accuracy that Optuna is told: finite, and never the best
-LOST = "holds trials of a study whose study.db is gone or empty"
+DIVERGED_VALUE = 0.0  # the accuracy that Optuna records: finite, and never the best
+LOST = "holds trials of a study whose study.db is missing or empty"
 STATES = {"failed": TrialState.FAIL, "pruned": TrialState.PRUNED}
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -82,7 +82,7 @@ class Ledger:
 
         Raises:
             StudyError: where the study holds another recipe; the keys that differ are named. Where
-                its record is damaged or gone.
+                its record is damaged or missing.
         """
         known = cls.of_recipe(study, asked)
         if known is not None:
@@ -102,18 +102,18 @@ class Ledger:
 
         Raises:
             StudyError: where the folder cannot take a search of that recipe, or its record is
-                damaged or gone.
+                damaged or missing.
         """
         kept = study.read("server")
         if kept is not None:
             where = kept.get("server", "a server")
-            raise StudyError(f"{study.path}: its search is on {where}; give --storage")
+            raise StudyError(f"{study.path}: its search is stored on {where}; add --storage")
         known = cls._find(study)
         if known is not None:
             known.refuse_another(asked)
         elif any(study.path.glob("trial-*")):
             raise StudyError(
-                f"{study.path}: {LOST}; restore it from a copy, search under a name of its own"
+                f"{study.path}: {LOST}; restore it from a copy, search under another name"
                 " (--study NAME) or remove the folder"
             )
         return known
@@ -127,7 +127,7 @@ class Ledger:
         raise StudyError(
             [
                 *(f"{path}: holds another recipe: {line}" for line in differing),
-                f"{path}: search under a name of its own (--study NAME) or remove the folder",
+                f"{path}: search under another name (--study NAME) or remove the folder",
             ]
         )
 
@@ -244,7 +244,7 @@ def sqlite(path: Path) -> optuna.storages.RDBStorage:
 
 
 def _check_database(path: Path) -> None:
-    """Ask SQLite whether the file is whole, before Optuna finds out in the middle of something.
+    """Let SQLite check the file, before Optuna fails in the middle of something.
 
     Raises:
         StudyError: where it is damaged, no SQLite database, or cannot be opened.
@@ -262,7 +262,7 @@ def _check_database(path: Path) -> None:
         reason = " ".join(answer.split())
         raise StudyError(
             f"{path}: is damaged ({reason}); restore it from a copy, or remove it: `cnntune report`"
-            " does without"
+            " works without it"
         )
 
 
@@ -281,9 +281,9 @@ def _trial(study: Study, frozen: FrozenTrial, epochs: int) -> Trial:
 
 
 def _known(frozen: FrozenTrial, rows: list[Epoch], epochs: int) -> Summary:
-    """The summary of a trial that has none: from its curve, else what Optuna was told."""
+    """The summary of a trial that has none: from its curve, else what Optuna recorded."""
     if frozen.state is TrialState.FAIL:
-        error = Failure("unknown", "not known: its summary.json is gone")
+        error = Failure("unknown", "unknown: its summary.json is missing")
         return Summary("failed", error=error)
     pruned = frozen.state is TrialState.PRUNED
     if pruned:

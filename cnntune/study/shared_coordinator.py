@@ -1,7 +1,7 @@
 """Bring a study on a server to its budget, together with the coordinators of other machines.
 
 Coordinators are peers; there is no leader. Each takes the next trial when a worker is free, and the
-trials of machines that are gone; all of them end when every trial of the budget has.
+trials of dead machines; all of them end when every trial of the budget has.
 """
 
 import time
@@ -12,6 +12,7 @@ from cnntune.machine.clock import NEVER, Deadline
 from cnntune.runs.summary import Summary
 from cnntune.study.coordinator import Coordinator
 from cnntune.study.shared_ledger import SharedLedger
+from cnntune.texts import counted
 from cnntune.workers.pool import Event, Job
 
 POLL_SECONDS = 5.0  # between two questions to the server; half the time between two heartbeats
@@ -35,7 +36,7 @@ def run_shared(
 
     Raises:
         UserCodeError: where three consecutive trials fail with the same error.
-        StudyError: where the disk is full, or the server stays away.
+        StudyError: where the disk is full, or the server stays unreachable.
         CnntuneError: where the data cannot be read.
     """
     coordinator = SharedCoordinator(ledger, budget=budget, deadline=deadline)
@@ -46,7 +47,7 @@ def run_shared(
         if not left:
             return
         if not waiting:
-            say(f"{left} trials still train on other machines; waiting, in case one of them dies")
+            say(f"waiting for {counted(left, 'trial')} on other machines, in case one of them dies")
             waiting = True
         left_seconds = deadline.seconds_left
         time.sleep(POLL_SECONDS if left_seconds is None else min(POLL_SECONDS, left_seconds))
@@ -71,7 +72,7 @@ class SharedCoordinator(Coordinator):
         return running + max(0, self.budget - len(trials))
 
     def next_job(self) -> Job | None:
-        """The next trial to train here; one that was finished here and not told is told."""
+        """The next trial to train here; a result that was not recorded is recorded first."""
         if not self.may_begin or time.monotonic() < self.idle_until:
             return None
         if self.data_check.wanted and self.left():

@@ -23,17 +23,17 @@ from cnntune.study.postgres import Server
 from cnntune.study.trial import Trial
 
 Parameters = ParamSpec("Parameters")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
-def patient(
-    method: Callable[Concatenate["SharedLedger", Parameters], Answer],
-) -> Callable[Concatenate["SharedLedger", Parameters], Answer]:
-    """The method, begun again from its start where the connection to the server breaks."""
+def retried(
+    method: Callable[Concatenate["SharedLedger", Parameters], Result],
+) -> Callable[Concatenate["SharedLedger", Parameters], Result]:
+    """The method, called again where the connection to the server breaks."""
 
     @functools.wraps(method)
-    def again(self: "SharedLedger", /, *args: Parameters.args, **more: Parameters.kwargs) -> Answer:
-        return self.server.patiently(lambda: method(self, *args, **more))
+    def again(self: "SharedLedger", /, *args: Parameters.args, **more: Parameters.kwargs) -> Result:
+        return self.server.with_retries(lambda: method(self, *args, **more))
 
     return again
 
@@ -53,11 +53,11 @@ class SharedLedger(Ledger):
         Raises:
             StudyError: where the study or the folder holds something else.
         """
-        return server.patiently(lambda: cls._join(study, server, asked, recipe))
+        return server.with_retries(lambda: cls._join(study, server, asked, recipe))
 
     @classmethod
     def _join(cls, study: Study, server: Server, asked: Recipe, recipe: Recipe) -> "SharedLedger":
-        with server.alone():
+        with server.study_lock():
             opened = optuna.create_study(
                 study_name=server.study,
                 storage=server.storage,
@@ -77,7 +77,7 @@ class SharedLedger(Ledger):
             return ledger
 
     def _mark_folder(self, identity: str) -> None:
-        """Say in the folder where its study is; curves of another study must not be taken for it.
+        """Record in the folder where its study is, so that no curve of another study counts for it.
 
         Raises:
             StudyError: where the folder holds trials of another study.
@@ -88,7 +88,7 @@ class SharedLedger(Ledger):
         if used and marked != identity:
             raise StudyError(
                 f"{path}: holds trials of another study than {self.server.study!r} on"
-                f" {self.server.name}; search under a name of its own (--study NAME) or remove the"
+                f" {self.server.name}; search under another name (--study NAME) or remove the"
                 " folder"
             )
         about = {"format": FORMAT, "server": self.server.name, "id": identity}
@@ -97,26 +97,26 @@ class SharedLedger(Ledger):
     @functools.cached_property
     def recipe(self) -> Recipe:
         """The recipe that the study's trials are drawn from; it changes in `settle` alone."""
-        return self.server.patiently(lambda: self._recipe("recipe"))
+        return self.server.with_retries(lambda: self._recipe("recipe"))
 
-    @patient
+    @retried
     def settle(self, precision: str, image_bytes: int, *, stream: bool) -> None:
         """Record in what all trials are computed, unless another machine did so before.
 
         Each machine streams images or not by itself, for its own memory.
         """
-        with self.server.alone():
+        with self.server.study_lock():
             self._record(precision, image_bytes)
         recipe = self._recipe("recipe")
         data = recipe.data.model_copy(update={"stream": stream})
         vars(self)["recipe"] = recipe.model_copy(update={"data": data})  # where it is cached
 
-    @patient
+    @retried
     def trials(self) -> list[Trial]:
         """All trials of the study, by number, whichever machine trained them."""
         return super().trials()
 
-    @patient
+    @retried
     def claim(
         self,
         space: Space,
@@ -124,12 +124,12 @@ class SharedLedger(Ledger):
         busy: Collection[int],
         values_of: Callable[[int], Mapping[str, Value]],
     ) -> tuple[int, dict[str, Value]] | None:
-        """A trial to train here: one whose machine is gone, else the next of the budget.
+        """A trial to train here: one whose machine is dead, else the next of the budget.
 
         `values_of` gives a slot's values. `busy` are the trials that train here already. None where
         there is nothing to do.
         """
-        with self.server.alone():
+        with self.server.study_lock():
             trials = self.optuna_study.get_trials(deepcopy=False)
             alive = self.server.alive()
             for trial in trials:
@@ -147,13 +147,13 @@ class SharedLedger(Ledger):
             self.begin(space, values, {"owner": self.server.owner})
             return len(trials), dict(values)
 
-    @patient
+    @retried
     def tell_own(self, number: int, summary: Summary) -> str | None:
         """Record the result of a trial, with its curve.
 
         Returns the owner where another machine has taken it over: then nothing is recorded.
         """
-        with self.server.alone():
+        with self.server.study_lock():
             trial_id = self._id(number)
             trial = self.storage.get_trial(trial_id)
             owner = trial.user_attrs.get("owner")
@@ -171,7 +171,7 @@ class SharedLedger(Ledger):
         study_id = self.storage.get_study_id_from_name(self.server.study)
         return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
 
-    @patient
+    @retried
     def fetch(self) -> None:
         """Bring here what the other machines trained: a folder for each trial, and a `study.db`.
 

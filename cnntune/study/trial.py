@@ -13,7 +13,7 @@ from cnntune.runs.summary import Status, Summary
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial: what was drawn, how it stands, and its curve's best epoch."""
+    """One trial: its values, its status and its result."""
 
     number: int
     status: Status
@@ -33,7 +33,7 @@ class Trial:
 
     @property
     def curve(self) -> list[Epoch]:
-        """Its rows; none where the file is gone, or holds less than the trial was trained."""
+        """Its rows; none where the file is missing, or holds fewer epochs than were trained."""
         rows = self.run.rows()
         return rows if len(rows) >= self.summary.epochs else []
 
@@ -41,7 +41,7 @@ class Trial:
     def accs(self) -> list[float]:
         """The validation accuracy of each epoch, as pruning compares them.
 
-        Of a complete trial whose curve is gone its best one, so that it keeps its place.
+        Of a complete trial whose curve is missing its best one, so that it keeps its rank.
         """
         rows = self.run.rows()
         if self.status == "complete" and len(rows) < self.summary.epochs:
@@ -50,7 +50,7 @@ class Trial:
 
     @property
     def missing(self) -> list[str]:
-        """The files of a trial that ended, by name, that are gone, damaged or too new."""
+        """The files of a trial that ended, by name, that are missing, damaged or too new."""
         if self.status == "running":
             return []
         if not self.run.path.is_dir():
@@ -91,9 +91,9 @@ def _has_config(run: Run) -> bool:
 
 
 def begun_precision(study: Study) -> str | None:
-    """What the trials of a study and of its refinements are computed in; None without a trial.
+    """The precision of the trials of a study and of its refinements; None without a trial.
 
-    A study that is older than its record of it says it in each trial alone.
+    In a study that is older than its record of the precision, only each trial's config holds it.
     """
     for path in sorted(study.path.glob("**/trial-*/config.json")):
         config = Run(path.parent).config()

@@ -230,7 +230,7 @@ def build(*, num_classes, in_shape, does="trains"):
         file.write(f"{does} {os.getpid()}\\n")
     if does == "breaks":
         # As an accelerator does that hit an assertion: what is asked of it next fails too.
-        cnntune.workers.worker.still_computes = lambda device: False
+        cnntune.workers.worker.still_works = lambda device: False
         raise RuntimeError("CUDA error: device-side assert triggered")
     if does == "hungers always" or (does == "hungers" and not (FOLDER / "hungry").exists()):
         (FOLDER / "hungry").touch()

@@ -290,7 +290,7 @@ def test_a_second_search_is_refused_while_the_first_one_runs(tmp_path: Path) -> 
         outcome = command("search", "--budget", "1")
     assert outcome.code == 2
     (line,) = outcome.document["errors"]
-    assert "another cnntune is at work" in line
+    assert "locked by another cnntune process" in line
     assert command("search", "--budget", "1").code == 0
 
 
@@ -464,7 +464,7 @@ def test_errors_that_differ_in_numbers_alone_are_one_error(tmp_path: Path) -> No
     source = source.replace("MESSAGE", 'f"number {next(count)}"')
     outcome = commanded(tmp_path, OWN, own_net=source)("search", "--budget", "4")
     assert outcome.code == 2
-    assert "3 trials in a row failed so" in outcome.err
+    assert "3 consecutive trials failed with the same error" in outcome.err
 
 
 def test_errors_that_differ_fail_their_trials_and_the_search_goes_on(tmp_path: Path) -> None:
@@ -620,7 +620,7 @@ def test_ctrl_c_exits_with_130_and_the_search_resumes(
     with hanging_search(own, workers) as process:
         second = run(*LONG, cwd=own)
         assert second.code == 2
-        assert "another cnntune is at work" in second.document["errors"][0]
+        assert "locked by another cnntune process" in second.document["errors"][0]
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         outcome = ended(process)
     assert outcome.code == 130

@@ -157,7 +157,7 @@ def test_a_machine_that_was_cut_off_takes_nothing_over(machines: Machines) -> No
     for one in (here, there):
         machines.pass_time(one, 3 * postgres.GRACE_SECONDS, "since")
         machines.pass_time(one, postgres.GRACE_SECONDS + 1, "beat")
-    here.server.beat()
+    here.server.heartbeat()
     assert machines.claim(here, budget=1) is None
     machines.pass_time(here, postgres.GRACE_SECONDS + 1, "since")
     assert machines.claim(here, budget=1) == 0
@@ -234,7 +234,7 @@ def test_one_machine_at_a_time_decides(machines: Machines) -> None:
         machines.claim(there)
         claimed.set()
 
-    with here.server.alone():
+    with here.server.study_lock():
         thread = threading.Thread(target=claim)
         thread.start()
         assert not claimed.wait(0.5)
@@ -247,7 +247,7 @@ def test_a_machine_that_freezes_while_it_decides_stops_nobody(
 ) -> None:
     here, there = machines.join("here"), machines.join("there")
     monkeypatch.setattr(postgres, "GRACE_SECONDS", 0.5)
-    with here.server.alone():
+    with here.server.study_lock():
         assert machines.claim(there) == 0
         with pytest.raises(postgres.ServerLostError):
             here.begin(machines.recipe.space, {"train.lr": 0.1})
@@ -258,13 +258,13 @@ def test_a_server_that_stays_away_ends_the_search_with_a_line(
     machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = machines.join("here")
-    monkeypatch.setattr(postgres, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(postgres, "MAX_RETRY_SECONDS", 0.0)
 
     def fail() -> None:
         raise postgres.ServerLostError("no route to host")
 
-    with pytest.raises(StudyError, match=r"no route to host.*the same command goes on"):
-        here.server.patiently(fail)
+    with pytest.raises(StudyError, match=r"no route to host.*run the same command to resume"):
+        here.server.with_retries(fail)
 
 
 def test_the_curves_of_the_other_machines_are_fetched(machines: Machines) -> None:
@@ -373,7 +373,7 @@ def test_a_search_on_a_server_is_not_continued_without_it(
     assert call(*words, "--storage", storage, cwd=tmp_path).code == 0
     ended = call(*words, cwd=tmp_path)
     assert ended.code == 2
-    assert "its search is on postgresql://tester:***@" in ended.err
+    assert "its search is stored on postgresql://tester:***@" in ended.err
     for file in (tmp_path / "runs").rglob("*"):
         assert not file.is_file() or b"secret" not in file.read_bytes(), file
 
