@@ -122,7 +122,7 @@ def rival_of(trial: Trial, recipe: Recipe) -> Rival:
     rows = trial.run.rows() if trial.status == "running" else []
     if best_epoch(rows) is None:
         return Rival(trial, recipe)
-    return Rival(replace(trial, status="complete", summary=summarise(rows)), recipe, cut=True)
+    return Rival(replace(trial, summary=summarise(rows)), recipe, cut=True)
 
 
 def best_rivals(rivals: Sequence[Rival]) -> list[Rival]:

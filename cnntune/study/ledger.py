@@ -273,11 +273,11 @@ def _trial(study: Study, frozen: FrozenTrial, epochs: int) -> Trial:
     """
     run, values = study.trial(frozen.number), dict(frozen.params)
     if not frozen.state.is_finished():
-        return Trial(frozen.number, "running", values, run, Summary("running"))
+        return Trial(frozen.number, values, run, Summary("running"))
     summary = Summary.from_json(frozen.user_attrs.get("summary") or run.summary())
     if summary is None:
         summary = _known(frozen, run.rows(), epochs)
-    return Trial(frozen.number, summary.status, values, run, summary)
+    return Trial(frozen.number, values, run, summary)
 
 
 def _known(frozen: FrozenTrial, rows: list[Epoch], epochs: int) -> Summary:

@@ -13,13 +13,17 @@ from cnntune.runs.summary import Status, Summary
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial: its values, its status and its result."""
+    """One trial: its values and its result, `running` without one."""
 
     number: int
-    status: Status
     values: dict[str, Value]
     run: Run
     summary: Summary
+
+    @property
+    def status(self) -> Status:
+        """Complete, pruned, diverged, failed or running."""
+        return self.summary.status
 
     @property
     def val_acc(self) -> float:

@@ -267,7 +267,7 @@ def test_a_trial_without_its_curve_is_left_out_of_the_importance(tmp_path: Path)
         run.begin({})
         run.log(Epoch(1, 0.1, 1.0, acc, 1.0, acc, 1.0, 1.0))
         summary = Summary("complete", 1, val_acc=acc, val_loss=1.0)
-        trials.append(Trial(number, "complete", {"train.lr": 1e-3 * 1.1**number}, run, summary))
+        trials.append(Trial(number, {"train.lr": 1e-3 * 1.1**number}, run, summary))
     space = {"train.lr": Range(1e-4, 1e-1, log=True)}
     trials[3].run.metrics.unlink()
     shutil.rmtree(trials[4].run.path)

@@ -24,11 +24,11 @@ STUDY = Path("runs/digits")
 def trial(number: int, val_acc: float, val_loss: float = 1.0, **values: Any) -> Trial:
     summary = Summary("complete", val_acc=val_acc, val_loss=val_loss)
     named = {key.replace("__", "."): value for key, value in values.items()}
-    return Trial(number, "complete", named, Run(Path(f"trial-{number:04d}")), summary)
+    return Trial(number, named, Run(Path(f"trial-{number:04d}")), summary)
 
 
 def unfit(number: int, status: Status) -> Trial:
-    return Trial(number, status, {}, Run(Path("nowhere")), Summary(status))
+    return Trial(number, {}, Run(Path("nowhere")), Summary(status))
 
 
 def recipe(space: dict[str, Any] | None = None, **train: Any) -> Recipe:

@@ -453,7 +453,7 @@ def test_three_equal_errors_stop_a_search_with_the_users_frames(tmp_path: Path) 
     assert "ValueError: no good" in errors[0]
     assert [line for line in errors if "own_net.py" in line and "in forward" in line]
     assert not [line for line in errors if "cnntune/" in line or "site-packages" in line]
-    assert "3 trials in a row" in errors[-1]
+    assert "3 consecutive trials" in errors[-1]
     assert "Traceback" not in outcome.err
     statuses = [trial.status for trial in Ledger.open(Study(tmp_path / "runs" / "small")).trials()]
     assert statuses == ["failed"] * 3
@@ -508,7 +508,7 @@ def test_a_search_in_which_all_diverge_fails_and_has_no_best(tmp_path: Path) -> 
 
 def test_the_best_is_the_most_accurate_complete_trial_then_the_one_with_the_lower_loss() -> None:
     def trial(number: int, status: Status, acc: float | None, loss: float | None) -> Trial:
-        return Trial(number, status, {}, Run(Path()), Summary(status, val_acc=acc, val_loss=loss))
+        return Trial(number, {}, Run(Path()), Summary(status, val_acc=acc, val_loss=loss))
 
     found = [
         trial(0, "complete", 0.8, 0.5),

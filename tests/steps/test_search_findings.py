@@ -25,7 +25,7 @@ from cnntune.training.build import load_recipe
 
 def trial(number: int, acc: float, lr: float = 0.01, status: Status = "complete") -> Trial:
     summary = Summary(status, 3, val_acc=acc, val_loss=1.0)
-    return Trial(number, status, {"train.lr": lr}, Run(Path(f"trial-{number:04d}")), summary)
+    return Trial(number, {"train.lr": lr}, Run(Path(f"trial-{number:04d}")), summary)
 
 
 @pytest.fixture
@@ -117,5 +117,5 @@ def test_one_trial_is_not_plural(tmp_path: Path) -> None:
     run.begin({})
     run.log(Epoch(1, 0.01, 1.0, 0.5, 1.0, 0.5, 1.0, 1.0))
     summary = Summary("complete", 1, val_acc=0.5, val_loss=1.0)
-    whole = Trial(0, "complete", {"train.lr": 0.01}, run, summary)
+    whole = Trial(0, {"train.lr": 0.01}, run, summary)
     assert "1 trial is too few" in importance_findings([whole], None)[0].evidence

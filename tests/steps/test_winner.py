@@ -35,7 +35,7 @@ def recipe(epochs: int = 2, **more: Any) -> Recipe:
 def rival(number: int, val_acc: float = 0.9, val_loss: float = 1.0, folder: Path = Path()) -> Rival:
     summary = Summary("complete", 2, val_acc=val_acc, val_loss=val_loss)
     run = Run(folder / f"trial-{number:04d}")
-    return Rival(Trial(number, "complete", {}, run, summary), recipe())
+    return Rival(Trial(number, {}, run, summary), recipe())
 
 
 def candidate(number: int, *val_accs: float, **counts: int) -> Candidate:

@@ -128,7 +128,7 @@ def _trials(study: Study) -> tuple[Recipe, list[Trial]] | None:
         summary, config = Summary.from_json(run.summary()), flatten(run.config())
         summary = summary or Summary("running")
         values = {key: config[key] for key in space if key in config}
-        trials.append(Trial(int(folder.name[6:]), summary.status, values, run, summary))
+        trials.append(Trial(int(folder.name[6:]), values, run, summary))
     return recipe.model_copy(update={"space": space}), trials
 
 
