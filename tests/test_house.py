@@ -32,8 +32,8 @@ SHARED = ("budget", "next_space", "search_findings", "winner")  # what several s
 HEAVY = ("torch", "torchvision", "pandas", "optuna", "sklearn", "matplotlib", "numpy")
 LIGHT = (
     "errors findings seeds texts machine.cpus machine.memory machine.forks machine.clock"
-    " runs.study runs.chance runs.tensorboard config.recipe config.files config.space"
-    " user_code.imports user_code.borders study.pruning workers.processes"
+    " runs.study runs.summary runs.chance runs.tensorboard config.recipe config.files config.space"
+    " user_code.imports user_code.borders study.pruning study.trial workers.processes"
     " diagnosis.judge diagnosis.logs.find cli"
 )
 WITHOUT_TORCH = (

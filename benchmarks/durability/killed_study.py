@@ -16,7 +16,8 @@ from typing import Any
 from cnntune.config.recipe import Recipe, flatten
 from cnntune.config.space import Value, draw
 from cnntune.errors import StudyError
-from cnntune.runs.study import COLUMNS, Study
+from cnntune.runs.run import COLUMNS
+from cnntune.runs.study import Study
 from cnntune.seeds import derive_seed
 from cnntune.study.ledger import Ledger
 

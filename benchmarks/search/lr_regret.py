@@ -23,7 +23,8 @@ import torch
 
 from cnntune.config.recipe import Recipe
 from cnntune.data import Data
-from cnntune.runs.study import Run, read_json, write_json
+from cnntune.runs.files import read_json, write_json
+from cnntune.runs.run import Run
 from cnntune.steps import lr_sweep
 from cnntune.training.build import load_data, load_recipe
 from cnntune.workers.pool import Job, in_order, run_jobs

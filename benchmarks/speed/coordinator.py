@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 from uuid import uuid4
 
 import optuna
@@ -31,8 +31,9 @@ from sqlalchemy import Engine, MetaData, func, select, text
 
 from cnntune.config.recipe import Recipe
 from cnntune.runs.study import Study
+from cnntune.runs.summary import Summary
 from cnntune.steps import search
-from cnntune.study import coordinator, shared_coordinator
+from cnntune.study import coordinator
 from cnntune.study.coordinator import run_trials
 from cnntune.study.ledger import STUDY_NAME, Ledger
 from cnntune.study.postgres import Server, connect
@@ -58,13 +59,7 @@ HEADER = (
     "the process, MiB",
 )
 MEASURED = 40  # trials, after those that are there
-RESULT: dict[str, Any] = {
-    "status": "complete",
-    "epochs": 1,
-    "best_epoch": 1,
-    "val_acc": 0.5,
-    "val_loss": 1.0,
-}
+RESULT = Summary("complete", 1, 1, val_acc=0.5, val_loss=1.0)
 
 
 def main() -> None:
@@ -78,8 +73,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="into docs/performance.md")
     parser.add_argument("--join", metavar="STUDY", help=argparse.SUPPRESS)  # one of a crowd
     asked = parser.parse_args()
-    for room in (coordinator, shared_coordinator):
-        setattr(room, "run_jobs", no_training)  # noqa: B010  mypy minds an assignment
+    setattr(coordinator, "run_jobs", no_training)  # noqa: B010  mypy minds an assignment
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "nothing.toml").write_text(RECIPE)
         recipe = load_recipe(str(Path(folder) / "nothing.toml"))
@@ -96,7 +90,7 @@ def no_training(next_job: Callable[[], Job | None], **_: object) -> Iterator[Eve
     """Workers that are done at once."""
     while job := next_job():
         yield Event(job)
-        yield Event(job, summary=dict(RESULT))
+        yield Event(job, summary=RESULT)
 
 
 def one_coordinator(
@@ -137,7 +131,7 @@ def in_memory(recipe: Recipe, folder: Path, size: int) -> float:
     memory = optuna.storages.InMemoryStorage()
     optuna_study = optuna.create_study(study_name=STUDY_NAME, storage=memory, direction="maximize")
     optuna_study.set_user_attr("recipe", recipe.as_values())
-    done = create_trial(value=RESULT["val_acc"], user_attrs={"summary": RESULT})
+    done = create_trial(value=RESULT.val_acc, user_attrs={"summary": RESULT.to_json()})
     optuna_study.add_trials([done] * size)
     storage = cast(optuna.storages.RDBStorage, memory)
     return local(Ledger(Study(folder), storage, optuna_study), size)
@@ -176,7 +170,7 @@ def fill(engine: Engine, size: int) -> None:
         row |= {"datetime_complete": now}
         connection.execute(trial.insert(), [row | {"number": number} for number in range(size)])
         ids = connection.execute(select(trial.c.trial_id).where(trial.c.study_id == study_id))
-        summary = {"key": "summary", "value_json": json.dumps(RESULT)}
+        summary = {"key": "summary", "value_json": json.dumps(RESULT.to_json())}
         connection.execute(about.insert(), [summary | {"trial_id": one} for one in ids.scalars()])
 
 

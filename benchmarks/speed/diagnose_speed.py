@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from cnntune.runs.study import COLUMNS
+from cnntune.runs.run import COLUMNS
 
 RUNS, EPOCHS = 1000, 100
 REPEATS = 3

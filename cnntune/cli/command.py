@@ -14,7 +14,8 @@ import typer
 from cnntune.cli.screen import Screen
 from cnntune.errors import StudyError
 from cnntune.findings import Finding, failed
-from cnntune.runs.study import FORMAT, Study, finite, home, this_command
+from cnntune.runs.files import FORMAT, finite
+from cnntune.runs.study import Study, home, this_command
 from cnntune.workers import processes
 
 if TYPE_CHECKING:

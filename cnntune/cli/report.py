@@ -25,7 +25,7 @@ def report(
     found = find_study(study, runs, holding="study.json")
     target = out or found.path / "report.html"
 
-    from cnntune.runs.study import write_by_rename
+    from cnntune.runs.files import write_by_rename
     from cnntune.steps import report as step
 
     story = step.read(found)

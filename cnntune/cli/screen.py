@@ -23,7 +23,7 @@ from rich.text import Text
 
 from cnntune.cli.plot import ASCII, UNICODE, plot
 from cnntune.findings import Finding, Severity
-from cnntune.runs.study import Epoch
+from cnntune.runs.run import Epoch
 from cnntune.texts import broken, counted, unwrapped, wrapped
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from cnntune.steps.inspect import Inspection
     from cnntune.steps.winner import Candidate
     from cnntune.study.importance import Importance
-    from cnntune.study.ledger import Trial
+    from cnntune.study.trial import Trial
+    from cnntune.workers.pool import Event
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 PLAIN_BLOCKS = "_.-=+*#@"
@@ -165,12 +166,12 @@ class Screen:
             f"{path}: " + ", ".join(f"{counted(n, 'trial')} {s}" for s, n in statuses.most_common())
         )
         complete = [trial for trial in trials if trial.status == "complete"]
-        best = sorted(complete, key=lambda trial: (-trial.val_acc, trial.summary["val_loss"]))
+        best = sorted(complete, key=lambda trial: (-trial.val_acc, trial.val_loss))
         rows = [
             {
                 "name": trial.number,
                 "val_acc": trial.val_acc,
-                "val_loss": trial.summary["val_loss"],
+                "val_loss": trial.val_loss,
                 "accs": [row.val_acc for row in trial.run.rows()],
                 "values": trial.values,
             }
@@ -458,11 +459,15 @@ class TrialWatch:
         self.running[name]["accs"].append(val_acc)
         self._draw()
 
-    def ended(self, name: str, values: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+    def ended(self, name: str, values: Mapping[str, Any], event: "Event") -> None:
         """The trial is over, perhaps without training now: others left it behind."""
         row = self.running.pop(name, {"name": name, "values": values, "accs": []})
-        row |= {"status": summary["status"]}
-        row |= {key: summary[key] for key in ("val_acc", "val_loss") if key in summary}
+        summary = event.summary
+        assert summary is not None  # the event is the last of its trial
+        taken = f": {event.taken_by} took it over" if event.taken_by else ""
+        row |= {"status": f"{summary.status}{taken}"}
+        if summary.val_acc is not None:
+            row |= {"val_acc": summary.val_acc, "val_loss": summary.val_loss}
         self.finished.append(row)
         self.done += 1
         self._draw()

@@ -31,7 +31,7 @@ from cnntune.runs.chance import Chance
 
 if TYPE_CHECKING:
     from cnntune.diagnosis.judge import JudgedRun
-    from cnntune.runs.study import Epoch
+    from cnntune.runs.run import Epoch
 
 
 def train(
@@ -70,7 +70,8 @@ def train(
         exact=deterministic,
     )
 
-    from cnntune.runs.study import TEST_LOCK, locked
+    from cnntune.runs.files import locked
+    from cnntune.runs.study import TEST_LOCK
     from cnntune.runs.tensorboard import check_tensorboard, event_file
     from cnntune.steps import train_run
     from cnntune.training import build, precision

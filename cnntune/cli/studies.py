@@ -78,7 +78,7 @@ def search(
     from cnntune.study import importance
     from cnntune.workers.capacity import parse_workers
 
-    if budget >= importance.LEAST_TRIALS:
+    if budget >= importance.MIN_TRIALS:
         importance.prepare()
     asked = {"epochs": epochs, "sampler": sampler, "pruner": pruner}
     further = [f"search.{key}={value}" for key, value in asked.items() if value is not None]

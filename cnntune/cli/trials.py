@@ -16,8 +16,9 @@ from cnntune.texts import counted
 if TYPE_CHECKING:
     from cnntune.config.recipe import Recipe
     from cnntune.steps.winner import Rival
-    from cnntune.study.ledger import Ledger, Trial
+    from cnntune.study.ledger import Ledger
     from cnntune.study.postgres import Server
+    from cnntune.study.trial import Trial
     from cnntune.workers.capacity import Plan
 
 
@@ -33,7 +34,7 @@ def decide(
     `begun` is the record of the study, in which a decision may stand; a study that is older than
     such records goes on in the precision of its trials.
     """
-    from cnntune.study.ledger import begun_precision
+    from cnntune.study.trial import begun_precision
     from cnntune.workers.capacity import plan
 
     if recipe.train.precision == "auto" and begun is not None:
@@ -167,7 +168,7 @@ def repeat_best(
 def watch(command: Command, recipe: "Recipe", events: Any, *, total: int, done: int) -> None:
     """Draw trials as they happen, and say once in what they are computed."""
     from cnntune.config.recipe import parse
-    from cnntune.runs.study import Run
+    from cnntune.runs.run import Run
 
     told = False
     # Closed whatever happens: workers of a search that is left open would keep the process alive.
@@ -184,7 +185,7 @@ def watch(command: Command, recipe: "Recipe", events: Any, *, total: int, done: 
                 continue
             values = {key: event.job.recipe.get(key) for key in recipe.space}
             if event.summary is not None:
-                table.ended(name, values, event.summary)
+                table.ended(name, values, event)
             else:
                 table.started(name, values)
 

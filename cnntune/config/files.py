@@ -9,7 +9,7 @@ from typing import Any
 
 from cnntune.config.problems import did_you_mean
 from cnntune.errors import RecipeError
-from cnntune.runs.study import check_format
+from cnntune.runs.files import check_format
 
 OWN = "cnntune.toml"  # the recipe of the folder where a command runs
 MAX_RECIPE_BYTES = 256_000  # a hand-written recipe has about 1 kB

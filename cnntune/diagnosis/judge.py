@@ -14,7 +14,7 @@ from cnntune.diagnosis.rules import Diagnosis, Label, diagnose
 from cnntune.errors import DataError, RecipeError
 from cnntune.findings import Finding, Severity
 from cnntune.runs.chance import Chance
-from cnntune.runs.study import best_epoch
+from cnntune.runs.run import best_epoch
 
 # Worst first: what needs attention is at the top of the table.
 ORDER = ("unstable", "underfitting", "overfitting", "still-improving", "too-short", "converged")

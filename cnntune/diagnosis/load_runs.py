@@ -14,7 +14,7 @@ from cnntune.diagnosis.logs.find import Source, sources
 from cnntune.diagnosis.logs.record import Record, UnreadableLogError
 from cnntune.errors import DataError, StudyError
 from cnntune.runs.chance import Chance
-from cnntune.runs.study import COLUMNS, Epoch, Run
+from cnntune.runs.run import COLUMNS, Epoch, Run
 
 CNNTUNE_FORMAT = "cnntune"
 UNKNOWN_FORMAT = "not a training log in a known format"

@@ -14,7 +14,7 @@ HOPELESS = 100.0  # times the loss of guessing: the right class has a probabilit
 
 @dataclass(frozen=True)
 class Chance:
-    """What a network reaches on a validation set without looking at an image.
+    """What a network reaches on a validation set without using the images.
 
     `acc` is that of always answering the largest class, in 0..1; `loss` is that of answering with
     the shares of the classes, in nats: log C for C classes of equal size. `images` is the size of
@@ -40,7 +40,7 @@ class Chance:
 
     @classmethod
     def in_summary(cls, summary: Mapping[str, Any]) -> "Chance | None":
-        """From a run's `summary.json`; None where it does not tell, as those of old runs."""
+        """From a run's `summary.json`; None where it lacks the numbers, as those of old runs."""
         values = [summary.get(key) for key in ("chance_acc", "chance_loss", "val_images")]
         if not all(isinstance(value, int | float) for value in values):
             return None

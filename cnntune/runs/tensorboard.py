@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cnntune.errors import DeviceError
-from cnntune.runs.study import Epoch, Run
+from cnntune.runs.run import Epoch, Run
 
 TAGS = {
     "loss/train": "train_loss",
@@ -17,7 +17,7 @@ TAGS = {
 
 
 def check_tensorboard() -> None:
-    """See that event files can be written, before anything is trained.
+    """Check that event files can be written, before anything is trained.
 
     Raises:
         DeviceError: where the tensorboard package is missing.
@@ -34,7 +34,7 @@ def check_tensorboard() -> None:
 def event_file(run: Run) -> Iterator[Callable[[Epoch], None]]:
     """What writes a row into an event file of the run's folder; the step is the epoch.
 
-    An interrupted run that goes on yields its earlier rows again, so its earlier files make way.
+    A resumed run yields its earlier rows again, so its earlier files are removed.
     """
     from torch.utils.tensorboard import SummaryWriter
 

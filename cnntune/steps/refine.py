@@ -12,14 +12,16 @@ from cnntune.diagnosis.rules import Label, diagnose
 from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.machine.clock import NEVER, Deadline
-from cnntune.runs.chance import Chance
-from cnntune.runs.study import FORMAT, Run, Study
+from cnntune.runs.files import FORMAT
+from cnntune.runs.run import Run
+from cnntune.runs.study import Study
 from cnntune.seeds import derive_seed
 from cnntune.steps.next_space import Change, apply, changes
 from cnntune.steps.search_findings import nothing_learned, strong
 from cnntune.steps.winner import CANDIDATES, Rival, last_known_round, number_of, rounds
 from cnntune.study.importance import importance
-from cnntune.study.ledger import Ledger, Trial, best_of, exists
+from cnntune.study.ledger import Ledger, exists
+from cnntune.study.trial import Trial, best_of
 from cnntune.workers.pool import Event, Job, in_order, run_jobs
 
 WARMUP_SHARE = 0.1  # of the epochs, rounded down (tuning playbook: at most)
@@ -215,7 +217,7 @@ def problem_of(strong: Sequence[Trial]) -> Label | None:
     """The label of most curves of the best complete runs; None if they differ."""
     whole = [trial for trial in strong if trial.status == "complete"][:CANDIDATES]
     labels = [
-        diagnose(curve_of(rows), chance=Chance.in_summary(trial.summary)).label
+        diagnose(curve_of(rows), chance=trial.summary.chance).label
         for trial in whole
         if (rows := trial.curve)
     ]

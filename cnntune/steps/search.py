@@ -13,10 +13,11 @@ from cnntune.findings import Finding
 from cnntune.runs.study import Study
 from cnntune.steps.search_findings import count, findings_of, nothing_learned
 from cnntune.study.importance import Importance, importance
-from cnntune.study.ledger import Ledger, Trial, best_of, exists
+from cnntune.study.ledger import Ledger, exists
 from cnntune.study.postgres import Server
 from cnntune.study.samplers import distinct_trials, grid_point
 from cnntune.study.shared_ledger import SharedLedger
+from cnntune.study.trial import Trial, best_of
 
 # The grid of the sweep, without the end far from the optimizer's usual learning rate (0.1, 0.001)
 LR_RANGE = {"sgd": (1e-4, 1e-1), "adam": (1e-5, 1e-2), "adamw": (1e-5, 1e-2)}
@@ -59,8 +60,8 @@ def best_json(best: Trial | None) -> dict[str, Any] | None:
     return {
         "number": best.number,
         "val_acc": best.val_acc,
-        "val_loss": best.summary["val_loss"],
-        "epochs": best.summary["epochs"],
+        "val_loss": best.val_loss,
+        "epochs": best.summary.epochs,
         "values": best.values,
     }
 
@@ -235,7 +236,7 @@ def table(trials: Sequence[Trial]) -> "pd.DataFrame":
     results = ("val_acc", "val_loss", "train_acc", "train_loss", "best_epoch", "epochs", "seconds")
     rows = [
         {"number": trial.number, "status": trial.status}
-        | {key: trial.summary.get(key) for key in results}
+        | {key: getattr(trial.summary, key) for key in results}
         | trial.values
         for trial in trials
     ]

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from cnntune.config.recipe import Recipe
 from cnntune.config.space import Range, Space, edges, narrow, toml
 from cnntune.findings import Finding
-from cnntune.runs.chance import Chance
-from cnntune.study.importance import LEAST_TRIALS, Importance
-from cnntune.study.ledger import Trial, best_of, ranked
+from cnntune.study.importance import MIN_TRIALS, Importance
+from cnntune.study.trial import Trial, best_of, ranked
 from cnntune.texts import counted
 from cnntune.workers.processes import call
 
@@ -57,7 +56,7 @@ def importance_findings(trials: Sequence[Trial], importance: Importance | None) 
     judged = sum(trial.status == "diverged" or bool(trial.curve) for trial in ended)
     if importance or not best_of(trials) or nothing_learned(trials):
         return []
-    if judged >= LEAST_TRIALS:
+    if judged >= MIN_TRIALS:
         return [Finding("importance", "info", "all trials have the same accuracy")]
     return [
         Finding(
@@ -65,7 +64,7 @@ def importance_findings(trials: Sequence[Trial], importance: Importance | None) 
             "info",
             f"{counted(judged, 'trial')} {'is' if judged == 1 else 'are'} too few to estimate"
             " importances",
-            f"--budget {max(2 * judged, LEAST_TRIALS)} continues the search",
+            f"--budget {max(2 * judged, MIN_TRIALS)} continues the search",
         )
     ]
 
@@ -75,7 +74,8 @@ def trial_findings(trials: Sequence[Trial]) -> list[Finding]:
     counts = count(trials)
     findings = []
     if counts["failed"]:
-        error = next(t.summary.get("error", "") for t in trials if t.status == "failed")
+        failure = next(t.summary.error for t in trials if t.status == "failed")
+        error = failure.message if failure else ""
         lines = error.strip().splitlines() or ["no message"]
         cause = lines[-1] if error.startswith(TRACEBACK) else lines[0]
         none_complete = not best_of(trials)
@@ -150,7 +150,7 @@ def nothing_learned(trials: Sequence[Trial]) -> list[Finding]:
     record it.
     """
     best = best_of(trials)
-    known = (Chance.in_summary(trial.summary) for trial in trials)
+    known = (trial.summary.chance for trial in trials)
     chance = next((found for found in known if found), None)
     if best is None or chance is None or not chance.tells or chance.beaten_by(best.val_acc):
         return []
@@ -159,7 +159,7 @@ def nothing_learned(trials: Sequence[Trial]) -> list[Finding]:
             "nothing-learned",
             "fail",
             f"the best of {counted(len(trials), 'trial')} has a validation accuracy of"
-            f" {best.val_acc:.3g} and a loss of {best.summary['val_loss']:.4g}; chance is"
+            f" {best.val_acc:.3g} and a loss of {best.val_loss:.4g}; chance is"
             f" {chance.acc:.3g} and {chance.loss:.4g}",
             "run `cnntune sanity`, then `cnntune lr-sweep` for a range of train.lr that lowers the"
             " loss; search it, or with more --epochs, in a new study: --study NAME",
@@ -173,7 +173,7 @@ def bests_of(trials: Sequence[Trial]) -> list[Trial]:
     """The complete trials with the highest validation accuracy, the lowest loss first."""
     best = best_of(trials)
     same = [t for t in trials if best and t.status == "complete" and t.val_acc == best.val_acc]
-    return sorted(same, key=lambda trial: float(trial.summary["val_loss"]))
+    return sorted(same, key=lambda trial: trial.val_loss)
 
 
 def edge_findings(recipe: Recipe, bests: Sequence[Trial]) -> list[Finding]:

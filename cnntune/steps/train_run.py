@@ -5,7 +5,7 @@ import json
 import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,10 @@ from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.models.pretrained.weights import save_weights
 from cnntune.runs.chance import Chance
-from cnntune.runs.study import (
-    FORMAT,
-    DamagedFileError,
-    Epoch,
-    Run,
-    Study,
-    best_epoch,
-    locked,
-    summarise,
-)
+from cnntune.runs.files import FORMAT, DamagedFileError, locked
+from cnntune.runs.run import Epoch, Run, best_epoch
+from cnntune.runs.study import Study
+from cnntune.runs.summary import summarise
 from cnntune.training.build import with_defaults
 from cnntune.training.evaluate import evaluate
 from cnntune.training.loop import train
@@ -165,9 +159,9 @@ def keep_trained(
     run: Run, rows: list[Epoch], chance: Chance, waited_seconds: float
 ) -> dict[str, Any]:
     """Write and return the summary of a trained run, before its test, which may be interrupted."""
-    summary = summarise(rows, chance) | chance.as_json() | {"waited_seconds": waited_seconds}
-    run.finish(summary | TEST_PENDING)
-    return summary
+    found = replace(summarise(rows, chance), **chance.as_json(), waited_seconds=waited_seconds)
+    run.finish(found.to_json() | TEST_PENDING)
+    return found.to_json()
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

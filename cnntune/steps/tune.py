@@ -15,7 +15,8 @@ from cnntune.config.space import Range
 from cnntune.errors import StudyError
 from cnntune.findings import Finding, Severity
 from cnntune.machine.clock import Deadline
-from cnntune.runs.study import FORMAT, Study
+from cnntune.runs.files import FORMAT
+from cnntune.runs.study import Study
 from cnntune.steps import refine, search
 from cnntune.steps.budget import (
     COARSE_SHARE,
@@ -44,7 +45,8 @@ from cnntune.steps.winner import (
     val_images,
 )
 from cnntune.study.coordinator import run_trials
-from cnntune.study.ledger import Ledger, best_of, ranked
+from cnntune.study.ledger import Ledger
+from cnntune.study.trial import best_of, ranked
 from cnntune.texts import counted
 from cnntune.workers.capacity import Plan
 from cnntune.workers.pool import Event
@@ -376,7 +378,8 @@ def _while_time(
     with closing(events):  # closing them stops the workers
         for event in events:
             yield event
-            complete = complete or (event.summary or {}).get("status") == "complete"
+            ended = event.summary
+            complete = complete or (ended is not None and ended.status == "complete")
             if complete and budget.rounds_until.passed:
                 return
 
@@ -448,7 +451,7 @@ def reason_to_stop(records: Sequence[Ledger]) -> Finding | None:
     if nothing := nothing_learned([trial for record in records for trial in record.trials()]):
         return nothing[0]
     if earlier:
-        images = max(1, int(last.summary.get("val_images", 1)))
+        images = max(1, last.summary.val_images or 1)
         acc = last.val_acc
         gain = acc - max(earlier)
         chance = math.sqrt(max(acc * (1 - acc), 1 / images) / images)

@@ -15,10 +15,14 @@ from typing import Any
 
 from cnntune.config.recipe import Recipe
 from cnntune.config.space import Value
+from cnntune.errors import StudyError
 from cnntune.findings import Finding
-from cnntune.runs.study import Run, Study, best_epoch, summarise
+from cnntune.runs.run import Run, best_epoch
+from cnntune.runs.study import Study
+from cnntune.runs.summary import summarise
 from cnntune.steps.search_findings import nothing_learned
-from cnntune.study.ledger import Ledger, Trial, begun, ranked
+from cnntune.study.ledger import Ledger, begun
+from cnntune.study.trial import Trial, ranked
 
 CANDIDATES = 3  # trained again, to see whether the first one was best by chance
 TWO_SIDED = 0.975  # quantile of a two-sided test at 5 %
@@ -122,7 +126,7 @@ def rival_of(trial: Trial, recipe: Recipe) -> Rival:
     rows = trial.run.rows() if trial.status == "running" else []
     if best_epoch(rows) is None:
         return Rival(trial, recipe)
-    return Rival(replace(trial, status="complete", summary=summarise(rows)), recipe, cut=True)
+    return Rival(replace(trial, summary=summarise(rows)), recipe, cut=True)
 
 
 def best_rivals(rivals: Sequence[Rival]) -> list[Rival]:
@@ -146,14 +150,17 @@ def _earliest_of_each_configuration(runs: Sequence[Run]) -> set[Path]:
     """The folders of these runs, without those that repeat the configuration of an earlier one."""
     found: dict[str, Path] = {}
     for run in sorted(runs, key=lambda run: (number_of(Study(run.path.parent)), run.path.name)):
-        config = run.config()
+        try:
+            config = run.config()
+        except StudyError:  # a newer cnntune wrote it
+            config = {}
         found.setdefault(json.dumps(config, sort_keys=True) if config else str(run.path), run.path)
     return set(found.values())
 
 
 def val_images(rivals: Sequence[Rival]) -> int | None:
     """The number of validation images of the rivals; None if none of them records it."""
-    counts = (rival.trial.summary.get("val_images") for rival in rivals)
+    counts = (rival.trial.summary.val_images for rival in rivals)
     return next((int(count) for count in counts if count), None)
 
 

@@ -1,27 +1,28 @@
-"""Bring a study to its budget: who is trained next, what it came to, and when to stop.
+"""Bring a study to its budget: which trial is trained next, its result, and when to stop.
 
-One process decides. A trial that a dead process left RUNNING is taken up again under its number,
+`Coordinator` is what every search does; `LocalCoordinator` is alone in writing the study, and
+`shared_coordinator` shares one with other machines.
+
+Alone, one process decides. A trial that a dead process left RUNNING is resumed under its number,
 from its last checkpoint, and every decision follows from the curves. So a study that was stopped,
 killed or extended holds the same trials as one that ran through.
 """
 
-import re
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from cnntune.config.recipe import Recipe
-from cnntune.config.space import Choice, Space, Value
-from cnntune.errors import UserCodeError
+from cnntune.config.space import Value
 from cnntune.machine.clock import NEVER, Deadline
-from cnntune.runs.study import Run, summarise
-from cnntune.study.ledger import Ledger, Trial
+from cnntune.runs.run import Run
+from cnntune.runs.summary import Summary, summarise
+from cnntune.study.failures import Failures
+from cnntune.study.ledger import Ledger
 from cnntune.study.pruning import PRUNE, Bracket, Progress, brackets, targets
 from cnntune.study.samplers import distinct_trials, values_of
-from cnntune.workers.pool import OUT_OF_MEMORY, Event, Job, run_jobs
-
-SAME_FAILURES = 3  # in a row: Keras Tuner stops there too; what fails in each trial is a bug
+from cnntune.workers.pool import Event, Job, run_jobs
 
 
 def run_trials(
@@ -36,40 +37,36 @@ def run_trials(
     begin_until: Deadline = NEVER,
     at_least: int = 0,
 ) -> Generator[Event, None, None]:
-    """Bring the study to `budget` trials and yield what happens; call it under the lock.
+    """Bring the study to `budget` trials and yield the events; call it under the lock.
 
     The first trials take the values `given`, the others theirs from `seed`, the recipe's if left
-    out. At the deadline trials in training are cut: what they are after their last finished epoch
-    is in their folders, and the next call goes on there. After `begin_until` no trial is begun, but
+    out. At the deadline trials in training are cut: their state after their last finished epoch
+    is in their folders, and the next call resumes there. After `begin_until` no trial is begun, but
     for the first `at_least`, and the budget is what has begun. A grid ends with its last point,
     whatever the budget.
 
     Before the first trial the data are read once, by the worker that will train it.
 
     Raises:
-        UserCodeError: where three trials in a row fail in the same way.
+        UserCodeError: where three consecutive trials fail with the same error.
         StudyError: where the disk is full.
         CnntuneError: where the data cannot be read.
     """
-    most = distinct_trials(ledger.recipe.search.sampler, ledger.recipe.space)
-    budget = budget if most is None else min(budget, most)
-    search = _Search(ledger, budget, tuple(given), seed, deadline)
-    search.reconcile()
-    yield from search.prune()
-    failures = Failures(ledger)
-    for event in run_jobs(search.next_job, workers=workers, places=places, deadline=deadline):
-        if event.job.check:
-            search.look.note(event)
-            continue
-        search.note(event)
-        yield event
-        if begin_until.passed:
-            search.begin_no_more(at_least)
-        yield from search.prune()
-        failures.note(event)
+    coordinator = LocalCoordinator(
+        ledger,
+        budget=budget,
+        given=given,
+        seed=seed,
+        deadline=deadline,
+        begin_until=begin_until,
+        at_least=at_least,
+    )
+    coordinator.reconcile()
+    yield from coordinator.prune()
+    yield from coordinator.train(workers, places)
 
 
-class FirstLook:
+class DataCheck:
     """The job before all others, which reads the data: what is wrong there comes before any trial.
 
     The worker keeps what it read, so nothing is read twice. Where the space varies the data there
@@ -83,7 +80,7 @@ class FirstLook:
 
     @property
     def wanted(self) -> bool:
-        """Whether the job is still to come."""
+        """Whether the job is still to be given out."""
         return self._job is not None
 
     def take(self) -> Job | None:
@@ -97,56 +94,68 @@ class FirstLook:
         self.pending = event.summary is None
 
 
-class Failures:
-    """The trials in a row that failed, and when they end a search."""
+class Coordinator(ABC):
+    """Trains trials of a study: a subclass says which one is next, and records the results."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        budget: int,
+        given: Sequence[Mapping[str, Value]] = (),
+        seed: int | None = None,
+        deadline: Deadline = NEVER,
+    ) -> None:
         self.ledger = ledger
-        self.last: list[str] = []
+        self.recipe = ledger.recipe
+        distinct = distinct_trials(self.recipe.search.sampler, self.recipe.space)
+        self.budget = budget if distinct is None else min(budget, distinct)
+        self.given = tuple(given)
+        self.seed = self.recipe.seed if seed is None else seed
+        self.deadline = deadline
+        self.data_check = DataCheck(self.recipe)
+        self.failures = Failures(ledger)
 
-    def note(self, event: Event) -> None:
-        """Count a trial that ended.
+    @abstractmethod
+    def next_job(self) -> Job | None:
+        """The next job; None where there is nothing to do before something else happens."""
 
-        Memory that ran out does not count: it is a matter of sizes, which the next trial draws
-        anew.
+    @abstractmethod
+    def tell(self, event: Event) -> Iterator[Event]:
+        """Record what happened to a trial; yields the events that the caller sees."""
+
+    def train(self, workers: int, devices: Sequence[str]) -> Iterator[Event]:
+        """Train until there is no next job and none is left in training.
 
         Raises:
-            UserCodeError: where the last three failed in the same way, and no option that they
-                share explains it.
+            UserCodeError: where three consecutive trials fail with the same error.
         """
-        if event.summary is None:
-            return
-        error: str = event.summary.get("error", "")
-        counts = bool(error) and event.summary.get("error_kind") != OUT_OF_MEMORY
-        self.last = [*self.last, error][-SAME_FAILURES:] if counts else []
-        if len(self.last) == SAME_FAILURES and len(set(map(_without_numbers, self.last))) == 1:
-            trials = self.ledger.trials()
-            if not blames_an_option(self.ledger.recipe.space, trials, error):
-                raise UserCodeError(
-                    [*error.splitlines(), f"stopped: {SAME_FAILURES} trials in a row failed so"]
-                )
+        for event in run_jobs(
+            self.next_job, workers=workers, places=devices, deadline=self.deadline
+        ):
+            if event.job.check:
+                self.data_check.note(event)
+                continue
+            yield from self.tell(event)
+            self.failures.note(event)
 
+    @property
+    def may_begin(self) -> bool:
+        """Whether a job may begin now: in time, and after the data were read."""
+        return not (self.deadline.passed or self.data_check.pending)
 
-def blames_an_option(space: Space, trials: Sequence[Trial], error: str) -> bool:
-    """Whether the trials that failed so have options of a `choice` that no sound trial has.
+    def values(self, slot: int) -> dict[str, Value]:
+        """The values of trial `slot`: given, or drawn from the seed."""
+        if slot < len(self.given):
+            return dict(self.given[slot])
+        sampler, study = self.recipe.search.sampler, self.ledger.optuna_study
+        space = self.recipe.space
+        return values_of(sampler, study, space, seed=self.seed, slot=slot, given=self.given)
 
-    One bad option fails the trials that draw it, and the others go on. Before any trial was sound
-    that can be told of a single option only.
-    """
-    same = _without_numbers(error)
-    failed = [t for t in trials if _without_numbers(str(t.summary.get("error", ""))) == same]
-    sound = [t for t in trials if t.status in ("complete", "pruned", "diverged")]
-    for key, dimension in space.items():
-        if isinstance(dimension, Choice) and len(dimension.options) > 1:
-            bad = {trial.values.get(key) for trial in failed}
-            good = {trial.values.get(key) for trial in sound}
-            if not bad & good and (good or len(bad) == 1):
-                return True
-    return False
-
-
-def _without_numbers(error: str) -> str:
-    return re.sub(r"\d+", "#", error)  # sizes and addresses vary
+    def job(self, number: int, values: Mapping[str, Value], *, until: int | None = None) -> Job:
+        """The job that trains trial `number`, up to epoch `until` or to its end."""
+        folder = self.ledger.study.trial(number).path
+        return Job(number, self.recipe.for_trial(values), folder, until=until)
 
 
 @dataclass
@@ -158,34 +167,36 @@ class _Open:
     busy: bool = False
 
 
-class _Search:
-    """What the coordinator knows: the trials that have not ended, and how the others ended."""
+class LocalCoordinator(Coordinator):
+    """Alone in writing the study; knows which trials have not ended, and how the others ended."""
 
     def __init__(
         self,
         ledger: Ledger,
+        *,
         budget: int,
-        given: tuple[Mapping[str, Value], ...],
+        given: Sequence[Mapping[str, Value]],
         seed: int | None,
         deadline: Deadline,
+        begin_until: Deadline,
+        at_least: int,
     ) -> None:
-        self.ledger, self.budget, self.given = ledger, budget, given
-        self.recipe = ledger.recipe
+        super().__init__(ledger, budget=budget, given=given, seed=seed, deadline=deadline)
+        self.begin_until, self.at_least = begin_until, at_least
         self.epochs = self.recipe.search.epochs
         self.pruner = self.recipe.search.pruner
-        self.seed = self.recipe.seed if seed is None else seed
-        self.deadline = deadline
         self.brackets: list[Bracket] = []
         self.open: dict[int, _Open] = {}
         self.ended: dict[int, Progress] = {}
-        self.look = FirstLook(self.recipe)
 
     def reconcile(self) -> None:
-        """Start from what is on disk: tell Optuna of what a dead coordinator had not told."""
+        """Start from what is on disk: tell Optuna the results that a dead coordinator had not."""
         for trial in self.ledger.trials():
-            summary = trial.run.summary() if trial.status == "running" else trial.summary
-            if trial.status == "running" and summary is not None:
-                self.ledger.tell(trial.number, summary)
+            summary: Summary | None = trial.summary
+            if trial.status == "running":
+                summary = Summary.from_json(trial.run.summary())
+                if summary is not None:
+                    self.ledger.tell(trial.number, summary)
             self.open[trial.number] = _Open(trial.values, trial.accs)
             if summary is not None:
                 self._end(trial.number, summary)
@@ -213,32 +224,32 @@ class _Search:
     def _begun(self) -> int:
         return len(self.open) + len(self.ended)
 
-    def begin_no_more(self, at_least: int) -> None:
-        """Make the budget what has begun, or `at_least`; nobody waits for the others then."""
-        budget = min(self.budget, max(self._begun, at_least))
+    def _begin_no_more(self) -> None:
+        """Make the budget what has begun, or `at_least`; no trial waits for the others then."""
+        budget = min(self.budget, max(self._begun, self.at_least))
         if budget < self.budget:
             self.budget = budget
             self.brackets = self._fitted_brackets()
 
     def next_job(self) -> Job | None:
-        """The next piece of work: a trial that may go on, or a new one."""
-        if self.deadline.passed or self.look.pending:
+        """A trial that may be resumed, or a new one."""
+        if not self.may_begin:
             return None
         waiting = self._waiting()
         if waiting is None and self._begun >= self.budget:
             return None
-        if look := self.look.take():
-            return look
+        if check := self.data_check.take():
+            return check
         if waiting is not None:
-            return self._job(*waiting)
+            return self._train(*waiting)
         number = self._begun
-        values = self._values(number)
+        values = self.values(number)
         self.ledger.begin(self.recipe.space, values)
         self.open[number] = _Open(values)
-        return self._job(number, self._targets()[number])
+        return self._train(number, self._targets()[number])
 
     def _waiting(self) -> tuple[int, int] | None:
-        """A trial that may go on, and up to which epoch."""
+        """A trial that may be resumed, and up to which epoch."""
         for number, target in self._targets().items():
             trial = self.open[number]
             trained = len(trial.accs) >= self.epochs  # and killed before its end was written
@@ -246,11 +257,10 @@ class _Search:
                 return number, target
         return None
 
-    def _job(self, number: int, target: int) -> Job:
+    def _train(self, number: int, target: int) -> Job:
         trial = self.open[number]
         trial.busy = True
-        folder = self.ledger.study.trial(number).path
-        return Job(number, self.recipe.for_trial(trial.values), folder, until=target)
+        return self.job(number, trial.values, until=target)
 
     def _targets(self) -> dict[int, int]:
         """Up to where each open trial is to be trained now; without pruning, to the end."""
@@ -259,15 +269,15 @@ class _Search:
         running = {n: Progress(n, trial.accs) for n, trial in self.open.items()}
         return targets(self.pruner, self.epochs, self.brackets, self.ended | running)
 
-    def _values(self, slot: int) -> dict[str, Value]:
-        if slot < len(self.given):
-            return dict(self.given[slot])
-        sampler, study = self.recipe.search.sampler, self.ledger.optuna_study
-        space = self.recipe.space
-        return values_of(sampler, study, space, seed=self.seed, slot=slot, given=self.given)
+    def tell(self, event: Event) -> Iterator[Event]:
+        """The event itself, then the ends of the trials that it prunes."""
+        self._note(event)
+        yield event
+        if self.begin_until.passed:
+            self._begin_no_more()
+        yield from self.prune()
 
-    def note(self, event: Event) -> None:
-        """Keep what happened."""
+    def _note(self, event: Event) -> None:
         number = event.job.number
         trial = self.open[number]
         if event.epoch is not None and event.epoch.epoch > len(trial.accs):
@@ -279,7 +289,7 @@ class _Search:
             self._end(number, event.summary)
 
     def prune(self) -> Iterator[Event]:
-        """End the trials that the others have left behind."""
+        """End the trials whose curves rank too low to be trained further."""
         if self.pruner == "none":
             return
         for number, target in self._targets().items():
@@ -288,18 +298,16 @@ class _Search:
                 continue
             run = self.ledger.study.trial(number)
             summary = _pruned_summary(run)
-            run.finish(summary)
+            run.finish(summary.to_json())
             self.ledger.tell(number, summary)
             self._end(number, summary)
-            job = Job(number, self.recipe.for_trial(trial.values), run.path)
-            yield Event(job, summary=summary)
+            yield Event(self.job(number, trial.values), summary=summary)
 
-    def _end(self, number: int, summary: Mapping[str, Any]) -> None:
+    def _end(self, number: int, summary: Summary) -> None:
         trial = self.open.pop(number)
-        ranks = summary["status"] in ("complete", "pruned")
-        self.ended[number] = Progress(number, trial.accs, ended=True, ranks=ranks)
+        self.ended[number] = Progress(number, trial.accs, ended=True, ranks=summary.ranks)
 
 
-def _pruned_summary(run: Run) -> dict[str, Any]:
+def _pruned_summary(run: Run) -> Summary:
     rows = run.rows()
-    return summarise(rows) | {"status": "pruned", "seconds": sum(row.seconds for row in rows)}
+    return replace(summarise(rows), status="pruned", seconds=sum(row.seconds for row in rows))

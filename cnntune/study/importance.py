@@ -8,10 +8,10 @@ import optuna
 from optuna.trial import create_trial
 
 from cnntune.config.space import Space
-from cnntune.study.ledger import Trial
 from cnntune.study.samplers import distribution
+from cnntune.study.trial import Trial
 
-LEAST_TRIALS = 20  # below, fANOVA's answer moves by 0.2 from seed to seed
+MIN_TRIALS = 20  # below, fANOVA's answer moves by 0.2 from seed to seed
 SEED = 0
 
 
@@ -25,32 +25,30 @@ class Importance:
 
 
 def prepare() -> None:
-    """Import the forest behind fANOVA, which takes a second, while there is nothing else to do."""
+    """Import the random forest behind fANOVA, which takes a second, while nothing else runs."""
     import optuna.importance  # noqa: F401
 
 
 def importance(trials: Sequence[Trial], space: Space) -> Importance | None:
-    """Judged after the most epochs that 20 trials have come to; None where no epoch has as many.
+    """Judged after the most epochs that 20 trials have reached; None where no epoch has as many.
 
-    A trial whose curve is gone is left out.
-
-    A trial that diverged counts as the worst of the others: as zero it would drown everything else.
-    None also where all trials came to the same accuracy.
+    A trial whose curve is missing is left out. One that diverged counts as the worst of the others:
+    as zero it would outweigh everything else. None also where all accuracies are the same.
     """
     keys = set(space)
     judged = [t for t in trials if t.status in ("complete", "pruned") and keys <= set(t.values)]
     diverged = [t for t in trials if t.status == "diverged" and keys <= set(t.values)]
     curves = {trial.number: trial.curve for trial in judged}
     judged = [trial for trial in judged if curves[trial.number]]
-    reached = sorted((trial.summary["epochs"] for trial in judged), reverse=True)
-    wanted = LEAST_TRIALS - len(diverged)
+    reached = sorted((trial.summary.epochs for trial in judged), reverse=True)
+    wanted = MIN_TRIALS - len(diverged)
     if not judged or len(reached) < wanted:
         return None
     epochs = reached[max(wanted, 1) - 1]
     accs = {
         trial.number: max(row.val_acc for row in curves[trial.number][:epochs])
         for trial in judged
-        if trial.summary["epochs"] >= epochs
+        if trial.summary.epochs >= epochs
     }
     worst = min(accs.values())
     accs |= {trial.number: worst for trial in diverged}

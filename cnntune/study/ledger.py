@@ -1,4 +1,4 @@
-"""A study's ledger: Optuna keeps what was drawn and what came of it.
+"""A study's ledger: Optuna keeps the values of each trial and its result.
 
 A trial is recorded as RUNNING with its values in one transaction, so there is no moment at which it
 exists without them. Its number is its slot and names its folder.
@@ -8,7 +8,7 @@ import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,64 +22,20 @@ from sqlalchemy.pool import NullPool
 from cnntune.config.recipe import Recipe, differences, stored
 from cnntune.config.space import Space, Value
 from cnntune.errors import StudyError
-from cnntune.runs.study import Epoch, Run, Study, summarise
+from cnntune.runs.run import Epoch
+from cnntune.runs.study import Study
+from cnntune.runs.summary import Failure, Status, Summary, summarise
 from cnntune.study.pruning import Bracket
 from cnntune.study.samplers import distribution
+from cnntune.study.trial import Trial
 
 STUDY_NAME = "cnntune"  # in every study.db: the folder may be renamed
 SQLITE_WAIT_SECONDS = 60  # for another program's lock; SQLite's own 5 s fail under a backup
-DIVERGED_VALUE = 0.0  # the accuracy that Optuna is told: finite, and never the best
-LOST = "holds trials of a study whose study.db is gone or empty"
+DIVERGED_VALUE = 0.0  # the accuracy that Optuna records: finite, and never the best
+LOST = "holds trials of a study whose study.db is missing or empty"
 STATES = {"failed": TrialState.FAIL, "pruned": TrialState.PRUNED}
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One trial: what was drawn, how it stands, and its curve's best epoch."""
-
-    number: int
-    status: str  # complete, pruned, diverged, failed or running
-    values: dict[str, Value]
-    run: Run
-    summary: dict[str, Any]
-
-    @property
-    def val_acc(self) -> float:
-        """Validation accuracy of the best epoch, 0..1; -1 where the trial has none."""
-        return float(self.summary["val_acc"]) if "val_acc" in self.summary else -1.0
-
-    @property
-    def curve(self) -> list[Epoch]:
-        """Its rows; none where the file is gone, or holds less than the trial was trained."""
-        rows = self.run.rows()
-        return rows if len(rows) >= self.summary.get("epochs", 0) else []
-
-    @property
-    def accs(self) -> list[float]:
-        """The validation accuracy of each epoch, as pruning compares them.
-
-        Of a complete trial whose curve is gone its best one, so that it keeps its place.
-        """
-        rows = self.run.rows()
-        if self.status == "complete" and len(rows) < self.summary["epochs"]:
-            return [self.val_acc] * int(self.summary["epochs"])
-        return [row.val_acc for row in rows]
-
-    @property
-    def missing(self) -> list[str]:
-        """The files of a trial that ended, by name, that are gone, damaged or too new."""
-        if self.status == "running":
-            return []
-        if not self.run.path.is_dir():
-            return ["folder"]
-        files = {
-            "config.json": _has_config(self.run),
-            "metrics.csv": bool(self.curve) or not self.summary.get("epochs"),
-            "summary.json": whole_summary(self.run.summary()) is not None,
-        }
-        return [name for name, whole in files.items() if not whole]
 
 
 @dataclass(frozen=True)
@@ -126,7 +82,7 @@ class Ledger:
 
         Raises:
             StudyError: where the study holds another recipe; the keys that differ are named. Where
-                its record is damaged or gone.
+                its record is damaged or missing.
         """
         known = cls.of_recipe(study, asked)
         if known is not None:
@@ -146,18 +102,18 @@ class Ledger:
 
         Raises:
             StudyError: where the folder cannot take a search of that recipe, or its record is
-                damaged or gone.
+                damaged or missing.
         """
         kept = study.read("server")
         if kept is not None:
             where = kept.get("server", "a server")
-            raise StudyError(f"{study.path}: its search is on {where}; give --storage")
+            raise StudyError(f"{study.path}: its search is stored on {where}; add --storage")
         known = cls._find(study)
         if known is not None:
             known.refuse_another(asked)
         elif any(study.path.glob("trial-*")):
             raise StudyError(
-                f"{study.path}: {LOST}; restore it from a copy, search under a name of its own"
+                f"{study.path}: {LOST}; restore it from a copy, search under another name"
                 " (--study NAME) or remove the folder"
             )
         return known
@@ -171,7 +127,7 @@ class Ledger:
         raise StudyError(
             [
                 *(f"{path}: holds another recipe: {line}" for line in differing),
-                f"{path}: search under a name of its own (--study NAME) or remove the folder",
+                f"{path}: search under another name (--study NAME) or remove the folder",
             ]
         )
 
@@ -246,17 +202,17 @@ class Ledger:
             )
         )
 
-    def tell(self, number: int, summary: Mapping[str, Any]) -> None:
-        """Record what a trial came to; a diverged one is complete, with the worst accuracy."""
-        state = STATES.get(summary["status"], TrialState.COMPLETE)
+    def tell(self, number: int, summary: Summary) -> None:
+        """Record the result of a trial; a diverged one is complete, with the worst accuracy."""
+        state = STATES.get(summary.status, TrialState.COMPLETE)
+        acc = DIVERGED_VALUE if summary.val_acc is None else summary.val_acc
         if state is TrialState.COMPLETE:
-            self.optuna_study.tell(number, summary.get("val_acc", DIVERGED_VALUE))
+            self.optuna_study.tell(number, acc)
             return
         if state is TrialState.PRUNED:
             study_id = self.storage.get_study_id_from_name(self.optuna_study.study_name)
             trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
-            epochs, acc = summary["epochs"], summary["val_acc"]
-            self.storage.set_trial_intermediate_value(trial_id, epochs, acc)
+            self.storage.set_trial_intermediate_value(trial_id, summary.epochs, acc)
         self.optuna_study.tell(number, state=state)
 
     def trials(self) -> list[Trial]:
@@ -264,18 +220,6 @@ class Ledger:
         epochs = self.optuna_study.user_attrs["recipe"]["search"]["epochs"]
         trials = self.optuna_study.get_trials(deepcopy=False)
         return [_trial(self.study, trial, epochs) for trial in trials]
-
-
-def begun_precision(study: Study) -> str | None:
-    """What the trials of a study and of its refinements are computed in; None without a trial.
-
-    A study that is older than its record of it says it in each trial alone.
-    """
-    for path in sorted(study.path.glob("**/trial-*/config.json")):
-        config = Run(path.parent).config()
-        if found := config.get("train", {}).get("precision"):
-            return str(found)
-    return None
 
 
 def exists(study: Study) -> bool:
@@ -300,7 +244,7 @@ def sqlite(path: Path) -> optuna.storages.RDBStorage:
 
 
 def _check_database(path: Path) -> None:
-    """Ask SQLite whether the file is whole, before Optuna finds out in the middle of something.
+    """Let SQLite check the file, before Optuna fails in the middle of something.
 
     Raises:
         StudyError: where it is damaged, no SQLite database, or cannot be opened.
@@ -318,28 +262,8 @@ def _check_database(path: Path) -> None:
         reason = " ".join(answer.split())
         raise StudyError(
             f"{path}: is damaged ({reason}); restore it from a copy, or remove it: `cnntune report`"
-            " does without"
+            " works without it"
         )
-
-
-def _has_config(run: Run) -> bool:
-    try:
-        return bool(run.config())
-    except StudyError:  # of a newer version: no trial is compared by it
-        return False
-
-
-def whole_summary(summary: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A summary that says all that trials are compared by, else None; a loss may be unknown."""
-    if not summary or summary.get("status") not in ("complete", "pruned", "diverged", "failed"):
-        return None
-    if summary["status"] in ("diverged", "failed"):
-        return summary
-    numbers = [summary.get(key) for key in ("val_acc", "epochs")]
-    if not all(isinstance(number, int | float) for number in numbers):
-        return None
-    loss = summary.get("val_loss")
-    return summary | {"val_loss": math.nan if loss is None else loss}
 
 
 def _trial(study: Study, frozen: FrozenTrial, epochs: int) -> Trial:
@@ -349,48 +273,29 @@ def _trial(study: Study, frozen: FrozenTrial, epochs: int) -> Trial:
     """
     run, values = study.trial(frozen.number), dict(frozen.params)
     if not frozen.state.is_finished():
-        return Trial(frozen.number, "running", values, run, {})
-    summary = whole_summary(frozen.user_attrs.get("summary") or run.summary())
+        return Trial(frozen.number, values, run, Summary("running"))
+    summary = Summary.from_json(frozen.user_attrs.get("summary") or run.summary())
     if summary is None:
         summary = _known(frozen, run.rows(), epochs)
-    return Trial(frozen.number, summary["status"], values, run, summary)
+    return Trial(frozen.number, values, run, summary)
 
 
-def _known(frozen: FrozenTrial, rows: list[Epoch], epochs: int) -> dict[str, Any]:
-    """The summary of a trial that has none: from its curve, else what Optuna was told."""
+def _known(frozen: FrozenTrial, rows: list[Epoch], epochs: int) -> Summary:
+    """The summary of a trial that has none: from its curve, else what Optuna recorded."""
     if frozen.state is TrialState.FAIL:
-        error = "not known: its summary.json is gone"
-        return {"status": "failed", "epochs": 0, "best_epoch": None, "error": error}
-    status = "pruned" if frozen.state is TrialState.PRUNED else "complete"
-    if status == "pruned":
+        error = Failure("unknown", "unknown: its summary.json is missing")
+        return Summary("failed", error=error)
+    pruned = frozen.state is TrialState.PRUNED
+    if pruned:
         epochs, acc = max(frozen.intermediate_values.items(), default=(0, DIVERGED_VALUE))
     else:
         acc = float(frozen.value or DIVERGED_VALUE)
     read = summarise(rows)
-    if rows and read.get("val_acc", DIVERGED_VALUE) == acc:  # else the curve is not whole
-        read |= {"seconds": sum(row.seconds for row in rows)}
-        return read if read["status"] == "diverged" else read | {"status": status}
-    if acc == DIVERGED_VALUE and status == "complete":
-        return {"status": "diverged", "epochs": len(rows), "best_epoch": None}
-    told = {"epochs": epochs, "best_epoch": None, "val_acc": acc, "val_loss": math.nan}
-    return {"status": status, **told}
-
-
-def best_of(trials: Sequence[Trial]) -> Trial | None:
-    """The complete trial with the highest validation accuracy, then the lowest loss, if any."""
-    complete = [trial for trial in ranked(trials) if trial.status == "complete"]
-    return complete[0] if complete else None
-
-
-def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """The trials with an accuracy, best first: those that were trained whole before pruned ones."""
-    found = [trial for trial in trials if trial.status in ("complete", "pruned")]
-    return sorted(found, key=_rank)
-
-
-def _rank(trial: Trial) -> tuple[bool, int, float, float]:
-    """A pruned trial comes after those that went further, and among its equals by accuracy."""
-    pruned = trial.status == "pruned"
-    epochs = -trial.summary["epochs"] if pruned else 0
-    loss = float(trial.summary["val_loss"])
-    return pruned, epochs, -trial.val_acc, math.inf if math.isnan(loss) else loss
+    found = DIVERGED_VALUE if read.val_acc is None else read.val_acc
+    if rows and found == acc:  # else the curve is not whole
+        read = replace(read, seconds=sum(row.seconds for row in rows))
+        return replace(read, status="pruned") if pruned and read.ranks else read
+    if acc == DIVERGED_VALUE and not pruned:
+        return Summary("diverged", len(rows))
+    status: Status = "pruned" if pruned else "complete"
+    return Summary(status, epochs, val_loss=math.nan, val_acc=acc)

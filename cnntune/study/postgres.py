@@ -1,8 +1,9 @@
-"""A PostgreSQL server that several machines share: whose turn it is, and who is alive.
+"""A PostgreSQL server that several machines share: the study's lock, and who is alive.
 
 All that a coordinator writes goes through one connection, and that connection holds the study's
-lock. Where it breaks, the lock is gone and so is what was to be written under it, never one without
-the other. Who is alive is told by beats, in a table of ours beside Optuna's, on the server's clock.
+lock. Where it breaks, the lock is lost together with what was to be written under it, never one
+without the other. Who is alive follows from heartbeats, in a table of ours beside Optuna's, on the
+server's clock.
 """
 
 import importlib.util
@@ -28,14 +29,12 @@ from cnntune.seeds import derive_seed
 
 SCHEMES = ("postgresql", "postgresql+psycopg")
 DRIVER = "postgresql+psycopg"
-OLDEST_SERVER = 14  # the first with idle_session_timeout
-BEAT_SECONDS = 10.0  # Kubernetes' nodes beat as often (leases, renewed every 10 s)
-GRACE_SECONDS = (
-    60.0  # without a beat: then a machine counts as gone. Six beats; Kubernetes waits 50
-)
-PATIENCE_SECONDS = 1800.0  # for a server that is gone: longer than restarts and upgrades take
+MIN_SERVER_VERSION = 14  # the first with idle_session_timeout
+HEARTBEAT_SECONDS = 10.0  # as Kubernetes' nodes (leases, renewed every 10 s)
+GRACE_SECONDS = 60.0  # without a heartbeat a machine counts as dead; Kubernetes waits 50
+MAX_RETRY_SECONDS = 1800.0  # without a server: longer than restarts and upgrades take
 PAUSES_SECONDS = (0.1, 5.0)  # the first between two attempts, and the longest
-FORGET_AFTER = "1 day"  # beats of machines that never said goodbye
+FORGET_AFTER = "1 day"  # heartbeats of machines that were killed
 CONNECT_SECONDS = 10
 SILENCE_MS = 30_000  # until a connection over which nothing is acknowledged counts as broken
 
@@ -54,9 +53,9 @@ CREATE TABLE IF NOT EXISTS cnntune_coordinators
 (owner text PRIMARY KEY, since timestamptz NOT NULL, beat timestamptz NOT NULL)
 """
 FORGET = f"DELETE FROM cnntune_coordinators WHERE beat < now() - interval '{FORGET_AFTER}'"
-# `since` starts anew after a gap: whoever was cut off, or found the server back, does not judge
-# others by beats that they could not send either.
-BEAT = """
+# `since` restarts after a gap: a coordinator that was cut off, or whose server was restarted, does
+# not judge others by heartbeats that they could not send either.
+HEARTBEAT = """
 INSERT INTO cnntune_coordinators AS c VALUES (:owner, now(), now())
 ON CONFLICT (owner) DO UPDATE SET beat = now(), since = CASE
 WHEN c.beat < now() - make_interval(secs => :gap) THEN now() ELSE c.since END
@@ -75,7 +74,7 @@ SELECT set_config('idle_session_timeout', :limit, false),
 """
 UNLOCK = "SELECT set_config('idle_session_timeout', '0', false), pg_advisory_unlock(:key)"
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class ServerLostError(Exception):
@@ -86,7 +85,7 @@ class ServerLostError(Exception):
 
 
 class Server:
-    """A place on a server for one coordinator of one study. Use it in a `with` block."""
+    """The connections of one coordinator to one study on a server. Use it in a `with` block."""
 
     def __init__(self, url: URL, study: str, say: Callable[[str], None]) -> None:
         shown = url.set(drivername=SCHEMES[0]).render_as_string(hide_password=True)
@@ -95,20 +94,20 @@ class Server:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self._say = say
         self._key = derive_seed("cnntune", study)
-        # Two connections a coordinator: the one that holds the lock, and one for beats.
-        self._pulse = _engine(url)
+        # Two connections per coordinator: the one that holds the lock, and one for heartbeats.
+        self._heartbeat_engine = _engine(url)
         self.storage = self._make_tables(url)
         self._left = threading.Event()
-        self._beats = threading.Thread(target=self._beat_until_left, daemon=True)
+        self._heartbeats = threading.Thread(target=self._heartbeat_until_left, daemon=True)
 
     def _make_tables(self, url: URL) -> optuna.storages.RDBStorage:
         """Optuna's tables and ours, where they are missing; one machine at a time makes them."""
         address = url.render_as_string(hide_password=False)
         try:
-            with self._pulse.begin() as connection:
+            with self._heartbeat_engine.begin() as connection:
                 version = connection.dialect.server_version_info or (0,)
-                if int(version[0]) < OLDEST_SERVER:
-                    raise RuntimeError(f"needs PostgreSQL {OLDEST_SERVER} (got {version[0]})")
+                if int(version[0]) < MIN_SERVER_VERSION:
+                    raise RuntimeError(f"needs PostgreSQL {MIN_SERVER_VERSION} (got {version[0]})")
                 key = derive_seed("cnntune tables")
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
                 connection.execute(text(TABLE))
@@ -116,47 +115,47 @@ class Server:
                 storage = optuna.storages.RDBStorage(address, engine_kwargs=_engine_options())
         # RuntimeError is Optuna's, too: the tables are those of another version.
         except (ServerLostError, SQLAlchemyError, OptunaError, RuntimeError) as error:
-            self._pulse.dispose()
+            self._heartbeat_engine.dispose()
             raise StudyError(f"--storage {self.name}: {_first_line(error)}") from None
         event.listen(storage.engine, "handle_error", _tell_lost_connections)
         return storage
 
     def __enter__(self) -> "Server":
-        self.patiently(self.beat)
-        self._beats.start()
+        self.with_retries(self.heartbeat)
+        self._heartbeats.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Leave, so that the others may take up at once what is unfinished here."""
+        """Leave, so that the others may resume at once what is unfinished here."""
         self._left.set()
-        self._beats.join(CONNECT_SECONDS)
+        self._heartbeats.join(CONNECT_SECONDS)
         with suppress(ServerLostError):
-            _execute(self._pulse, LEAVE, owner=self.owner)
+            _execute(self._heartbeat_engine, LEAVE, owner=self.owner)
         self.storage.engine.dispose()
-        self._pulse.dispose()
+        self._heartbeat_engine.dispose()
 
-    def beat(self) -> None:
-        """Say that we are alive; for all trials at once, however many workers there are."""
-        _execute(self._pulse, BEAT, owner=self.owner, gap=GRACE_SECONDS / 2)
+    def heartbeat(self) -> None:
+        """Record that we are alive; for all trials at once, however many workers there are."""
+        _execute(self._heartbeat_engine, HEARTBEAT, owner=self.owner, gap=GRACE_SECONDS / 2)
 
-    def _beat_until_left(self) -> None:
-        while not self._left.wait(BEAT_SECONDS):
-            # What is wrong with the server the coordinator meets, too, and says so.
+    def _heartbeat_until_left(self) -> None:
+        while not self._left.wait(HEARTBEAT_SECONDS):
+            # The coordinator runs into the same problem with the server, and reports it.
             with suppress(ServerLostError, SQLAlchemyError):
-                self.beat()
+                self.heartbeat()
 
     def alive(self) -> set[str]:
-        """The owners that beat within the grace period.
+        """The owners with a heartbeat within the grace period.
 
-        All of them while we ourselves have not been beating for that long: at first, and after the
-        server was gone.
+        All of them while we ourselves have not had heartbeats for that long: at first, and after
+        the server was away.
         """
         with self.storage.engine.begin() as connection:
             rows = connection.execute(text(ALIVE), {"owner": self.owner, "grace": GRACE_SECONDS})
             return {row[0] for row in rows}
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def study_lock(self) -> Iterator[None]:
         """Hold the study's lock: no other coordinator decides anything meanwhile."""
         limit = str(int(GRACE_SECONDS * 1000))
         _execute(self.storage.engine, LOCK, key=self._key, limit=limit)
@@ -166,27 +165,27 @@ class Server:
             with suppress(ServerLostError):  # the lock went with the connection
                 _execute(self.storage.engine, UNLOCK, key=self._key)
 
-    def patiently(self, action: Callable[[], Answer]) -> Answer:
-        """The answer of `action`, which is begun again where the connection broke.
+    def with_retries(self, action: Callable[[], Result]) -> Result:
+        """The result of `action`, which is called again where the connection broke.
 
         Raises:
-            StudyError: where the server stays away.
+            StudyError: where the server stays unreachable.
         """
         lost = time.monotonic()
+        minutes = f"{MAX_RETRY_SECONDS / 60:.0f} minutes"
         pause = 0.0
         while True:
             try:
                 answer = action()
             except ServerLostError as error:
                 if not pause:
-                    minutes = f"{PATIENCE_SECONDS / 60:.0f} minutes"
                     self._say(
-                        f"{self.name}: {error}; trying for {minutes}, and what trains goes on"
+                        f"{self.name}: {error}; retrying for {minutes} while training continues"
                     )
-                if time.monotonic() - lost > PATIENCE_SECONDS:
+                if time.monotonic() - lost > MAX_RETRY_SECONDS:
                     raise StudyError(
-                        f"{self.name}: {error}, for {PATIENCE_SECONDS / 60:.0f} minutes; nothing is"
-                        " lost: the same command goes on"
+                        f"{self.name}: {error}, for {minutes}; no results were lost; run the same"
+                        " command to resume"
                     ) from None
                 pause = min(2 * pause, PAUSES_SECONDS[1]) or PAUSES_SECONDS[0]
                 time.sleep(pause)
@@ -199,11 +198,11 @@ class Server:
 
 
 def connect(storage: str, study: str, say: Callable[[str], None]) -> Server:
-    """The server that `--storage` names; `say` takes lines about its going and coming.
+    """The server that `--storage` names; `say` takes lines about lost and restored connections.
 
     Raises:
         DeviceError: where the driver is not installed.
-        StudyError: where the address cannot be used, or nobody answers there.
+        StudyError: where the address cannot be used, or no server answers there.
     """
     try:
         url = make_url(storage)
@@ -220,7 +219,7 @@ def connect(storage: str, study: str, say: Callable[[str], None]) -> Server:
 
 
 def _engine_options() -> dict[str, Any]:
-    """One connection; Optuna takes a second for a moment, while it looks at its tables."""
+    """One connection; Optuna takes a second one for a moment, to check its tables."""
     return {"pool_size": 1, "max_overflow": 1, "connect_args": dict(CONNECTION)}
 
 
@@ -231,7 +230,7 @@ def _engine(url: URL) -> Engine:
 
 
 def _tell_lost_connections(context: ExceptionContext) -> None:
-    """Raise our own exception for whatever a later attempt may mend."""
+    """Raise our own exception for whatever a later attempt may fix."""
     lost = isinstance(context.sqlalchemy_exception, OperationalError | InterfaceError)
     if lost or context.is_disconnect:
         raise ServerLostError(_first_line(context.original_exception))

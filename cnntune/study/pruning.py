@@ -1,4 +1,4 @@
-"""When a trial goes on, waits or ends: synchronous halving, Hyperband and the median rule.
+"""When a trial continues, waits or ends: synchronous halving, Hyperband and the median rule.
 
 Every decision is a function of the curves alone. A search that was killed decides the same again,
 and trials are compared at the same epoch only, so never one phase of a schedule with another.
@@ -12,11 +12,11 @@ from typing import Any
 
 from cnntune.config.space import Pruner
 
-KEPT = 3  # one in three goes on (Li et al. 2018 use 3 and 4)
+KEPT = 3  # one in three continues (Li et al. 2018 use 3 and 4)
 CUT = 0.075  # of the epochs: where `halving` cuts. Of the ladders tried on whole runs of 27 epochs
 # (benchmarks/search_efficiency.py) one cut after epoch 2 found the best soonest, on both tasks
 CUT_EPOCHS = 2  # at least: a score is the mean of two accuracies
-MEDIAN_TRIALS = 5  # finished before the median says anything (the default of Optuna's MedianPruner)
+MEDIAN_TRIALS = 5  # finished before the median counts (the default of Optuna's MedianPruner)
 MEDIAN_EPOCHS = 1  # before: after one epoch curves still cross
 PRUNE = 0  # the target of a trial that ends here
 
@@ -119,7 +119,7 @@ def targets(
 
 
 def _halving_targets(bracket: Bracket, trials: Mapping[int, Progress]) -> dict[int, int]:
-    """Cut at a rung only when everybody has reached it: the first do not pass for free."""
+    """Cut at a rung only when all trials have reached it: the first get no advantage."""
     alive = [trials[number] for number in bracket.numbers if number in trials]
     begun = len(alive) == bracket.size
     found: dict[int, int] = {}

@@ -1,6 +1,6 @@
 """Where a trial's values come from: random draws, a Sobol sequence, a grid, or Optuna's models.
 
-With the first three a trial's values follow from (seed, slot) alone. `tpe` and `gp` also look at
+With the first three a trial's values follow from (seed, slot) alone. `tpe` and `gp` also use
 the trials before; their first ones are the same random draws.
 """
 
@@ -23,7 +23,7 @@ from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from cnntune.config.space import Choice, Dimension, Sampler, Space, Value, draw
 from cnntune.seeds import derive_seed
 
-RANDOM_TRIALS = 10  # before a model has something to go by (the default of Optuna's samplers)
+RANDOM_TRIALS = 10  # before a model has enough data (the default of Optuna's samplers)
 GRID_LEVELS = 5  # of a range, its ends included
 LISTED = 500_000  # points of a grid; larger ones are shuffled without a list of them
 FEISTEL_STEPS = 4  # rounds; with four the result passes for random (Luby and Rackoff 1988)
@@ -58,7 +58,7 @@ def _sobol(space: Space, *, seed: int, slot: int) -> dict[str, Value]:
     if slot:
         sequence.fast_forward(slot)
     with warnings.catch_warnings():
-        # One point at a time is no power of two; the sequence as a whole is balanced all the same.
+        # One point at a time is no power of two; the sequence as a whole is balanced.
         warnings.filterwarnings("ignore", message="The balance properties of Sobol")
         positions = sequence.random(1)[0]
     return {key: space[key].at(float(at)) for key, at in zip(space, positions, strict=True)}

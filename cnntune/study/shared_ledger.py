@@ -8,29 +8,32 @@ import functools
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import optuna
 
 from cnntune.config.recipe import Recipe
 from cnntune.config.space import Space, Value
 from cnntune.errors import StudyError
-from cnntune.runs.study import FORMAT, Study, finite, write_json
-from cnntune.study.ledger import STUDY_NAME, Ledger, Trial, sqlite
+from cnntune.runs.files import FORMAT, finite, write_json
+from cnntune.runs.study import Study
+from cnntune.runs.summary import Summary
+from cnntune.study.ledger import STUDY_NAME, Ledger, sqlite
 from cnntune.study.postgres import Server
+from cnntune.study.trial import Trial
 
 Parameters = ParamSpec("Parameters")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
-def patient(
-    method: Callable[Concatenate["SharedLedger", Parameters], Answer],
-) -> Callable[Concatenate["SharedLedger", Parameters], Answer]:
-    """The method, begun again from its start where the connection to the server breaks."""
+def retried(
+    method: Callable[Concatenate["SharedLedger", Parameters], Result],
+) -> Callable[Concatenate["SharedLedger", Parameters], Result]:
+    """The method, called again where the connection to the server breaks."""
 
     @functools.wraps(method)
-    def again(self: "SharedLedger", /, *args: Parameters.args, **more: Parameters.kwargs) -> Answer:
-        return self.server.patiently(lambda: method(self, *args, **more))
+    def again(self: "SharedLedger", /, *args: Parameters.args, **more: Parameters.kwargs) -> Result:
+        return self.server.with_retries(lambda: method(self, *args, **more))
 
     return again
 
@@ -50,11 +53,11 @@ class SharedLedger(Ledger):
         Raises:
             StudyError: where the study or the folder holds something else.
         """
-        return server.patiently(lambda: cls._join(study, server, asked, recipe))
+        return server.with_retries(lambda: cls._join(study, server, asked, recipe))
 
     @classmethod
     def _join(cls, study: Study, server: Server, asked: Recipe, recipe: Recipe) -> "SharedLedger":
-        with server.alone():
+        with server.study_lock():
             opened = optuna.create_study(
                 study_name=server.study,
                 storage=server.storage,
@@ -74,7 +77,7 @@ class SharedLedger(Ledger):
             return ledger
 
     def _mark_folder(self, identity: str) -> None:
-        """Say in the folder where its study is; curves of another study must not be taken for it.
+        """Record in the folder where its study is, so that no curve of another study counts for it.
 
         Raises:
             StudyError: where the folder holds trials of another study.
@@ -85,7 +88,7 @@ class SharedLedger(Ledger):
         if used and marked != identity:
             raise StudyError(
                 f"{path}: holds trials of another study than {self.server.study!r} on"
-                f" {self.server.name}; search under a name of its own (--study NAME) or remove the"
+                f" {self.server.name}; search under another name (--study NAME) or remove the"
                 " folder"
             )
         about = {"format": FORMAT, "server": self.server.name, "id": identity}
@@ -94,26 +97,26 @@ class SharedLedger(Ledger):
     @functools.cached_property
     def recipe(self) -> Recipe:
         """The recipe that the study's trials are drawn from; it changes in `settle` alone."""
-        return self.server.patiently(lambda: self._recipe("recipe"))
+        return self.server.with_retries(lambda: self._recipe("recipe"))
 
-    @patient
+    @retried
     def settle(self, precision: str, image_bytes: int, *, stream: bool) -> None:
         """Record in what all trials are computed, unless another machine did so before.
 
         Each machine streams images or not by itself, for its own memory.
         """
-        with self.server.alone():
+        with self.server.study_lock():
             self._record(precision, image_bytes)
         recipe = self._recipe("recipe")
         data = recipe.data.model_copy(update={"stream": stream})
         vars(self)["recipe"] = recipe.model_copy(update={"data": data})  # where it is cached
 
-    @patient
+    @retried
     def trials(self) -> list[Trial]:
         """All trials of the study, by number, whichever machine trained them."""
         return super().trials()
 
-    @patient
+    @retried
     def claim(
         self,
         space: Space,
@@ -121,12 +124,12 @@ class SharedLedger(Ledger):
         busy: Collection[int],
         values_of: Callable[[int], Mapping[str, Value]],
     ) -> tuple[int, dict[str, Value]] | None:
-        """A trial to train here: one whose machine is gone, else the next of the budget.
+        """A trial to train here: one whose machine is dead, else the next of the budget.
 
         `values_of` gives a slot's values. `busy` are the trials that train here already. None where
         there is nothing to do.
         """
-        with self.server.alone():
+        with self.server.study_lock():
             trials = self.optuna_study.get_trials(deepcopy=False)
             alive = self.server.alive()
             for trial in trials:
@@ -144,13 +147,13 @@ class SharedLedger(Ledger):
             self.begin(space, values, {"owner": self.server.owner})
             return len(trials), dict(values)
 
-    @patient
-    def tell_own(self, number: int, summary: Mapping[str, Any]) -> str | None:
-        """Record what a trial came to, with its curve.
+    @retried
+    def tell_own(self, number: int, summary: Summary) -> str | None:
+        """Record the result of a trial, with its curve.
 
         Returns the owner where another machine has taken it over: then nothing is recorded.
         """
-        with self.server.alone():
+        with self.server.study_lock():
             trial_id = self._id(number)
             trial = self.storage.get_trial(trial_id)
             owner = trial.user_attrs.get("owner")
@@ -160,7 +163,7 @@ class SharedLedger(Ledger):
                 metrics = self.study.trial(number).metrics
                 curve = metrics.read_text(encoding="utf-8") if metrics.exists() else ""
                 self.storage.set_trial_user_attr(trial_id, "metrics", curve)
-                self.storage.set_trial_user_attr(trial_id, "summary", finite(summary))
+                self.storage.set_trial_user_attr(trial_id, "summary", finite(summary.to_json()))
                 self.tell(number, summary)
             return None
 
@@ -168,7 +171,7 @@ class SharedLedger(Ledger):
         study_id = self.storage.get_study_id_from_name(self.server.study)
         return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
 
-    @patient
+    @retried
     def fetch(self) -> None:
         """Bring here what the other machines trained: a folder for each trial, and a `study.db`.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from cnntune.runs.study import Epoch
+from cnntune.runs.run import Epoch
 
 
 def save(path: Path, state: dict[str, Any], rows: Sequence[Epoch]) -> None:

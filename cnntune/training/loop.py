@@ -16,7 +16,7 @@ from cnntune.data.augment import Targets, augment
 from cnntune.data.augment.check import check_augment
 from cnntune.errors import StudyError, UserCodeError
 from cnntune.models.pretrained.blocks import head_of, rate_factors, train_from_head
-from cnntune.runs.study import Epoch, best_epoch
+from cnntune.runs.run import Epoch, best_epoch
 from cnntune.seeds import derive_seed
 from cnntune.training import checkpoint
 from cnntune.training.build import Loss, build_loss, build_model

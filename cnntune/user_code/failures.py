@@ -63,8 +63,8 @@ def full_disk(error: BaseException, folder: Path | None = None) -> StudyError | 
 
 def _no_space(where: str) -> StudyError:
     return StudyError(
-        f"{where}: {os.strerror(errno.ENOSPC)}; nothing is lost: free some space, and the same"
-        " command goes on"
+        f"{where}: {os.strerror(errno.ENOSPC)}; no results were lost; free disk space and"
+        " run the same command to resume"
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from cnntune.config.problems import did_you_mean
 from cnntune.errors import RecipeError
-from cnntune.runs.study import read_json
+from cnntune.runs.files import read_json
 from cnntune.user_code import borders
 
 

@@ -1,4 +1,4 @@
-"""What is decided once for all trials of a study: how many side by side, and in what they compute.
+"""What is decided once for all trials of a study: how many side by side, and in what precision.
 
 `--workers auto` is by measurement, with the reason in a line.
 """
@@ -15,7 +15,7 @@ from cnntune.machine.memory import fit
 from cnntune.workers.processes import call
 
 # What a process holds on a GPU beside its tensors: 0.3 to 0.6 GiB for torch's kernels and contexts.
-# A guess from such reports: the driver's own counts cannot tell it from what others take.
+# A guess from such reports: the driver's own counts cannot separate it from other processes.
 CONTEXT_BYTES = 2**29
 MEMORY_SHARE = 0.9  # of what is free: batch size finders of other tools that left none ran out
 GIB = 2**30
@@ -36,10 +36,10 @@ def parse_workers(wanted: str) -> int | None:
 
 @dataclass(frozen=True)
 class Found:
-    """What a process with torch found out about a study.
+    """What a process with torch measured for a study.
 
-    `free` are the bytes of each GPU, `trial` those that the largest trial held on one; `problem`
-    says why it could not be tried out.
+    `free` are the bytes of each GPU, `trial` those that the largest trial needed on one; `problem`
+    is why they could not be measured.
     """
 
     precision: str
@@ -72,7 +72,7 @@ def plan(
     asked: int | None = None,
     image_bytes: int | None = None,
 ) -> Plan:
-    """Decide once for all trials, before the first; with as many workers as are `asked` for.
+    """Decide once for all trials, before the first; `asked` is the number of workers, if given.
 
     What is known of the study already, a precision in the recipe and `image_bytes`, stays.
 
@@ -84,9 +84,9 @@ def plan(
     if known and not cuda:
         found = Found(recipe.train.precision, image_bytes or 0)
     else:
-        found = call("cnntune.workers.memory_probe:look", recipe, places, cuda and asked is None)
+        found = call("cnntune.workers.memory_probe:measure", recipe, places, cuda and asked is None)
     workers, reason = (asked, "") if asked else _fitting_workers(recipe, places, found)
-    # A trial that was tried out held its images, and so many of those fit on a GPU.
+    # The measured trial includes its images, and as many of those as were counted fit on a GPU.
     on_a_gpu = 1 if found.trial is not None else math.ceil(workers / len(places))
     fits = fit(found.image_bytes, workers)
     if found.free:
@@ -103,7 +103,7 @@ def _fitting_workers(recipe: Recipe, places: Sequence[str], found: Found) -> tup
     """How many trials of the recipe's space the machine trains side by side, and why."""
     kind = places[0].partition(":")[0]
     if found.problem:
-        reason = f"one worker a GPU, since a trial could not be tried out: {found.problem}"
+        reason = f"one worker per GPU: the memory of a trial could not be measured: {found.problem}"
         return len(places), reason
     if found.trial is not None:
         return on_gpus(found.trial, found.free, cores())
@@ -115,21 +115,21 @@ def _fitting_workers(recipe: Recipe, places: Sequence[str], found: Found) -> tup
 def on_cores(count: int, threads: int) -> tuple[int, str]:
     """Workers for so many CPU cores, where each trial computes with `threads`."""
     workers = max(1, count // threads)
-    return workers, f"{_of(workers, 'worker')}: {_of(count, 'CPU core')}, {threads} for each trial"
+    return workers, f"{_of(workers, 'worker')}: {_of(count, 'CPU core')}, {threads} per trial"
 
 
 def on_gpus(trial: int, free: Sequence[int], count: int) -> tuple[int, str]:
     """Workers for the bytes that GPUs have free, as many on each, and a CPU core for every one.
 
-    A GPU without room for a trial has one all the same: the trial says then that memory ran out.
+    A GPU without memory for a trial gets one worker too: the trial then fails with out-of-memory.
     """
     need = trial + CONTEXT_BYTES
-    least = min(free)
+    min_free = min(free)
     gpus = len(free)
-    each = max(1, min(int(least * MEMORY_SHARE) // need, count // gpus))
-    memory = f"a trial takes up to {need / GIB:.1f} GiB of {least / GIB:.1f} GiB free"
+    each = max(1, min(int(min_free * MEMORY_SHARE) // need, count // gpus))
+    memory = f"one trial needs up to {need / GIB:.1f} GiB; {min_free / GIB:.1f} GiB are free"
     workers = _of(each * gpus, "worker")
-    return each * gpus, f"{workers}: {each} on each of {_of(gpus, 'GPU')}, since {memory}"
+    return each * gpus, f"{workers}: {each} on each of {_of(gpus, 'GPU')}: {memory}"
 
 
 def largest(recipe: Recipe) -> Recipe:

@@ -1,7 +1,8 @@
 """One function over many values, on several cores.
 
 The processes are forks of this one where they can be, as those of `DataLoader` are: they begin at
-once and share all that is in memory. It is for the CPU alone, since a GPU does not survive a fork.
+once and share all that is in memory. They compute on the CPU only: a GPU context does not survive
+a fork.
 """
 
 import functools
@@ -28,7 +29,7 @@ R = TypeVar("R")
 def spread(
     function: Callable[[T], R], *, processes: int
 ) -> Iterator[Callable[[Iterable[T]], Iterator[R]]]:
-    """`function` as one of many values, on so many processes of one thread each.
+    """A `map` of `function` over many values, on `processes` processes of one thread each.
 
     Results come in the order of the values; values, results and exceptions are sent, and so is the
     function where an accelerator is there. With one process, and where the system has no safe fork,
@@ -72,7 +73,7 @@ def _results(pool: ProcessPoolExecutor, values: Iterable[Any]) -> Iterator[Any]:
         yield from results
     except BrokenProcessPool:
         raise DeviceError(
-            "a process that trained was killed; the system does so when memory runs out"
+            "a training process was killed; the system kills processes when memory runs out"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""What only torch can tell about a study before its first trial, in a process of its own."""
+"""What only torch can measure for a study before its first trial, in a process of its own."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,22 +18,22 @@ from cnntune.workers.capacity import CONTEXT_BYTES, Found, largest
 STEPS = 2  # the optimizer's state is there after the first
 
 
-def look(recipe: Recipe, places: Sequence[str], try_largest: bool) -> Found:
-    """In what precision the recipe is computed, how large its images are, what GPUs have free.
+def measure(recipe: Recipe, devices: Sequence[str], try_largest: bool) -> Found:
+    """The precision of the recipe, the bytes of its images, the free memory of GPUs.
 
-    With `try_largest` the trial that takes most memory of a GPU is tried out too. Runs in a fresh
-    process, which nothing else fills, and which frees all of it when it ends.
+    With `try_largest` also the memory of the largest trial on a GPU. Runs in a fresh process, whose
+    memory holds nothing else and is freed when it ends.
 
     Raises:
         CnntuneError: where data or network cannot be used, or the precision cannot be decided on
-            for want of memory.
+            because memory runs out.
     """
-    device = torch.device(places[0])
+    device = torch.device(devices[0])
     free: tuple[int, ...] = ()
     if device.type == "cuda":
         # The contexts of this very process are in use while it asks, and free when it has ended.
         free = tuple(
-            torch.cuda.mem_get_info(torch.device(gpu))[0] + CONTEXT_BYTES for gpu in places
+            torch.cuda.mem_get_info(torch.device(gpu))[0] + CONTEXT_BYTES for gpu in devices
         )
     precision, image_bytes = _precision(recipe, device)
     image_bytes = max(image_bytes, _largest_images(recipe))

@@ -1,7 +1,7 @@
 """Trial processes: long-lived, one training run at a time, fed and read over a pipe.
 
 The coordinator alone decides and records; a worker trains, writes the run's folder and sends each
-epoch. A worker outlives its trials, since importing torch costs seconds and a trial may not.
+epoch. A worker outlives its trials, since importing torch takes seconds, and a trial may take less.
 """
 
 import signal
@@ -12,26 +12,23 @@ from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 from cnntune.config.recipe import Recipe
 from cnntune.errors import CnntuneError, DataError
 from cnntune.machine.clock import NEVER, Deadline
-from cnntune.runs.study import Epoch, Run
+from cnntune.runs.run import Epoch, Run
+from cnntune.runs.summary import Summary
 from cnntune.workers.processes import start
 
 SERVE = "cnntune.workers.worker:serve"  # by name: it imports torch, which only the workers need
-DEATHS = 5  # of workers over one trial without a further epoch: then the trial is what kills them
-OUT_OF_MEMORY = "out-of-memory"  # kinds of failure beside those of our own errors
-KILLED = "killed"
-BUG = "bug"
+MAX_DEATHS = 5  # of workers over one trial without a further epoch: the trial kills them
 
 
 @dataclass(frozen=True)
 class Job:
     """One training run: what to train, the folder that takes it, and up to which epoch.
 
-    A run that pauses goes on with a further job of the same folder.
+    A run that pauses is resumed by a further job with the same folder.
     """
 
     number: int
@@ -49,20 +46,22 @@ class Job:
 
 @dataclass(frozen=True)
 class Event:
-    """News of a job: that it began, a row after each epoch, and at the end what it came to.
+    """What happened to a job: it began, it finished an epoch, it ended with a result.
 
     `epoch` is None in the first and the last event of a job; `summary` is None but in the last. A
-    job that ends before its run has a row with `paused` as its last event. A job that found no
-    memory ends with `again`, and goes on alone on its device. `last` is the last event of a worker
-    whose device computes no more.
+    job that ends before its run has a row with `paused` as its last event. A job that ran out of
+    memory ends with `again`, and is resumed alone on its device. `last` is the last event of a
+    worker whose device no longer works. `taken_by` names the coordinator on another machine that
+    has taken the trial over.
     """
 
     job: Job
     epoch: Epoch | None = None
-    summary: dict[str, Any] | None = None
+    summary: Summary | None = None
     paused: bool = False
     again: bool = False
     last: bool = False
+    taken_by: str | None = None
 
     @property
     def ends_job(self) -> bool:
@@ -74,9 +73,9 @@ class Event:
 class _Worker:
     process: BaseProcess
     pipe: Connection
-    place: str  # the device it computes on
+    device: str
     job: Job | None = None
-    held: Path | None = None  # the folder of the paused run that it could go on with at once
+    held: Path | None = None  # the folder of the paused run that it can resume without a checkpoint
 
 
 def run_jobs(
@@ -86,21 +85,21 @@ def run_jobs(
     places: Sequence[str],
     deadline: Deadline = NEVER,
 ) -> Iterator[Event]:
-    """Train jobs on `workers` processes and yield what happens, as it happens.
+    """Train jobs on `workers` processes and yield their events as they happen.
 
     `places` names the devices, which take the workers in turn.
 
     `next_job` is asked whenever a worker is free and the caller has seen every event before; None
     means that there is nothing to do until something else happens. The iterator ends when nothing
-    is left to happen. A worker that dies is replaced, and its job taken up again where its run
-    stopped; a job over which workers die again and again fails. A job that finds no memory is
-    taken up again once nothing else trains on its device, and so is the last try of a job over
-    which workers die: what neighbours cause is no result. The deadline, and closing the iterator,
-    end the workers at once; their unfinished runs have no `summary.json` and go on from their last
-    finished epoch when they are given out again.
+    is left to happen. A worker that dies is replaced, and its job resumed where its run
+    stopped; a job over which workers die again and again fails. A job that runs out of memory is
+    resumed once nothing else trains on its device, and so is the last try of a job over
+    which workers die: what other trials cause is no result. The deadline, and closing the iterator,
+    end the workers at once; their unfinished runs have no `summary.json` and resume from their
+    last finished epoch when they are given out again.
 
     Raises:
-        CnntuneError: what a worker found that concerns all jobs: a full disk, unreadable data.
+        CnntuneError: for what affects all jobs, such as a full disk or unreadable data.
     """
     pool = _Pool(workers, places)
     deaths: dict[Path, int] = {}
@@ -125,9 +124,9 @@ def run_jobs(
                 if event is None:
                     pool.forget(worker)
                     deaths[job.folder] = deaths.get(job.folder, 0) + 1
-                    if deaths[job.folder] < DEATHS:
-                        if job.alone or deaths[job.folder] == DEATHS - 1:
-                            pool.give_alone(job, worker.place)
+                    if deaths[job.folder] < MAX_DEATHS:
+                        if job.alone or deaths[job.folder] == MAX_DEATHS - 1:
+                            pool.give_alone(job, worker.device)
                         else:
                             again.append(job)
                         continue
@@ -137,7 +136,7 @@ def run_jobs(
                 if event.last:
                     pool.end(worker)
                 if event.again:
-                    pool.give_alone(job, worker.place)
+                    pool.give_alone(job, worker.device)
                     continue
                 yield event
             if deadline.passed:
@@ -155,8 +154,9 @@ def in_order(jobs: Iterable[Job]) -> Callable[[], Job | None]:
 class _Pool:
     """The workers, each on its device, and the jobs that wait until they are alone on one."""
 
-    def __init__(self, workers: int, places: Sequence[str]) -> None:
-        self._places = [places[index % len(places)] for index in range(workers)]  # one a worker
+    def __init__(self, workers: int, devices: Sequence[str]) -> None:
+        # One per worker.
+        self._devices = [devices[index % len(devices)] for index in range(workers)]
         self._workers: list[_Worker] = []
         self._lone: list[tuple[Job, str]] = []
 
@@ -166,57 +166,57 @@ class _Pool:
 
     def has_room(self) -> bool:
         """Whether some device can take a job now."""
-        return bool(self._open_places())
+        return bool(self._open_devices())
 
-    def _open_places(self) -> list[str]:
+    def _open_devices(self) -> list[str]:
         """The devices that can take a further job; none that a lone job has or waits for."""
-        taken = [worker.place for worker in self.busy()]
-        closed = {place for _, place in self._lone}
-        closed |= {worker.place for worker in self.busy() if worker.job and worker.job.alone}
+        taken = [worker.device for worker in self.busy()]
+        closed = {device for _, device in self._lone}
+        closed |= {worker.device for worker in self.busy() if worker.job and worker.job.alone}
         return [
-            place
-            for place in dict.fromkeys(self._places)
-            if place not in closed and taken.count(place) < self._places.count(place)
+            device
+            for device in dict.fromkeys(self._devices)
+            if device not in closed and taken.count(device) < self._devices.count(device)
         ]
 
     def give(self, job: Job) -> None:
         """Send the job to the worker that holds its run, to another free one, or to a new one."""
-        there = self._open_places()
-        free = [w for w in self._workers if w.job is None and w.place in there]
+        there = self._open_devices()
+        free = [w for w in self._workers if w.job is None and w.device in there]
         free.sort(key=lambda worker: (worker.held != job.folder, worker.held is not None))
-        worker = free[0] if free else self._new(emptiest(there, self._taken()))
+        worker = free[0] if free else self._new(least_used(there, self._taken()))
         _send(job, worker)
 
-    def give_alone(self, job: Job, place: str) -> None:
+    def give_alone(self, job: Job, device: str) -> None:
         """Keep the job until nothing trains on its device; nothing else is begun there."""
-        self._lone.append((replace(job, alone=True), place))
+        self._lone.append((replace(job, alone=True), device))
 
     def give_lone_jobs(self) -> None:
         """Send waiting jobs to devices on which nothing trains, and free what idle workers hold."""
         for waiting in list(self._lone):
-            job, place = waiting
-            here = [worker for worker in self._workers if worker.place == place]
+            job, device = waiting
+            here = [worker for worker in self._workers if worker.device == device]
             if any(worker.job is not None for worker in here):
                 continue
             for worker in here:
                 self.end(worker)
             self._lone.remove(waiting)
-            _send(job, self._new(place))
+            _send(job, self._new(device))
 
     def _taken(self) -> list[str]:
-        return [worker.place for worker in self._workers]
+        return [worker.device for worker in self._workers]
 
-    def _new(self, place: str) -> _Worker:
-        worker = _Worker(*start(SERVE, place), place)
+    def _new(self, device: str) -> _Worker:
+        worker = _Worker(*start(SERVE, device), device)
         self._workers.append(worker)
         return worker
 
     def forget(self, worker: _Worker) -> None:
-        """Count no longer on a worker that is gone."""
+        """Forget a worker that has ended."""
         self._workers.remove(worker)
 
     def end(self, worker: _Worker) -> None:
-        """End a worker without a job, and give back all that it holds."""
+        """End a worker without a job, which frees all memory that it holds."""
         self.forget(worker)
         _end([worker])
 
@@ -227,7 +227,7 @@ class _Pool:
 
 def _send(job: Job, worker: _Worker) -> None:
     worker.job = job
-    with suppress(OSError):  # it died between jobs; reading its pipe will tell
+    with suppress(OSError):  # it died between jobs; reading its pipe shows it
         worker.pipe.send(job)
 
 
@@ -239,16 +239,16 @@ def _end(workers: Sequence[_Worker]) -> None:
         worker.pipe.close()
 
 
-def emptiest(places: Sequence[str], taken: Sequence[str]) -> str:
+def least_used(devices: Sequence[str], taken: Sequence[str]) -> str:
     """The device that fewest workers have taken, the first of several."""
-    return min(places, key=taken.count)
+    return min(devices, key=taken.count)
 
 
 def _receive(worker: _Worker) -> Event | None:
     """The next event of a busy worker, or None where it died.
 
     Raises:
-        CnntuneError: what concerns all jobs, such as that the worker cannot write.
+        CnntuneError: for what affects all jobs, such as a worker that cannot write.
     """
     try:
         event: Event | CnntuneError = worker.pipe.recv()
@@ -271,26 +271,11 @@ def _killed(worker: _Worker, job: Job) -> Event:
         DataError: where nothing but the data was read.
     """
     code = worker.process.exitcode
-    error = f"the worker process died {DEATHS} times (exit code {code})"
+    error = f"the worker process died {MAX_DEATHS} times (exit code {code})"
     if code == -signal.SIGKILL:
         error += "; the system kills processes when memory runs out"
     if job.check:
         raise DataError(f"data {job.recipe.data.name}: cannot be read: {error}")
-    summary = failure(error, KILLED)
-    Run(job.folder).finish(summary)
+    summary = Summary.failed("killed", error)
+    Run(job.folder).finish(summary.to_json())
     return Event(job, summary=summary)
-
-
-def failure(error: str, kind: str) -> dict[str, Any]:
-    """The summary of a run that could not be trained.
-
-    `kind` is that of a `CnntuneError` (`"user-code"`, `"data"`, `"out-of-memory"` and so on),
-    `"killed"` or `"bug"`.
-    """
-    return {
-        "status": "failed",
-        "epochs": 0,
-        "best_epoch": None,
-        "error": error,
-        "error_kind": kind,
-    }

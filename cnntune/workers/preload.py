@@ -1,8 +1,8 @@
-"""Imported by the server that workers are forked from, and by nobody else: all that they need.
+"""Imported only by the server that workers are forked from: all modules that they need.
 
-Imports take seconds, during which the server does not notice that its coordinator was killed. So
-somebody watches meanwhile; a server must not have a second thread when it forks. The coordinator
-says who it is: one that was killed at once has left the server another parent before it looks.
+Imports take seconds, during which the server does not notice that its coordinator was killed. So a
+thread watches meanwhile; a server must not have a second thread when it forks. The coordinator
+passes its process id: one that was killed at once has left the server another parent.
 """
 
 import gc
@@ -11,7 +11,7 @@ import threading
 
 from cnntune.workers.processes import COORDINATOR, ignore_interrupts
 
-LOOK_SECONDS = 0.1
+CHECK_SECONDS = 0.1
 
 ignore_interrupts()
 _coordinator = int(os.environ.get(COORDINATOR) or os.getppid())
@@ -19,7 +19,7 @@ _done = threading.Event()
 
 
 def _watch() -> None:
-    while not _done.wait(LOOK_SECONDS):
+    while not _done.wait(CHECK_SECONDS):
         if os.getppid() != _coordinator:
             os._exit(1)
 
@@ -29,7 +29,7 @@ _watcher.start()
 gc.disable()  # it takes 0.15 s to find no garbage in what is imported
 import cnntune.workers.worker  # noqa: E402, F401
 
-gc.freeze()  # nor will the workers look there, and so copy the memory that they share
+gc.freeze()  # so that collections in workers do not copy the memory that they share
 gc.enable()
 
 _done.set()

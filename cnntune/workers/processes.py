@@ -32,12 +32,12 @@ from cnntune.machine.forks import FORKS
 from cnntune.user_code.borders import explained
 
 THREADS = "1"  # that a worker's libraries load with; workers share the cores among them
-PARTING_SECONDS = 1.0  # between the ends of a killed process's pipes; they close one by one
+PARENT_EXIT_SECONDS = 1.0  # between the ends of a killed process's pipes; they close one by one
 COORDINATOR = "CNNTUNE_COORDINATOR"  # in the server's environment: the process that started it
 
 
 def prepare() -> None:
-    """Let the server import what workers need, while this process has other things to do.
+    """Let the server import what workers need, while this process does other work.
 
     Raises:
         StudyError: where it cannot be started.
@@ -160,8 +160,8 @@ def _starting() -> Iterator[None]:
     except (EOFError, OSError) as error:
         reason = str(error) or "it ended at once"
         raise StudyError(
-            f"a process to train in could not be started ({reason}); the system kills processes"
-            " when memory runs out; nothing is lost"
+            f"a worker process could not be started ({reason}); the system kills processes"
+            " when memory runs out; no results were lost"
         ) from error
 
 
@@ -214,13 +214,13 @@ def _live(function: str, pipe: Connection, arguments: tuple[Any, ...]) -> None:
     """
     ignore_interrupts()
     end_with_parent()
-    sys.stdout = sys.stderr  # stdout carries results, and what own code prints is none
+    sys.stdout = sys.stderr  # stdout carries results, and what user code prints is none
     try:
         _found(function)(pipe, *arguments)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         parent = parent_process()
         if parent is not None:
-            parent.join(PARTING_SECONDS)
+            parent.join(PARENT_EXIT_SECONDS)
         if parent is None or parent.is_alive():
             raise
         # A coordinator that was killed reads no more, and that is no error of ours.

@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,25 +14,26 @@ from cnntune.config.recipe import Recipe
 from cnntune.data import Data
 from cnntune.errors import CnntuneError, StudyError
 from cnntune.runs.chance import Chance
-from cnntune.runs.study import Epoch, Run, summarise
+from cnntune.runs.run import Epoch, Run
+from cnntune.runs.summary import Summary, summarise
 from cnntune.training.build import build_model, load_data, with_defaults
 from cnntune.training.loop import train
 from cnntune.training.precision import settle, use
 from cnntune.user_code.borders import explained, explaining
 from cnntune.user_code.failures import full_disk
-from cnntune.workers.pool import BUG, OUT_OF_MEMORY, Event, Job, failure
+from cnntune.workers.pool import Event, Job
 
 
 def serve(pipe: Connection, device: str) -> None:
-    """A worker's life: train what comes through the pipe until the pipe closes.
+    """Train the jobs that arrive through the pipe until it closes.
 
     It ends by itself after a job that broke its device: an accelerator that reports an illegal
     access or a failed assertion reports it again for whatever this process asks of it next.
     """
-    place = torch.device(device)
-    if place.type == "cuda":
-        torch.cuda.set_device(place)  # or the first GPU would hold a context of each worker
-    trainer = Trainer(place)
+    own = torch.device(device)
+    if own.type == "cuda":
+        torch.cuda.set_device(own)  # or the first GPU would hold a context of each worker
+    trainer = Trainer(own)
     while True:
         try:
             job: Job = pipe.recv()
@@ -41,7 +41,7 @@ def serve(pipe: Connection, device: str) -> None:
             return
         try:
             for event in trainer.train(job):
-                broken = _failed(event) and not still_computes(place)
+                broken = _failed(event) and not still_works(own)
                 pipe.send(replace(event, last=broken))
                 if broken:
                     return
@@ -52,10 +52,10 @@ def serve(pipe: Connection, device: str) -> None:
 
 
 def _failed(event: Event) -> bool:
-    return event.again or (event.summary or {}).get("status") == "failed"
+    return event.again or (event.summary is not None and event.summary.status == "failed")
 
 
-def still_computes(device: torch.device) -> bool:
+def still_works(device: torch.device) -> bool:
     """Whether the device works after a job that failed; frees what the job had of its memory."""
     if device.type == "cpu":
         return True
@@ -71,7 +71,7 @@ def still_computes(device: torch.device) -> bool:
 class Trainer:
     """Trains one job after the other, each up to its epoch.
 
-    The run that paused last stays at hand; a checkpoint keeps the others.
+    The run that paused last stays in memory; the others have a checkpoint.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -88,7 +88,7 @@ class Trainer:
         """
         if job.check:
             read_data(job.recipe, self.device)
-            yield Event(job, summary={})
+            yield Event(job, summary=Summary("complete"))
             return
         if job.folder != self._held:
             self._events = run_job(job, self.device)
@@ -107,7 +107,7 @@ def read_data(recipe: Recipe, device: torch.device) -> Data:
     """The images, read once for all trials that share them; who planned them decided on memory.
 
     Raises:
-        CnntuneError: where they cannot be read, or own code that reads them raises.
+        CnntuneError: where they cannot be read, or user code that reads them raises.
     """
     with explaining():
         return _data(recipe.for_data().model_dump_json(), device)
@@ -116,8 +116,8 @@ def read_data(recipe: Recipe, device: torch.device) -> Data:
 def run_job(job: Job, device: torch.device) -> Iterator[Event]:
     """Train one job into its folder; the last event carries the summary.
 
-    Errors of recipe, data and own code fail the job, and so do bugs: the search goes on. A job
-    that finds no memory has no summary unless it was alone on its device.
+    Errors of recipe, data and user code fail the job, and so do bugs: the search continues. A job
+    that runs out of memory has no summary unless it was alone on its device.
 
     Raises:
         StudyError: where the disk is full. That is not the trial's fault, which waits unfinished.
@@ -130,20 +130,20 @@ def run_job(job: Job, device: torch.device) -> Iterator[Event]:
         if full := full_disk(error, job.folder):
             raise full from error
         summary = _in_words(error)
-    if summary.get("error_kind") == OUT_OF_MEMORY and not job.alone:
+    if summary.error and summary.error.kind == "out-of-memory" and not job.alone:
         yield Event(job, again=True)
         return
     if not run.config():
         run.begin(job.recipe.as_values())
-    summary["seconds"] = sum(row.seconds for row in rows)
-    run.finish(summary)
+    summary = replace(summary, seconds=sum(row.seconds for row in rows))
+    run.finish(summary.to_json())
     yield Event(job, summary=summary)
 
 
 def _trained(
     job: Job, run: Run, rows: list[Epoch], device: torch.device
-) -> Generator[Event, None, dict[str, Any]]:
-    """Train, add to `rows`, and return what the run came to; what it raises, it holds no longer."""
+) -> Generator[Event, None, Summary]:
+    """Train, add to `rows`, and return the result; data and network are freed where it raises."""
     data = read_data(job.recipe, device)
     waited = data.waited_seconds
     recipe = _settled(job, run, data, device)
@@ -156,11 +156,12 @@ def _trained(
         rows.append(row)
         yield Event(job, epoch=row)
     chance = Chance.of(data.val.labels.tolist())
-    return summarise(rows, chance) | {
-        "parameters": sum(p.numel() for p in model.parameters()),
+    return replace(
+        summarise(rows, chance),
+        parameters=sum(p.numel() for p in model.parameters()),
         **chance.as_json(),
-        "waited_seconds": data.waited_seconds - waited,
-    }
+        waited_seconds=data.waited_seconds - waited,
+    )
 
 
 def _settled(job: Job, run: Run, data: Data, device: torch.device) -> Recipe:
@@ -176,12 +177,12 @@ def _settled(job: Job, run: Run, data: Data, device: torch.device) -> Recipe:
     return settle(recipe, data, device)
 
 
-def _in_words(error: BaseException) -> dict[str, Any]:
-    """The summary of a job that failed: in a line where it is no bug, else with its traceback."""
+def _in_words(error: BaseException) -> Summary:
+    """The summary of a job that failed: one line where it is no bug, else the traceback."""
     told = explained(error)
     if told is not None:
-        return failure("\n".join(told.lines), told.kind)
-    return failure("".join(traceback.format_exception(error)), BUG)
+        return Summary.failed(told.kind, "\n".join(told.lines))
+    return Summary.failed("bug", "".join(traceback.format_exception(error)))
 
 
 @lru_cache(maxsize=1)

@@ -15,7 +15,8 @@ from cnntune.cli.screen import Screen, TrialWatch
 from cnntune.cli.trials import watch
 from cnntune.config.recipe import parse
 from cnntune.findings import Finding
-from cnntune.runs.study import Epoch, Run
+from cnntune.runs.run import Epoch, Run
+from cnntune.runs.summary import Summary
 from cnntune.texts import broken, counted, unwrapped, wrapped
 from cnntune.workers.pool import Event, Job
 
@@ -120,7 +121,7 @@ def events_of(folders: list[Path], ended: list[str]) -> Iterator[Event]:
         for job in jobs:
             Run(job.folder).begin(parse({}, file="test").as_values())
             yield Event(job, epoch=row)
-            yield Event(job, summary={"status": "complete", "val_acc": 0.5, "val_loss": 1.0})
+            yield Event(job, summary=Summary("complete", val_acc=0.5, val_loss=1.0))
     finally:
         ended.append("closed")
 

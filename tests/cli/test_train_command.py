@@ -10,7 +10,9 @@ import torch
 from commands import Outcome, call, rows
 
 from cnntune.cli.screen import Screen
-from cnntune.runs.study import TEST_LOCK, Epoch, Run, Study, locked
+from cnntune.runs.files import locked
+from cnntune.runs.run import Epoch, Run
+from cnntune.runs.study import TEST_LOCK, Study
 from cnntune.training import loop as train_room
 
 SMALL = """

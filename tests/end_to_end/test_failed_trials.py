@@ -10,7 +10,8 @@ import pytest
 from commands import call
 
 from cnntune.config.recipe import Recipe
-from cnntune.runs import study
+from cnntune.runs import summary
+from cnntune.runs.summary import Summary
 from cnntune.training import precision
 from cnntune.training.build import load_recipe
 from cnntune.workers import worker
@@ -115,7 +116,7 @@ def test_whatever_a_trial_fails_at_its_message_is_told_and_the_others_go_on(
     def summarise_or_fail(rows: Any, *more: Any) -> Any:
         if failing == ["finish"]:
             raise_as_own_code_does(rows)
-        return study.summarise(rows, *more)
+        return summary.summarise(rows, *more)
 
     monkeypatch.setattr(worker, "settle", settle_or_fail)
     monkeypatch.setattr(worker, "summarise", summarise_or_fail)
@@ -124,19 +125,19 @@ def test_whatever_a_trial_fails_at_its_message_is_told_and_the_others_go_on(
     failed: list[dict[str, Any]] = []
     complete: list[dict[str, Any]] = []
     for trial in sorted((tmp_path / "runs/own").glob("trial-*")):
-        summary = json.loads((trial / "summary.json").read_text())
+        document = json.loads((trial / "summary.json").read_text())
         section, _, name = key.partition(".")
         bad = json.loads((trial / "config.json").read_text())[section].get(name) == stage
-        (failed if bad else complete).append(summary)
+        (failed if bad else complete).append(document)
     assert failed
     assert complete
     assert len(failed) + len(complete) == BUDGET
-    assert {summary["status"] for summary in complete} == {"complete"}
-    for summary in failed:
-        assert summary["status"] == "failed"
-        assert "No such file or directory: 'gone.bin'" in summary["error"]
+    assert {document["status"] for document in complete} == {"complete"}
+    for document in failed:
+        assert document["status"] == "failed"
+        assert "No such file or directory: 'gone.bin'" in document["error"]
         ours = stage in ("settle", "finish")
-        assert summary["error_kind"] == ("bug" if ours else "user-code")
+        assert document["error_kind"] == ("bug" if ours else "user-code")
     (said,) = (f for f in outcome.document["findings"] if f["rule"] == "failed-trials")
     assert said["severity"] == "warn"
     assert "No such file or directory: 'gone.bin'" in said["evidence"]
@@ -229,7 +230,7 @@ def build(*, num_classes, in_shape, does="trains"):
         file.write(f"{does} {os.getpid()}\\n")
     if does == "breaks":
         # As an accelerator does that hit an assertion: what is asked of it next fails too.
-        cnntune.workers.worker.still_computes = lambda device: False
+        cnntune.workers.worker.still_works = lambda device: False
         raise RuntimeError("CUDA error: device-side assert triggered")
     if does == "hungers always" or (does == "hungers" and not (FOLDER / "hungry").exists()):
         (FOLDER / "hungry").touch()
@@ -254,7 +255,7 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return made
 
 
-def summaries(events: list[Event]) -> dict[int, dict[str, Any]]:
+def summaries(events: list[Event]) -> dict[int, Summary]:
     return {event.job.number: event.summary for event in events if event.summary is not None}
 
 
@@ -268,15 +269,17 @@ def test_a_device_that_broke_takes_its_worker_with_it_and_no_other_trial(
     doing = ["breaks", "trains", "trains", "breaks", "trains"]
     events = list(run_jobs(in_order(jobs(*doing)), workers=1, places=("cpu",)))
     ended = summaries(events)
-    assert [ended[number]["status"] for number in range(5)] == [
+    assert [ended[number].status for number in range(5)] == [
         "failed",
         "complete",
         "complete",
         "failed",
         "complete",
     ]
-    assert "device-side assert" in ended[0]["error"]
-    assert ended[0]["error_kind"] == "user-code"
+    broken = ended[0].error
+    assert broken is not None
+    assert broken.kind == "user-code"
+    assert "device-side assert" in broken.message
     done, pids = zip(*builds(tmp_path), strict=True)
     assert list(done) == doing  # each was begun once
     assert pids[0] != pids[1] == pids[2] == pids[3] != pids[4]
@@ -287,10 +290,12 @@ def test_a_trial_without_memory_is_tried_again_alone(tmp_path: Path, jobs: Any) 
     asked = jobs("waits", "hungers", "trains", "hungers always")
     events = list(run_jobs(in_order(asked), workers=2, places=("cpu",)))
     ended = summaries(events)
-    statuses = [ended[number]["status"] for number in range(4)]
+    statuses = [ended[number].status for number in range(4)]
     assert statuses == ["complete", "complete", "complete", "failed"]
-    assert ended[3]["error_kind"] == "out-of-memory"
-    assert ended[3]["error"].startswith("out of memory")
+    hungry = ended[3].error
+    assert hungry is not None
+    assert hungry.kind == "out-of-memory"
+    assert hungry.message.startswith("out of memory")
     done = [does for does, _ in builds(tmp_path)]
     assert done.count("hungers") == 2
     assert done.count("hungers always") == 2

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 MACHINE = """
 from cnntune import cli
 from cnntune.study import postgres, shared_coordinator
-postgres.BEAT_SECONDS, postgres.GRACE_SECONDS, shared_coordinator.POLL_SECONDS = 0.3, 2.0, 0.2
+postgres.HEARTBEAT_SECONDS, postgres.GRACE_SECONDS, shared_coordinator.POLL_SECONDS = 0.3, 2.0, 0.2
 cli.main()
 """
 BUDGET = 12
@@ -206,7 +206,7 @@ def test_a_restart_of_the_server_loses_nothing(
         searches.wait_until(finished(trials))
         postgres.control("-m", "immediate", "restart")
     said = searches.end("one") + searches.end("two")
-    assert "what trains goes on" in said
+    assert "while training continues" in said
     assert "is back after" in said
     assert results(tmp_path / "one" / "gated") == undisturbed
     assert results(tmp_path / "two" / "gated") == undisturbed

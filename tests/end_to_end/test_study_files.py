@@ -13,10 +13,12 @@ import pytest
 from commands import Outcome, call
 
 from cnntune.config.space import Range
-from cnntune.runs.study import Epoch, Run, Study
+from cnntune.runs.run import Epoch, Run
+from cnntune.runs.study import Study
+from cnntune.runs.summary import Summary
 from cnntune.steps.winner import lost_rounds
 from cnntune.study.importance import importance
-from cnntune.study.ledger import Trial
+from cnntune.study.trial import Trial
 
 SMALL = """
 name = "small"
@@ -264,8 +266,8 @@ def test_a_trial_without_its_curve_is_left_out_of_the_importance(tmp_path: Path)
         run = Run(tmp_path / f"trial-{number:04d}")
         run.begin({})
         run.log(Epoch(1, 0.1, 1.0, acc, 1.0, acc, 1.0, 1.0))
-        summary = {"status": "complete", "epochs": 1, "val_acc": acc, "val_loss": 1.0}
-        trials.append(Trial(number, "complete", {"train.lr": 1e-3 * 1.1**number}, run, summary))
+        summary = Summary("complete", 1, val_acc=acc, val_loss=1.0)
+        trials.append(Trial(number, {"train.lr": 1e-3 * 1.1**number}, run, summary))
     space = {"train.lr": Range(1e-4, 1e-1, log=True)}
     trials[3].run.metrics.unlink()
     shutil.rmtree(trials[4].run.path)

@@ -7,7 +7,8 @@ import pytest
 from commands import call
 
 from cnntune.runs.chance import Chance
-from cnntune.runs.study import Epoch, Run, summarise
+from cnntune.runs.run import Epoch, Run
+from cnntune.runs.summary import summarise
 
 TEN = Chance(0.1, math.log(10), 1000)  # ten classes of 100 images
 
@@ -49,12 +50,12 @@ def test_a_summary_keeps_what_guessing_gives_and_an_old_one_lacks_it() -> None:
 def test_a_run_has_diverged_where_its_loss_is_hopeless_and_it_only_guesses(
     loss: float, acc: float, status: str
 ) -> None:
-    assert summarise([row(1, 2.3, 0.1), row(2, loss, acc)], TEN)["status"] == status
+    assert summarise([row(1, 2.3, 0.1), row(2, loss, acc)], TEN).status == status
 
 
 def test_a_run_that_comes_back_has_not_diverged() -> None:
     summary = summarise([row(1, 1e9, 0.1), row(2, 1.0, 0.7)], TEN)
-    assert (summary["status"], summary["best_epoch"]) == ("complete", 2)
+    assert (summary.status, summary.best_epoch) == ("complete", 2)
 
 
 ASLEEP = """

@@ -13,19 +13,9 @@ from pathlib import Path
 import pytest
 
 from cnntune.errors import StudyError
-from cnntune.runs.study import (
-    COLUMNS,
-    RECORD_LOCK,
-    Epoch,
-    Run,
-    Study,
-    best_epoch,
-    locked,
-    read_json,
-    read_metrics,
-    this_command,
-    write_json,
-)
+from cnntune.runs.files import locked, read_json, write_json
+from cnntune.runs.run import COLUMNS, Epoch, Run, best_epoch, read_metrics
+from cnntune.runs.study import RECORD_LOCK, Study, this_command
 
 HEADER = "epoch,lr,train_loss,train_acc,val_loss,val_acc,grad_norm,seconds\n"
 FIRST = Epoch(1, 0.1, 2.0, 0.25, 2.1, 0.2, 1.5, 3.0)
@@ -328,7 +318,7 @@ def test_a_study_that_another_process_holds_is_refused_until_that_process_is_kil
 ) -> None:
     study = Study(tmp_path / "digits")
     with hold(study.path) as holder:
-        with pytest.raises(StudyError, match="another cnntune is at work"), study.lock():
+        with pytest.raises(StudyError, match="locked by another cnntune process"), study.lock():
             pass
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
@@ -369,7 +359,7 @@ def test_a_file_system_without_locks_is_not_taken_for_a_study_in_use(
     with pytest.raises(StudyError) as caught, study.lock():
         pass
     (line,) = caught.value.lines
-    assert line.startswith(f"{study.path}: its file system gives no locks")
+    assert line.startswith(f"{study.path}: its file system has no locks")
     assert "--storage" in line
     study.record("", device="cpu")  # a study on a server needs no lock
     assert study.read("study") is not None
@@ -406,7 +396,7 @@ def test_a_file_in_the_place_of_a_folder_is_a_line(tmp_path: Path, place: str) -
         with pytest.raises(StudyError) as caught:
             write()
         (line,) = caught.value.lines
-        assert line == f"{study.path}: cannot be written: a file is in its place"
+        assert line == f"{study.path}: cannot be written: a file has this path"
 
 
 def test_a_folder_that_nobody_may_write_to_is_a_line(
@@ -428,7 +418,7 @@ def test_a_document_of_a_newer_version_is_refused(tmp_path: Path, name: str) -> 
     path.write_text(json.dumps({"format": 2}))
     with pytest.raises(StudyError) as caught:
         read_json(path)
-    assert caught.value.lines[0].startswith(f"{path}: a newer cnntune wrote it (format 2;")
+    assert caught.value.lines[0].startswith(f"{path}: written by a newer cnntune (format 2;")
 
 
 def test_the_config_of_a_newer_version_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Step 5: which trials are strong, how the space narrows, and when the best is really better."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,23 +9,26 @@ import pytest
 from cnntune.config.recipe import Recipe, parse
 from cnntune.config.space import Choice, Range
 from cnntune.errors import StudyError
-from cnntune.runs.study import Run, Study
+from cnntune.runs.run import Run
+from cnntune.runs.study import Study
+from cnntune.runs.summary import Status, Summary
 from cnntune.steps.refine import begin, longer_epochs, next_round, plan, strong_trials
 from cnntune.steps.search_findings import edge_findings
-from cnntune.study.ledger import Ledger, Trial
+from cnntune.study.ledger import Ledger
+from cnntune.study.trial import Trial
 from cnntune.training.build import argument_problems, load_recipe
 
 STUDY = Path("runs/digits")
 
 
 def trial(number: int, val_acc: float, val_loss: float = 1.0, **values: Any) -> Trial:
-    summary = {"status": "complete", "val_acc": val_acc, "val_loss": val_loss}
+    summary = Summary("complete", val_acc=val_acc, val_loss=val_loss)
     named = {key.replace("__", "."): value for key, value in values.items()}
-    return Trial(number, "complete", named, Run(Path(f"trial-{number:04d}")), summary)
+    return Trial(number, named, Run(Path(f"trial-{number:04d}")), summary)
 
 
-def unfit(number: int, status: str) -> Trial:
-    return Trial(number, status, {}, Run(Path("nowhere")), {"status": status})
+def unfit(number: int, status: Status) -> Trial:
+    return Trial(number, {}, Run(Path("nowhere")), Summary(status))
 
 
 def recipe(space: dict[str, Any] | None = None, **train: Any) -> Recipe:
@@ -62,8 +66,9 @@ def test_without_a_complete_trial_there_is_nothing_to_refine() -> None:
 
 
 def test_where_nothing_was_learned_there_is_nothing_to_refine_and_the_study_is_named() -> None:
-    at_chance = trial(0, 0.12)
-    at_chance.summary.update(chance_acc=0.1, chance_loss=2.3026, val_images=100)
+    luck = trial(0, 0.12)
+    summary = replace(luck.summary, chance_acc=0.1, chance_loss=2.3026, val_images=100)
+    at_chance = replace(luck, summary=summary)
     with pytest.raises(StudyError, match=r"^runs/digits: nothing was learned to refine: "):
         strong_trials([at_chance], STUDY)
 
@@ -143,7 +148,7 @@ def test_an_unfinished_refinement_keeps_its_epochs(tmp_path: Path) -> None:
     with study.lock():
         ledger = Ledger.create(study, asked, asked=asked)
         ledger.begin(asked.space, {"train.lr": 0.01})
-        ledger.tell(0, {"status": "complete", "val_acc": 0.5})
+        ledger.tell(0, Summary("complete", val_acc=0.5))
         finished(study, "trial-0000", val_acc=0.5, val_loss=1.0, epochs=2)
         first = begin(study, 6, 4)
         Ledger.create(first.study, first.recipe, asked=first.recipe)

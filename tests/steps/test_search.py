@@ -17,12 +17,15 @@ from commands import CNNTUNE, PATIENCE_SECONDS, Outcome, call, one_after_the_oth
 from cnntune.config.recipe import Recipe
 from cnntune.config.space import Choice, Dimension, Range, toml
 from cnntune.machine.clock import Deadline
-from cnntune.runs.study import Run, Study
+from cnntune.runs.run import Run
+from cnntune.runs.study import Study
+from cnntune.runs.summary import Status, Summary
 from cnntune.steps.search import begin, default_space, intersect, prepare, without_effect
 from cnntune.steps.search_findings import trial_findings
 from cnntune.study import coordinator as trials_room
 from cnntune.study.coordinator import run_trials
-from cnntune.study.ledger import Ledger, Trial, best_of
+from cnntune.study.ledger import Ledger
+from cnntune.study.trial import Trial, best_of
 from cnntune.training.build import load_recipe
 from cnntune.workers.pool import Event, Job, in_order, run_jobs
 from cnntune.workers.worker import Trainer
@@ -186,7 +189,7 @@ def test_a_trial_that_was_left_behind_when_the_coordinator_died_is_ended_and_dra
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trials_room, "run_jobs", one_after_the_other)
         events = list(run_trials(ledger, budget=BUDGET, workers=1, places=("cpu",)))
-    ends = [event.summary["status"] if event.summary else "" for event in events]
+    ends = [event.summary.status if event.summary else "" for event in events]
     search(Study(tmp_path / "runs/small"), halving, BUDGET, events=ends.index("pruned"))
     outcome = call("search", "small.toml", "--budget", str(BUDGET), cwd=tmp_path)
     assert outcome.code in (0, 1), outcome.err
@@ -223,7 +226,7 @@ def test_a_worker_process_trains_as_this_process_does(
     job = Job(0, recipe.for_trial(first.values), tmp_path / "trial-0000")
     events = list(run_jobs(in_order([job]), workers=1, places=("cpu",)))
     assert [event.epoch.epoch if event.epoch else None for event in events] == [None, 1, 2, None]
-    assert events[-1].summary == Run(job.folder).summary()
+    assert events[-1].summary == Summary.from_json(Run(job.folder).summary())
     assert rows(job.folder) == rows(first.run.path)
 
 
@@ -287,7 +290,7 @@ def test_a_second_search_is_refused_while_the_first_one_runs(tmp_path: Path) -> 
         outcome = command("search", "--budget", "1")
     assert outcome.code == 2
     (line,) = outcome.document["errors"]
-    assert "another cnntune is at work" in line
+    assert "locked by another cnntune process" in line
     assert command("search", "--budget", "1").code == 0
 
 
@@ -450,7 +453,7 @@ def test_three_equal_errors_stop_a_search_with_the_users_frames(tmp_path: Path) 
     assert "ValueError: no good" in errors[0]
     assert [line for line in errors if "own_net.py" in line and "in forward" in line]
     assert not [line for line in errors if "cnntune/" in line or "site-packages" in line]
-    assert "3 trials in a row" in errors[-1]
+    assert "3 consecutive trials" in errors[-1]
     assert "Traceback" not in outcome.err
     statuses = [trial.status for trial in Ledger.open(Study(tmp_path / "runs" / "small")).trials()]
     assert statuses == ["failed"] * 3
@@ -461,7 +464,7 @@ def test_errors_that_differ_in_numbers_alone_are_one_error(tmp_path: Path) -> No
     source = source.replace("MESSAGE", 'f"number {next(count)}"')
     outcome = commanded(tmp_path, OWN, own_net=source)("search", "--budget", "4")
     assert outcome.code == 2
-    assert "3 trials in a row failed so" in outcome.err
+    assert "3 consecutive trials failed with the same error" in outcome.err
 
 
 def test_errors_that_differ_fail_their_trials_and_the_search_goes_on(tmp_path: Path) -> None:
@@ -504,8 +507,8 @@ def test_a_search_in_which_all_diverge_fails_and_has_no_best(tmp_path: Path) -> 
 
 
 def test_the_best_is_the_most_accurate_complete_trial_then_the_one_with_the_lower_loss() -> None:
-    def trial(number: int, status: str, acc: float | None, loss: float | None) -> Trial:
-        return Trial(number, status, {}, Run(Path()), {"val_acc": acc, "val_loss": loss})
+    def trial(number: int, status: Status, acc: float | None, loss: float | None) -> Trial:
+        return Trial(number, {}, Run(Path()), Summary(status, val_acc=acc, val_loss=loss))
 
     found = [
         trial(0, "complete", 0.8, 0.5),
@@ -617,7 +620,7 @@ def test_ctrl_c_exits_with_130_and_the_search_resumes(
     with hanging_search(own, workers) as process:
         second = run(*LONG, cwd=own)
         assert second.code == 2
-        assert "another cnntune is at work" in second.document["errors"][0]
+        assert "locked by another cnntune process" in second.document["errors"][0]
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         outcome = ended(process)
     assert outcome.code == 130

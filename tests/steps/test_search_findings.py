@@ -1,11 +1,13 @@
 """What a search says of regions and of further trials; expected values by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cnntune.config.recipe import Recipe
-from cnntune.runs.study import Epoch, Run
+from cnntune.runs.run import Epoch, Run
+from cnntune.runs.summary import Status, Summary
 from cnntune.steps.search_findings import (
     bests_of,
     edge_findings,
@@ -17,13 +19,13 @@ from cnntune.steps.search_findings import (
     trial_findings,
     worth_findings,
 )
-from cnntune.study.ledger import Trial
+from cnntune.study.trial import Trial
 from cnntune.training.build import load_recipe
 
 
-def trial(number: int, acc: float, lr: float = 0.01, status: str = "complete") -> Trial:
-    summary = {"status": status, "val_acc": acc, "val_loss": 1.0, "epochs": 3}
-    return Trial(number, status, {"train.lr": lr}, Run(Path(f"trial-{number:04d}")), summary)
+def trial(number: int, acc: float, lr: float = 0.01, status: Status = "complete") -> Trial:
+    summary = Summary(status, 3, val_acc=acc, val_loss=1.0)
+    return Trial(number, {"train.lr": lr}, Run(Path(f"trial-{number:04d}")), summary)
 
 
 @pytest.fixture
@@ -95,8 +97,8 @@ def test_a_value_outside_of_its_range_lies_at_no_end_of_it(
 
 def at_chance(number: int, acc: float) -> Trial:
     known = trial(number, acc)
-    known.summary.update(chance_acc=0.1, chance_loss=2.3026, val_images=100)
-    return known
+    chance = replace(known.summary, chance_acc=0.1, chance_loss=2.3026, val_images=100)
+    return replace(known, summary=chance)
 
 
 def test_nothing_is_learned_where_the_best_is_within_the_noise_of_guessing() -> None:
@@ -114,6 +116,6 @@ def test_one_trial_is_not_plural(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.begin({})
     run.log(Epoch(1, 0.01, 1.0, 0.5, 1.0, 0.5, 1.0, 1.0))
-    summary = {"status": "complete", "val_acc": 0.5, "val_loss": 1.0, "epochs": 1}
-    whole = Trial(0, "complete", {"train.lr": 0.01}, run, summary)
+    summary = Summary("complete", 1, val_acc=0.5, val_loss=1.0)
+    whole = Trial(0, {"train.lr": 0.01}, run, summary)
     assert "1 trial is too few" in importance_findings([whole], None)[0].evidence

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.machine.clock import NEVER, Deadline
 from cnntune.runs.chance import Chance
-from cnntune.runs.study import Epoch, Run, Study, summarise
+from cnntune.runs.run import Epoch, Run
+from cnntune.runs.study import Study
+from cnntune.runs.summary import Summary, summarise
 from cnntune.steps.budget import Budget, refuse_too_short
 from cnntune.steps.tune import Outcome, begun_with, tune
 from cnntune.study.ledger import Ledger
@@ -83,7 +86,7 @@ def drawn_curves(
     while job := next_job():
         yield Event(job)
         if job.check:
-            yield Event(job, summary={})
+            yield Event(job, summary=Summary("complete"))
             continue
         run = Run(job.folder)
         for epoch in range(run.begin(job.recipe.as_values()) + 1, job.recipe.train.epochs + 1):
@@ -95,10 +98,10 @@ def drawn_curves(
                 acc, loss = 0.1, 2.4 - 0.01 * epoch
             run.log(Epoch(epoch, job.recipe.train.lr, loss, acc, loss, acc, 1.0, seconds))
             yield Event(job, epoch=run.rows()[-1])
-        summary = summarise(run.rows()) | {"val_images": 10**6}
+        summary = replace(summarise(run.rows()), val_images=10**6)
         if not learns or learns_after:
-            summary |= CHANCE.as_json()
-        run.finish(summary)
+            summary = replace(summary, **CHANCE.as_json())
+        run.finish(summary.to_json())
         yield Event(job, summary=summary)
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from cnntune.config.recipe import Recipe, parse
-from cnntune.runs.study import Epoch, Run, Study
+from cnntune.runs.run import Epoch, Run
+from cnntune.runs.study import Study
+from cnntune.runs.summary import Summary
 from cnntune.steps.winner import (
     Candidate,
     Rival,
@@ -20,7 +22,8 @@ from cnntune.steps.winner import (
     rounds,
     tied,
 )
-from cnntune.study.ledger import Ledger, Trial
+from cnntune.study.ledger import Ledger
+from cnntune.study.trial import Trial
 from cnntune.training.build import argument_problems
 
 
@@ -30,9 +33,9 @@ def recipe(epochs: int = 2, **more: Any) -> Recipe:
 
 
 def rival(number: int, val_acc: float = 0.9, val_loss: float = 1.0, folder: Path = Path()) -> Rival:
-    summary = {"status": "complete", "val_acc": val_acc, "val_loss": val_loss, "epochs": 2}
+    summary = Summary("complete", 2, val_acc=val_acc, val_loss=val_loss)
     run = Run(folder / f"trial-{number:04d}")
-    return Rival(Trial(number, "complete", {}, run, summary), recipe())
+    return Rival(Trial(number, {}, run, summary), recipe())
 
 
 def candidate(number: int, *val_accs: float, **counts: int) -> Candidate:
@@ -46,8 +49,8 @@ def searched(study: Study, *val_accs: float, epochs: int = 2) -> None:
     ledger = Ledger.create(study, asked, asked=asked)
     for number, val_acc in enumerate(val_accs):
         ledger.begin(asked.space, {"train.lr": 0.01})
-        summary = {"status": "complete", "val_acc": val_acc, "val_loss": 1.0, "epochs": epochs}
-        study.trial(number).finish(summary)
+        summary = Summary("complete", epochs, val_acc=val_acc, val_loss=1.0)
+        study.trial(number).finish(summary.to_json())
         ledger.tell(number, summary)
 
 

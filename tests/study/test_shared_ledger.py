@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,14 +17,15 @@ from cnntune.config.space import Choice, draw
 from cnntune.errors import DeviceError, StudyError
 from cnntune.machine.clock import Deadline
 from cnntune.runs.study import Study
+from cnntune.runs.summary import Summary
 from cnntune.steps import search
-from cnntune.study import postgres, shared_coordinator
+from cnntune.study import coordinator, postgres
 from cnntune.study.ledger import Ledger
 from cnntune.study.postgres import connect
 from cnntune.study.shared_coordinator import run_shared
 from cnntune.study.shared_ledger import SharedLedger
 from cnntune.training.build import load_recipe
-from cnntune.workers.pool import Event, Job, failure
+from cnntune.workers.pool import Event, Job
 
 SMALL = """
 name = "small"
@@ -44,7 +46,8 @@ train.lr = { log = [1e-3, 1e-1] }
 model.dropout = { uniform = [0.0, 0.5] }
 model.width = { choice = [2, 4] }
 """
-DONE = {"status": "complete", "epochs": 2, "best_epoch": 2, "val_acc": 0.5, "val_loss": 1.5}
+DONE = Summary("complete", 2, 2, val_acc=0.5, val_loss=1.5)
+BETTER = replace(DONE, val_acc=0.9)
 
 
 @pytest.fixture
@@ -106,7 +109,7 @@ def search_on(
     ledger: SharedLedger, patch: pytest.MonkeyPatch, budget: int, seconds: float | None = None
 ) -> Iterator[Event]:
     """What happens when a machine searches in this process."""
-    patch.setattr(shared_coordinator, "run_jobs", one_after_the_other)
+    patch.setattr(coordinator, "run_jobs", one_after_the_other)
     time = Deadline.after(seconds)
     return run_shared(ledger, budget=budget, workers=1, places=("cpu",), deadline=time, say=print)
 
@@ -154,7 +157,7 @@ def test_a_machine_that_was_cut_off_takes_nothing_over(machines: Machines) -> No
     for one in (here, there):
         machines.pass_time(one, 3 * postgres.GRACE_SECONDS, "since")
         machines.pass_time(one, postgres.GRACE_SECONDS + 1, "beat")
-    here.server.beat()
+    here.server.heartbeat()
     assert machines.claim(here, budget=1) is None
     machines.pass_time(here, postgres.GRACE_SECONDS + 1, "since")
     assert machines.claim(here, budget=1) == 0
@@ -174,10 +177,10 @@ def test_who_lost_a_trial_may_not_tell_it(machines: Machines) -> None:
         there.server.__exit__()
         here = machines.join("here")
         assert machines.claim(here) == 0
-        assert there.tell_own(0, DONE | {"val_acc": 0.9}) == here.server.owner
+        assert there.tell_own(0, BETTER) == here.server.owner
         assert here.trials()[0].status == "running"
         assert here.tell_own(0, DONE) is None
-        assert there.tell_own(0, DONE | {"val_acc": 0.9}) == here.server.owner
+        assert there.tell_own(0, BETTER) == here.server.owner
         assert here.trials()[0].val_acc == 0.5
 
 
@@ -231,7 +234,7 @@ def test_one_machine_at_a_time_decides(machines: Machines) -> None:
         machines.claim(there)
         claimed.set()
 
-    with here.server.alone():
+    with here.server.study_lock():
         thread = threading.Thread(target=claim)
         thread.start()
         assert not claimed.wait(0.5)
@@ -244,7 +247,7 @@ def test_a_machine_that_freezes_while_it_decides_stops_nobody(
 ) -> None:
     here, there = machines.join("here"), machines.join("there")
     monkeypatch.setattr(postgres, "GRACE_SECONDS", 0.5)
-    with here.server.alone():
+    with here.server.study_lock():
         assert machines.claim(there) == 0
         with pytest.raises(postgres.ServerLostError):
             here.begin(machines.recipe.space, {"train.lr": 0.1})
@@ -255,13 +258,13 @@ def test_a_server_that_stays_away_ends_the_search_with_a_line(
     machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = machines.join("here")
-    monkeypatch.setattr(postgres, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(postgres, "MAX_RETRY_SECONDS", 0.0)
 
     def fail() -> None:
         raise postgres.ServerLostError("no route to host")
 
-    with pytest.raises(StudyError, match=r"no route to host.*the same command goes on"):
-        here.server.patiently(fail)
+    with pytest.raises(StudyError, match=r"no route to host.*run the same command to resume"):
+        here.server.with_retries(fail)
 
 
 def test_the_curves_of_the_other_machines_are_fetched(machines: Machines) -> None:
@@ -284,7 +287,7 @@ def test_a_trial_that_was_finished_here_and_not_told_is_told(
 ) -> None:
     here = machines.join("here")
     machines.claim(here)
-    here.study.trial(0).finish(DONE)
+    here.study.trial(0).finish(DONE.to_json())
     assert list(search_on(here, monkeypatch, budget=1)) == []
     assert [(trial.status, trial.val_acc) for trial in here.trials()] == [("complete", 0.5)]
 
@@ -304,7 +307,7 @@ def test_a_batch_size_that_found_no_memory_is_drawn_again_all_the_same(
     machines.recipe = machines.recipe.model_copy(
         update={"space": {"train.batch_size": Choice((32, 64))}}
     )
-    none_left = failure("out of memory", "out-of-memory")
+    none_left = Summary.failed("out-of-memory", "out of memory")
 
     def pool(next_job: Callable[[], Job | None], **_: Any) -> Iterator[Event]:
         while job := next_job():
@@ -312,7 +315,7 @@ def test_a_batch_size_that_found_no_memory_is_drawn_again_all_the_same(
             yield Event(job, summary=DONE if fits else none_left)
 
     here = machines.join("here")
-    monkeypatch.setattr(shared_coordinator, "run_jobs", pool)
+    monkeypatch.setattr(coordinator, "run_jobs", pool)
     list(run_shared(here, budget=12, workers=1, places=("cpu",), say=print))
     sizes = [trial.values["train.batch_size"] for trial in here.trials()]
     assert len(sizes) == 12
@@ -370,7 +373,7 @@ def test_a_search_on_a_server_is_not_continued_without_it(
     assert call(*words, "--storage", storage, cwd=tmp_path).code == 0
     ended = call(*words, cwd=tmp_path)
     assert ended.code == 2
-    assert "its search is on postgresql://tester:***@" in ended.err
+    assert "its search is stored on postgresql://tester:***@" in ended.err
     for file in (tmp_path / "runs").rglob("*"):
         assert not file.is_file() or b"secret" not in file.read_bytes(), file
 

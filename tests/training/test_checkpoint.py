@@ -9,7 +9,7 @@ import torch
 from commands import rows
 
 from cnntune.config.recipe import Recipe
-from cnntune.runs.study import Epoch, Run
+from cnntune.runs.run import Epoch, Run
 from cnntune.training import checkpoint
 from cnntune.training.build import load_data, load_recipe
 from cnntune.training.loop import train

@@ -16,7 +16,8 @@ from cnntune.config.recipe import FinalTestSection, Recipe, parse
 from cnntune.data import Data
 from cnntune.data.parts import Names
 from cnntune.errors import RecipeError
-from cnntune.runs.study import Epoch, Study, best_epoch
+from cnntune.runs.run import Epoch, best_epoch
+from cnntune.runs.study import Study
 from cnntune.steps.train_run import final_test, train_and_keep
 from cnntune.training.build import build_model, load_data
 from cnntune.training.ema import Average

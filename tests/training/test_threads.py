@@ -13,7 +13,7 @@ from cnntune.cli.trials import decide
 from cnntune.config.recipe import parse
 from cnntune.machine import cpus
 from cnntune.machine.cpus import load_of_others, threads_beside
-from cnntune.runs.study import Epoch, Run
+from cnntune.runs.run import Epoch, Run
 from cnntune.training import precision
 
 RECIPE = """

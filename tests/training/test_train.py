@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from cnntune.config.recipe import Recipe, TrainSection, parse
 from cnntune.data import Data
 from cnntune.errors import UserCodeError
-from cnntune.runs.study import Epoch
+from cnntune.runs.run import Epoch
 from cnntune.training.build import build_model, load_data
 from cnntune.training.evaluate import evaluate
 from cnntune.training.loop import Learner, build_optimizer, clean_indices, steps_per_epoch, train

@@ -13,8 +13,8 @@ from cnntune.machine import cpus, memory
 from cnntune.training.device import places
 from cnntune.workers import capacity
 from cnntune.workers.capacity import GIB, Found, largest, on_cores, on_gpus, plan
-from cnntune.workers.memory_probe import look, try_out
-from cnntune.workers.pool import emptiest
+from cnntune.workers.memory_probe import measure, try_out
+from cnntune.workers.pool import least_used
 from cnntune.workers.processes import call as call_apart
 
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ def test_workers_on_gpus_are_what_the_memory_holds() -> None:
     workers, reason = on_gpus(3 * GIB // 2, (10 * GIB,), 64)
     assert workers == 4
     assert "4 workers: 4 on each of 1 GPU" in reason
-    assert "up to 2.0 GiB of 10.0 GiB free" in reason
+    assert "one trial needs up to 2.0 GiB; 10.0 GiB are free" in reason
 
 
 def test_gpus_share_the_workers_evenly_by_the_fullest_of_them() -> None:
@@ -48,7 +48,7 @@ def test_cores_are_divided_by_the_threads_of_a_trial() -> None:
     assert on_cores(8, 1)[0] == 8
     assert on_cores(8, 3)[0] == 2
     assert on_cores(2, 4)[0] == 1
-    assert on_cores(2, 1)[1] == "2 workers: 2 CPU cores, 1 for each trial"
+    assert on_cores(2, 1)[1] == "2 workers: 2 CPU cores, 1 per trial"
 
 
 def recipe_of(space: dict[str, object], **train: object) -> Recipe:
@@ -99,7 +99,7 @@ def test_on_gpus_the_largest_trial_is_measured(monkeypatch: pytest.MonkeyPatch) 
     recipe = recipe_of({"train.batch_size": {"choice": [32, 64]}})
     decided = plan(recipe, ("cuda:0",))
     assert (decided.workers, decided.precision, decided.stream) == (3, "bfloat16", False)
-    assert asked == [(f"{look.__module__}:{look.__name__}", recipe, ("cuda:0",), True)]
+    assert asked == [(f"{measure.__module__}:{measure.__name__}", recipe, ("cuda:0",), True)]
 
 
 def test_where_nothing_can_be_measured_each_gpu_has_one_worker_and_the_reason_is_said(
@@ -108,7 +108,7 @@ def test_where_nothing_can_be_measured_each_gpu_has_one_worker_and_the_reason_is
     found_by(monkeypatch, Found("float32", 0, (GIB, GIB), problem="no room"))
     decided = plan(recipe_of({}), ("cuda:0", "cuda:1"))
     assert decided.workers == 2
-    assert decided.reasons[0].endswith("could not be tried out: no room")
+    assert decided.reasons[0].endswith("could not be measured: no room")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_what_is_known_of_a_study_is_not_asked_for_again(monkeypatch: pytest.Mon
 
 def test_a_look_finds_what_the_images_take_and_the_precision() -> None:
     recipe = parse({"data": {"size": 120, "test_fraction": 0.0}}, file="test")
-    found = look(recipe, ("cpu",), False)
+    found = measure(recipe, ("cpu",), False)
     assert found == Found("float32", 120 * 8 * 8)  # bytes of 8x8 pixels, too few for bfloat16
     wider = parse(
         {
@@ -156,15 +156,15 @@ def test_a_look_finds_what_the_images_take_and_the_precision() -> None:
         },
         file="test",
     )
-    assert look(wider, ("cpu",), False).image_bytes == 240 * 8 * 8
+    assert measure(wider, ("cpu",), False).image_bytes == 240 * 8 * 8
     pinned = parse({"data": {"size": 120}, "train": {"precision": "bfloat16"}}, file="test")
-    assert look(pinned, ("cpu",), False).precision == "bfloat16"
+    assert measure(pinned, ("cpu",), False).precision == "bfloat16"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_look_measures_the_memory_of_a_gpu() -> None:
     recipe = recipe_of({"train.batch_size": {"choice": [32]}})
-    found = call_apart("cnntune.workers.memory_probe:look", recipe, ("cuda:0",), True)
+    found = call_apart("cnntune.workers.memory_probe:measure", recipe, ("cuda:0",), True)
     assert 2**20 < found.trial < min(found.free)
 
 
@@ -172,11 +172,11 @@ def test_workers_go_to_the_gpu_with_the_fewest() -> None:
     gpus = ("cuda:0", "cuda:1", "cuda:2")
     taken: list[str] = []
     for _ in range(4):
-        taken.append(emptiest(gpus, taken))
+        taken.append(least_used(gpus, taken))
     assert taken == ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]
     taken.remove("cuda:1")  # its worker died
-    assert emptiest(gpus, taken) == "cuda:1"
-    assert emptiest(("cpu",), ["cpu", "cpu"]) == "cpu"
+    assert least_used(gpus, taken) == "cuda:1"
+    assert least_used(("cpu",), ["cpu", "cpu"]) == "cpu"
 
 
 def test_cuda_means_all_gpus_and_a_number_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:

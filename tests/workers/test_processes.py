@@ -75,8 +75,8 @@ def test_workers_leave_ctrl_c_to_the_coordinator_and_block_nothing() -> None:
 @pytest.mark.parametrize("error", ["EOFError", "BrokenPipeError(32, 'Broken pipe')"])
 def test_a_server_that_is_killed_while_it_starts_is_a_line(error: str) -> None:
     said = started(after=f"raise {error}")
-    assert said.startswith("a process to train in could not be started")
-    assert said.endswith("nothing is lost")
+    assert said.startswith("a worker process could not be started")
+    assert said.endswith("no results were lost")
 
 
 def test_a_server_whose_coordinator_died_before_its_first_look_ends() -> None:

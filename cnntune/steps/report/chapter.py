@@ -3,13 +3,14 @@
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from cnntune.config.recipe import Recipe, flatten, stored
 from cnntune.config.space import Space
 from cnntune.errors import StudyError
 from cnntune.findings import Finding
-from cnntune.runs.study import Epoch, Run, Study
+from cnntune.runs.run import Epoch, Run
+from cnntune.runs.study import Study
+from cnntune.runs.summary import Summary
 from cnntune.steps.search import default_space
 from cnntune.steps.search_findings import (
     TRACEBACK,
@@ -20,7 +21,8 @@ from cnntune.steps.search_findings import (
 )
 from cnntune.steps.winner import Candidate, Rival, rival_of
 from cnntune.study.importance import Importance, importance
-from cnntune.study.ledger import Ledger, Trial, best_of, exists, ranked, whole_summary
+from cnntune.study.ledger import Ledger, exists
+from cnntune.study.trial import Trial, best_of, ranked
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,10 @@ def _trials(study: Study) -> tuple[Recipe, list[Trial]] | None:
     trials = []
     for folder in folders:
         run = Run(folder)
-        summary, config = whole_summary(run.summary()), flatten(run.config())
-        status = summary["status"] if summary else "running"
+        summary, config = Summary.from_json(run.summary()), flatten(run.config())
+        summary = summary or Summary("running")
         values = {key: config[key] for key in space if key in config}
-        trials.append(Trial(int(folder.name[6:]), status, values, run, summary or {}))
+        trials.append(Trial(int(folder.name[6:]), values, run, summary))
     return recipe.model_copy(update={"space": space}), trials
 
 
@@ -135,7 +137,7 @@ def by_rank(trials: Sequence[Trial]) -> list[Trial]:
     return [*best_first, *(trial for trial in trials if trial not in best_first)]
 
 
-def cause(summary: dict[str, Any]) -> str:
+def cause(summary: Summary) -> str:
     """Why a trial failed, as a line; empty if it did not."""
-    lines = str(summary.get("error", "")).strip().splitlines() or [""]
+    lines = (summary.error.message if summary.error else "").strip().splitlines() or [""]
     return lines[-1] if lines[0].startswith(TRACEBACK) else lines[0]

@@ -12,9 +12,9 @@ from markupsafe import Markup
 from cnntune.config.space import Choice, Dimension, Range
 from cnntune.diagnosis.figures import draw_curves
 from cnntune.diagnosis.load_runs import curve_of
-from cnntune.runs.study import Epoch, best_epoch
+from cnntune.runs.run import Epoch, best_epoch
 from cnntune.steps.report.chapter import Chapter
-from cnntune.study.ledger import ranked
+from cnntune.study.trial import ranked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,8 @@ from cnntune.diagnosis.judge import JudgedRun, judge_runs
 from cnntune.diagnosis.load_runs import read_paths
 from cnntune.errors import StudyError
 from cnntune.findings import Finding
-from cnntune.runs.study import Epoch, Run, Study
+from cnntune.runs.run import Epoch, Run
+from cnntune.runs.study import Study
 from cnntune.steps.report.chapter import Chapter, read_chapter, seeds_of
 from cnntune.steps.winner import (
     Candidate,
