@@ -93,7 +93,8 @@ def test_a_difference_names_the_words() -> None:
     [
         ("val acc 0.9963 ± 0.0016  (0.9972 0.9944)", "val acc # ± # (#)"),
         ("train.batch_size: 32 | 64 | 128 became 32 | 64", "train.batch_size: # became #"),
-        ("runs/digits/refine-1/trial-0003: -1e-05 of 1,079", "runs/digits/refine-#/trial-#: # of #"),
+        ("refine-1/trial-0003: -1e-05, 0.5 of 1,079.", "refine-#/trial-#: # of #."),
+        ("3x32x32 images, 10 classes; log(10)", "# images, # classes; log(#)"),
         ("a step takes 12.5 ms and 1.2 GiB", "a step takes # and #"),
         ("a step takes 1.2 s and 800 MiB", "a step takes # and #"),
         ("the loss is nan, the banana is not", "the loss is #, the banana is not"),

@@ -35,8 +35,10 @@ if __name__ == "__main__":
 
 DRAWING = re.compile(r"[\u2500-\u259f\u2800-\u28ff]+")
 UNITS = r"(?: ?(?:ms|s|min|h|[KMGT]i?B|[kMGT])\b)?"
-NUMBER = re.compile(rf"(?<![\w#])[+-]?(?:\d[\d,]*\.?\d*(?:e[+-]?\d+)?%?{UNITS}|(?:inf|nan)\b)")
-COUNTED = re.compile(r"(?<=[\w.])-\d+\b|\d+x\d+(?:x\d+)?")  # trial-0003, 3x32x32
+SHAPE = r"\d+x\d+(?:x\d+)?"  # 3x32x32
+DECIMAL = rf"[+-]?\d+(?:,\d{{3}})*(?:\.\d+)?(?:e[+-]?\d+)?%?{UNITS}"
+NUMBER = re.compile(rf"(?<![\w#.])(?:{SHAPE}|{DECIMAL}|[+-]?(?:inf|nan)\b)")
+COUNTED = re.compile(r"(?<=[a-z]{2}-)\d+\b")  # trial-0003
 SEVERAL = re.compile(r"#(?:[ |,/]+#)+")
 VERDICTS = {"decreasing", "slow", "flat", "unstable", "diverged"}  # lr-sweep's, part of its JSON
 MEASURED = VERDICTS | set(get_args(Label))
@@ -57,10 +59,8 @@ class Block:
     @property
     def quick(self) -> bool:
         """Whether it needs no training and nothing that an earlier block has trained."""
-        return (
-            bool(re.search(r" --(help|explain)\b", self.command))
-            or self.command.startswith("cnntune diagnose ")
-            and "runs" not in self.command
+        return bool(re.search(r" --(help|explain)\b", self.command)) or (
+            self.command.startswith("cnntune diagnose ") and "runs" not in self.command
         )
 
 
@@ -133,7 +133,7 @@ def words(printed: str) -> list[str]:
     verdicts.
     """
     lines = [" ".join(line.split()) for line in printed.splitlines()]
-    shapes = [SEVERAL.sub("#", NUMBER.sub("#", COUNTED.sub("-#", line))) for line in lines]
+    shapes = [SEVERAL.sub("#", NUMBER.sub("#", COUNTED.sub("#", line))) for line in lines]
     rows = {shape for shape in shapes if DRAWING.search(shape) or not re.search(r"\w", shape)}
     prose = " ".join(shape for shape, _ in groupby(s for s in shapes if s not in rows))
     in_rows = {
