@@ -1,4 +1,4 @@
-"""The layers of docs/architecture.md: imports point down, no step imports another, light imports."""
+"""The layers of docs/architecture.md: imports point down, and what should be light stays light."""
 
 import ast
 import re
