@@ -1,4 +1,4 @@
-"""The layers of docs/architecture.md: imports point down, steps stand alone, values are light."""
+"""The layers of docs/architecture.md: imports point down, and what should be light stays light."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "cnntune"
 
-# From the bottom; a package imports from the lines below its own. docs/architecture.md shows them.
+# From the bottom; a package imports only from the lines before its own (docs/architecture.md).
 LAYERS = (
     "errors",
     "findings seeds texts machine",
@@ -41,7 +41,7 @@ WITHOUT_TORCH = (
     " workers.pool"
 )
 MAX_TOP_ENTRIES = 17
-MAX_ARROWS = 100
+MAX_IMPORTS = 100
 
 
 def parts_of(path: Path) -> tuple[str, ...]:
@@ -82,12 +82,12 @@ def ours_imported(path: Path) -> set[tuple[str, ...]]:
 
 def graph(depth: int) -> dict[tuple[str, ...], set[tuple[str, ...]]]:
     """What imports what, modules below `depth` counted as the package that they are in."""
-    arrows: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    imports: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
     for path in INSIDE:
         here = parts_of(path)[:depth]
         there = {parts[:depth] for parts in ours_imported(path)}
-        arrows.setdefault(here, set()).update(there - {here})
-    return arrows
+        imports.setdefault(here, set()).update(there - {here})
+    return imports
 
 
 TOP = graph(1)
@@ -95,7 +95,7 @@ TOP = graph(1)
 
 @pytest.mark.parametrize("name", sorted(name for (name,) in TOP))
 def test_a_package_imports_from_the_layers_below_it(name: str) -> None:
-    assert name in LAYER, f"give {name} a place in LAYERS and in docs/architecture.md"
+    assert name in LAYER, f"add {name} to LAYERS and to docs/architecture.md"
     above = {other for (other,) in TOP[(name,)] if LAYER[other] >= LAYER[name]}
     assert not above
 
@@ -113,9 +113,9 @@ def test_no_module_imports_itself_over_others() -> None:
     TopologicalSorter(modules).prepare()  # raises CycleError
 
 
-def test_the_top_of_the_package_is_read_at_one_glance() -> None:
+def test_the_top_of_the_package_has_few_names_and_few_imports_between_them() -> None:
     assert len(TOP) <= MAX_TOP_ENTRIES
-    assert len(list(chain.from_iterable(TOP.values()))) < MAX_ARROWS
+    assert len(list(chain.from_iterable(TOP.values()))) < MAX_IMPORTS
 
 
 @pytest.mark.parametrize("path", [path for path in INSIDE if path.name == "__init__.py"], ids=str)
@@ -127,14 +127,14 @@ def test_a_package_says_what_it_is_and_a_top_one_what_it_must_not_know(path: Pat
 
 
 def test_a_step_imports_no_other_step() -> None:
-    arrows = graph(2)
+    imports = graph(2)
     alone = {
         parts
-        for parts in arrows
+        for parts in imports
         if parts[0] == "steps" and len(parts) == 2 and parts[1] not in {*SHARED, *COMPOSED}
     }
     for step in alone:
-        assert not arrows[step] & alone, step
+        assert not imports[step] & alone, step
 
 
 @pytest.mark.parametrize(
@@ -144,11 +144,11 @@ def test_a_step_imports_no_other_step() -> None:
         ("models", "config data runs training workers study"),
     ],
 )
-def test_data_and_models_know_nothing_of_each_other_and_of_runs(name: str, never: str) -> None:
+def test_data_and_models_import_neither_each_other_nor_runs(name: str, never: str) -> None:
     assert not {other for (other,) in TOP[(name,)]} & set(never.split())
 
 
-def test_nothing_draws_but_the_screen_and_nothing_prints_but_the_command_line() -> None:
+def test_only_the_screen_draws_and_only_the_command_line_prints() -> None:
     printing = {
         parts_of(path)[0]
         for path in FILES

@@ -4,7 +4,7 @@ from cnntune.data.parts import Data
 from cnntune.findings import Finding
 
 LITTLE = 50  # training images per class; with more, fine-tuning beats a linear probe
-# (benchmarks/transfer.py)
+# (benchmarks/search/transfer.py)
 PHOTOGRAPH = 64  # pixels of the shorter side; smaller images hardly resemble ImageNet's
 
 PROBE = "train.freeze=backbone"
