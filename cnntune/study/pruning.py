@@ -14,7 +14,7 @@ from cnntune.config.space import Pruner
 
 KEPT = 3  # one in three continues (Li et al. 2018 use 3 and 4)
 CUT = 0.075  # of the epochs: where `halving` cuts. Of the ladders tried on whole runs of 27 epochs
-# (benchmarks/search/search_efficiency.py) one cut after epoch 2 found the best soonest, on both tasks
+# (benchmarks/search/search_efficiency.py) one cut after epoch 2 found the best soonest, on both
 CUT_EPOCHS = 2  # at least: a score is the mean of two accuracies
 MEDIAN_TRIALS = 5  # finished before the median counts (the default of Optuna's MedianPruner)
 MEDIAN_EPOCHS = 1  # before: after one epoch curves still cross
