@@ -374,7 +374,7 @@ def _transfer_problems(recipe: Recipe) -> list[Problem]:
 def _read_space(
     table: Any, types: Mapping[str, Any] | None
 ) -> tuple[dict[str, Dimension], list[Problem]]:
-    """Read `[space]`; without `types`, builder arguments are whole numbers if written so."""
+    """Read `[space]`; without `types` the arguments of builders are read as they are written."""
     if not isinstance(table, dict):
         return {}, [Problem("space", f"must be a table (got {table!r})")]
     space: dict[str, Dimension] = {}
@@ -388,14 +388,10 @@ def _read_space(
         except ValueError as error:
             problems.append(Problem(f"space.{key}", str(error)))
             continue
-        if isinstance(dimension, Range):
-            annotation = key_type(key, types or {})
-            if types is None and annotation is Any:
-                ends = next(iter(written.values()))
-                whole = all(isinstance(end, int) for end in ends)
-            else:
-                ends = (dimension.low, dimension.high)
-                whole = takes_whole_numbers(annotation) and all(map(float.is_integer, ends))
+        declared = key_type(key, types or {})
+        if isinstance(dimension, Range) and (declared is not Any or types is not None):
+            ends = (dimension.low, dimension.high)
+            whole = takes_whole_numbers(declared) and all(map(float.is_integer, ends))
             dimension = replace(dimension, integer=whole)
         space[key] = dimension
     return space, problems

@@ -54,7 +54,8 @@ class Range:
 
     def as_toml(self) -> dict[str, Any]:
         """The dimension as it is written in a recipe."""
-        ends = [int(self.low), int(self.high)] if self.integer else [self.low, self.high]
+        number = int if self.integer else float  # which of them is told by how they are written
+        ends = [number(self.low), number(self.high)]
         return {"log" if self.log else "uniform": ends}
 
     def __str__(self) -> str:
@@ -86,6 +87,9 @@ Space = Mapping[str, Dimension]
 def parse_dimension(table: Any) -> Dimension:
     """Read `{ log = [1e-4, 1e-1] }`, `{ uniform = [0, 0.5] }` or `{ choice = [64, 128] }`.
 
+    A range is over whole numbers if both ends are written so, as `as_toml` writes them; whoever
+    knows the type of the key may know better.
+
     Raises `ValueError` with what was found and what is allowed.
     """
     if not isinstance(table, dict) or len(table) != 1 or next(iter(table)) not in KINDS:
@@ -101,7 +105,8 @@ def parse_dimension(table: Any) -> Dimension:
         raise ValueError(f"{kind} needs two numbers, the lower one first (got {values!r})")
     if kind == "log" and values[0] <= 0:
         raise ValueError(f"log needs numbers > 0 (got {values!r})")
-    return Range(float(values[0]), float(values[1]), log=kind == "log")
+    whole = all(isinstance(value, int) for value in values)
+    return Range(float(values[0]), float(values[1]), log=kind == "log", integer=whole)
 
 
 def _parse_choice(values: Any) -> Choice:
