@@ -25,7 +25,8 @@ from cnntune.config.recipe import Recipe
 from cnntune.data import Data
 from cnntune.runs.study import Run, read_json, write_json
 from cnntune.steps import lr_sweep
-from cnntune.training.build import load_data, load_recipe
+from cnntune.training.build import load_data
+from cnntune.training.open_recipe import load_recipe
 from cnntune.workers.pool import Job, in_order, run_jobs
 
 MODELS = {

@@ -16,7 +16,8 @@ from contenders import CPU, ours, peers, write_images
 from measure import COMPARED, Cost, compared, report, rounds, run, scratch, table
 
 from cnntune.steps.lr_sweep import GRID, sweep
-from cnntune.training.build import load_data, load_recipe
+from cnntune.training.build import load_data
+from cnntune.training.open_recipe import load_recipe
 
 OURS = "cnntune lr-sweep"
 

@@ -12,7 +12,7 @@ from cnntune.config.recipe import Recipe
 from cnntune.config.space import Choice, Dimension, Range, Value, edges, narrow
 from cnntune.diagnosis.rules import Label
 from cnntune.findings import Finding
-from cnntune.training.build import allows
+from cnntune.training.open_recipe import allows
 
 FLAT = 0.03  # of the variance: below, which value a key has makes no difference to speak of
 DECADE = 10.0

@@ -18,12 +18,12 @@ from torch.utils.data import Dataset
 
 from cnntune import models
 from cnntune.config.recipe import Recipe
+from cnntune.config.signatures import KEYWORDS
 from cnntune.errors import UserCodeError
 from cnntune.models.auxiliary import Loss
 from cnntune.user_code.borders import border
 
 CROSS_ENTROPY = "cross-entropy"
-KEYWORDS = {"data": ("seed",), "model": ("num_classes", "in_shape")}  # what we call builders with
 SHAPES = {
     "data": "def build(*, seed, ...)",
     "model": "def build(*, num_classes, in_shape, ...)",

@@ -11,15 +11,7 @@ from typing import Any
 
 from cnntune.config.problems import did_you_mean
 from cnntune.errors import RecipeError
-from cnntune.runs.study import read_json
 from cnntune.user_code import borders
-
-
-def code_folder(path: Path) -> Path:
-    """Where the own modules of a recipe lie: beside it, or where its study remembers they did."""
-    folder = path.resolve().parent
-    about = read_json(folder.parent / "study.json") if path.suffix == ".json" else None
-    return Path((about or {}).get("code", folder))
 
 
 def add_code_folders(code: Path) -> None:

@@ -11,7 +11,8 @@ from cnntune.config.files import parse_override
 from cnntune.config.recipe import Recipe, differences, parse, space_findings, stored
 from cnntune.config.space import Choice, Range
 from cnntune.errors import RecipeError, UserCodeError
-from cnntune.training.build import argument_types, load_recipe, with_defaults
+from cnntune.training.build import with_defaults
+from cnntune.training.open_recipe import argument_types, load_recipe
 
 OWN_MODEL = """
 from torch import nn

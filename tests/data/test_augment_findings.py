@@ -13,8 +13,9 @@ from cnntune.data import Data
 from cnntune.data.augment.check import label_findings
 from cnntune.data.augment.preview import COLUMNS, DRAWS, GAP, LINE, MARGIN, save_picture
 from cnntune.errors import RecipeError
-from cnntune.training.build import load_data, load_recipe
+from cnntune.training.build import load_data
 from cnntune.training.loop import train
+from cnntune.training.open_recipe import load_recipe
 
 CPU = torch.device("cpu")
 

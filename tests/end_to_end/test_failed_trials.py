@@ -12,7 +12,7 @@ from commands import call
 from cnntune.config.recipe import Recipe
 from cnntune.runs import study
 from cnntune.training import precision
-from cnntune.training.build import load_recipe
+from cnntune.training.open_recipe import load_recipe
 from cnntune.workers import worker
 from cnntune.workers.pool import Event, Job, in_order, run_jobs
 

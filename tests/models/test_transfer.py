@@ -18,9 +18,10 @@ from cnntune.machine.optional import import_torchvision
 from cnntune.models.pretrained.blocks import blocks_of, head_of, rate_factors
 from cnntune.models.pretrained.weights import read_weights, save_weights
 from cnntune.runs.study import Epoch
-from cnntune.training.build import build_model, load_data, load_recipe
+from cnntune.training.build import build_model, load_data
 from cnntune.training.evaluate import evaluate
 from cnntune.training.loop import Learner, train
+from cnntune.training.open_recipe import load_recipe
 
 CPU = torch.device("cpu")
 FIRST = parse(

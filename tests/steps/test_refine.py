@@ -12,7 +12,7 @@ from cnntune.runs.study import Run, Study
 from cnntune.steps.refine import begin, longer_epochs, next_round, plan, strong_trials
 from cnntune.steps.search_findings import edge_findings
 from cnntune.study.ledger import Ledger, Trial
-from cnntune.training.build import argument_problems, load_recipe
+from cnntune.training.open_recipe import argument_problems, load_recipe
 
 STUDY = Path("runs/digits")
 

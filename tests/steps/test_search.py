@@ -23,7 +23,7 @@ from cnntune.steps.search_findings import trial_findings
 from cnntune.study import coordinator as trials_room
 from cnntune.study.coordinator import run_trials
 from cnntune.study.ledger import Ledger, Trial, best_of
-from cnntune.training.build import load_recipe
+from cnntune.training.open_recipe import load_recipe
 from cnntune.workers.pool import Event, Job, in_order, run_jobs
 from cnntune.workers.worker import Trainer
 

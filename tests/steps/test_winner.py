@@ -21,7 +21,7 @@ from cnntune.steps.winner import (
     tied,
 )
 from cnntune.study.ledger import Ledger, Trial
-from cnntune.training.build import argument_problems
+from cnntune.training.open_recipe import argument_problems
 
 
 def recipe(epochs: int = 2, **more: Any) -> Recipe:

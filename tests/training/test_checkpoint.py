@@ -11,8 +11,9 @@ from commands import rows
 from cnntune.config.recipe import Recipe
 from cnntune.runs.study import Epoch, Run
 from cnntune.training import checkpoint
-from cnntune.training.build import load_data, load_recipe
+from cnntune.training.build import load_data
 from cnntune.training.loop import train
+from cnntune.training.open_recipe import load_recipe
 from cnntune.workers.pool import Job
 from cnntune.workers.worker import Trainer
 

@@ -17,8 +17,9 @@ from cnntune.machine import memory
 from cnntune.runs.study import Study
 from cnntune.study.ledger import Ledger
 from cnntune.training import precision
-from cnntune.training.build import load_few, load_recipe
+from cnntune.training.build import load_few
 from cnntune.training.contracts import guard_forward
+from cnntune.training.open_recipe import load_recipe
 from cnntune.training.precision import settle
 from cnntune.workers.memory_probe import look
 from cnntune.workers.worker import _data
