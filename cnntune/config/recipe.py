@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeGuard
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cnntune.config.combinations import CROSS_ENTROPY, conflicts
 from cnntune.config.problems import Problem, problems_from, shown
 from cnntune.config.searchable import OTHER_IMAGES, Costly, Fixed, mark_of, takes_whole_numbers
 from cnntune.config.space import (
@@ -99,7 +100,7 @@ class AugmentSection(Section):
 class TrainSection(Section):
     """`[train]`: how a run is trained."""
 
-    loss: str = "cross-entropy"
+    loss: str = CROSS_ENTROPY
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: float = Field(5e-2, gt=0)
@@ -332,43 +333,8 @@ def _schema_problems(values: Mapping[str, Any]) -> list[Problem]:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         return problems_from(error, schema=Recipe)
-    return _combination_problems(recipe)
-
-
-def _combination_problems(recipe: Recipe) -> list[Problem]:
-    """Keys that are sound alone and senseless together."""
-    train = recipe.train
-    problems = []
-    if train.schedule == "one-cycle" and train.warmup_epochs:
-        problems.append(
-            Problem("train.warmup_epochs", "must be 0: the one-cycle schedule warms up by itself")
-        )
-    elif train.warmup_epochs >= train.epochs:
-        problems.append(
-            Problem(
-                "train.warmup_epochs",
-                f"must be < {train.epochs}, which is train.epochs (got {train.warmup_epochs:g});"
-                " change one of them, such as --set train.warmup_epochs=0",
-            )
-        )
-    if train.label_smoothing and train.loss != "cross-entropy":
-        problems.append(
-            Problem("train.label_smoothing", f"must be 0 with a loss of your own ({train.loss})")
-        )
-    problems += _transfer_problems(recipe)
-    if not recipe.test.scales:
-        problems.append(Problem("test.scales", "must hold at least one scale, such as 1.0"))
-    return problems
-
-
-def _transfer_problems(recipe: Recipe) -> list[Problem]:
-    """A random backbone that is frozen, and thawing what is not frozen."""
-    train = recipe.train
-    if train.freeze != "none" and not recipe.model.weights:
-        return [Problem("train.freeze", 'must be "none" without model.weights (got "backbone")')]
-    if train.unfreeze_every and train.freeze == "none":
-        return [Problem("train.unfreeze_every", 'must be 0 with train.freeze = "none"')]
-    return []
+    settings = flatten(recipe.model_dump(exclude={"space"}))
+    return [Problem(key, message) for key, message in conflicts(settings)]
 
 
 def _read_space(

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cnntune.config.combinations import conflicts
+
 Settings = Mapping[str, Any]
 
 MAX_WEIGHT_DECAY = 1e-2  # the top of the usual search range; beyond it networks stop fitting
@@ -161,25 +163,13 @@ def _wanted(cure: Cure, settings: Settings) -> Any:
     wanted = cure.change(present)
     if cure is MORE_AUGMENTATION and wanted is not None:
         wanted = _crop_padding(settings)
-    return None if wanted == present or _refused({**settings, cure.key: wanted}) else wanted
+    return None if wanted == present or conflicts({**settings, cure.key: wanted}) else wanted
 
 
 def _crop_padding(settings: Settings) -> int:
     """4 pixels, but at most an eighth of the images' side, as 4 is of He et al.'s."""
     side = DIGITS_SIDE if settings.get("data.name") == "digits" else settings.get("data.image_size")
     return CROP_PADDING if not isinstance(side, int) else max(1, min(CROP_PADDING, side // 8))
-
-
-def _refused(settings: Settings) -> bool:
-    """Whether keys that are sound alone are senseless together: `recipe` refuses these."""
-    warm_up, epochs = settings.get("train.warmup_epochs"), settings.get("train.epochs")
-    if isinstance(warm_up, int | float) and warm_up > 0:
-        if settings.get("train.schedule") == "one-cycle":
-            return True
-        if isinstance(epochs, int) and warm_up >= epochs:
-            return True
-    own_loss = settings.get("train.loss", "cross-entropy") != "cross-entropy"
-    return own_loss and bool(settings.get("train.label_smoothing"))
 
 
 def _line(cure: Cure, settings: Settings) -> str:

@@ -10,6 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from cnntune import data as images
 from cnntune import models
+from cnntune.config.combinations import CROSS_ENTROPY
 from cnntune.config.recipe import BuilderSection, Recipe
 from cnntune.config.signatures import bind, defaults
 from cnntune.data import Data
@@ -21,7 +22,6 @@ from cnntune.models.pretrained.fit import put
 from cnntune.models.pretrained.weights import read_statistics, read_weights
 from cnntune.training.builders import builder_of, imported
 from cnntune.training.contracts import (
-    CROSS_ENTROPY,
     check_model,
     guard_forward,
     guarded_loss,

@@ -23,7 +23,6 @@ from cnntune.errors import UserCodeError
 from cnntune.models.auxiliary import Loss
 from cnntune.user_code.borders import border
 
-CROSS_ENTROPY = "cross-entropy"
 SHAPES = {
     "data": "def build(*, seed, ...)",
     "model": "def build(*, num_classes, in_shape, ...)",

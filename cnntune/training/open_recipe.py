@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnntune.config import files, recipe, signatures
+from cnntune.config.combinations import CROSS_ENTROPY
 from cnntune.config.files import RecipeFile
 from cnntune.config.problems import Problem
 from cnntune.config.recipe import Recipe, space_findings
@@ -15,7 +16,7 @@ from cnntune.data import Data
 from cnntune.errors import RecipeError
 from cnntune.findings import Finding
 from cnntune.training.builders import builder_of, imported
-from cnntune.training.contracts import CROSS_ENTROPY, builder_problem, is_own, loss_problem
+from cnntune.training.contracts import builder_problem, is_own, loss_problem
 from cnntune.training.device import places, resolve
 from cnntune.user_code.imports import add_code_folders
 

@@ -659,7 +659,7 @@ def test_one_cycle_does_not_warm_up_twice() -> None:
 def test_label_smoothing_belongs_to_the_built_in_loss() -> None:
     Path("combined_loss.py").write_text("def loss(logits, targets): ...")
     line = problem("train.loss = 'combined_loss:loss'\ntrain.label_smoothing = 0.1")
-    assert line.startswith("r.toml: train.label_smoothing: must be 0 with a loss of your own")
+    assert line.startswith("r.toml: train.label_smoothing: must be 0 with a custom loss")
 
 
 # Own code
