@@ -37,7 +37,7 @@ def main() -> None:
     with scratch() as name:
         folder = Path(name)
         path = write_images(folder, "digits")
-        recipe = load_recipe(str(path.with_suffix(".toml")))
+        recipe = load_recipe(str(path.with_suffix(".toml")), ["train.precision=float32"])
         data = load_data(recipe, CPU)
         found: dict[str, list[tuple[float, Cost]]] = {}
         for seed in range(asked.rounds):

@@ -55,6 +55,7 @@ def recipe_of(model: str, optimizer: str, data: str, seed: int) -> Recipe:
         "train.epochs=10",
         "train.schedule=cosine",
         "train.threads=1",
+        "train.precision=float32",
         f"seed={seed}",
     ]
     return load_recipe(str(Path(__file__).with_name("lr_regret.toml")), overrides)

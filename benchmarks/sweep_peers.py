@@ -33,7 +33,7 @@ def main() -> None:
         folder = Path(name)
         path = write_images(folder, "digits")
         recipe = path.with_suffix(".toml")
-        loaded = load_recipe(str(recipe))
+        loaded = load_recipe(str(recipe), ["train.precision=float32"])
         tries = [(c.lr, c.repeat) for c in sweep(loaded, load_data(loaded, CPU), CPU)]
         words = {OURS: ours("lr-sweep", str(recipe), "--json")}
         asked_of_peers = {"the same": tries, "five rates": [(lr, 0) for lr in GRID]}

@@ -68,7 +68,7 @@ def findings(recipe: Recipe, place: str) -> Iterator[str | Finding]:
     beside, reason = precision.beside_others(recipe, data, place)
     if reason:
         yield reason
-    precision.use(beside)
+    precision.apply(beside)
     yield from sanity.check(recipe, data, device)
 
 
@@ -111,7 +111,7 @@ def rate_curves(recipe: Recipe, place: str) -> Iterator[int | str | RateCurve]:
 
 def swept_rates(recipe: Recipe, data: Data, device: torch.device) -> Iterator[str | RateCurve]:
     """Each curve, after the line that says in what is computed and before the one about it."""
-    processes = precision.processes(device, data)
+    processes = precision.parallel_runs(device, data)
     if processes > 1:
         recipe = recipe.with_values({"train.threads": 1})
     else:
@@ -119,8 +119,8 @@ def swept_rates(recipe: Recipe, data: Data, device: torch.device) -> Iterator[st
         if reason:
             yield reason
     with explaining():
-        recipe = precision.settle(recipe, data, device)
-    precision.use(recipe)
+        recipe = precision.resolve(recipe, data, device)
+    precision.apply(recipe)
     yield f"computing in {recipe.arithmetic()}, {processes} rates at a time"
     for curve in lr_sweep.sweep(recipe, data, device, processes=processes):
         yield curve

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from cnntune.config.recipe import AugmentSection, Recipe, TrainSection
 from cnntune.data import Data
 from cnntune.data.augment import Targets, augment
-from cnntune.data.augment.check import check_augment
 from cnntune.errors import StudyError, UserCodeError
 from cnntune.models.pretrained.blocks import head_of, rate_factors, train_from_head
 from cnntune.runs.study import Epoch, best_epoch
@@ -31,7 +30,7 @@ from cnntune.training.ema import Average
 from cnntune.training.evaluate import evaluate
 from cnntune.training.linear_probe import features_of
 from cnntune.training.optimizers import SGD, Adam, AdamW, Optimizer
-from cnntune.training.precision import autocast, settle
+from cnntune.training.precision import autocast, check_resolved
 from cnntune.training.schedule import rate_factor
 from cnntune.user_code.borders import border
 
@@ -48,7 +47,9 @@ def train(
     model: nn.Module | None = None,
     saved: Path | None = None,
 ) -> Iterator[Epoch]:
-    """Train as the recipe says and yield a row after each epoch.
+    """Train a resolved recipe (`precision.resolve`) and yield a row after each epoch.
+
+    `data` was loaded for the recipe, so that `[augment]` fits the images.
 
     `model` is trained in place; left out, the recipe's model is built from its seed. A NaN or
     infinite loss yields one row that says so, and ends the run. On the CPU the same recipe, seed
@@ -64,12 +65,10 @@ def train(
     yielded. A run that finds its state there yields the rows it holds, and goes on after them.
 
     Raises:
-        RecipeError: where `[augment]` asks for what the images lack.
         StudyError: where the state in `saved` is of another model.
         UserCodeError: where the model has nothing to train or gives no logits `[N, classes]`.
     """
-    check_augment(recipe, data)
-    recipe = settle(recipe, data, device)
+    check_resolved(recipe)
     model = build_model(recipe, data) if model is None else model
     learner = Learner.of(recipe, model, device)
     with seeded(recipe.seed, "check", device=device):

@@ -76,7 +76,7 @@ batch_size = 32
 epochs = 2
 [space]
 """
-STAGES = ("data", "settle", "build", "first batch", "epoch 2", "finish")
+STAGES = ("data", "resolve", "build", "first batch", "epoch 2", "finish")
 BUDGET = 5
 
 
@@ -106,18 +106,18 @@ def test_whatever_a_trial_fails_at_its_message_is_told_and_the_others_go_on(
     (tmp_path / "own.toml").write_text(RECIPE + space)
     failing: list[Any] = []
 
-    def settle_or_fail(recipe: Recipe, *more: Any) -> Recipe:
+    def resolve_or_fail(recipe: Recipe, *more: Any) -> Recipe:
         failing[:] = [recipe.get("model.fails")]
-        if failing == ["settle"]:
+        if failing == ["resolve"]:
             raise_as_own_code_does(recipe)
-        return precision.settle(recipe, *more)
+        return precision.with_threads(recipe, *more)
 
     def summarise_or_fail(rows: Any, *more: Any) -> Any:
         if failing == ["finish"]:
             raise_as_own_code_does(rows)
         return study.summarise(rows, *more)
 
-    monkeypatch.setattr(worker, "settle", settle_or_fail)
+    monkeypatch.setattr(worker, "with_threads", resolve_or_fail)
     monkeypatch.setattr(worker, "summarise", summarise_or_fail)
     outcome = call("search", "own.toml", "--budget", str(BUDGET), "--json", *exact, cwd=tmp_path)
     assert outcome.code in (0, 1), outcome.err  # so little training may learn nothing
@@ -135,7 +135,7 @@ def test_whatever_a_trial_fails_at_its_message_is_told_and_the_others_go_on(
     for summary in failed:
         assert summary["status"] == "failed"
         assert "No such file or directory: 'gone.bin'" in summary["error"]
-        ours = stage in ("settle", "finish")
+        ours = stage in ("resolve", "finish")
         assert summary["error_kind"] == ("bug" if ours else "user-code")
     (said,) = (f for f in outcome.document["findings"] if f["rule"] == "failed-trials")
     assert said["severity"] == "warn"
@@ -244,8 +244,8 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def made(*doing: str) -> list[Job]:
-        sets = ["data.size=100", "model={name='own_live:build'}", "train.threads=1"]
-        recipe = load_recipe("digits", [*sets, "space={}", "train.epochs=2"])
+        sets = ["data.size=100", "model={name='own_live:build'}", "train.precision=float32"]
+        recipe = load_recipe("digits", [*sets, "train.threads=1", "space={}", "train.epochs=2"])
         return [
             Job(number, recipe.with_values({"model.does": does}), tmp_path / f"trial-{number}")
             for number, does in enumerate(doing)

@@ -36,6 +36,7 @@ width = 4
 [augment]
 crop = 1
 [train]
+precision = "float32"
 batch_size = 32
 [search]
 epochs = 2

@@ -18,7 +18,13 @@ from cnntune.workers.pool import Job
 from cnntune.workers.worker import Trainer
 
 CPU = torch.device("cpu")
-SMALL = ("data.size=120", "model.width=4", "train.batch_size=32", "train.epochs=5")
+SMALL = (
+    "data.size=120",
+    "model.width=4",
+    "train.batch_size=32",
+    "train.epochs=5",
+    "train.precision=float32",
+)
 
 
 def recipe(*changes: str) -> Recipe:

@@ -87,7 +87,8 @@ def test_training_never_imports_torchs_compiler() -> None:
         recipe = open_recipe.load_recipe("digits", sets)
         cpu = torch.device("cpu")
         data = build.load_data(recipe, cpu)
-        precision.use(precision.settle(recipe, data, cpu))
+        recipe = precision.resolve(recipe, data, cpu)
+        precision.apply(recipe)
         list(train(recipe, data, cpu))
         next(lr_sweep.sweep(recipe, data, cpu))
         heavy = {"torch._dynamo", "torch._inductor.config", "torchvision", "sklearn"}

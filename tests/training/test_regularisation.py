@@ -31,7 +31,7 @@ DIGITS = parse(
         "name": "small",
         "data": {"size": 300, "val_fraction": 0.3, "test_fraction": 0.2},
         "model": {"width": 8, "depth": 2},
-        "train": {"batch_size": 30, "epochs": 4, "threads": 1, "lr": 0.1},
+        "train": {"batch_size": 30, "epochs": 4, "threads": 1, "lr": 0.1, "precision": "float32"},
     },
     file="small",
 )

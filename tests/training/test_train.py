@@ -23,7 +23,7 @@ DIGITS = parse(
         "name": "small",
         "data": {"size": 200, "val_fraction": 0.4, "test_fraction": 0},
         "model": {"width": 8, "depth": 2},
-        "train": {"batch_size": 30, "epochs": 2, "threads": 1},
+        "train": {"batch_size": 30, "epochs": 2, "threads": 1, "precision": "float32"},
         "search": {"epochs": 2},
     },
     file="small",

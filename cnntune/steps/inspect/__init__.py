@@ -20,7 +20,7 @@ from cnntune.training.build import build_loss, build_network
 from cnntune.training.contracts import check_logits, own_code_of
 from cnntune.training.device import seeded
 from cnntune.training.loop import Learner
-from cnntune.training.precision import settle, using
+from cnntune.training.precision import resolve, using
 from cnntune.user_code.borders import border, explaining
 
 STATISTICS_IMAGES = (2, 64)  # least and most for the standard deviations
@@ -72,7 +72,7 @@ def inspect_recipe(recipe: Recipe, data: Data, device: torch.device) -> Inspecti
     order = torch.randperm(len(data.train), generator=generator)[:count]
     images, labels = next(data.train.batches(order, count))
     with explaining():
-        recipe = settle(recipe, data, device)
+        recipe = resolve(recipe, data, device)
     return _inspect(recipe, len(data.classes), images.to(device), labels.to(device))
 
 
@@ -86,7 +86,7 @@ def inspect_model(
     labels = torch.randint(num_classes, shape[:1], generator=generator)
     few = slice(NOISE_IMAGES)
     noise = noise_data(images[few], labels[few], num_classes)
-    recipe = settle(recipe, noise, device)
+    recipe = resolve(recipe, noise, device)
     return _inspect(recipe, num_classes, images, labels.to(device))
 
 
