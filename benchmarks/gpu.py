@@ -23,7 +23,7 @@ from cnntune.config.recipe import Recipe, parse
 from cnntune.data import Data
 from cnntune.steps.inspect.layers import layer_table
 from cnntune.training.build import build_model, load_data
-from cnntune.training.device import places
+from cnntune.training.device import trial_devices
 from cnntune.training.loop import train
 from cnntune.training.precision import apply, resolve
 from cnntune.workers.pool import Job, in_order, run_jobs
@@ -126,7 +126,7 @@ def trials(recipe: Recipe, workers: int, device: torch.device) -> float:
         ]
         ends = [
             time.perf_counter()
-            for event in run_jobs(in_order(jobs), workers=workers, places=places(device))
+            for event in run_jobs(in_order(jobs), workers=workers, places=trial_devices(device))
             if event.summary is not None
         ]
         return 3600 * (len(ends) - workers) / (ends[-1] - ends[workers - 1])

@@ -1,7 +1,7 @@
 """Recipe keys that are valid alone and cannot be combined.
 
-Plain functions of flat settings, for whoever has no validated recipe: `diagnose` asks before it
-advises a change.
+Plain functions of flat settings: `diagnose` has no validated recipe when it checks the changes that
+it advises.
 """
 
 from collections.abc import Iterator, Mapping

@@ -18,10 +18,10 @@ MAX_DEPTH = 10  # of tables in tables; a recipe needs 4 (`space.train.lr.log`)
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """`train.lr=0.01` as a key and a TOML value; a bare word is a text.
+    """`train.lr=0.01` as a key and a TOML value; a bare word is a string.
 
     Raises:
-        RecipeError: where there is no `=` or the value is no TOML value.
+        RecipeError: where there is no `=`, or the value is not TOML.
     """
     key, equals, written = text.partition("=")
     key, written = key.strip(), written.strip()

@@ -52,7 +52,7 @@ class BuilderSection(Section):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The builder's own keys."""
+        """The keys that the builder takes."""
         return dict(self.model_extra or {})
 
 
@@ -62,7 +62,7 @@ class DataSection(BuilderSection):
     name: Annotated[str, OTHER_IMAGES] = "digits"
     # Draws the split; apart from `seed`, so that repeats share it.
     seed: Annotated[int, OTHER_IMAGES] = Field(0, ge=0, le=MAX_SEED)
-    normalize: bool = True  # subtract the training part's mean, divide by its std, by channel
+    normalize: bool = True  # subtract the training set's mean, divide by its std, per channel
     stream: Annotated[bool, ONCE] = (
         False  # read batches from disk although the images would fit in memory
     )
@@ -72,11 +72,11 @@ class ModelSection(BuilderSection):
     """`[model]`: which network."""
 
     name: str = "small-cnn"
-    weights: str = ""  # learned before: "imagenet", or a file such as best.pt; empty: fresh ones
+    weights: str = ""  # pretrained: "imagenet", or a file such as best.pt; empty: none
 
 
 class AugmentSection(Section):
-    """`[augment]`: random changes, one draw for each image; all off by default."""
+    """`[augment]`: random changes, one draw per image; all off by default."""
 
     flip: bool = False  # left-right; a mirrored digit is no digit
     flip_vertical: bool = False  # top-bottom: for pictures without an up, such as from above
@@ -110,7 +110,7 @@ class TrainSection(Section):
     epochs: Annotated[int, Fixed("each trial trains for search.epochs")] = Field(10, ge=1)
     schedule: Literal["constant", "cosine", "step", "one-cycle"] = "constant"
     warmup_epochs: float = Field(0.0, ge=0)
-    grad_clip: float = Field(0.0, ge=0)  # largest gradient norm; 0 leaves gradients alone
+    grad_clip: float = Field(0.0, ge=0)  # largest gradient norm; 0: no clipping
     # auto: `training.precision` decides
     precision: Annotated[Literal["auto", "float32", "bfloat16"], ONCE] = "auto"
     # float32, and no algorithm that may round differently next time
@@ -120,15 +120,15 @@ class TrainSection(Section):
     # epochs without a better one before the run ends; 0: never
     patience: Annotated[int, Costly("a trial with more patience trains longer")] = Field(0, ge=0)
     ema: float = Field(0.0, ge=0, lt=1)  # share of the averaged weights that a step keeps; 0: off
-    # The next four are for model.weights. Rates count from the head, which has train.lr.
-    freeze: Literal["none", "backbone"] = "none"  # backbone: the head alone is trained
-    unfreeze_every: int = Field(0, ge=0)  # epochs until a block more is trained; 0: never
+    # The next four are for model.weights. Learning rates start from the head, which has train.lr.
+    freeze: Literal["none", "backbone"] = "none"  # backbone: only the head is trained
+    unfreeze_every: int = Field(0, ge=0)  # epochs until one more block is trained; 0: never
     backbone_lr: float = Field(0.1, gt=0, le=1)  # of train.lr; Girshick et al. 2014: a tenth
-    layer_decay: float = Field(1.0, gt=0, le=1)  # of the rate from a block to the one before
+    layer_decay: float = Field(1.0, gt=0, le=1)  # factor on lr from a block to the one before
 
 
 class FinalTestSection(Section):
-    """`[test]`: how the final test looks at an image; the answers to all views are averaged."""
+    """`[test]`: the views of an image in the final test, whose predictions are averaged."""
 
     views: Literal["one", "flip", "five-crop", "ten-crop"] = "one"
     scales: list[Annotated[float, Field(gt=0)]] = [1.0]  # how much larger the image is shown
@@ -137,7 +137,7 @@ class FinalTestSection(Section):
 class SearchSection(Section):
     """`[search]`: the coarse search."""
 
-    epochs: int = Field(3, ge=1)  # of each trial; the lecture says 1-5
+    epochs: int = Field(3, ge=1)  # per trial; the lecture recommends 1-5
     sampler: Sampler = "random"  # where values come from
     pruner: Pruner = "none"  # which trials end before their last epoch
 
@@ -170,7 +170,7 @@ class Recipe(Section):
         """The recipe of one training run: `values` set, no space left to search.
 
         The run is `search.epochs` long, with its warm-up in proportion: a whole schedule, only
-        shorter. Trials run side by side, so each has one thread unless the recipe says otherwise;
+        shorter. Trials run side by side, so each has one thread unless the recipe sets more;
         written down here, a trial that is trained again computes the same numbers.
         """
         return self.for_run().with_values(self._as_trial() | dict(values))
@@ -185,17 +185,17 @@ class Recipe(Section):
         }
 
     def for_run(self) -> "Recipe":
-        """The recipe as it trains by itself, without a space."""
+        """The recipe of a single run, without a space."""
         return self.model_copy(update={"space": {}})
 
     def for_data(self) -> "Recipe":
-        """What decides over the images: `[data]`, and weights that bring their normalisation."""
+        """What determines the images: `[data]`, and pretrained weights with their normalisation."""
         weights = self.model.weights
         model = ModelSection(name=self.model.name, weights=weights) if weights else ModelSection()
         return Recipe(data=self.data, model=model)
 
     def arithmetic(self) -> str:
-        """What a settled recipe computes in: `bfloat16, 1 thread`."""
+        """Precision and threads of a resolved recipe: `bfloat16, 1 thread`."""
         count = self.train.threads
         words = [self.train.precision, f"{count} thread{'s' if count > 1 else ''}"]
         return ", ".join([*words, *(["deterministic"] if self.train.deterministic else [])])
@@ -244,7 +244,7 @@ def parse(
         RecipeError: with one line for each problem.
     """
     dates = [
-        Problem(key, f"must be a number, a text, true, false or a list (got {value})")
+        Problem(key, f"must be a number, a string, true, false or a list (got {value})")
         for key, value in flatten(values).items()
         if isinstance(value, date | time)
     ]
@@ -271,7 +271,7 @@ def stored(values: Mapping[str, Any], *, file: str) -> Recipe:
     """A recipe that was whole when `as_values` or `as_toml` wrote it.
 
     Its space is taken as it is: no builder is asked and no value tried, so that a study stays
-    readable whose own code is gone, or whose space would be refused today.
+    readable whose user code is gone, or whose space would be refused today.
 
     Raises:
         RecipeError: where a key is not known to this version.
@@ -383,7 +383,7 @@ def _checked_with(
 ) -> tuple[list[Problem], str]:
     """The problems of the recipe `base` with some values, else those of a trial with them.
 
-    The text says where it is the trial's.
+    The text names the trial where it is the trial's.
     """
 
     def changed(more: Mapping[str, Value]) -> dict[str, Any]:
@@ -429,7 +429,7 @@ def _is_searchable_section(key: str) -> bool:
 
 
 def _no_dimension(section: str, written: Any) -> str:
-    """What is said of a table of the recipe that is written as a key of the space."""
+    """The message for a table of the recipe that is written as a key of the space."""
     owner = Recipe.model_fields[section].annotation
     names = owner.model_fields if _is_section(owner) else {}
     free = [name for name in names if not mark_of(key_type(f"{section}.{name}", {}))]
@@ -438,7 +438,7 @@ def _no_dimension(section: str, written: Any) -> str:
 
 
 def set_key(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key in nested values, making the tables on the way."""
+    """Set a dotted key in nested values, creating tables where needed."""
     *tables, last = key.split(".")
     for table in tables:
         inner = values.get(table)
@@ -460,7 +460,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(asked: Recipe, stored: Recipe) -> list[str]:
-    """`train.lr: 0.05 there, 0.1 asked`, one for each key in which two recipes differ."""
+    """`train.lr: 0.05 there, 0.1 asked`, one per key in which two recipes differ."""
     new, old = flatten(asked.as_values()), flatten(stored.as_values())
     return [
         f"{key}: {old.get(key, 'nothing')} there, {new.get(key, 'nothing')} asked"

@@ -63,19 +63,19 @@ def _building(name: str) -> str | None:
 def load_data(
     recipe: Recipe, device: torch.device, *, checked: bool = True, stream: bool | None = None
 ) -> Data:
-    """The images of a recipe, cut into parts, on `device` where they fit.
+    """The images of a recipe, split into sets, on `device` where they fit.
 
-    Unless `checked`, labels may be out of range and validation may be empty: `sanity` judges them.
-    Whether images are streamed is decided here, for one process, unless `stream` says it.
+    Unless `checked`, labels may be out of range and the validation set empty: `sanity` judges them.
+    Whether images are streamed is decided here, for one process, unless `stream` is given.
 
     Raises:
         DataError: where images or labels cannot be used.
         RecipeError: where `[augment]` asks for what these images lack.
-        UserCodeError: where own data code raises.
+        UserCodeError: where user data code raises.
     """
     section = recipe.data
     builder, arguments = _bound(section, "data")
-    drawn = seeded(section.seed, "data", device=CPU)  # own data may draw when it is read
+    drawn = seeded(section.seed, "data", device=CPU)  # user data may draw when it is read
     with drawn, explaining():
         with settings_kept(), border(_building(section.name)):
             source = builder(seed=section.seed, **arguments)
@@ -90,7 +90,7 @@ def load_few(recipe: Recipe, device: torch.device, count: int) -> tuple[Data, in
 
     Raises:
         DataError: where images or labels cannot be used.
-        UserCodeError: where own data code raises.
+        UserCodeError: where user data code raises.
     """
     section = recipe.data
     builder, arguments = _bound(section, "data")
@@ -104,12 +104,12 @@ def load_few(recipe: Recipe, device: torch.device, count: int) -> tuple[Data, in
             data = images.load(few, section, device, statistics, stream=False)
             return data, images.image_bytes(source)
     except DataError:
-        load_data(recipe, device)  # says what is wrong of all images, and of the parts by name
+        load_data(recipe, device)  # names the problem for all images, and the set that has it
         raise
 
 
 def _statistics(recipe: Recipe) -> tuple[Tensor, Tensor] | None:
-    """Mean and std that the inputs had when the weights were learned."""
+    """Mean and std of the inputs that the pretrained weights were trained on."""
     section = recipe.model
     if not section.weights:
         return None
@@ -117,11 +117,11 @@ def _statistics(recipe: Recipe) -> tuple[Tensor, Tensor] | None:
 
 
 def build_model(recipe: Recipe, data: Data, *, seed: int | None = None) -> nn.Module:
-    """`build_network` for the classes and images of `data`, with the weights learned before.
+    """`build_network` for the classes and images of `data`, with its pretrained weights.
 
     Raises:
         RecipeError: where there are no weights that `model.weights` names, or they do not fit.
-        UserCodeError: where own model code raises, or gives something that is no module of images.
+        UserCodeError: where user model code raises, or returns no module that takes images.
         OutOfMemoryError: where the model does not fit in memory.
     """
     model = build_network(recipe, len(data.classes), data.in_shape, seed=seed)
@@ -135,12 +135,12 @@ def build_model(recipe: Recipe, data: Data, *, seed: int | None = None) -> nn.Mo
 def build_network(
     recipe: Recipe, num_classes: int, in_shape: tuple[int, int, int], *, seed: int | None = None
 ) -> nn.Module:
-    """The recipe's model with fresh weights, on the CPU; `seed` replaces the recipe's own.
+    """The recipe's model with fresh weights, on the CPU; `seed` replaces that of the recipe.
 
     The same seed gives the same weights, and the caller's random state is left as it was.
 
     Raises:
-        UserCodeError: where own model code raises, or gives something that is no module of images.
+        UserCodeError: where user model code raises, or returns no module that takes images.
         OutOfMemoryError: where the model does not fit in memory.
     """
     section = recipe.model
@@ -154,7 +154,7 @@ def build_network(
         if not_ours:
             guard_forward(model, section.name)
         if any(map(is_lazy, model.parameters())):
-            with torch.no_grad():  # layers that learn their size from the first images
+            with torch.no_grad():  # layers that take their size from the first images
                 model.eval()(torch.zeros(1, *in_shape))
             model.train()
     return model
@@ -164,11 +164,11 @@ def build_loss(recipe: Recipe, *, checked: bool = True) -> Loss:
     """The loss that is trained: `(logits float[N, C], targets) -> scalar`.
 
     `targets` are labels, int `[N]`, or those of mixed images. It adds 0.3 of itself for each
-    auxiliary head (`cnntune.models.auxiliary`). Unless `checked`, an own loss may give anything:
-    `sanity` judges it.
+    auxiliary head (`cnntune.models.auxiliary`). Unless `checked`, a custom loss may return
+    anything: `sanity` judges it.
 
     Raises:
-        UserCodeError: when called, where an own loss gives no scalar that gradients flow through.
+        UserCodeError: when called, where a custom loss returns no scalar with a gradient.
     """
     train = recipe.train
     loss = (

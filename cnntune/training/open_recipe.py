@@ -1,30 +1,30 @@
 """Open a recipe: read its file, apply the overrides, check it against the builders that it names.
 
-This needs torch: the signatures of the builders tell which keys a recipe may have.
+This needs torch: the signatures of the builders determine which keys a recipe may have.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnntune.config import files, recipe, signatures
+from cnntune.config import files, signatures
 from cnntune.config.combinations import CROSS_ENTROPY
 from cnntune.config.files import RecipeFile
 from cnntune.config.problems import Problem
-from cnntune.config.recipe import Recipe, space_findings
+from cnntune.config.recipe import Recipe, parse, set_key, space_findings
 from cnntune.config.space import Value
 from cnntune.data import Data
 from cnntune.errors import RecipeError
 from cnntune.findings import Finding
 from cnntune.training.builders import builder_of, imported
 from cnntune.training.contracts import builder_problem, is_own, loss_problem
-from cnntune.training.device import places, resolve
+from cnntune.training.device import resolve, trial_devices
 from cnntune.user_code.imports import add_code_folders
 
 
 def opened(
     file: RecipeFile, overrides: Sequence[str], device: str
 ) -> tuple[Recipe, str, tuple[str, ...], list[Finding]]:
-    """The recipe with its overrides, the name of its device, and of those that take its trials.
+    """The recipe with its overrides, the name of its device, and those of its trials' devices.
 
     Last come warnings about its space, for commands that search it. `sys.path` holds `file.code`
     already. All of it is plain values, since a process without torch may ask another one for it.
@@ -34,10 +34,10 @@ def opened(
         DeviceError: where this machine lacks the device.
         UserCodeError: where user code cannot be imported.
     """
-    found = _read(file, overrides)
-    place = resolve(device)
-    remarks = space_findings(found, argument_types(found.as_values()))
-    return found, str(place), places(place), remarks
+    recipe = _read(file, overrides)
+    found = resolve(device)
+    warnings = space_findings(recipe, argument_types(recipe.as_values()))
+    return recipe, str(found), trial_devices(found), warnings
 
 
 def load_recipe(source: str | None, overrides: Sequence[str] = ()) -> Recipe:
@@ -59,9 +59,9 @@ def _read(file: RecipeFile, overrides: Sequence[str]) -> Recipe:
     overridden = []
     for text in overrides:
         key, value = files.parse_override(text)
-        recipe.set_key(values, key, value)
+        set_key(values, key, value)
         overridden.append(key)
-    return recipe.parse(
+    return parse(
         values,
         file=file.name,
         overridden=overridden,
@@ -112,23 +112,23 @@ def argument_types(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def allows(recipe_: Recipe, key: str, value: Value) -> bool:
+def allows(recipe: Recipe, key: str, value: Value) -> bool:
     """Whether the recipe would be valid with `value` at `key`."""
-    values = recipe_.as_values()
-    recipe.set_key(values, key, value)
+    values = recipe.as_values()
+    set_key(values, key, value)
     try:
-        recipe.parse(values, file=recipe_.name, check_arguments=argument_problems)
+        parse(values, file=recipe.name, check_arguments=argument_problems)
     except RecipeError:
         return False
     return True
 
 
-def described(recipe_: Recipe, place: str, data: Data) -> str:
+def described(recipe: Recipe, device: str, data: Data) -> str:
     """The images and the network, in a line, after what was done to read samples of user code."""
     test = f", {len(data.test)} test" if data.test is not None else ""
     shape = "x".join(str(size) for size in data.in_shape)
     line = (
-        f"{recipe_.name}: {len(data.train)} training images, {len(data.val)} validation{test},"
-        f" {shape}, {len(data.classes)} classes; model {recipe_.model.name} on {place}"
+        f"{recipe.name}: {len(data.train)} training images, {len(data.val)} validation{test},"
+        f" {shape}, {len(data.classes)} classes; model {recipe.model.name} on {device}"
     )
     return "\n".join([*data.remarks, line])

@@ -1,4 +1,4 @@
-"""The user's own models, data and losses: where they lie, found by import string."""
+"""The user's models, data and losses, found by import string."""
 
 import importlib
 import inspect
@@ -55,7 +55,7 @@ def import_string(name: str) -> Callable[..., Any]:
 
 
 def _has_signature(function: Any) -> bool:
-    """Whether `function` can be called and says with what; some built-in types do not say."""
+    """Whether `function` can be called and has a signature; some built-in types have none."""
     try:
         return callable(function) and inspect.signature(function) is not None
     except ValueError:

@@ -109,7 +109,7 @@ def test_a_word_unlike_any_other_is_answered_with_the_allowed_ones_alone() -> No
         ('seed = "8"', "seed", "must be a whole number (got '8')"),
         ("seed = true", "seed", "must be a whole number (got True)"),
         ("seed = 1.0", "seed", "must be a whole number (got 1.0)"),
-        ("name = 3", "name", "must be a text in quotes (got 3)"),
+        ("name = 3", "name", "must be a string in quotes (got 3)"),
         ("data = [1]", "data", "must be a table (got [1])"),
         ("train = 3", "train", "must be a table (got 3)"),
         ("space = 4", "space", "must be a table (got 4)"),
@@ -334,7 +334,7 @@ def test_a_recipe_written_and_read_again_is_the_same(name: str) -> None:
         ("{ uniform = 3 }", "uniform needs two numbers, the lower one first (got 3)"),
         ("{ choice = [] }", "choice needs a list of at least one value (got [])"),
         ("{ choice = 3 }", "choice needs a list of at least one value (got 3)"),
-        ("{ choice = [[1]] }", "choice takes numbers, texts, true and false (got [[1]])"),
+        ("{ choice = [[1]] }", "choice takes numbers, strings, true and false (got [[1]])"),
         ("{ choice = [0.1, 0.1] }", "choice names a value twice (got [0.1, 0.1])"),
     ],
 )

@@ -196,7 +196,7 @@ def test_data_that_cannot_be_read_are_told_before_there_is_a_trial(
     assert outcome.code == 2
     assert line in outcome.err
     assert "Traceback" not in outcome.err
-    assert "free some space" not in outcome.err
+    assert "free disk space" not in outcome.err
     assert not list(tmp_path.glob("runs/*/trial-*"))
 
 

@@ -143,7 +143,7 @@ def test_a_search_that_fills_the_disk_says_so_and_goes_on_when_there_is_space(
         assert full.code == 2, full.err
         (line,) = full.document["errors"]
         assert "no space left" in line.lower()
-        assert "the same command goes on" in line
+        assert "run the same command to resume" in line
         assert "Traceback" not in full.err
         resize(10_000)
         assert_goes_on(folder, undisturbed, *where)
@@ -159,7 +159,7 @@ def test_a_training_run_that_fills_the_disk_says_so_and_goes_on_when_there_is_sp
         full = run(*words, "--runs", "disk/runs", cwd=folder)
         assert full.code == 2, full.err
         (line,) = full.document["errors"]
-        assert "the same command goes on" in line
+        assert "run the same command to resume" in line
         resize(1000)
         again = run(*words, "--runs", "disk/runs", cwd=folder)
         assert again.code == 0, again.err

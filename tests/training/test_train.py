@@ -344,7 +344,7 @@ def test_evaluating_gives_the_same_in_many_batches_as_in_one(
 ) -> None:
     model = build_model(DIGITS, digits)
     whole = evaluate(model, digits.val)
-    monkeypatch.setattr("cnntune.training.evaluate.EVAL_BATCH", 7)
+    monkeypatch.setattr("cnntune.training.evaluate.MAX_BATCH", 7)
     parts = evaluate(model, digits.val)
     assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
     assert parts.acc == whole.acc

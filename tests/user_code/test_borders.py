@@ -85,7 +85,7 @@ FAULTS: dict[str, tuple[tuple[str, str, str], list[str]]] = {
             "",
             "",
         ),
-        ["own code: SystemExit: 0"],
+        ["your code: SystemExit: 0"],
     ),
     "an assertion without words": (
         (MODEL + "assert num_classes < 0\n", "", ""),
@@ -404,7 +404,9 @@ def test_only_a_disk_without_space_is_a_full_disk(
     for number in (errno.ENOSPC, errno.EDQUOT):
         full = full_disk(OSError(number, "full", "metrics.csv"), nowhere)
         assert full is not None
-        assert full.lines[0].startswith("metrics.csv: No space left on device; nothing is lost")
+        assert full.lines[0].startswith(
+            "metrics.csv: No space left on device; no results were lost"
+        )
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(100, 100, 0))
     assert full_disk(torchs, nowhere) is not None
     assert [full_disk(error, nowhere) for error in others[:2]] == [None, None]

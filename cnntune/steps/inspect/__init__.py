@@ -17,7 +17,7 @@ from cnntune.steps.inspect.cost import Memory
 from cnntune.steps.inspect.layers import Layer, layer_table
 from cnntune.steps.inspect.statistics import faults, with_statistics
 from cnntune.training.build import build_loss, build_network
-from cnntune.training.contracts import check_logits, own_code_of
+from cnntune.training.contracts import check_logits, user_code_of
 from cnntune.training.device import seeded
 from cnntune.training.loop import Learner
 from cnntune.training.precision import resolve, using
@@ -119,7 +119,7 @@ def _measured(recipe: Recipe, classes: int, images: Tensor, labels: Tensor) -> I
         model.to(device)
         check_logits(model, images[:2], classes, recipe.model.name)
         few, loss = images[:some], build_loss(recipe)
-        with border(own_code_of(recipe)):
+        with border(user_code_of(recipe)):
             layers = with_statistics(layers, model, few, labels[:some], loss, recipe.model.name)
         learner = Learner.of(recipe, model, device)
         seconds, measured = cost.time_step(learner, images, labels, multiply_adds)
