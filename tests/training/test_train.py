@@ -103,7 +103,7 @@ def test_a_data_set_that_augments_itself_is_repeated_bit_for_bit_too() -> None:
         {
             "data": {"name": "augments_itself:build"},
             "model": {"width": 4, "depth": 1},
-            "train": {"batch_size": 8, "epochs": 1, "threads": 1},
+            "train": {"batch_size": 8, "epochs": 1, "threads": 1, "precision": "float32"},
         },
         file="own",
     )
