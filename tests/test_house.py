@@ -33,7 +33,8 @@ HEAVY = ("torch", "torchvision", "pandas", "optuna", "sklearn", "matplotlib", "n
 LIGHT = (
     "errors findings seeds texts machine.cpus machine.memory machine.forks machine.clock"
     " runs.study runs.summary runs.chance runs.tensorboard config.recipe config.files config.space"
-    " user_code.imports user_code.borders study.pruning study.trial workers.processes"
+    " config.combinations config.signatures user_code.imports user_code.borders"
+    " study.pruning study.trial workers.processes"
     " diagnosis.judge diagnosis.logs.find cli"
 )
 WITHOUT_TORCH = (

@@ -28,7 +28,8 @@ from planted.parts import RAISED, Case
 from cnntune.errors import CnntuneError
 from cnntune.findings import Finding
 from cnntune.steps import sanity
-from cnntune.training.build import load_data, load_recipe
+from cnntune.training.build import load_data
+from cnntune.training.open_recipe import load_recipe
 
 CAUGHT_TARGET = 0.95  # of the bugs
 NAMED_TARGET = 0.90  # of the bugs

@@ -26,7 +26,8 @@ from cnntune.data import Data
 from cnntune.runs.files import read_json, write_json
 from cnntune.runs.run import Run
 from cnntune.steps import lr_sweep
-from cnntune.training.build import load_data, load_recipe
+from cnntune.training.build import load_data
+from cnntune.training.open_recipe import load_recipe
 from cnntune.workers.pool import Job, in_order, run_jobs
 
 MODELS = {
@@ -55,6 +56,7 @@ def recipe_of(model: str, optimizer: str, data: str, seed: int) -> Recipe:
         "train.epochs=10",
         "train.schedule=cosine",
         "train.threads=1",
+        "train.precision=float32",
         f"seed={seed}",
     ]
     return load_recipe(str(Path(__file__).with_name("lr_regret.toml")), overrides)

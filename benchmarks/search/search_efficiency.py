@@ -28,8 +28,9 @@ from cnntune.config.space import Pruner
 from cnntune.runs.study import Study
 from cnntune.study.ledger import Ledger
 from cnntune.study.pruning import PRUNE, Progress, brackets, targets
-from cnntune.training.build import load_data, load_recipe
+from cnntune.training.build import load_data
 from cnntune.training.loop import steps_per_epoch
+from cnntune.training.open_recipe import load_recipe
 
 EPOCHS = 27
 BUDGET = 50  # trials of the plain search

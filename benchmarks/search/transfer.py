@@ -62,7 +62,13 @@ def recipe_of(task: Task, classes: str, values: Values, seed: int) -> Recipe:
             "name": "transfer",
             "seed": seed,
             "data": {"name": task.data, "classes": classes.split(), "seed": seed},
-            "train": {"epochs": 15, "schedule": "cosine", "batch_size": 64, "threads": 1},
+            "train": {
+                "epochs": 15,
+                "schedule": "cosine",
+                "batch_size": 64,
+                "threads": 1,
+                "precision": "float32",
+            },
         },
         file="benchmark",
     )

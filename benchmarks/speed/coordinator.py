@@ -38,7 +38,7 @@ from cnntune.study.coordinator import run_trials
 from cnntune.study.ledger import STUDY_NAME, Ledger
 from cnntune.study.postgres import Server, connect
 from cnntune.study.shared_coordinator import run_shared
-from cnntune.training.build import load_recipe
+from cnntune.training.open_recipe import load_recipe
 from cnntune.workers.pool import Event, Job
 
 RECIPE = """

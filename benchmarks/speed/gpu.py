@@ -23,9 +23,9 @@ from cnntune.config.recipe import Recipe, parse
 from cnntune.data import Data
 from cnntune.steps.inspect.layers import layer_table
 from cnntune.training.build import build_model, load_data
-from cnntune.training.device import places
+from cnntune.training.device import trial_devices
 from cnntune.training.loop import train
-from cnntune.training.precision import settle, use
+from cnntune.training.precision import apply, resolve
 from cnntune.workers.pool import Job, in_order, run_jobs
 
 IMAGES = 83_334  # of shapes, three fifths of which are trained on
@@ -52,8 +52,8 @@ def main() -> None:
     }
     recipe = parse(values, file="benchmark")
     data = load_data(recipe, device)
-    recipe = settle(recipe, data, device)
-    use(recipe)
+    recipe = resolve(recipe, data, device)
+    apply(recipe)
     loops = {"ours": lambda: ours(recipe, data, device), "tuned": lambda: tuned(recipe, data)}
     found = rounds({name: partial(took, loop) for name, loop in loops.items()}, asked.rounds)
     walls = {name: [cost.wall for cost in costs] for name, costs in found.items()}
@@ -126,7 +126,7 @@ def trials(recipe: Recipe, workers: int, device: torch.device) -> float:
         ]
         ends = [
             time.perf_counter()
-            for event in run_jobs(in_order(jobs), workers=workers, places=places(device))
+            for event in run_jobs(in_order(jobs), workers=workers, places=trial_devices(device))
             if event.summary is not None
         ]
         return 3600 * (len(ends) - workers) / (ends[-1] - ends[workers - 1])

@@ -25,7 +25,7 @@ from cnntune.data import Data
 from cnntune.data.augment import augment
 from cnntune.training.build import build_model, load_data
 from cnntune.training.loop import Learner, train
-from cnntune.training.precision import settle
+from cnntune.training.precision import resolve
 
 PUBLISHED = 50_000  # images of CIFAR-10's training part
 JITTER, ERASED = 0.4, 0.5
@@ -44,7 +44,7 @@ def main() -> None:
     torch.set_num_threads(1)
     recipe = recipe_of("auto", asked.images)
     data = load_data(recipe, CPU)
-    recipe = settle(recipe, data, CPU).with_values({"train.threads": 1})
+    recipe = resolve(recipe, data, CPU).with_values({"train.threads": 1})
     streamed = load_data(recipe.with_values({"data.stream": True}), CPU)
     contenders: dict[str, Callable[[], object]] = {STEPS: lambda: steps(recipe, data)}
     augmentations = {"crop, flip": recipe, "crop, flip, jitter, erase": recipe.with_values(MORE)}

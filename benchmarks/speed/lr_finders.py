@@ -19,8 +19,9 @@ from measure import Cost, report, run, scratch, table
 
 from cnntune.config.recipe import Recipe
 from cnntune.data import Data
-from cnntune.training.build import load_data, load_recipe
+from cnntune.training.build import load_data
 from cnntune.training.loop import train
+from cnntune.training.open_recipe import load_recipe
 
 EPOCHS = 10
 GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -36,7 +37,7 @@ def main() -> None:
     with scratch() as name:
         folder = Path(name)
         path = write_images(folder, "digits")
-        recipe = load_recipe(str(path.with_suffix(".toml")))
+        recipe = load_recipe(str(path.with_suffix(".toml")), ["train.precision=float32"])
         data = load_data(recipe, CPU)
         found: dict[str, list[tuple[float, Cost]]] = {}
         for seed in range(asked.rounds):

@@ -16,7 +16,8 @@ from contenders import CPU, ours, peers, write_images
 from measure import COMPARED, Cost, compared, report, rounds, run, scratch, table
 
 from cnntune.steps.lr_sweep import GRID, sweep
-from cnntune.training.build import load_data, load_recipe
+from cnntune.training.build import load_data
+from cnntune.training.open_recipe import load_recipe
 
 OURS = "cnntune lr-sweep"
 
@@ -32,7 +33,7 @@ def main() -> None:
         folder = Path(name)
         path = write_images(folder, "digits")
         recipe = path.with_suffix(".toml")
-        loaded = load_recipe(str(recipe))
+        loaded = load_recipe(str(recipe), ["train.precision=float32"])
         tries = [(c.lr, c.repeat) for c in sweep(loaded, load_data(loaded, CPU), CPU)]
         words = {OURS: ours("lr-sweep", str(recipe), "--json")}
         asked_of_peers = {"the same": tries, "five rates": [(lr, 0) for lr in GRID]}

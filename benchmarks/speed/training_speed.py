@@ -28,7 +28,7 @@ from cnntune.data.parts import ResidentPart
 from cnntune.machine.cpus import cores
 from cnntune.training.build import build_model, load_data
 from cnntune.training.loop import CLEAN_IMAGES, train
-from cnntune.training.precision import autocast, settle
+from cnntune.training.precision import autocast, resolve
 
 CPU = torch.device("cpu")
 BATCH, PADDING = 128, 4
@@ -65,7 +65,7 @@ def compare(threads: int, images: int, times: int) -> list[list[str]]:
     torch.set_num_threads(threads)
     recipe = recipe_of("float32", images).with_values({"train.threads": threads})
     data = load_data(recipe, CPU)
-    chosen = settle(recipe.with_values({"train.precision": "auto"}), data, CPU)
+    chosen = resolve(recipe.with_values({"train.precision": "auto"}), data, CPU)
     recipes = {settled.train.precision: settled for settled in (recipe, chosen)}
     contenders = {"naive": turns(naive, recipe, data)}
     for precision, settled in recipes.items():

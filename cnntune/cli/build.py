@@ -104,13 +104,13 @@ def _model_alone(
     from cnntune.config import files
     from cnntune.config import recipe as recipes
     from cnntune.steps import inspect
-    from cnntune.training import build
     from cnntune.training import device as devices
+    from cnntune.training import open_recipe
 
     values: dict[str, Any] = {"model": {"name": name}}
     for text in sets or ():
         recipes.set_key(values, *files.parse_override(text))
-    recipe = recipes.parse(values, file="--model", check_arguments=build.argument_problems)
+    recipe = recipes.parse(values, file="--model", check_arguments=open_recipe.argument_problems)
     found = inspect.inspect_model(recipe, in_shape, classes, devices.resolve(device))
     return found, found.findings, ()
 

@@ -51,7 +51,7 @@ def sanity(
     setup = set_up(command, recipe, set_, device=device, seed=seed, runs=runs, study=study)
     data = build.load_data(setup.recipe, setup.device, checked=False)
     command.begin_work(about(setup, data))
-    precision.use(beside_others(command, setup, setup.recipe, data))
+    precision.apply(beside_others(command, setup, setup.recipe, data))
     with command.screen.err.status("checking"):
         findings = list(step.check(setup.recipe, data, setup.device))
     document = command.document(findings, setup.study)

@@ -209,21 +209,21 @@ def set_up(
     overrides = [*(sets or []), *further, *([f"seed={seed}"] if seed is not None else [])]
     overrides += ["train.deterministic=true"] if exact else []
     found = files.find(source)
-    if source is None and found.name != files.OWN:
-        text = f"no {files.OWN} here: using the {found.stem} recipe"
+    if source is None and found.path.name != files.OWN:
+        text = f"no {files.OWN} here: using the {found.path.stem} recipe"
         command.notes.append(Finding("recipe", "info", text))
-    code = imports.code_folder(found)
+    code = found.code
     imports.add_code_folders(code)  # the workers look for modules where this process does
     if apart:
-        opened = processes.call("cnntune.training.open_recipe:opened", source, overrides, device)
+        opened = processes.call("cnntune.training.open_recipe:opened", found, overrides, device)
     else:
         from cnntune.training import open_recipe
 
-        opened = open_recipe.opened(source, overrides, device)
+        opened = open_recipe.opened(found, overrides, device)
     loaded, place, places, warnings = opened
     folder = runs / (_checked_name(study) if study else loaded.name)
     if study is None and (runs == RUNS or command.name == "train"):
-        folder = home(found) or folder  # a run of a study's trial is one of that study
+        folder = home(found.path) or folder  # a run of a study's trial is one of that study
     Study(folder).read("study")  # hours of work must not end at a damaged file
     again = [source] if source else []
     again += [word for text in overrides for word in ("--set", text)]

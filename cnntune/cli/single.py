@@ -86,8 +86,8 @@ def train(
     config = train_run.as_begun(setup.study, setup.recipe.for_run())
     data = build.load_data(config, setup.device)
     config = beside_others(command, setup, config, data)
-    config = precision.settle(config, data, setup.device)
-    precision.use(config)
+    config = precision.resolve(config, data, setup.device)
+    precision.apply(config)
     command.begin_work(f"{about(setup, data)}, {config.arithmetic()}")
     with train_run.run_of(setup.study, config) as run:
         model = build.build_model(config, data)

@@ -162,7 +162,7 @@ def refine(
     from cnntune.workers.capacity import parse_workers
 
     place = devices.resolve(device)
-    places = devices.places(place)
+    places = devices.trial_devices(place)
     asked_workers = parse_workers(workers)
     with found.lock():
         code = Path((found.read("study") or {}).get("code", "."))

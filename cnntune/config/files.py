@@ -4,12 +4,13 @@ import json
 import re
 import tomllib
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cnntune.config.problems import did_you_mean
 from cnntune.errors import RecipeError
-from cnntune.runs.files import check_format
+from cnntune.runs.files import check_format, read_json
 
 OWN = "cnntune.toml"  # the recipe of the folder where a command runs
 MAX_RECIPE_BYTES = 256_000  # a hand-written recipe has about 1 kB
@@ -17,10 +18,10 @@ MAX_DEPTH = 10  # of tables in tables; a recipe needs 4 (`space.train.lr.log`)
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """`train.lr=0.01` as a key and a TOML value; a bare word is a text.
+    """`train.lr=0.01` as a key and a TOML value; a bare word is a string.
 
     Raises:
-        RecipeError: where there is no `=` or the value is no TOML value.
+        RecipeError: where there is no `=`, or the value is not TOML.
     """
     key, equals, written = text.partition("=")
     key, written = key.strip(), written.strip()
@@ -57,12 +58,36 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
-def find(source: str | None) -> Path:
+@dataclass(frozen=True)
+class RecipeFile:
+    """A recipe on disk: the file, and its name in messages, which is RECIPE as it was typed."""
+
+    path: Path
+    name: str
+
+    @property
+    def code(self) -> Path:
+        """The folder of the recipe's user code: its own, or the one its study has recorded.
+
+        Raises:
+            StudyError: where the study's `study.json` is damaged.
+        """
+        folder = self.path.resolve().parent
+        about = read_json(folder.parent / "study.json") if self.path.suffix == ".json" else None
+        return Path((about or {}).get("code", folder))
+
+
+def find(source: str | None) -> RecipeFile:
     """The file that RECIPE means: a path, a shipped name, or (left out) `./cnntune.toml` or digits.
 
     Raises:
         RecipeError: where it is none of these.
     """
+    path = _path(source)
+    return RecipeFile(path, str(source or path))
+
+
+def _path(source: str | None) -> Path:
     if source is None:
         own = Path(OWN)
         return own if own.is_file() else shipped()["digits"]

@@ -1,4 +1,4 @@
-"""What is wrong with a value and what would do, in the words that users read."""
+"""What is wrong with a value and what is allowed, in the words that users read."""
 
 import difflib
 import re
@@ -23,7 +23,7 @@ class Problem:
 def problems_from(
     error: ValidationError, prefix: str = "", schema: type[BaseModel] | None = None
 ) -> list[Problem]:
-    """A pydantic error as problems, in our words; an unknown key is held against `schema`."""
+    """A pydantic error as problems in cnntune's words; `schema` has the keys that exist."""
     found = []
     for detail in error.errors():
         path = ".".join(str(part) for part in detail["loc"])
@@ -37,7 +37,7 @@ TYPE_MESSAGES = {
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
     "bool_type": "must be true or false",
-    "string_type": "must be a text in quotes",
+    "string_type": "must be a string in quotes",
     "finite_number": "must be finite",
     "model_type": "must be a table",
     "dict_type": "must be a table",
@@ -71,7 +71,7 @@ def shown(found: Any) -> str:
 
 
 def unknown(found: Any, allowed: Sequence[str], noun: str) -> str:
-    """The sentence for a word that is not among the allowed ones."""
+    """The message for a word that is not among the allowed ones."""
     listed = ", ".join(allowed)
     if noun == "value":
         return f"one of {listed} (got {shown(found)}{did_you_mean(found, allowed)})"
@@ -79,7 +79,7 @@ def unknown(found: Any, allowed: Sequence[str], noun: str) -> str:
 
 
 def did_you_mean(found: Any, allowed: Sequence[str]) -> str:
-    """`; did you mean 'sgd'?`, or nothing where no allowed word is near."""
+    """`; did you mean 'sgd'?`, or nothing where no allowed word is similar."""
     near = difflib.get_close_matches(str(found), allowed, n=1)
     return f"; did you mean '{near[0]}'?" if near else ""
 

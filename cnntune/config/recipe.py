@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeGuard
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cnntune.config.combinations import CROSS_ENTROPY, conflicts
 from cnntune.config.problems import Problem, problems_from, shown
 from cnntune.config.searchable import OTHER_IMAGES, Costly, Fixed, mark_of, takes_whole_numbers
 from cnntune.config.space import (
@@ -51,7 +52,7 @@ class BuilderSection(Section):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The builder's own keys."""
+        """The keys that the builder takes."""
         return dict(self.model_extra or {})
 
 
@@ -91,7 +92,7 @@ class ModelSection(BuilderSection):
 
 
 class AugmentSection(Section):
-    """`[augment]`: random changes, one draw for each image; all off by default."""
+    """`[augment]`: random changes, one draw per image; all off by default."""
 
     flip: bool = Field(False, description="flip left-right; off for digits and letters")
     flip_vertical: bool = Field(False, description="flip top-bottom, such as for aerial images")
@@ -135,7 +136,7 @@ class TrainSection(Section):
     """`[train]`: how a run is trained."""
 
     loss: str = Field(
-        "cross-entropy", description='"cross-entropy", or "module:function" of your code'
+        CROSS_ENTROPY, description='"cross-entropy", or "module:function" of your code'
     )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="label smoothing of the cross-entropy; 0: off"
@@ -198,7 +199,7 @@ class TrainSection(Section):
 
 
 class FinalTestSection(Section):
-    """`[test]`: how the final test looks at an image; the answers to all views are averaged."""
+    """`[test]`: the views of an image in the final test, whose predictions are averaged."""
 
     views: Literal["one", "flip", "five-crop", "ten-crop"] = Field(
         "one", description="views of each image"
@@ -246,7 +247,7 @@ class Recipe(Section):
         """The recipe of one training run: `values` set, no space left to search.
 
         The run is `search.epochs` long, with its warm-up in proportion: a whole schedule, only
-        shorter. Trials run side by side, so each has one thread unless the recipe says otherwise;
+        shorter. Trials run side by side, so each has one thread unless the recipe sets more;
         written down here, a trial that is trained again computes the same numbers.
         """
         return self.for_run().with_values(self._as_trial() | dict(values))
@@ -261,17 +262,17 @@ class Recipe(Section):
         }
 
     def for_run(self) -> "Recipe":
-        """The recipe as it trains by itself, without a space."""
+        """The recipe of a single run, without a space."""
         return self.model_copy(update={"space": {}})
 
     def for_data(self) -> "Recipe":
-        """What decides over the images: `[data]`, and weights that bring their normalisation."""
+        """What determines the images: `[data]`, and pretrained weights with their normalisation."""
         weights = self.model.weights
         model = ModelSection(name=self.model.name, weights=weights) if weights else ModelSection()
         return Recipe(data=self.data, model=model)
 
     def arithmetic(self) -> str:
-        """What a settled recipe computes in: `bfloat16, 1 thread`."""
+        """Precision and threads of a resolved recipe: `bfloat16, 1 thread`."""
         count = self.train.threads
         words = [self.train.precision, f"{count} thread{'s' if count > 1 else ''}"]
         return ", ".join([*words, *(["deterministic"] if self.train.deterministic else [])])
@@ -320,7 +321,7 @@ def parse(
         RecipeError: with one line for each problem.
     """
     dates = [
-        Problem(key, f"must be a number, a text, true, false or a list (got {value})")
+        Problem(key, f"must be a number, a string, true, false or a list (got {value})")
         for key, value in flatten(values).items()
         if isinstance(value, date | time)
     ]
@@ -347,7 +348,7 @@ def stored(values: Mapping[str, Any], *, file: str) -> Recipe:
     """A recipe that was whole when `as_values` or `as_toml` wrote it.
 
     Its space is taken as it is: no builder is asked and no value tried, so that a study stays
-    readable whose own code is gone, or whose space would be refused today.
+    readable whose user code is gone, or whose space would be refused today.
 
     Raises:
         RecipeError: where a key is not known to this version.
@@ -409,49 +410,14 @@ def _schema_problems(values: Mapping[str, Any]) -> list[Problem]:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         return problems_from(error, schema=Recipe)
-    return _combination_problems(recipe)
-
-
-def _combination_problems(recipe: Recipe) -> list[Problem]:
-    """Keys that are sound alone and senseless together."""
-    train = recipe.train
-    problems = []
-    if train.schedule == "one-cycle" and train.warmup_epochs:
-        problems.append(
-            Problem("train.warmup_epochs", "must be 0: the one-cycle schedule warms up by itself")
-        )
-    elif train.warmup_epochs >= train.epochs:
-        problems.append(
-            Problem(
-                "train.warmup_epochs",
-                f"must be < {train.epochs}, which is train.epochs (got {train.warmup_epochs:g});"
-                " change one of them, such as --set train.warmup_epochs=0",
-            )
-        )
-    if train.label_smoothing and train.loss != "cross-entropy":
-        problems.append(
-            Problem("train.label_smoothing", f"must be 0 with a loss of your own ({train.loss})")
-        )
-    problems += _transfer_problems(recipe)
-    if not recipe.test.scales:
-        problems.append(Problem("test.scales", "must hold at least one scale, such as 1.0"))
-    return problems
-
-
-def _transfer_problems(recipe: Recipe) -> list[Problem]:
-    """A random backbone that is frozen, and thawing what is not frozen."""
-    train = recipe.train
-    if train.freeze != "none" and not recipe.model.weights:
-        return [Problem("train.freeze", 'must be "none" without model.weights (got "backbone")')]
-    if train.unfreeze_every and train.freeze == "none":
-        return [Problem("train.unfreeze_every", 'must be 0 with train.freeze = "none"')]
-    return []
+    settings = flatten(recipe.model_dump(exclude={"space"}))
+    return [Problem(key, message) for key, message in conflicts(settings)]
 
 
 def _read_space(
     table: Any, types: Mapping[str, Any] | None
 ) -> tuple[dict[str, Dimension], list[Problem]]:
-    """Read `[space]`; without `types`, builder arguments are whole numbers if written so."""
+    """Read `[space]`; without `types` the arguments of builders are read as they are written."""
     if not isinstance(table, dict):
         return {}, [Problem("space", f"must be a table (got {table!r})")]
     space: dict[str, Dimension] = {}
@@ -465,14 +431,10 @@ def _read_space(
         except ValueError as error:
             problems.append(Problem(f"space.{key}", str(error)))
             continue
-        if isinstance(dimension, Range):
-            annotation = key_type(key, types or {})
-            if types is None and annotation is Any:
-                ends = next(iter(written.values()))
-                whole = all(isinstance(end, int) for end in ends)
-            else:
-                ends = (dimension.low, dimension.high)
-                whole = takes_whole_numbers(annotation) and all(map(float.is_integer, ends))
+        declared = key_type(key, types or {})
+        if isinstance(dimension, Range) and (declared is not Any or types is not None):
+            ends = (dimension.low, dimension.high)
+            whole = takes_whole_numbers(declared) and all(map(float.is_integer, ends))
             dimension = replace(dimension, integer=whole)
         space[key] = dimension
     return space, problems
@@ -498,7 +460,7 @@ def _checked_with(
 ) -> tuple[list[Problem], str]:
     """The problems of the recipe `base` with some values, else those of a trial with them.
 
-    The text says where it is the trial's.
+    The text names the trial where it is the trial's.
     """
 
     def changed(more: Mapping[str, Value]) -> dict[str, Any]:
@@ -544,7 +506,7 @@ def _is_searchable_section(key: str) -> bool:
 
 
 def _no_dimension(section: str, written: Any) -> str:
-    """What is said of a table of the recipe that is written as a key of the space."""
+    """The message for a table of the recipe that is written as a key of the space."""
     owner = Recipe.model_fields[section].annotation
     names = owner.model_fields if _is_section(owner) else {}
     free = [name for name in names if not mark_of(key_type(f"{section}.{name}", {}))]
@@ -553,7 +515,7 @@ def _no_dimension(section: str, written: Any) -> str:
 
 
 def set_key(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key in nested values, making the tables on the way."""
+    """Set a dotted key in nested values, creating tables where needed."""
     *tables, last = key.split(".")
     for table in tables:
         inner = values.get(table)
@@ -575,7 +537,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(asked: Recipe, stored: Recipe) -> list[str]:
-    """`train.lr: 0.05 there, 0.1 asked`, one for each key in which two recipes differ."""
+    """`train.lr: 0.05 there, 0.1 asked`, one per key in which two recipes differ."""
     new, old = flatten(asked.as_values()), flatten(stored.as_values())
     return [
         f"{key}: {old.get(key, 'nothing')} there, {new.get(key, 'nothing')} asked"

@@ -12,14 +12,14 @@ from typing import Annotated, Any
 
 @dataclass(frozen=True)
 class Fixed:
-    """Marks a key that has one value in all trials of a search, and says why."""
+    """Marks a key that has one value in all trials of a search, with the reason."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Costly:
-    """Marks a key whose accuracy is bought with compute or data, and says how."""
+    """Marks a key whose accuracy costs compute or data, with the explanation."""
 
     reason: str
 

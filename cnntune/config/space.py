@@ -54,7 +54,8 @@ class Range:
 
     def as_toml(self) -> dict[str, Any]:
         """The dimension as it is written in a recipe."""
-        ends = [int(self.low), int(self.high)] if self.integer else [self.low, self.high]
+        number = int if self.integer else float  # TOML and JSON keep which of them it is
+        ends = [number(self.low), number(self.high)]
         return {"log" if self.log else "uniform": ends}
 
     def __str__(self) -> str:
@@ -86,6 +87,9 @@ Space = Mapping[str, Dimension]
 def parse_dimension(table: Any) -> Dimension:
     """Read `{ log = [1e-4, 1e-1] }`, `{ uniform = [0, 0.5] }` or `{ choice = [64, 128] }`.
 
+    A range is over whole numbers if both ends are written so, as `as_toml` writes them. The
+    type of the key, where it is known, replaces that.
+
     Raises `ValueError` with what was found and what is allowed.
     """
     if not isinstance(table, dict) or len(table) != 1 or next(iter(table)) not in KINDS:
@@ -101,14 +105,15 @@ def parse_dimension(table: Any) -> Dimension:
         raise ValueError(f"{kind} needs two numbers, the lower one first (got {values!r})")
     if kind == "log" and values[0] <= 0:
         raise ValueError(f"log needs numbers > 0 (got {values!r})")
-    return Range(float(values[0]), float(values[1]), log=kind == "log")
+    whole = all(isinstance(value, int) for value in values)
+    return Range(float(values[0]), float(values[1]), log=kind == "log", integer=whole)
 
 
 def _parse_choice(values: Any) -> Choice:
     if not isinstance(values, list) or not values:
         raise ValueError(f"choice needs a list of at least one value (got {values!r})")
     if not all(isinstance(value, bool | int | float | str) for value in values):
-        raise ValueError(f"choice takes numbers, texts, true and false (got {values!r})")
+        raise ValueError(f"choice takes numbers, strings, true and false (got {values!r})")
     if len({(type(value), value) for value in values}) < len(values):
         raise ValueError(f"choice names a value twice (got {values!r})")
     return Choice(tuple(values))

@@ -1,4 +1,4 @@
-"""Whether the values of a space go with the recipe: they are tried before anything is trained."""
+"""Whether the values of a space fit the recipe: they are tried before anything is trained."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +17,9 @@ Check = Callable[[Mapping[str, Value]], tuple[Sequence[Problem], str]]
 def tried_problems(space: Space, check: Check, *, known: Sequence[Problem]) -> list[Problem]:
     """Try both ends of each range and every option, alone and then with those of another key.
 
-    `check` gives the problems of the recipe with some values and a text that says where they
-    arise; `known` are those without any. Told are all problems of every option, and one of a range;
-    of two keys that do not go together one, or one for each text among the values.
+    `check` gives the problems of the recipe with some values and a text that names where they
+    arise; `known` are those without any. Reported are all problems of every option, and one of a
+    range; of two keys that cannot be combined one, or one per string among the values.
     """
 
     def new_problems(tried: Mapping[str, Value]) -> tuple[list[Problem], str]:
@@ -29,35 +29,35 @@ def tried_problems(space: Space, check: Check, *, known: Sequence[Problem]) -> l
             new = [problem for problem in new if [problem.key] == list(tried)]
         return new, where
 
-    told: list[Problem] = []
+    found: list[Problem] = []
     wrong: set[tuple[str, Value]] = set()  # alone, and so with any other
     for key, dimension in space.items():
-        said: set[Problem] = set()
+        seen: set[Problem] = set()
         for value in dimension.options if isinstance(dimension, Choice) else _extremes(dimension):
             problems, where = new_problems({key: value})
             wrong |= {(key, value)} if problems else set()
-            if isinstance(dimension, Range) and said:
+            if isinstance(dimension, Range) and seen:
                 continue
-            if not isinstance(value, str):  # what is said of two numbers alike is the key's fault
-                problems = [problem for problem in problems if problem not in said]
-            said |= set(problems)
-            told += [Problem(f"space.{key}", _message({key: value}, p, where)) for p in problems]
+            if not isinstance(value, str):  # a message that two numbers share is about the key
+                problems = [problem for problem in problems if problem not in seen]
+            seen |= set(problems)
+            found += [Problem(f"space.{key}", _message({key: value}, p, where)) for p in problems]
     for first, second in combinations(space, 2):
-        texts_said = set()
+        texts_seen = set()
         for pair in product(_extremes(space[first]), _extremes(space[second])):
             tried = dict(zip((first, second), pair, strict=True))
             texts = tuple(value for value in pair if isinstance(value, str))
-            if texts in texts_said or wrong & set(tried.items()):
+            if texts in texts_seen or wrong & set(tried.items()):
                 continue
             problems, where = new_problems(tried)
             if problems:
-                texts_said.add(texts)
-                told.append(Problem(f"space.{first}", _message(tried, problems[0], where)))
-    return told
+                texts_seen.add(texts)
+                found.append(Problem(f"space.{first}", _message(tried, problems[0], where)))
+    return found
 
 
 def _message(tried: Mapping[str, Value], problem: Problem, where: str) -> str:
-    """The values that were tried, the key at fault, and what is wrong with it."""
+    """The values that were tried, the key that is wrong, and what is wrong with it."""
     if [problem.key] == list(tried):
         return f"{tried[problem.key]!r}: {where}{problem.message}"
     listed = " and ".join(f"{key}={json.dumps(value)}" for key, value in tried.items())
@@ -69,7 +69,7 @@ def _message(tried: Mapping[str, Value], problem: Problem, where: str) -> str:
 
 
 def _extremes(dimension: Dimension) -> Sequence[Value]:
-    """Both ends of numbers; all options where some are texts, true or false."""
+    """Both ends of numbers; all options where some are strings, true or false."""
     if isinstance(dimension, Range):
         return dimension.at(0.0), dimension.at(1.0)
     numbers = [o for o in dimension.options if isinstance(o, int | float)]

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cnntune.config.combinations import conflicts
+
 Settings = Mapping[str, Any]
 
 MAX_WEIGHT_DECAY = 1e-2  # the top of the usual search range; beyond it networks stop fitting
@@ -162,25 +164,13 @@ def _wanted(change: Change, settings: Settings) -> Any:
     wanted = change.new_value(present)
     if change is MORE_AUGMENTATION and wanted is not None:
         wanted = _crop_padding(settings)
-    return None if wanted == present or _rejected({**settings, change.key: wanted}) else wanted
+    return None if wanted == present or conflicts({**settings, change.key: wanted}) else wanted
 
 
 def _crop_padding(settings: Settings) -> int:
     """4 pixels, but at most an eighth of the image side, the ratio in He et al. 2016."""
     side = DIGITS_SIDE if settings.get("data.name") == "digits" else settings.get("data.image_size")
     return CROP_PADDING if not isinstance(side, int) else max(1, min(CROP_PADDING, side // 8))
-
-
-def _rejected(settings: Settings) -> bool:
-    """Whether the recipe's validation rejects this combination of keys."""
-    warm_up, epochs = settings.get("train.warmup_epochs"), settings.get("train.epochs")
-    if isinstance(warm_up, int | float) and warm_up > 0:
-        if settings.get("train.schedule") == "one-cycle":
-            return True
-        if isinstance(epochs, int) and warm_up >= epochs:
-            return True
-    custom_loss = settings.get("train.loss", "cross-entropy") != "cross-entropy"
-    return custom_loss and bool(settings.get("train.label_smoothing"))
 
 
 def _line(change: Change, settings: Settings) -> str:

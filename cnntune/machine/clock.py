@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 class OutOfTimeError(Exception):
-    """Work stopped at a deadline; whoever set the deadline catches it."""
+    """Work stopped at a deadline; the code that set the deadline catches it."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float | None) -> "Deadline":
-        """So many seconds from now on."""
+        """`seconds` from now."""
         return cls(None if seconds is None else time.monotonic() + seconds)
 
     @property
@@ -29,7 +29,7 @@ class Deadline:
 
     @property
     def passed(self) -> bool:
-        """Whether it lies behind us."""
+        """Whether it has passed."""
         return self.at is not None and time.monotonic() >= self.at
 
     def before(self, seconds: float) -> "Deadline":

@@ -1,4 +1,4 @@
-"""How many CPU cores this process may use, and how many threads are worth it beside others."""
+"""How many CPU cores this process may use, and how many threads pay beside other processes."""
 
 import os
 import statistics
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
-LOOKS = 9  # at what runs: a process that starts or ends lasts a few of them
-LOOK_SECONDS = 0.02
+SAMPLES = 9  # of the load: a process that starts or ends lasts a few of them
+SAMPLE_SECONDS = 0.02
 
 
 def cores() -> int:
@@ -23,11 +23,11 @@ def cores() -> int:
 def threads_beside(load: float, count: int, *, machine: int, given: int = 0) -> tuple[int, str]:
     """How many threads a run computes with, and a line where other processes decide that.
 
-    Threads of a run wait for each other after each layer, and they do so by spinning: one that
-    shares its core with another process holds up all of them, several times longer than its share
+    The threads of a run synchronise after each layer by spinning: one that shares its core with
+    another process delays all of them, several times longer than its share
     (`docs/performance.md`). So a run has no more threads than cores of the `machine` that the
     `load` of others leaves idle, at least one, and at most the `count` that it may use. A number
-    that is `given` stays, for another one adds floats in another order.
+    that is `given` stays, for another number adds floats in another order.
     """
     wanted = given or count
     fitting = max(1, min(wanted, round(machine - load)))
@@ -35,25 +35,25 @@ def threads_beside(load: float, count: int, *, machine: int, given: int = 0) -> 
         return wanted, ""
     busy = f"{machine} core{'s' * (machine > 1)}, load {load:.1f} from other processes"
     if given:
-        return given, f"{busy}: {given} threads, which are kept, will be slow"
+        return given, f"{busy}: {given} threads are required, and will be slow"
     return fitting, f"{busy}: using {fitting} thread{'s' * (fitting > 1)}"
 
 
 def load_of_others(proc: Path = Path("/proc/loadavg")) -> float:
-    """How many threads of other processes want a core now; a run that begins looks once.
+    """How many threads of other processes want a core now; a run measures it once, at its start.
 
-    Not the average over a minute, where the system tells more: the command that just ended is still
+    Not the average over a minute, where the system has more: the command that just ended is still
     in it, and jobs that were started with this one are not yet (Linux, proc_loadavg(5)).
     """
     try:
-        looks = []
-        for _ in range(LOOKS):
+        running_threads = []
+        for _ in range(SAMPLES):
             running, _, known = proc.read_text().split()[3].partition("/")
-            looks.append(int(running) - 1)  # without us, who look
-            if int(known) == 0:  # a system that only pretends
+            running_threads.append(int(running) - 1)  # without this one
+            if int(known) == 0:  # an emulated /proc
                 raise ValueError
-            time.sleep(LOOK_SECONDS)
-        return max(0.0, statistics.median(looks))
+            time.sleep(SAMPLE_SECONDS)
+        return max(0.0, statistics.median(running_threads))
     except (OSError, IndexError, ValueError):
         return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
@@ -77,7 +77,7 @@ def control_groups(controller: str, proc: Path, root: Path) -> Iterator[Path]:
 
     `controller` is that of a tree of version 1, such as "memory"; empty for the tree of version 2.
     `proc` lists the process's groups, as /proc/self/cgroup. A folder need not exist: a container
-    sees its own group as the root, but is told its name outside.
+    sees its own group as the root, but reads its name from outside.
     """
     for line in _lines(proc):
         number, controllers, name = line.split(":", 2)

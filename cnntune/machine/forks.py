@@ -1,4 +1,4 @@
-"""Where a process may begin as a fork of another one."""
+"""Where a process may start as a fork of another one."""
 
 import sys
 import warnings
@@ -10,10 +10,10 @@ FORKS = sys.platform == "linux"  # elsewhere system libraries do not survive a f
 
 @contextmanager
 def forking() -> Iterator[None]:
-    """Fork within the block without the warning that Python 3.12 and later have for threads.
+    """Fork within the block without the warning of Python 3.12 and later about threads.
 
-    They warn because a lock that another thread holds stays locked in the fork. Our forks read
-    images, or compute in a single thread that torch starts anew; PyTorch forks its loaders too.
+    Python warns because a lock that another thread holds stays locked in the fork. Forks of cnntune
+    read images, or compute in a thread that torch starts anew; PyTorch forks its loaders too.
     """
     with warnings.catch_warnings():
         text = r"This process \(pid=\d+\) is multi-threaded, use of fork\(\)"

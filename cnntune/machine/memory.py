@@ -1,4 +1,4 @@
-"""How much memory this process may still take, and how much of it images may have."""
+"""How much memory this process may still use, and how much of it images may take."""
 
 import os
 from collections.abc import Iterator
@@ -28,10 +28,10 @@ def fit(image_bytes: int, processes: int, free_on_gpu: int | None = None) -> boo
 
 
 def available(meminfo: Path = MEMINFO, own_groups: Path = OWN_GROUPS, root: Path = CGROUPS) -> int:
-    """Bytes of main memory that this process can take before the system swaps or kills.
+    """Bytes of main memory that this process can use before the system swaps or kills.
 
-    Files that were read are kept in memory as long as nobody needs it: what they take is available,
-    though it is not free. A control group leaves what its limit exceeds its use by.
+    The page cache is given up when memory is needed: what it takes is available, though not free.
+    Of a control group its limit less its use is available.
     """
     return max(0, min([_of_the_system(meminfo), *left_by_groups(own_groups, root)]))
 

@@ -1,4 +1,4 @@
-"""torchvision, or one line that says why it cannot be used."""
+"""torchvision, or one line with the reason why it cannot be used."""
 
 import importlib
 from importlib import metadata

@@ -68,7 +68,7 @@ def findings(recipe: Recipe, device_name: str) -> Iterator[str | Finding]:
     beside, reason = precision.beside_others(recipe, data, device_name)
     if reason:
         yield reason
-    precision.use(beside)
+    precision.apply(beside)
     yield from sanity.check(recipe, data, device)
 
 
@@ -113,7 +113,7 @@ def rate_curves(recipe: Recipe, device_name: str) -> Iterator[int | str | RateCu
 
 def swept_rates(recipe: Recipe, data: Data, device: torch.device) -> Iterator[str | RateCurve]:
     """A line on precision, then each curve followed by a line that describes it."""
-    processes = precision.processes(device, data)
+    processes = precision.parallel_runs(device, data)
     if processes > 1:
         recipe = recipe.with_values({"train.threads": 1})
     else:
@@ -121,8 +121,8 @@ def swept_rates(recipe: Recipe, data: Data, device: torch.device) -> Iterator[st
         if reason:
             yield reason
     with explaining():
-        recipe = precision.settle(recipe, data, device)
-    precision.use(recipe)
+        recipe = precision.resolve(recipe, data, device)
+    precision.apply(recipe)
     yield f"computing in {recipe.arithmetic()}, {processes} learning rates at a time"
     for curve in lr_sweep.sweep(recipe, data, device, processes=processes):
         yield curve

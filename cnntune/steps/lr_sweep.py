@@ -26,7 +26,7 @@ from cnntune.training.build import build_model
 from cnntune.training.contracts import check_logits
 from cnntune.training.device import seeded
 from cnntune.training.loop import Learner, few_images
-from cnntune.training.precision import settle
+from cnntune.training.precision import check_resolved
 from cnntune.user_code.borders import explaining
 from cnntune.workers.fork_map import spread
 
@@ -100,8 +100,8 @@ def sweep(
         OutOfMemoryError: if the model or a batch does not fit in memory.
         DeviceError: if a process dies.
     """
+    check_resolved(recipe)
     with explaining():
-        recipe = settle(recipe, data, device)
         model = build_model(recipe, data).to(device)
         check_logits(model, few_images(data), len(data.classes), recipe.model.name)
 

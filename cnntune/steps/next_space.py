@@ -13,7 +13,7 @@ from cnntune.config.recipe import Recipe
 from cnntune.config.space import Choice, Dimension, Range, Value, edges, narrow
 from cnntune.diagnosis.rules import Label
 from cnntune.findings import Finding
-from cnntune.training.build import allows
+from cnntune.training.open_recipe import allows
 
 FLAT = 0.03  # share of the variance below which a key has no influence
 DECADE = 10.0

@@ -196,7 +196,7 @@ def edge_findings(recipe: Recipe, bests: Sequence[Trial]) -> list[Finding]:
             measured=edge.value,
         )
         for edge in shared
-        if call("cnntune.training.build:allows", recipe, edge.key, edge.beyond)
+        if call("cnntune.training.open_recipe:allows", recipe, edge.key, edge.beyond)
     ]
 
 

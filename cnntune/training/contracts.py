@@ -1,8 +1,8 @@
-"""What the user's own model, data and loss have to be: checked before they are called, and after.
+"""What the user's model, data and loss have to be: checked before they are called, and after.
 
-One place for all commands. The signatures of builders and losses are looked at when a recipe is
-read; what comes back is looked at where it comes back. Each fault is one line that names the import
-string, what would do, and what was found.
+One place for all commands. The signatures of builders and losses are checked when a recipe is read,
+return values when they are returned. Each problem is one line with the import string, what it must
+be, and what was found.
 """
 
 import inspect
@@ -18,12 +18,11 @@ from torch.utils.data import Dataset
 
 from cnntune import models
 from cnntune.config.recipe import Recipe
+from cnntune.config.signatures import KEYWORDS
 from cnntune.errors import UserCodeError
 from cnntune.models.auxiliary import Loss
 from cnntune.user_code.borders import border
 
-CROSS_ENTROPY = "cross-entropy"
-KEYWORDS = {"data": ("seed",), "model": ("num_classes", "in_shape")}  # what we call builders with
 SHAPES = {
     "data": "def build(*, seed, ...)",
     "model": "def build(*, num_classes, in_shape, ...)",
@@ -35,14 +34,14 @@ def is_own(name: str) -> bool:
     return ":" in name and not name.startswith(models.TIMM)
 
 
-def own_code_of(recipe: Recipe) -> str | None:
-    """The user's own code that a training step of the recipe goes through, in words, or None."""
+def user_code_of(recipe: Recipe) -> str | None:
+    """The user code that a training step of the recipe runs, in words, or None."""
     parts = (("data", recipe.data.name), ("model", recipe.model.name), ("loss", recipe.train.loss))
     return ", ".join(f"{part} {name}" for part, name in parts if is_own(name)) or None
 
 
 def builder_problem(builder: Callable[..., Any], section: str) -> str | None:
-    """Why an own builder cannot be called as `[data]` or `[model]` calls it; None where it can."""
+    """Why `[data]` or `[model]` cannot call a user's builder; None where they can."""
     must = f"must name a function: {SHAPES[section]}"
     if isinstance(builder, nn.Module | Dataset):
         return f"{must} (got an instance of {type(builder).__name__})"
@@ -62,7 +61,7 @@ def builder_problem(builder: Callable[..., Any], section: str) -> str | None:
 
 
 def loss_problem(loss: Callable[..., Any]) -> str | None:
-    """Why an own loss cannot be called as `loss(logits, targets)`; None where it can."""
+    """Why a user's loss cannot be called as `loss(logits, targets)`; None where it can."""
     if isinstance(loss, type):
         return (
             "must name a function: def loss(logits, targets), or an instance of the class"
@@ -75,36 +74,36 @@ def loss_problem(loss: Callable[..., Any]) -> str | None:
 
 
 def check_model(model: Any, name: str) -> None:
-    """Raise `UserCodeError` where a builder gave no module that takes images alone."""
+    """Raise `UserCodeError` where a builder did not return a module that takes images alone."""
     if not isinstance(model, nn.Module):
         raise UserCodeError(
             f"model {name}: must return a torch.nn.Module (got {type(model).__name__})"
         )
     if type(model).forward is not nn.Module.forward and not _takes(model.forward, 1):
         raise UserCodeError(
-            f"model {name}: its forward pass must need the images alone: def forward(self, x)"
+            f"model {name}: its forward pass must take the images alone: def forward(self, x)"
             f" (got {_shown(model.forward)} of {type(model).__name__})"
         )
     if any(tensor.is_meta for tensor in chain(model.parameters(), model.buffers())):
         raise UserCodeError(
-            f"model {name}: its weights are on the meta device, where there are no numbers"
+            f"model {name}: its weights are on the meta device, which holds no values"
         )
 
 
 def guard_forward(model: nn.Module, name: str) -> None:
-    """Make the forward pass a border: what is raised in it is the model's.
+    """Make the forward pass a border: what is raised in it is raised by the model.
 
-    A hook would not do: torch calls none where SystemExit leaves the forward pass.
+    A hook is not enough: torch calls none where SystemExit leaves the forward pass.
     """
     inner = vars(model).get("forward")  # a scripted module holds its own
     vars(model)["forward"] = _GuardedForward(model, f"model {name}, forward pass", inner)
 
 
 class _GuardedForward:
-    """The forward pass of a model, which it takes the place of in the instance.
+    """Replaces the forward method in an instance of a model.
 
-    It refers to its model weakly: in a cycle the weights would stay in memory until Python looks
-    for garbage. A copy, and what comes back from a file, belongs to the model copied with it.
+    It holds its model weakly: in a cycle the weights would stay in memory until the next garbage
+    collection. A copy, or one read from a file, belongs to the model copied with it.
     """
 
     def __init__(
@@ -114,7 +113,7 @@ class _GuardedForward:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         model = self._model()
-        assert model is not None  # who calls holds it
+        assert model is not None  # the caller holds it
         with border(self._what):
             if self._inner is not None:
                 return self._inner(*args, **kwargs)
@@ -128,7 +127,7 @@ class _GuardedForward:
 def check_logits(model: nn.Module, images: Tensor, classes: int, name: str) -> None:
     """Raise `UserCodeError` where eval mode gives no float logits `[images, classes]`.
 
-    For a look at a few images before hours are spent. The model is left in the mode it was in.
+    Checks a few images before hours are spent. The model is left in the mode it was in.
     """
     training = model.training
     model.eval()
@@ -165,7 +164,7 @@ def check_depends(loss: Tensor, name: str) -> None:
 
 @contextmanager
 def settings_kept() -> Iterator[None]:
-    """What own code sets for all of torch within the block holds for itself alone.
+    """Undo afterwards what user code within the block sets for all of torch.
 
     Restored are the default type, the default device, and whether gradients are computed.
     """
@@ -177,11 +176,11 @@ def settings_kept() -> Iterator[None]:
         torch.set_grad_enabled(grad)
         torch.set_default_dtype(dtype)
         if torch.get_default_device() != device:
-            torch.set_default_device(None)  # torch's own, and without what one that is set costs
+            torch.set_default_device(None)  # torch's default, without the cost of a set one
 
 
 def guarded_loss(loss: Loss, name: str, *, checked: bool = True) -> Loss:
-    """An own loss as a border; unless `checked`, whatever it gives is passed on."""
+    """A user's loss as a border; unless `checked`, whatever it returns is passed on."""
 
     def guarded(logits: Tensor, targets: Any) -> Tensor:
         with border(f"loss {name}"):
@@ -216,12 +215,12 @@ def _check_loss_value(value: Any, logits: Tensor, name: str) -> None:
 
 
 def _takes(function: Callable[..., Any], count: int) -> bool:
-    """Whether so many positional arguments are all that a call needs, and not too many."""
+    """Whether the function can be called with `count` positional arguments alone."""
     try:
         inspect.signature(function).bind(*range(count))
     except TypeError:
         return False
-    except ValueError:  # some functions written in C do not say what they take
+    except ValueError:  # some functions written in C have no signature
         return True
     return True
 

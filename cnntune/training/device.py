@@ -10,9 +10,9 @@ from cnntune.seeds import derive_seed
 
 
 def resolve(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda`, `cuda:1` or `mps` as a device that is really there.
+    """`auto`, `cpu`, `cuda`, `cuda:1` or `mps` as a device that is available.
 
-    `auto` is the first of cuda, mps and cpu that works. A device asked for by name is never
+    `auto` is the first available of cuda, mps and cpu. A device requested by name is never
     replaced by another.
 
     Raises:
@@ -40,8 +40,8 @@ def _check_cuda(name: str, index: int) -> None:
     raise DeviceError(f"--device: {name} is not available; this machine has {there}")
 
 
-def places(device: torch.device) -> tuple[str, ...]:
-    """Where workers may compute: on the one device, or for `cuda` on all GPUs, by name."""
+def trial_devices(device: torch.device) -> tuple[str, ...]:
+    """The names of the devices that take trials: the one device, or for `cuda` all GPUs."""
     if device.type != "cuda" or device.index is not None:
         return (str(device),)
     return tuple(f"cuda:{gpu}" for gpu in range(torch.cuda.device_count()))
@@ -49,11 +49,11 @@ def places(device: torch.device) -> tuple[str, ...]:
 
 @contextmanager
 def seeded(*parts: int | str, device: torch.device) -> Iterator[None]:
-    """Seed torch's own generators for a while, as dropout draws from them, and put them back."""
+    """Seed torch's global generators within the block, as dropout draws from them; restore them."""
     seed = derive_seed(*parts)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _kept(device):
         if device.type == "cpu":
-            # For GPUs that nobody uses torch.manual_seed records the stack, and keeps it: 0.7 ms.
+            # torch.manual_seed would record the stack for each GPU, used or not: 0.7 ms.
             torch.default_generator.manual_seed(seed)
         else:
             torch.manual_seed(seed)
@@ -62,7 +62,7 @@ def seeded(*parts: int | str, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _kept(device: torch.device) -> Iterator[None]:
-    """Put the generator of mps back, which `fork_rng` does not know."""
+    """Restore the generator of mps, which `fork_rng` does not cover."""
     state = torch.mps.get_rng_state() if device.type == "mps" else None
     try:
         yield

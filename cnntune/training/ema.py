@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 
-class Average:
-    """The average of the weights, and of the running statistics of norms, over the last steps.
+class WeightEma:
+    """The moving average of weights, and of the running statistics of normalisation layers.
 
-    `decay` is the share that stays at each step: 0.99 looks back over about 100 of them. It begins
-    at 0.1 and rises as (1 + step) / (10 + step), so that the first weights are soon forgotten
-    (TensorFlow's `ExponentialMovingAverage` with `num_updates`).
+    `decay` is the share of the average that each step keeps: 0.99 averages over about 100 steps. It
+    starts at 0.1 and rises as (1 + step) / (10 + step), so that the initial weights are soon
+    forgotten (TensorFlow's `ExponentialMovingAverage` with `num_updates`).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -23,18 +23,18 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the weights after a step."""
+        """Add the weights after a step to the average."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         torch._foreach_lerp_(self.averages, self.current, 1 - decay)
         self.steps += 1
 
     def swap(self) -> None:
-        """Exchange the network's weights and their averages; a second time changes them back."""
+        """Exchange the network's weights and their averages; a second call restores them."""
         for tensor, average in zip(self.current, self.averages, strict=True):
             tensor.data, average.data = average.data, tensor.data
 
     def restore(self, averages: Sequence[Tensor], steps: int) -> None:
-        """Go on from stored averages."""
-        for mine, stored in zip(self.averages, averages, strict=True):
-            mine.copy_(stored)
+        """Continue from stored averages."""
+        for average, stored in zip(self.averages, averages, strict=True):
+            average.copy_(stored)
         self.steps = steps

@@ -1,4 +1,4 @@
-"""Loss and accuracy of a network on a part of the data, measured the same way for every part."""
+"""Loss and accuracy of a network on a training, validation or test set, measured alike."""
 
 import math
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from cnntune.data import Part
 from cnntune.training.precision import autocast
 from cnntune.training.tta import View
 
-EVAL_PIXELS = 2**20  # a batch of evaluation: 1,024 images of 32x32, 20 of 224x224
-EVAL_BATCH = 1024  # images at most
+MAX_PIXELS = 2**20  # per evaluation batch: 1,024 images of 32x32, 20 of 224x224
+MAX_BATCH = 1024  # images
 
 
 @dataclass(frozen=True)
 class Score:
-    """`loss` is the mean cross-entropy in nats, `acc` the share of right answers in 0..1."""
+    """`loss` is the mean cross-entropy in nats, `acc` the share of correct predictions, 0..1."""
 
     loss: float
     acc: float
@@ -33,10 +33,10 @@ def evaluate(
     views: Sequence[View] = (),
     precision: str = "float32",
 ) -> Score:
-    """Score `model` in eval mode, without augmentation, on a part or on the images at `indices`.
+    """Score `model` in eval mode, without augmentation, on all images or on those at `indices`.
 
     With several `views` of an image, their probabilities are averaged (Krizhevsky et al. 2012,
-    section 4.1). The model returns to the mode that it was in.
+    section 4.1). The model is put back into the mode that it was in.
     """
     order = torch.arange(len(part)) if indices is None else indices
     was_training = model.training
@@ -61,4 +61,4 @@ def _averaged(model: nn.Module, inputs: Tensor, views: Sequence[View]) -> Tensor
 def eval_batch(part: Part) -> int:
     """Images in a batch that needs no gradient."""
     height, width = part.image_size
-    return max(1, min(EVAL_BATCH, EVAL_PIXELS // (height * width)))
+    return max(1, min(MAX_BATCH, MAX_PIXELS // (height * width)))

@@ -1,4 +1,4 @@
-"""The linear probe without the backbone: what it says of each image is computed once."""
+"""A linear probe on stored features: the frozen backbone computes each image once."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from cnntune.data.parts import NAMELESS, Data, Names, Part
 
-BATCH_PIXELS = 2**20  # 1,024 images of 32x32, 20 of 224x224
-TWICE = 4  # images read twice, to see whether a data set augments by itself
+MAX_BATCH_PIXELS = 2**20  # 1,024 images of 32x32, 20 of 224x224
+SAMPLE_SIZE = 4  # images read twice, to find a data set that augments by itself
 
 
 @dataclass(frozen=True)
 class FeaturePart:
-    """A part whose images are replaced by what a backbone says of them: float `[N, F]`."""
+    """A data set whose images are replaced by the backbone's features: float `[N, F]`."""
 
     features: Tensor
     labels: Tensor
@@ -36,14 +36,14 @@ class FeaturePart:
 def features_of(model: nn.Module, head: nn.Module, data: Data) -> Data | None:
     """`data` as the inputs of `head`, with `model` in eval mode.
 
-    None where that would not do: where the head is not the end of the model, where its inputs are
-    no vectors, or where the images are not the same when they are read again.
+    None where features cannot stand for images: where the head is not the last layer, where its
+    inputs are not vectors, or where images differ when they are read again.
     """
     model.eval()
     seen: list[Tensor] = []
     hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
-        some = torch.arange(min(TWICE, len(data.train)))
+        some = torch.arange(min(SAMPLE_SIZE, len(data.train)))
         first, _ = next(data.train.batches(some, len(some)))
         again, _ = next(data.train.batches(some, len(some)))
         logits = model(first)
@@ -55,7 +55,7 @@ def features_of(model: nn.Module, head: nn.Module, data: Data) -> Data | None:
 
         def part(images: Part) -> FeaturePart:
             height, width = images.image_size
-            batch = max(1, BATCH_PIXELS // (height * width))
+            batch = max(1, MAX_BATCH_PIXELS // (height * width))
             for inputs, _ in images.batches(torch.arange(len(images)), batch):
                 model(inputs)
             features = torch.cat(seen)

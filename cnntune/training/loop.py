@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from cnntune.config.recipe import AugmentSection, Recipe, TrainSection
 from cnntune.data import Data
 from cnntune.data.augment import Targets, augment
-from cnntune.data.augment.check import check_augment
 from cnntune.errors import StudyError, UserCodeError
 from cnntune.models.pretrained.blocks import head_of, rate_factors, train_from_head
 from cnntune.runs.run import Epoch, best_epoch
@@ -24,20 +23,20 @@ from cnntune.training.contracts import (
     check_depends,
     check_logits,
     check_trained_logits,
-    own_code_of,
+    user_code_of,
 )
 from cnntune.training.device import seeded
-from cnntune.training.ema import Average
+from cnntune.training.ema import WeightEma
 from cnntune.training.evaluate import evaluate
 from cnntune.training.linear_probe import features_of
 from cnntune.training.optimizers import SGD, Adam, AdamW, Optimizer
-from cnntune.training.precision import autocast, settle
+from cnntune.training.precision import autocast, check_resolved
 from cnntune.training.schedule import rate_factor
 from cnntune.user_code.borders import border
 
 CLEAN_IMAGES = 1000  # training images measured each epoch like validation images: 1.6 points of
 # standard error at worst, and the cost of a forward pass
-CHECK_STEPS = 50  # between looks at the loss: each look waits for the device
+CHECK_EVERY = 50  # steps between checks of the loss: each check waits for the device
 
 
 def train(
@@ -48,33 +47,32 @@ def train(
     model: nn.Module | None = None,
     saved: Path | None = None,
 ) -> Iterator[Epoch]:
-    """Train as the recipe says and yield a row after each epoch.
+    """Train a resolved recipe (`precision.resolve`) and yield a row after each epoch.
+
+    `data` was loaded for the recipe, so that `[augment]` fits the images.
 
     `model` is trained in place; left out, the recipe's model is built from its seed. A NaN or
-    infinite loss yields one row that says so, and ends the run. On the CPU the same recipe, seed
+    infinite loss yields one row with NaN, and ends the run. On the CPU the same recipe, seed
     and number of threads give the same rows, bit for bit: each epoch draws its order, augmentation
     and dropout from (seed, epoch) alone.
 
-    With `train.ema`, weights are averaged: `model` holds the averages while a row is in the
-    caller's hands and when the run has ended, and the row tells of them. With `train.patience`, a
-    run ends when so many epochs were no better than the best one (`best_epoch`: validation accuracy
-    first).
+    With `train.ema`, weights are averaged: whenever a row is yielded, and at the end, `model` holds
+    the averages, which the row was measured with. With `train.patience`, a run ends after so many
+    epochs without a better one than the best (`best_epoch`: validation accuracy first).
 
-    With a file `saved`, the state after each epoch but the last lies there before its row is
-    yielded. A run that finds its state there yields the rows it holds, and goes on after them.
+    With a file `saved`, the state after each epoch but the last is written there before its row is
+    yielded. A run whose state is there yields the rows in it, and resumes after them.
 
     Raises:
-        RecipeError: where `[augment]` asks for what the images lack.
         StudyError: where the state in `saved` is of another model.
         UserCodeError: where the model has nothing to train or gives no logits `[N, classes]`.
     """
-    check_augment(recipe, data)
-    recipe = settle(recipe, data, device)
+    check_resolved(recipe)
     model = build_model(recipe, data) if model is None else model
     learner = Learner.of(recipe, model, device)
     with seeded(recipe.seed, "check", device=device):
         check_logits(model, few_images(data), len(data.classes), recipe.model.name)
-    learner, data = _probe(recipe, learner, data)
+    learner, data = _with_features(recipe, learner, data)
     clean = clean_indices(len(data.train), recipe.data.seed)
     found = checkpoint.load(saved) if saved else None
     rows: list[Epoch] = []
@@ -84,20 +82,20 @@ def train(
             learner.restore(state)
         except (RuntimeError, ValueError, KeyError):
             raise StudyError(
-                f"{saved}: does not fit the model, whose code has changed since; remove the file,"
-                " and the run begins again"
+                f"{saved}: does not fit the model, whose code has changed since; remove the file"
+                " to train from the start"
             ) from None
         yield from rows
     while len(rows) < recipe.train.epochs and not _is_over(rows, recipe.train.patience):
         start = time.perf_counter()
         number = len(rows) + 1
         if rows:
-            learner.swap_average()  # back from the averages to the weights that are trained
+            learner.swap_ema()  # back from the averages to the weights that are trained
         grad_norm = _train_epoch(learner, recipe, data, number)
-        learner.swap_average()
+        learner.swap_ema()
         scores = (math.nan,) * 4
         if math.isfinite(grad_norm):
-            # Own data that augments itself draws here too.
+            # User data that augments itself draws here too.
             with seeded(recipe.seed, "evaluate", number, device=device):
                 precision = recipe.train.precision
                 on_train = evaluate(learner.model, data.train, clean, precision=precision)
@@ -110,17 +108,17 @@ def train(
 
 
 def _is_over(rows: list[Epoch], patience: int) -> bool:
-    """Whether the run diverged, or has got no better for as many epochs as it may."""
+    """Whether the run diverged, or its patience is used up."""
     if not rows:
         return False
     best = best_epoch(rows)
     return best is None or 0 < patience <= len(rows) - best.epoch
 
 
-def _probe(recipe: Recipe, learner: "Learner", data: Data) -> tuple["Learner", Data]:
-    """The head alone with its inputs as data, where that is all that training would change.
+def _with_features(recipe: Recipe, learner: "Learner", data: Data) -> tuple["Learner", Data]:
+    """The head alone with features as data, where training changes nothing but the head.
 
-    What a frozen backbone says of an image without augmentation is the same in each epoch.
+    Without augmentation a frozen backbone computes the same features in each epoch.
     """
     settings = recipe.train
     frozen = settings.freeze == "backbone" and not settings.unfreeze_every
@@ -134,15 +132,15 @@ def _probe(recipe: Recipe, learner: "Learner", data: Data) -> tuple["Learner", D
 
 @dataclass(frozen=True)
 class Learner:
-    """A network together with what changes it."""
+    """A network with its optimizer and loss: everything a training step needs."""
 
     model: nn.Module
     optimizer: Optimizer
     loss: Loss
     settings: TrainSection
     device: torch.device
-    average: Average | None = None
-    own_code: str | None = None  # that a step goes through, in words
+    ema: WeightEma | None = None
+    user_code: str | None = None  # what of it a step runs, in words
     name: str = ""  # the recipe's, of the model
 
     @classmethod
@@ -160,10 +158,10 @@ class Learner:
         if recipe.model.weights:
             factors = rate_factors(model, settings.backbone_lr, settings.layer_decay)
         optimizer = build_optimizer(model, settings, factors)
-        average = Average(model, settings.ema) if settings.ema else None
-        loss, own_code = build_loss(recipe), own_code_of(recipe)
+        ema = WeightEma(model, settings.ema) if settings.ema else None
+        loss, user_code = build_loss(recipe), user_code_of(recipe)
         name = recipe.model.name
-        return cls(model, optimizer, loss, settings, device, average, own_code, name)
+        return cls(model, optimizer, loss, settings, device, ema, user_code, name)
 
     @property
     def lr(self) -> float:
@@ -177,24 +175,24 @@ class Learner:
             group["lr"] = lr * group["factor"]
 
     def state(self) -> dict[str, Any]:
-        """Everything that training changes."""
+        """Everything that training changes: what a checkpoint holds."""
         state: dict[str, Any] = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        if self.average:
-            state |= {"averages": self.average.averages, "steps": self.average.steps}
+        if self.ema:
+            state |= {"averages": self.ema.averages, "steps": self.ema.steps}
         return state
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Be as the learner was whose `state` this is."""
+        """Restore what `state` returned."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.average:
-            self.average.restore(state["averages"], state["steps"])
+        if self.ema:
+            self.ema.restore(state["averages"], state["steps"])
 
     def begin(self, epoch: int) -> None:
-        """Training mode, for all that is trained in this epoch (counted from 1)."""
+        """Set training mode for the layers that are trained in this epoch (counted from 1)."""
         every = self.settings.unfreeze_every
         if self.settings.freeze == "none":
             self.model.train()
@@ -203,18 +201,18 @@ class Learner:
             trainable = {parameter for group in groups for parameter in group["params"]}
             train_from_head(self.model, (epoch - 1) // every if every else 0, trainable)
 
-    def swap_average(self) -> None:
+    def swap_ema(self) -> None:
         """Exchange the weights and their averages, where there are any."""
-        if self.average:
-            self.average.swap()
+        if self.ema:
+            self.ema.swap()
 
     def step(self, inputs: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         """Forward, backward, clip, update. `targets` are labels, or those of mixed images.
 
         Returns the loss and the norm of the gradient before clipping, as scalars on the device.
         """
-        # A graph of own code may raise only here, without a frame of the user's.
-        with border(self.own_code and f"a training step with {self.own_code}"):
+        # The backward pass of user code may raise here, without a frame of the user's.
+        with border(self.user_code and f"a training step with {self.user_code}"):
             with autocast(self.settings.precision, self.device):
                 logits = self.model(inputs)
                 check_trained_logits(logits, len(inputs), self.name)
@@ -227,15 +225,15 @@ class Learner:
         if self.settings.grad_clip:
             nn.utils.clip_grads_with_norm_(weights, self.settings.grad_clip, norm)
         self.optimizer.step()
-        if self.average:
-            self.average.update()
+        if self.ema:
+            self.ema.update()
         return loss.detach(), norm
 
 
 def _train_epoch(learner: Learner, recipe: Recipe, data: Data, number: int) -> float:
-    """One pass over the training part.
+    """One pass over the training set.
 
-    Returns the mean norm of the gradient; NaN as soon as the loss is seen to be NaN or infinite.
+    Returns the mean norm of the gradient; NaN as soon as a check finds the loss NaN or infinite.
     """
     settings = recipe.train
     steps = steps_per_epoch(len(data.train), settings.batch_size)
@@ -252,14 +250,14 @@ def _train_epoch(learner: Learner, recipe: Recipe, data: Data, number: int) -> f
             augmented = augment(inputs, labels, recipe.augment, data.normalise, generator)
             loss, norm = learner.step(*augmented)
             norm_sum += norm
-            look = step == steps - 1 or step % CHECK_STEPS == 0
-            if look and not math.isfinite(float(loss)):
+            check = step == steps - 1 or step % CHECK_EVERY == 0
+            if check and not math.isfinite(float(loss)):
                 return math.nan
     return float(norm_sum) / steps
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
-    """Full batches only: the last images of a shuffled epoch wait for the next one."""
+    """Full batches only: the images left over in a shuffled epoch are left out of it."""
     return max(1, images // batch_size)
 
 
@@ -270,7 +268,7 @@ def build_optimizer(
 ) -> Optimizer:
     """The recipe's optimizer; norms and biases (one-dimensional) are not decayed.
 
-    `factors` are what the learning rates of parameters are multiplied by, 1 where left out.
+    `factors` multiply the learning rates of parameters; 1 where left out.
 
     Raises:
         UserCodeError: where no parameter asks for a gradient.
@@ -305,6 +303,6 @@ def clean_indices(images: int, seed: int) -> Tensor:
 
 
 def few_images(data: Data) -> Tensor:
-    """Two training images as the network sees them, for a first look at what it gives."""
+    """Two training images as the network sees them, for a first check of its logits."""
     inputs, _ = next(data.train.batches(torch.arange(min(2, len(data.train))), 2))
     return inputs

@@ -1,7 +1,7 @@
 """SGD, Adam and AdamW, each a few operations over lists of tensors.
 
-They compute what those of `torch.optim` compute. Those import torch's compiler at their first use,
-which costs more than training a small network (`docs/performance.md`).
+They compute what `torch.optim` computes. The optimizers there import torch's compiler at their
+first use, which takes longer than training a small network (`docs/performance.md`).
 """
 
 import math
@@ -16,11 +16,11 @@ BETAS = (0.9, 0.999)  # Kingma and Ba 2015, algorithm 1, like EPSILON
 EPSILON = 1e-8
 
 Group = dict[str, Any]  # params, lr, weight_decay, and what the owner adds
-Memory = dict[str, Any]  # what is remembered of a parameter: tensors like it, and a count of steps
+Memory = dict[str, Any]  # state of one parameter: tensors of its shape, and a count of steps
 
 
 class Optimizer(ABC):
-    """Changes parameters by their gradients; a parameter without a gradient is left alone.
+    """Updates parameters by their gradients; a parameter without a gradient stays as it is.
 
     A group is a dict with `params`, `lr` and `weight_decay`, which may be changed between steps.
     """
@@ -31,13 +31,13 @@ class Optimizer(ABC):
         self._memories: dict[nn.Parameter, Memory] = {}
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Set the gradients to None."""
         for parameter in self.parameters:
             parameter.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
-        """Change each parameter once."""
+        """Update each parameter once."""
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             if not parameters:
@@ -57,14 +57,14 @@ class Optimizer(ABC):
     ) -> None: ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Rates and memories, in the order of the parameters."""
+        """Learning rates and the state per parameter, in the order of the parameters."""
         return {
             "lr": [group["lr"] for group in self.param_groups],
             "memories": [self._memories.get(p, {}) for p in self.parameters],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Be as the optimizer was whose `state` this is; tensors move to their parameter."""
+        """Restore what `state_dict` returned; tensors move to the device of their parameter."""
         for group, lr in zip(self.param_groups, state["lr"], strict=True):
             group["lr"] = lr
         for parameter, memory in zip(self.parameters, state["memories"], strict=True):
@@ -100,7 +100,7 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam (Kingma and Ba 2015); weight decay is a part of the gradient."""
+    """Adam (Kingma and Ba 2015); weight decay is added to the gradient."""
 
     def _update(
         self,
@@ -127,7 +127,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with weight decay apart from the gradient (Loshchilov and Hutter 2019)."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
 
     def _update(
         self,
@@ -144,7 +144,7 @@ class AdamW(Adam):
 def _remembered(
     name: str, memories: Sequence[Memory], parameters: Sequence[Tensor]
 ) -> list[Tensor]:
-    """The tensors remembered under a name; zeros for what is new."""
+    """The state tensors of that name; zeros for new parameters."""
     for memory, parameter in zip(memories, parameters, strict=True):
         if name not in memory:
             memory[name] = torch.zeros_like(parameter)

@@ -1,5 +1,8 @@
 """In what a network is computed: precision, threads, algorithms. All of it is decided here.
 
+A study decides once, before its first trial (`cnntune.workers.memory_probe`); a command without a
+study decides when it has its images. Whoever trains further down only checks that this was done.
+
 Networks are always computed in channels-last order, which costs nothing and gains 1.2 to 1.6 times
 on the CPU. `torch.compile` is never used: on a CPU it is slower, and a trial is over before it has
 paid (`docs/performance.md`).
@@ -30,56 +33,63 @@ SAME_LOSS = 0.02  # of the loss: an operation in bfloat16 is off by 0.4 %, and e
 CHECKED_IMAGES = 32
 
 
-def settle(recipe: Recipe, data: Data, device: torch.device) -> Recipe:
-    """The recipe with what it leaves open about its arithmetic written down.
+def resolve(recipe: Recipe, data: Data, device: torch.device) -> Recipe:
+    """The recipe with the number of threads and the precision that it leaves open filled in.
 
-    The choice looks at the device, the recipe and the images, and measures no time: another moment
-    must not choose otherwise, for another number of threads or precision gives other floats.
+    The choice depends on the device, the recipe and the images, never on a measured time: another
+    moment must not choose otherwise, for another number of threads or precision gives other floats.
     `train.precision = "auto"` is bfloat16 where the device computes it natively, the images are
-    large enough to gain by it, and the initial loss is the same as in float32.
+    large enough to gain by it, and the initial loss is the same as in float32. The network for
+    that is built for the purpose: a forward pass in train mode changes running statistics, and not
+    every network can be copied.
 
     Raises:
         UserCodeError: what building the model or the loss raises.
-        Exception: what own code raises over a batch in float32; where memory runs out, that.
+        Exception: what user code raises for a batch in float32; or that memory ran out.
     """
     recipe = with_threads(recipe, data)
     if recipe.train.precision != "auto":
         return recipe
     lower = not recipe.train.deterministic and gains_by_bfloat16(device, data.in_shape)
     same = lower and _same_loss(recipe, data, device)
-    return _trained(recipe, precision="bfloat16" if same else "float32")
+    return _with(recipe, precision="bfloat16" if same else "float32")
+
+
+def check_resolved(recipe: Recipe) -> None:
+    """Assert that the precision was decided where all runs to be compared share the decision."""
+    assert recipe.train.precision != "auto", "precision.resolve comes before training"
 
 
 def with_threads(recipe: Recipe, data: Data) -> Recipe:
-    """The recipe with its number of threads written down: one for small batches, else all cores."""
+    """The recipe with its number of threads filled in: 1 for small batches, else all cores."""
     if recipe.train.threads:
         return recipe
     height, width = data.train.image_size
     small = recipe.train.batch_size * height * width < SMALL_BATCH_PIXELS
-    return _trained(recipe, threads=1 if small else cores())
+    return _with(recipe, threads=1 if small else cores())
 
 
-def _trained(recipe: Recipe, **values: Any) -> Recipe:
+def _with(recipe: Recipe, **values: Any) -> Recipe:
     return recipe.model_copy(update={"train": recipe.train.model_copy(update=values)})
 
 
-def processes(device: torch.device, data: Data) -> int:
-    """How many runs compute best at the same time: one on a GPU, else one on each core.
+def parallel_runs(device: torch.device, data: Data) -> int:
+    """How many runs to compute at the same time: one on a GPU, else one per CPU core.
 
-    Images that are streamed have processes of their own, so there it is one too.
+    Streamed images have loader processes already, so there it is one too.
     """
     return cores() if device.type == "cpu" and isinstance(data.train, ResidentPart) else 1
 
 
-def beside_others(recipe: Recipe, data: Data, place: str) -> tuple[Recipe, str]:
-    """The recipe with its threads written down, and a line where other processes need the cores.
+def beside_others(recipe: Recipe, data: Data, device: str) -> tuple[Recipe, str]:
+    """The recipe with its threads filled in, and a line where other processes use the cores.
 
-    Fewer threads then, but for those that the recipe gives or `--deterministic` promises.
+    There are fewer threads then, unless the recipe gives their number or is deterministic.
     """
-    settled = with_threads(recipe, data)
-    threads = settled.train.threads
-    if place != "cpu" or threads == 1:
-        return settled, ""
+    filled = with_threads(recipe, data)
+    threads = filled.train.threads
+    if device != "cpu" or threads == 1:
+        return filled, ""
     fixed = bool(recipe.train.threads) or recipe.train.deterministic
     found, reason = threads_beside(
         load_of_others(), threads, machine=os.cpu_count() or 1, given=threads if fixed else 0
@@ -87,8 +97,8 @@ def beside_others(recipe: Recipe, data: Data, place: str) -> tuple[Recipe, str]:
     return recipe.with_values({"train.threads": found}), reason
 
 
-def use(recipe: Recipe) -> None:
-    """Compute with the threads and the algorithms of a recipe that is settled."""
+def apply(recipe: Recipe) -> None:
+    """Set torch to the threads and the algorithms of a resolved recipe."""
     exact = recipe.train.deterministic
     torch.set_num_threads(recipe.train.threads)
     torch.backends.cudnn.benchmark = not exact
@@ -100,10 +110,10 @@ def use(recipe: Recipe) -> None:
 
 @contextmanager
 def using(recipe: Recipe) -> Iterator[None]:
-    """`use` within the block; afterwards all is as it was before."""
+    """`apply` within the block; torch's settings are restored afterwards."""
     threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
     exact = torch.are_deterministic_algorithms_enabled()
-    use(recipe)
+    apply(recipe)
     try:
         yield
     finally:
@@ -114,7 +124,7 @@ def using(recipe: Recipe) -> Iterator[None]:
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """The context in which a network of that settled precision is computed."""
+    """The context in which a network is computed in that precision."""
     lower = precision == "bfloat16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=lower)
 
@@ -129,15 +139,15 @@ def gains_by_bfloat16(device: torch.device, in_shape: tuple[int, int, int]) -> b
 
 @lru_cache
 def _cpu_has_bfloat16() -> bool:
-    found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch has it not
+    found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions lack it
     return any(bool(found.get(name)) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def _same_loss(recipe: Recipe, data: Data, device: torch.device) -> bool:
     """Whether the initial loss of a batch in bfloat16 is that in float32, in train mode.
 
-    False also where own code cannot compute in bfloat16. What it raises in float32 is raised here:
-    to be silent about it would choose a precision by accident.
+    False also where user code cannot compute in bfloat16. What it raises in float32 is passed on:
+    swallowing it would choose a precision by accident.
     """
     model = build_model(recipe, data).to(device).train()
     loss = build_loss(recipe)
@@ -146,7 +156,7 @@ def _same_loss(recipe: Recipe, data: Data, device: torch.device) -> bool:
     exact = _initial_loss(model, inputs.clone(), labels, loss, "float32", device)
     try:
         rounded = _initial_loss(model, inputs.clone(), labels, loss, "bfloat16", device)
-    except Exception as error:  # own code may raise anything
+    except Exception as error:  # user code may raise anything
         if out_of_memory(error):
             raise
         return False

@@ -15,7 +15,7 @@ ONE_CYCLE_END = ONE_CYCLE_START * 1e-4  # of the peak
 def rate_factor(schedule: Schedule, step: int, total_steps: int, warmup_steps: int = 0) -> float:
     """The factor on the recipe's learning rate at `step`, counted from 0.
 
-    Warm-up rises linearly to 1 at its last step; the schedule runs over the steps after it.
+    Warm-up rises linearly to 1 at its last step; the schedule covers the steps after it.
     """
     if step < warmup_steps:
         return (step + 1) / warmup_steps

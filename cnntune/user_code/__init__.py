@@ -1,4 +1,4 @@
-"""The user's code: where it is found, where it is called, what its exceptions mean.
+"""User code: how it is imported, where it is called, what its exceptions mean.
 
 It must not know what the code is called for.
 """

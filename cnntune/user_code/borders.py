@@ -1,8 +1,8 @@
-"""Where we call code that is not ours, and what becomes of an exception that comes from there.
+"""Where cnntune calls user code, and how an exception from there is reported.
 
 A border is a call of the user's code: a module imported, a builder called, an image read, a forward
 pass, a loss, a backward pass. An exception that crosses one is the user's, whichever frames it
-passed through; its frames only say where. What crosses none is a bug of ours.
+passed through; its frames only show where. What crosses none is a bug in cnntune.
 """
 
 import os
@@ -16,13 +16,19 @@ from types import FrameType
 from cnntune.errors import CnntuneError, UserCodeError
 from cnntune.user_code.failures import full_disk, out_of_memory
 
-LONGEST = 300  # characters of an exception's message that are shown
-OWN_CODE = "own code"  # where nothing more is known
+MAX_MESSAGE = 300  # characters of an exception's message that are shown
+UNNAMED = "your code"  # where nothing more is known
 CROSSED = "_cnntune_border"  # the attribute of an exception that names the border it crossed
 INSTALLED = ("site-packages", "dist-packages")  # the second on Debian and Ubuntu
 LIBRARIES = ("<", str(Path(__file__).parents[1]) + os.sep, sysconfig.get_paths()["stdlib"])
-KNOWN = ("cnntune", "numpy", "timm", "torch", "torchvision")  # theirs, also where a recipe names it
-named: set[str] = set()  # the top-level packages that import strings named: the user's own
+KNOWN = (
+    "cnntune",
+    "numpy",
+    "timm",
+    "torch",
+    "torchvision",
+)  # not the user's, even where a recipe names it
+named: set[str] = set()  # the top-level packages that import strings named: the user's
 
 
 @contextmanager
@@ -47,14 +53,14 @@ def mark(error: BaseException, what: str) -> None:
 
 @contextmanager
 def explaining() -> Iterator[None]:
-    """Raise what `explained` makes of an exception in its place, where that is something."""
+    """Raise `explained(error)` in place of an exception that has an explanation."""
     try:
         yield
     except (Exception, SystemExit) as error:
-        told = explained(error)
-        if told is None or told is error:
+        explanation = explained(error)
+        if explanation is None or explanation is error:
             raise
-        raise told from error
+        raise explanation from error
 
 
 @contextmanager
@@ -62,26 +68,26 @@ def user_code(what: str) -> Iterator[None]:
     """A border whose exceptions are explained at once.
 
     Raises:
-        UserCodeError: in place of what was raised, but for our own errors.
-        OutOfMemoryError: where that was for want of memory.
+        UserCodeError: in place of what was raised, except for cnntune's own errors.
+        OutOfMemoryError: where memory ran out.
     """
     with explaining(), border(what):
         yield
 
 
 def explained(error: BaseException) -> CnntuneError | None:
-    """An exception as the user has to read it; None for a bug of ours.
+    """An exception as the user reads it; None for a bug in cnntune.
 
-    That is an error of our own, memory or disk that ran out, or what crossed a border: the
-    exception in a line, then the user's frames, innermost last. Nothing of ours raises SystemExit
-    where this is asked, so that is the user's wherever it comes from.
+    Explained are cnntune's own errors, memory or disk that ran out, and what crossed a border: the
+    exception in a line, then the user's frames, innermost last. cnntune raises no SystemExit where
+    this is asked, so that is the user's wherever it was raised.
     """
     if isinstance(error, CnntuneError):
         return error
     known = out_of_memory(error) or full_disk(error)
     if known is not None:
         return known
-    what = getattr(error, CROSSED, OWN_CODE if isinstance(error, SystemExit) else None)
+    what = getattr(error, CROSSED, UNNAMED if isinstance(error, SystemExit) else None)
     if what is None:
         return None
     lines = [f"{what}: {_in_a_line(error)}"]
@@ -91,8 +97,8 @@ def explained(error: BaseException) -> CnntuneError | None:
 
 def _in_a_line(error: BaseException) -> str:
     message = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    if len(message) > LONGEST:
-        message = f"{message[:LONGEST]} ..."
+    if len(message) > MAX_MESSAGE:
+        message = f"{message[:MAX_MESSAGE]} ..."
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 

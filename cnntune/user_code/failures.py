@@ -1,4 +1,4 @@
-"""What failed: the memory, the disk, or neither. Asked of an exception, without loading torch."""
+"""Whether an exception means that memory or disk ran out, found without loading torch."""
 
 import errno
 import os
@@ -10,8 +10,8 @@ from pathlib import Path
 from cnntune.errors import OutOfMemoryError, StudyError
 
 DISK_FULL_BYTES = 2**16  # left: less than a checkpoint of the smallest network takes
-# How allocators say it in a plain RuntimeError: torch's on the CPU (Linux, Windows, and where the
-# size is no number any more), the CUDA driver's, cuBLAS's and that of mps.
+# What allocators write into a plain RuntimeError: torch's on the CPU (Linux, Windows, and where the
+# size overflows), the CUDA driver's, cuBLAS's and that of mps.
 NO_MEMORY = (
     "can't allocate memory",
     "not enough memory",
@@ -24,17 +24,19 @@ GB = 10**9
 
 
 def out_of_memory(error: BaseException) -> OutOfMemoryError | None:
-    """The error in a line, where it is that memory could not be had, on whatever device."""
+    """The error in a line, where memory ran out, on whatever device."""
     for cause in _with_causes(error):
         text = str(cause)
-        # Torch's own class is known by its name: torch may not be loaded.
+        # Torch's class is found by its name: torch may not be loaded.
         typed = isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError"
         if typed or (isinstance(cause, RuntimeError) and any(word in text for word in NO_MEMORY)):
-            return cause if isinstance(cause, OutOfMemoryError) else OutOfMemoryError(_said(text))
+            return (
+                cause if isinstance(cause, OutOfMemoryError) else OutOfMemoryError(_message(text))
+            )
     return None
 
 
-def _said(text: str) -> str:
+def _message(text: str) -> str:
     found = re.search(r"[Tt]ried to allocate (\d[\d.]* ?\w+)", text)
     amount = found[1] if found else ""
     if amount.endswith(" bytes"):
@@ -44,10 +46,10 @@ def _said(text: str) -> str:
 
 
 def full_disk(error: BaseException, folder: Path | None = None) -> StudyError | None:
-    """The error in a line, where it is that a disk is full or the user's share of it.
+    """The error in a line, where a disk or the user's quota on it is full.
 
-    SQLite's comes inside of others. Torch reports a file that it cannot write as a RuntimeError
-    without a number, so the disk of `folder` itself is asked.
+    SQLite's is the cause of others. Torch reports a file that it cannot write as a RuntimeError
+    without a number, so the free space of `folder` is checked.
     """
     import sqlite3
 
@@ -63,8 +65,8 @@ def full_disk(error: BaseException, folder: Path | None = None) -> StudyError | 
 
 def _no_space(where: str) -> StudyError:
     return StudyError(
-        f"{where}: {os.strerror(errno.ENOSPC)}; no results were lost; free disk space and"
-        " run the same command to resume"
+        f"{where}: {os.strerror(errno.ENOSPC)}; no results were lost; free disk space and run"
+        " the same command to resume"
     )
 
 
@@ -74,7 +76,7 @@ def _is_full(folder: Path) -> bool:
     try:
         there = next(place for place in (whole, *whole.parents) if place.exists())
         return shutil.disk_usage(there).free < DISK_FULL_BYTES
-    except OSError:  # the question must not hide the error that it is asked about
+    except OSError:  # a failed check must not hide the error
         return False
 
 

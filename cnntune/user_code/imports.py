@@ -1,4 +1,4 @@
-"""The user's own models, data and losses: where they lie, found by import string."""
+"""The user's models, data and losses, found by import string."""
 
 import importlib
 import inspect
@@ -11,15 +11,7 @@ from typing import Any
 
 from cnntune.config.problems import did_you_mean
 from cnntune.errors import RecipeError
-from cnntune.runs.files import read_json
 from cnntune.user_code import borders
-
-
-def code_folder(path: Path) -> Path:
-    """Where the own modules of a recipe lie: beside it, or where its study remembers they did."""
-    folder = path.resolve().parent
-    about = read_json(folder.parent / "study.json") if path.suffix == ".json" else None
-    return Path((about or {}).get("code", folder))
 
 
 def add_code_folders(code: Path) -> None:
@@ -63,7 +55,7 @@ def import_string(name: str) -> Callable[..., Any]:
 
 
 def _has_signature(function: Any) -> bool:
-    """Whether `function` can be called and says with what; some built-in types do not say."""
+    """Whether `function` can be called and has a signature; some built-in types have none."""
     try:
         return callable(function) and inspect.signature(function) is not None
     except ValueError:

@@ -11,7 +11,7 @@ from cnntune.machine.memory import fit
 from cnntune.training.build import build_model, load_data, load_few
 from cnntune.training.evaluate import evaluate
 from cnntune.training.loop import Learner
-from cnntune.training.precision import CHECKED_IMAGES, settle
+from cnntune.training.precision import CHECKED_IMAGES, resolve
 from cnntune.user_code.borders import explaining
 from cnntune.workers.capacity import CONTEXT_BYTES, Found, largest
 
@@ -57,7 +57,7 @@ def _precision(recipe: Recipe, device: torch.device) -> tuple[str, int]:
     data, image_bytes = load_few(recipe, device, CHECKED_IMAGES)
     try:
         with explaining():
-            return settle(recipe, data, device).train.precision, image_bytes
+            return resolve(recipe, data, device).train.precision, image_bytes
     except OutOfMemoryError as error:
         raise DeviceError(
             f"{device}: out of memory in a forward pass of {len(data.train)} images ({error})"
@@ -76,7 +76,6 @@ def _largest_images(recipe: Recipe) -> int:
 def try_out(recipe: Recipe, device: torch.device) -> None:
     """The most that a run of the recipe holds at a time, for a moment."""
     data = load_data(recipe, device, stream=recipe.data.stream)
-    recipe = settle(recipe, data, device)
     learner = Learner.of(recipe, build_model(recipe, data), device)
     learner.begin(1)
     size = recipe.train.batch_size

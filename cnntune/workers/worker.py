@@ -12,13 +12,14 @@ import torch
 
 from cnntune.config.recipe import Recipe
 from cnntune.data import Data
+from cnntune.data.augment.check import check_augment
 from cnntune.errors import CnntuneError, StudyError
 from cnntune.runs.chance import Chance
 from cnntune.runs.run import Epoch, Run
 from cnntune.runs.summary import Summary, summarise
 from cnntune.training.build import build_model, load_data, with_defaults
 from cnntune.training.loop import train
-from cnntune.training.precision import settle, use
+from cnntune.training.precision import apply, with_threads
 from cnntune.user_code.borders import explained, explaining
 from cnntune.user_code.failures import full_disk
 from cnntune.workers.pool import Event, Job
@@ -108,9 +109,12 @@ def read_data(recipe: Recipe, device: torch.device) -> Data:
 
     Raises:
         CnntuneError: where they cannot be read, or user code that reads them raises.
+        RecipeError: where `[augment]` of this very trial asks for what they lack.
     """
     with explaining():
-        return _data(recipe.for_data().model_dump_json(), device)
+        data = _data(recipe.for_data().model_dump_json(), device)
+        check_augment(recipe, data)
+    return data
 
 
 def run_job(job: Job, device: torch.device) -> Iterator[Event]:
@@ -146,8 +150,8 @@ def _trained(
     """Train, add to `rows`, and return the result; data and network are freed where it raises."""
     data = read_data(job.recipe, device)
     waited = data.waited_seconds
-    recipe = _settled(job, run, data, device)
-    use(recipe)
+    recipe = _resolved(job, run, data)
+    apply(recipe)
     logged = run.begin(with_defaults(recipe).as_values())
     model = build_model(recipe, data)
     for row in train(recipe, data, device, model=model, saved=run.checkpoint):
@@ -164,7 +168,7 @@ def _trained(
     )
 
 
-def _settled(job: Job, run: Run, data: Data, device: torch.device) -> Recipe:
+def _resolved(job: Job, run: Run, data: Data) -> Recipe:
     """The job's recipe in the precision that its run began with, perhaps on another machine.
 
     The study decides for all its trials. One that is older than such decisions may have begun a
@@ -174,7 +178,7 @@ def _settled(job: Job, run: Run, data: Data, device: torch.device) -> Recipe:
     recipe = job.recipe
     if begun and recipe.train.precision != begun:
         recipe = recipe.with_values({"train.precision": begun})
-    return settle(recipe, data, device)
+    return with_threads(recipe, data)
 
 
 def _in_words(error: BaseException) -> Summary:

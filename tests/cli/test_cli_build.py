@@ -6,7 +6,7 @@ import pytest
 from commands import call
 from PIL import Image
 
-from cnntune.training.build import load_recipe
+from cnntune.training.open_recipe import load_recipe
 
 
 def images(folder: Path, classes: tuple[str, ...] = ("cat", "dog"), side: int = 70) -> None:

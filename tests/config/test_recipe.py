@@ -11,7 +11,8 @@ from cnntune.config.files import parse_override
 from cnntune.config.recipe import Recipe, differences, parse, space_findings, stored
 from cnntune.config.space import Choice, Range
 from cnntune.errors import RecipeError, UserCodeError
-from cnntune.training.build import argument_types, load_recipe, with_defaults
+from cnntune.training.build import with_defaults
+from cnntune.training.open_recipe import argument_types, load_recipe
 
 OWN_MODEL = """
 from torch import nn
@@ -108,7 +109,7 @@ def test_a_word_unlike_any_other_is_answered_with_the_allowed_ones_alone() -> No
         ('seed = "8"', "seed", "must be a whole number (got '8')"),
         ("seed = true", "seed", "must be a whole number (got True)"),
         ("seed = 1.0", "seed", "must be a whole number (got 1.0)"),
-        ("name = 3", "name", "must be a text in quotes (got 3)"),
+        ("name = 3", "name", "must be a string in quotes (got 3)"),
         ("data = [1]", "data", "must be a table (got [1])"),
         ("train = 3", "train", "must be a table (got 3)"),
         ("space = 4", "space", "must be a table (got 4)"),
@@ -333,7 +334,7 @@ def test_a_recipe_written_and_read_again_is_the_same(name: str) -> None:
         ("{ uniform = 3 }", "uniform needs two numbers, the lower one first (got 3)"),
         ("{ choice = [] }", "choice needs a list of at least one value (got [])"),
         ("{ choice = 3 }", "choice needs a list of at least one value (got 3)"),
-        ("{ choice = [[1]] }", "choice takes numbers, texts, true and false (got [[1]])"),
+        ("{ choice = [[1]] }", "choice takes numbers, strings, true and false (got [[1]])"),
         ("{ choice = [0.1, 0.1] }", "choice names a value twice (got [0.1, 0.1])"),
     ],
 )
@@ -658,7 +659,7 @@ def test_one_cycle_does_not_warm_up_twice() -> None:
 def test_label_smoothing_belongs_to_the_built_in_loss() -> None:
     Path("combined_loss.py").write_text("def loss(logits, targets): ...")
     line = problem("train.loss = 'combined_loss:loss'\ntrain.label_smoothing = 0.1")
-    assert line.startswith("r.toml: train.label_smoothing: must be 0 with a loss of your own")
+    assert line.startswith("r.toml: train.label_smoothing: must be 0 with a custom loss")
 
 
 # Own code

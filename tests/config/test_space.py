@@ -171,7 +171,9 @@ def test_a_narrowed_range_of_whole_numbers_can_be_written_and_read_again() -> No
     assert parse_dimension(narrowed["model.depth"].as_toml())
 
 
-@pytest.mark.parametrize("dimension", [LR, DROPOUT, NORM, Range(8, 64), Choice((True, 1, "a"))])
+@pytest.mark.parametrize(
+    "dimension", [LR, DROPOUT, NORM, WIDTH, Range(8, 64), Choice((True, 1, "a"))]
+)
 def test_a_dimension_written_and_read_again_is_the_same(dimension: Dimension) -> None:
     assert parse_dimension(dimension.as_toml()) == dimension
 

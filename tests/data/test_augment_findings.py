@@ -13,8 +13,9 @@ from cnntune.data import Data
 from cnntune.data.augment.check import label_findings
 from cnntune.data.augment.preview import COLUMNS, DRAWS, GAP, LINE, MARGIN, save_picture
 from cnntune.errors import RecipeError
-from cnntune.training.build import load_data, load_recipe
-from cnntune.training.loop import train
+from cnntune.training.build import load_data
+from cnntune.training.open_recipe import load_recipe
+from cnntune.workers.worker import read_data
 
 CPU = torch.device("cpu")
 
@@ -38,12 +39,15 @@ def test_grey_images_have_no_hue_to_change(key: str) -> None:
 def test_a_search_over_hue_is_rejected_before_its_first_trial() -> None:
     with pytest.raises(RecipeError, match=r"augment\.hue: must be 0"):
         digits("space.augment.hue={choice=[0.0, 0.2]}")
+    searched = load_recipe("digits", ["data.size=100", "space.augment.hue={choice=[0.0, 0.2]}"])
+    with pytest.raises(RecipeError, match=r"augment\.hue: must be 0"):
+        read_data(searched, CPU)  # what a worker does first
 
 
 def test_a_trial_with_hue_on_grey_images_fails_with_that_line() -> None:
-    recipe, data = digits()
+    recipe, _ = digits()
     with pytest.raises(RecipeError, match=r"augment\.hue: must be 0"):
-        next(train(recipe.with_values({"augment.hue": 0.1}), data, CPU))
+        read_data(recipe.with_values({"augment.hue": 0.1}), CPU)
 
 
 def test_grey_images_may_change_in_brightness_and_contrast() -> None:

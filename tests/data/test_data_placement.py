@@ -17,7 +17,8 @@ from cnntune.data import Data
 from cnntune.data.parts import ResidentPart
 from cnntune.data.stream import StreamedPart
 from cnntune.errors import DataError, UserCodeError
-from cnntune.training.build import build_model, load_data, load_recipe
+from cnntune.training.build import build_model, load_data
+from cnntune.training.open_recipe import load_recipe
 from cnntune.user_code.borders import border, explained, explaining
 from cnntune.user_code.imports import add_code_folders
 

@@ -13,7 +13,7 @@ from cnntune.config.recipe import Recipe
 from cnntune.runs import summary
 from cnntune.runs.summary import Summary
 from cnntune.training import precision
-from cnntune.training.build import load_recipe
+from cnntune.training.open_recipe import load_recipe
 from cnntune.workers import worker
 from cnntune.workers.pool import Event, Job, in_order, run_jobs
 
@@ -77,7 +77,7 @@ batch_size = 32
 epochs = 2
 [space]
 """
-STAGES = ("data", "settle", "build", "first batch", "epoch 2", "finish")
+STAGES = ("data", "resolve", "build", "first batch", "epoch 2", "finish")
 BUDGET = 5
 
 
@@ -107,18 +107,18 @@ def test_whatever_a_trial_fails_at_its_message_is_told_and_the_others_go_on(
     (tmp_path / "own.toml").write_text(RECIPE + space)
     failing: list[Any] = []
 
-    def settle_or_fail(recipe: Recipe, *more: Any) -> Recipe:
+    def resolve_or_fail(recipe: Recipe, *more: Any) -> Recipe:
         failing[:] = [recipe.get("model.fails")]
-        if failing == ["settle"]:
+        if failing == ["resolve"]:
             raise_as_own_code_does(recipe)
-        return precision.settle(recipe, *more)
+        return precision.with_threads(recipe, *more)
 
     def summarise_or_fail(rows: Any, *more: Any) -> Any:
         if failing == ["finish"]:
             raise_as_own_code_does(rows)
         return summary.summarise(rows, *more)
 
-    monkeypatch.setattr(worker, "settle", settle_or_fail)
+    monkeypatch.setattr(worker, "with_threads", resolve_or_fail)
     monkeypatch.setattr(worker, "summarise", summarise_or_fail)
     outcome = call("search", "own.toml", "--budget", str(BUDGET), "--json", *exact, cwd=tmp_path)
     assert outcome.code in (0, 1), outcome.err  # so little training may learn nothing
@@ -136,7 +136,7 @@ def test_whatever_a_trial_fails_at_its_message_is_told_and_the_others_go_on(
     for document in failed:
         assert document["status"] == "failed"
         assert "No such file or directory: 'gone.bin'" in document["error"]
-        ours = stage in ("settle", "finish")
+        ours = stage in ("resolve", "finish")
         assert document["error_kind"] == ("bug" if ours else "user-code")
     (said,) = (f for f in outcome.document["findings"] if f["rule"] == "failed-trials")
     assert said["severity"] == "warn"
@@ -197,7 +197,7 @@ def test_data_that_cannot_be_read_are_told_before_there_is_a_trial(
     assert outcome.code == 2
     assert line in outcome.err
     assert "Traceback" not in outcome.err
-    assert "free some space" not in outcome.err
+    assert "free disk space" not in outcome.err
     assert not list(tmp_path.glob("runs/*/trial-*"))
 
 
@@ -245,8 +245,8 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def made(*doing: str) -> list[Job]:
-        sets = ["data.size=100", "model={name='own_live:build'}", "train.threads=1"]
-        recipe = load_recipe("digits", [*sets, "space={}", "train.epochs=2"])
+        sets = ["data.size=100", "model={name='own_live:build'}", "train.precision=float32"]
+        recipe = load_recipe("digits", [*sets, "train.threads=1", "space={}", "train.epochs=2"])
         return [
             Job(number, recipe.with_values({"model.does": does}), tmp_path / f"trial-{number}")
             for number, does in enumerate(doing)

@@ -10,7 +10,8 @@ import torch
 from cnntune.findings import Finding
 from cnntune.steps.sanity.network import activations
 from cnntune.steps.sanity.subject import Subject
-from cnntune.training.build import load_data, load_recipe
+from cnntune.training.build import load_data
+from cnntune.training.open_recipe import load_recipe
 
 CPU = torch.device("cpu")
 Verdict = Callable[[float, str], Finding]

@@ -15,7 +15,7 @@ from cnntune.errors import RecipeError
 from cnntune.models.block_net import block_net
 from cnntune.models.blocks import BLOCKS, WITH_SHORTCUT, Block, Residual, Style
 from cnntune.models.layers import ACTIVATIONS, Activation, Norm
-from cnntune.training.build import argument_problems
+from cnntune.training.open_recipe import argument_problems
 
 NORMS = typing.get_args(Norm)
 SHAPE = (1, 8, 8)

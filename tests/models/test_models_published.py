@@ -14,7 +14,8 @@ from cnntune import models
 from cnntune.errors import RecipeError
 from cnntune.models import table
 from cnntune.models.auxiliary import ATTRIBUTE, with_auxiliary
-from cnntune.training.build import build_loss, load_recipe
+from cnntune.training.build import build_loss
+from cnntune.training.open_recipe import load_recipe
 
 Shape = tuple[int, int, int]
 IMAGENET = (3, 224, 224)

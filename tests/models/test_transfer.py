@@ -18,9 +18,10 @@ from cnntune.machine.optional import import_torchvision
 from cnntune.models.pretrained.blocks import blocks_of, head_of, rate_factors
 from cnntune.models.pretrained.weights import read_weights, save_weights
 from cnntune.runs.run import Epoch
-from cnntune.training.build import build_model, load_data, load_recipe
+from cnntune.training.build import build_model, load_data
 from cnntune.training.evaluate import evaluate
 from cnntune.training.loop import Learner, train
+from cnntune.training.open_recipe import load_recipe
 
 CPU = torch.device("cpu")
 FIRST = parse(
@@ -28,7 +29,7 @@ FIRST = parse(
         "name": "first",
         "data": {"classes": ["0", "1", "2", "3", "4", "5"], "test_fraction": 0},
         "model": {"width": 8, "depth": 2},
-        "train": {"epochs": 6, "threads": 1, "batch_size": 64, "lr": 0.2},
+        "train": {"epochs": 6, "threads": 1, "batch_size": 64, "lr": 0.2, "precision": "float32"},
     },
     file="first",
 )
@@ -186,7 +187,7 @@ def small_resnet18(*, classes: int = 1000) -> nn.Module:
 PHOTOS: dict[str, dict[str, Value]] = {
     "data": {"name": "shapes", "size": 60, "image_size": 40},
     "model": {"name": "resnet18", "stem": "imagenet"},
-    "train": {"threads": 1, "epochs": 1, "batch_size": 12},
+    "train": {"threads": 1, "epochs": 1, "batch_size": 12, "precision": "float32"},
 }
 
 
@@ -466,7 +467,13 @@ def test_a_probe_beats_training_from_scratch_on_ten_images_per_class(tmp_path: P
         {
             "data": {"name": "shapes", "size": 6000, "image_size": 16},
             "model": {"width": 16, "depth": 4},
-            "train": {"epochs": 15, "schedule": "cosine", "batch_size": 64, "threads": 1},
+            "train": {
+                "epochs": 15,
+                "schedule": "cosine",
+                "batch_size": 64,
+                "threads": 1,
+                "precision": "float32",
+            },
         },
         file="shapes",
     )

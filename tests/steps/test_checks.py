@@ -8,7 +8,7 @@ from cnntune.findings import Finding
 from cnntune.machine.clock import Deadline
 from cnntune.steps import checks, sanity
 from cnntune.steps.lr_sweep import RateCurve
-from cnntune.training.build import load_recipe
+from cnntune.training.open_recipe import load_recipe
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from cnntune.steps.inspect.cost import estimate_memory
 from cnntune.steps.inspect.layers import ITSELF, Layer, layer_table
 from cnntune.steps.inspect.statistics import faults
 from cnntune.training import precision
-from cnntune.training.build import load_data, load_recipe
+from cnntune.training.build import load_data
 from cnntune.training.loop import Learner
+from cnntune.training.open_recipe import load_recipe
 
 CPU = torch.device("cpu")
 IMAGENET = (3, 224, 224)

@@ -237,7 +237,7 @@ def small(**train: object) -> Recipe:
             "data": {"name": "digits", "size": 220},
             "model": {"name": "small-cnn", "width": 4, "dropout": 0.3},
             "augment": {"crop": 1},
-            "train": {"batch_size": 32, **train},
+            "train": {"batch_size": 32, "precision": "float32", **train},
         },
         file="small",
     )

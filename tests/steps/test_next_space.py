@@ -8,7 +8,7 @@ from cnntune.config.recipe import Recipe, parse
 from cnntune.config.space import Choice, Range, Value
 from cnntune.diagnosis.rules import Label
 from cnntune.steps.next_space import Change, apply, changes
-from cnntune.training.build import argument_problems
+from cnntune.training.open_recipe import argument_problems
 
 LR = {"log": [1e-4, 1e-1]}
 

@@ -16,7 +16,7 @@ from cnntune.steps.refine import begin, longer_epochs, next_round, plan, strong_
 from cnntune.steps.search_findings import edge_findings
 from cnntune.study.ledger import Ledger
 from cnntune.study.trial import Trial
-from cnntune.training.build import argument_problems, load_recipe
+from cnntune.training.open_recipe import argument_problems, load_recipe
 
 STUDY = Path("runs/digits")
 

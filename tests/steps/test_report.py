@@ -16,7 +16,7 @@ from commands import Outcome, call
 from cnntune.runs.study import Study
 from cnntune.steps.report import charts
 from cnntune.steps.report.chapter import Chapter
-from cnntune.training.build import load_recipe
+from cnntune.training.open_recipe import load_recipe
 
 VOID = ("meta", "br", "img", "hr", "link", "input")
 

@@ -12,7 +12,8 @@ from own_set_up import CPU, HEALTHY, LOSS, MODEL, OwnSetUp
 from cnntune.errors import UserCodeError
 from cnntune.findings import Finding, failed
 from cnntune.steps.sanity import check
-from cnntune.training.build import load_data, load_recipe
+from cnntune.training.build import load_data
+from cnntune.training.open_recipe import load_recipe
 
 LOG_10 = 2.302585  # digits have ten classes
 

@@ -18,7 +18,8 @@ from cnntune.steps.sanity.labels import labels
 from cnntune.steps.sanity.split import split
 from cnntune.steps.sanity.subject import Subject
 from cnntune.steps.sanity.thumbnails import Pictures
-from cnntune.training.build import load_data, load_recipe
+from cnntune.training.build import load_data
+from cnntune.training.open_recipe import load_recipe
 
 BOTH = "    return TensorDataset(x, y), TensorDataset(val_x, val_y)\n"
 MINUS_ONE = DATA + "    y[::50] = -1\n" + BOTH

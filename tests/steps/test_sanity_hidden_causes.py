@@ -13,7 +13,8 @@ from own_set_up import HEALTHY, MODEL, OwnSetUp
 from cnntune.data import stream
 from cnntune.data.parts import Data
 from cnntune.findings import Finding
-from cnntune.training.build import load_data, load_recipe
+from cnntune.training.build import load_data
+from cnntune.training.open_recipe import load_recipe
 
 CPU = torch.device("cpu")
 RECORDED = "    x, y, val_x, val_y = some_digits()\n"

@@ -26,7 +26,7 @@ from cnntune.study import coordinator as trials_room
 from cnntune.study.coordinator import run_trials
 from cnntune.study.ledger import Ledger
 from cnntune.study.trial import Trial, best_of
-from cnntune.training.build import load_recipe
+from cnntune.training.open_recipe import load_recipe
 from cnntune.workers.pool import Event, Job, in_order, run_jobs
 from cnntune.workers.worker import Trainer
 
@@ -43,6 +43,7 @@ width = 4
 [augment]
 crop = 1
 [train]
+precision = "float32"
 batch_size = 32
 [search]
 epochs = 2

@@ -20,7 +20,7 @@ from cnntune.steps.search_findings import (
     worth_findings,
 )
 from cnntune.study.trial import Trial
-from cnntune.training.build import load_recipe
+from cnntune.training.open_recipe import load_recipe
 
 
 def trial(number: int, acc: float, lr: float = 0.01, status: Status = "complete") -> Trial:

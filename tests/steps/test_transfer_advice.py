@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from cnntune.steps.inspect.transfer_advice import advise, transfer_finding
-from cnntune.training.build import load_data, load_recipe
+from cnntune.training.build import load_data
+from cnntune.training.open_recipe import load_recipe
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from cnntune.runs.summary import Summary, summarise
 from cnntune.steps.budget import Budget, refuse_too_short
 from cnntune.steps.tune import Outcome, begun_with, tune
 from cnntune.study.ledger import Ledger
-from cnntune.training.build import load_recipe
+from cnntune.training.open_recipe import load_recipe
 from cnntune.workers.capacity import Plan
 from cnntune.workers.pool import Event, Job
 

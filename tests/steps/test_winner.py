@@ -24,7 +24,7 @@ from cnntune.steps.winner import (
 )
 from cnntune.study.ledger import Ledger
 from cnntune.study.trial import Trial
-from cnntune.training.build import argument_problems
+from cnntune.training.open_recipe import argument_problems
 
 
 def recipe(epochs: int = 2, **more: Any) -> Recipe:

@@ -24,7 +24,7 @@ from cnntune.study.ledger import Ledger
 from cnntune.study.postgres import connect
 from cnntune.study.shared_coordinator import run_shared
 from cnntune.study.shared_ledger import SharedLedger
-from cnntune.training.build import load_recipe
+from cnntune.training.open_recipe import load_recipe
 from cnntune.workers.pool import Event, Job
 
 SMALL = """
@@ -38,6 +38,7 @@ width = 4
 [augment]
 crop = 1
 [train]
+precision = "float32"
 batch_size = 32
 [search]
 epochs = 2

@@ -11,13 +11,20 @@ from commands import rows
 from cnntune.config.recipe import Recipe
 from cnntune.runs.run import Epoch, Run
 from cnntune.training import checkpoint
-from cnntune.training.build import load_data, load_recipe
+from cnntune.training.build import load_data
 from cnntune.training.loop import train
+from cnntune.training.open_recipe import load_recipe
 from cnntune.workers.pool import Job
 from cnntune.workers.worker import Trainer
 
 CPU = torch.device("cpu")
-SMALL = ("data.size=120", "model.width=4", "train.batch_size=32", "train.epochs=5")
+SMALL = (
+    "data.size=120",
+    "model.width=4",
+    "train.batch_size=32",
+    "train.epochs=5",
+    "train.precision=float32",
+)
 
 
 def recipe(*changes: str) -> Recipe:

@@ -17,9 +17,10 @@ from cnntune.machine import memory
 from cnntune.runs.study import Study
 from cnntune.study.ledger import Ledger
 from cnntune.training import precision
-from cnntune.training.build import load_few, load_recipe
+from cnntune.training.build import load_few
 from cnntune.training.contracts import guard_forward
-from cnntune.training.precision import settle
+from cnntune.training.open_recipe import load_recipe
+from cnntune.training.precision import resolve
 from cnntune.workers.memory_probe import measure
 from cnntune.workers.worker import _data
 
@@ -145,7 +146,7 @@ def test_a_moment_without_memory_chooses_no_precision(
     network = Failing(error, in_bfloat16=in_bfloat16)
     monkeypatch.setattr(precision, "build_model", lambda *_: network)
     with pytest.raises(type(error)):
-        settle(shapes(), few, CPU)
+        resolve(shapes(), few, CPU)
     with pytest.raises(DeviceError, match="cpu: out of memory in a forward pass of 24 images"):
         measure(shapes(), ("cpu",), False)
 
@@ -159,12 +160,12 @@ def test_own_code_that_raises_is_said_and_chooses_no_precision(
         precision, "build_model", lambda *_: guarded(Failing(error, in_bfloat16=False))
     )
     with pytest.raises(ValueError, match="a bug of mine"):
-        settle(shapes(), few, CPU)
+        resolve(shapes(), few, CPU)
     with pytest.raises(UserCodeError, match="model mine, forward pass: ValueError: a bug of mine"):
         measure(shapes(), ("cpu",), False)
     # What cannot be computed in bfloat16 alone is computed in float32, as before.
     monkeypatch.setattr(precision, "build_model", lambda *_: Failing(error, in_bfloat16=True))
-    assert settle(shapes(), few, CPU).train.precision == "float32"
+    assert resolve(shapes(), few, CPU).train.precision == "float32"
 
 
 OWN = """

@@ -82,12 +82,14 @@ def test_training_never_imports_torchs_compiler() -> None:
     code = """if True:
         import sys, torch
         from cnntune.steps import lr_sweep
-        from cnntune.training import build, precision
+        from cnntune.training import build, open_recipe, precision
         from cnntune.training.loop import train
-        recipe = build.load_recipe("digits", ["data.size=100", "train.epochs=1", "train.ema=0.9"])
+        sets = ["data.size=100", "train.epochs=1", "train.ema=0.9"]
+        recipe = open_recipe.load_recipe("digits", sets)
         cpu = torch.device("cpu")
         data = build.load_data(recipe, cpu)
-        precision.use(precision.settle(recipe, data, cpu))
+        recipe = precision.resolve(recipe, data, cpu)
+        precision.apply(recipe)
         list(train(recipe, data, cpu))
         next(lr_sweep.sweep(recipe, data, cpu))
         heavy = {"torch._dynamo", "torch._inductor.config", "torchvision", "sklearn"}

@@ -10,7 +10,8 @@ from cnntune.config.recipe import Recipe, parse
 from cnntune.data import Data
 from cnntune.training import precision
 from cnntune.training.build import load_data
-from cnntune.training.precision import gains_by_bfloat16, settle, use
+from cnntune.training.loop import train
+from cnntune.training.precision import apply, gains_by_bfloat16, resolve
 
 CPU = torch.device("cpu")
 
@@ -40,24 +41,24 @@ def shapes() -> Data:
 
 @pytest.mark.usefixtures("native")
 def test_a_processor_with_bfloat16_uses_it_for_images_that_gain_by_it(shapes: Data) -> None:
-    assert settle(recipe(), shapes, CPU).train.precision == "bfloat16"
+    assert resolve(recipe(), shapes, CPU).train.precision == "bfloat16"
     small = recipe("digits")  # 8x8 pixels
-    assert settle(small, load_data(small, CPU), CPU).train.precision == "float32"
+    assert resolve(small, load_data(small, CPU), CPU).train.precision == "float32"
 
 
 def test_another_processor_computes_in_float32(
     shapes: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: False)
-    assert settle(recipe(), shapes, CPU).train.precision == "float32"
+    assert resolve(recipe(), shapes, CPU).train.precision == "float32"
 
 
 @pytest.mark.usefixtures("native")
 def test_a_pinned_precision_stays_and_deterministic_means_float32(shapes: Data) -> None:
-    assert settle(recipe(precision="float32"), shapes, CPU).train.precision == "float32"
-    assert settle(recipe(deterministic=True), shapes, CPU).train.precision == "float32"
+    assert resolve(recipe(precision="float32"), shapes, CPU).train.precision == "float32"
+    assert resolve(recipe(deterministic=True), shapes, CPU).train.precision == "float32"
     pinned = recipe(deterministic=True, precision="bfloat16")
-    assert settle(pinned, shapes, CPU).train.precision == "bfloat16"
+    assert resolve(pinned, shapes, CPU).train.precision == "bfloat16"
 
 
 class Rounding(nn.Module):
@@ -96,15 +97,20 @@ def test_a_network_that_bfloat16_changes_or_breaks_stays_in_float32(
     network: type[nn.Module], shapes: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "build_model", lambda *_: network())
-    assert settle(recipe(), shapes, CPU).train.precision == "float32"
+    assert resolve(recipe(), shapes, CPU).train.precision == "float32"
 
 
 @pytest.mark.usefixtures("native")
 def test_settling_leaves_the_random_state_alone_and_is_settled_once(shapes: Data) -> None:
     before = torch.get_rng_state()
-    settled = settle(recipe(), shapes, CPU)
+    settled = resolve(recipe(), shapes, CPU)
     assert torch.equal(torch.get_rng_state(), before)
-    assert settle(settled, shapes, CPU) is settled
+    assert resolve(settled, shapes, CPU) is settled
+
+
+def test_no_run_decides_on_its_precision_by_itself(shapes: Data) -> None:
+    with pytest.raises(AssertionError, match=r"precision\.resolve comes before training"):
+        next(train(recipe(), shapes, CPU))
 
 
 def test_a_small_batch_has_one_thread_and_a_large_one_every_core(
@@ -112,9 +118,9 @@ def test_a_small_batch_has_one_thread_and_a_large_one_every_core(
 ) -> None:
     monkeypatch.setattr(precision, "cores", lambda: 7)
     # 31 images of 32x32 are 31744 pixels, 32 are 32768: the limit, two to the 15.
-    assert settle(recipe(batch_size=31), shapes, CPU).train.threads == 1
-    assert settle(recipe(batch_size=32), shapes, CPU).train.threads == 7
-    assert settle(recipe(batch_size=32, threads=3), shapes, CPU).train.threads == 3
+    assert resolve(recipe(batch_size=31), shapes, CPU).train.threads == 1
+    assert resolve(recipe(batch_size=32), shapes, CPU).train.threads == 7
+    assert resolve(recipe(batch_size=32, threads=3), shapes, CPU).train.threads == 3
 
 
 def test_a_settled_recipe_says_in_words_what_it_computes_in() -> None:
@@ -124,10 +130,10 @@ def test_a_settled_recipe_says_in_words_what_it_computes_in() -> None:
 
 
 def test_what_is_used_is_what_the_recipe_says() -> None:
-    use(recipe(threads=2, deterministic=True))
+    apply(recipe(threads=2, deterministic=True))
     assert torch.get_num_threads() == 2
     assert torch.are_deterministic_algorithms_enabled()
-    use(recipe(threads=1))
+    apply(recipe(threads=1))
     assert torch.get_num_threads() == 1
     assert not torch.are_deterministic_algorithms_enabled()
 

@@ -20,7 +20,7 @@ from cnntune.runs.run import Epoch, best_epoch
 from cnntune.runs.study import Study
 from cnntune.steps.train_run import final_test, train_and_keep
 from cnntune.training.build import build_model, load_data
-from cnntune.training.ema import Average
+from cnntune.training.ema import WeightEma
 from cnntune.training.evaluate import evaluate
 from cnntune.training.loop import train
 from cnntune.training.tta import views
@@ -32,7 +32,7 @@ DIGITS = parse(
         "name": "small",
         "data": {"size": 300, "val_fraction": 0.3, "test_fraction": 0.2},
         "model": {"width": 8, "depth": 2},
-        "train": {"batch_size": 30, "epochs": 4, "threads": 1, "lr": 0.1},
+        "train": {"batch_size": 30, "epochs": 4, "threads": 1, "lr": 0.1, "precision": "float32"},
     },
     file="small",
 )
@@ -77,7 +77,7 @@ def test_without_patience_a_run_has_all_its_epochs(digits: Data) -> None:
 
 def test_an_average_is_torchs_with_a_decay_that_grows() -> None:
     model = nn.Linear(2, 1)
-    average = Average(model, 0.3)
+    average = WeightEma(model, 0.3)
     expected = [p.detach().clone() for p in model.parameters()]
     for step in range(8):
         with torch.no_grad():
@@ -93,7 +93,7 @@ def test_an_average_is_torchs_with_a_decay_that_grows() -> None:
 
 def test_a_constant_weight_is_its_own_average_and_two_swaps_are_none(digits: Data) -> None:
     model = build_model(DIGITS, digits)
-    average = Average(model, 0.9)
+    average = WeightEma(model, 0.9)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for _ in range(3):
         average.update()
@@ -105,7 +105,7 @@ def test_a_constant_weight_is_its_own_average_and_two_swaps_are_none(digits: Dat
 
 def test_the_statistics_of_norms_are_averaged_too(digits: Data) -> None:
     model = build_model(DIGITS, digits)
-    average = Average(model, 0.5)
+    average = WeightEma(model, 0.5)
     norm = next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d))
     assert norm.running_mean is not None
     norm.running_mean.fill_(1.0)  # from 0

@@ -51,7 +51,7 @@ def test_others_may_be_busy_on_the_cores_that_are_not_ours() -> None:
 
 
 def test_threads_that_were_given_stay() -> None:
-    line = "2 cores, load 4.0 from other processes: 2 threads, which are kept, will be slow"
+    line = "2 cores, load 4.0 from other processes: 2 threads are required, and will be slow"
     assert threads_beside(4.0, 2, machine=2, given=2) == (2, line)
     assert threads_beside(4.0, 2, machine=2, given=1) == (1, "")
     assert threads_beside(0.0, 2, machine=2, given=2) == (2, "")
@@ -105,7 +105,7 @@ def test_a_run_beside_others_has_one_thread_and_says_so(tmp_path: Path) -> None:
 def test_a_number_that_is_promised_is_kept_beside_others(tmp_path: Path, word: str) -> None:
     outcome = train(tmp_path, word)
     assert outcome.code == 0, outcome.err
-    assert "2 threads, which are kept, will be slow" in " ".join(outcome.err.split())
+    assert "2 threads are required, and will be slow" in " ".join(outcome.err.split())
     assert threads_of(tmp_path, "train-0001") == 2
 
 
@@ -137,6 +137,6 @@ def test_a_search_says_that_the_threads_of_its_recipe_will_be_slow(
     command = Command("search", json=False, screen=Screen(quiet=False))
     recipe = parse({"train": {"threads": 2}}, file="test")
     decide(command, recipe, ["cpu"], 1, None)
-    assert "2 threads, which are kept, will be slow" in " ".join(capsys.readouterr().err.split())
+    assert "2 threads are required, and will be slow" in " ".join(capsys.readouterr().err.split())
     decide(command, recipe.with_values({"train.threads": 1}), ["cpu"], 1, None)
     assert "slow" not in capsys.readouterr().err

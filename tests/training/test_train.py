@@ -23,7 +23,7 @@ DIGITS = parse(
         "name": "small",
         "data": {"size": 200, "val_fraction": 0.4, "test_fraction": 0},
         "model": {"width": 8, "depth": 2},
-        "train": {"batch_size": 30, "epochs": 2, "threads": 1},
+        "train": {"batch_size": 30, "epochs": 2, "threads": 1, "precision": "float32"},
         "search": {"epochs": 2},
     },
     file="small",
@@ -103,7 +103,7 @@ def test_a_data_set_that_augments_itself_is_repeated_bit_for_bit_too() -> None:
         {
             "data": {"name": "augments_itself:build"},
             "model": {"width": 4, "depth": 1},
-            "train": {"batch_size": 8, "epochs": 1, "threads": 1},
+            "train": {"batch_size": 8, "epochs": 1, "threads": 1, "precision": "float32"},
         },
         file="own",
     )
@@ -344,7 +344,7 @@ def test_evaluating_gives_the_same_in_many_batches_as_in_one(
 ) -> None:
     model = build_model(DIGITS, digits)
     whole = evaluate(model, digits.val)
-    monkeypatch.setattr("cnntune.training.evaluate.EVAL_BATCH", 7)
+    monkeypatch.setattr("cnntune.training.evaluate.MAX_BATCH", 7)
     parts = evaluate(model, digits.val)
     assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
     assert parts.acc == whole.acc

@@ -17,8 +17,8 @@ from own_set_up import DATA, HEALTHY, LOSS, MODEL, OwnSetUp
 from torch import nn
 
 from cnntune.errors import CnntuneError, UserCodeError
-from cnntune.training.build import argument_problems
 from cnntune.training.contracts import guard_forward
+from cnntune.training.open_recipe import argument_problems
 from cnntune.user_code.borders import explained, user_code
 from cnntune.user_code.failures import full_disk, out_of_memory
 from cnntune.user_code.imports import import_string
@@ -85,7 +85,7 @@ FAULTS: dict[str, tuple[tuple[str, str, str], list[str]]] = {
             "",
             "",
         ),
-        ["own code: SystemExit: 0"],
+        ["your code: SystemExit: 0"],
     ),
     "an assertion without words": (
         (MODEL + "assert num_classes < 0\n", "", ""),

@@ -10,7 +10,7 @@ from commands import call
 from cnntune.config.recipe import Recipe, parse
 from cnntune.errors import StudyError
 from cnntune.machine import cpus, memory
-from cnntune.training.device import places
+from cnntune.training.device import trial_devices
 from cnntune.workers import capacity
 from cnntune.workers.capacity import GIB, Found, largest, on_cores, on_gpus, plan
 from cnntune.workers.memory_probe import measure, try_out
@@ -181,9 +181,9 @@ def test_workers_go_to_the_gpu_with_the_fewest() -> None:
 
 def test_cuda_means_all_gpus_and_a_number_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert places(torch.device("cuda")) == ("cuda:0", "cuda:1")
-    assert places(torch.device("cuda:1")) == ("cuda:1",)
-    assert places(CPU) == ("cpu",)
+    assert trial_devices(torch.device("cuda")) == ("cuda:0", "cuda:1")
+    assert trial_devices(torch.device("cuda:1")) == ("cuda:1",)
+    assert trial_devices(CPU) == ("cpu",)
 
 
 @pytest.mark.parametrize(

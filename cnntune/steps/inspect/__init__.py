@@ -17,10 +17,10 @@ from cnntune.steps.inspect.cost import Memory
 from cnntune.steps.inspect.layers import Layer, layer_table
 from cnntune.steps.inspect.statistics import faults, with_statistics
 from cnntune.training.build import build_loss, build_network
-from cnntune.training.contracts import check_logits, own_code_of
+from cnntune.training.contracts import check_logits, user_code_of
 from cnntune.training.device import seeded
 from cnntune.training.loop import Learner
-from cnntune.training.precision import settle, using
+from cnntune.training.precision import resolve, using
 from cnntune.user_code.borders import border, explaining
 
 STATISTICS_IMAGES = (2, 64)  # minimum and maximum for the standard deviations
@@ -73,7 +73,7 @@ def inspect_recipe(recipe: Recipe, data: Data, device: torch.device) -> Inspecti
     order = torch.randperm(len(data.train), generator=generator)[:count]
     images, labels = next(data.train.batches(order, count))
     with explaining():
-        recipe = settle(recipe, data, device)
+        recipe = resolve(recipe, data, device)
     return _inspect(recipe, len(data.classes), images.to(device), labels.to(device))
 
 
@@ -91,7 +91,7 @@ def inspect_model(
     labels = torch.randint(num_classes, shape[:1], generator=generator)
     few = slice(NOISE_IMAGES)
     noise = noise_data(images[few], labels[few], num_classes)
-    recipe = settle(recipe, noise, device)
+    recipe = resolve(recipe, noise, device)
     return _inspect(recipe, num_classes, images, labels.to(device))
 
 
@@ -124,7 +124,7 @@ def _measured(recipe: Recipe, classes: int, images: Tensor, labels: Tensor) -> I
         model.to(device)
         check_logits(model, images[:2], classes, recipe.model.name)
         few, loss = images[:some], build_loss(recipe)
-        with border(own_code_of(recipe)):
+        with border(user_code_of(recipe)):
             layers = with_statistics(layers, model, few, labels[:some], loss, recipe.model.name)
         learner = Learner.of(recipe, model, device)
         seconds, measured = cost.time_step(learner, images, labels, multiply_adds)
