@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from cnntune.cli.command import RUNS, AsJson, Command, Quiet, Runs, StudyArgument
-from cnntune.cli.trials import find_study
+from cnntune.cli.command import Command, find_study
+from cnntune.cli.options import RUNS, AsJson, Quiet, Runs, StudyArgument
 from cnntune.errors import StudyError
 
 

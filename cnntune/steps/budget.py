@@ -24,8 +24,8 @@ ROUND_TIME = 0.5  # of the time left for rounds, until a round begins no further
 class Budget:
     """What may be spent: training runs in all, repeats included, or time.
 
-    Rounds end at `rounds_until`, whatever is to be repeated at `time`; both never, if the budget is
-    one of runs.
+    Rounds end at `rounds_until`, whatever is to be repeated at `time`. A budget of runs has no time
+    for rounds or repeats: at its `time`, if it has one, all training pauses.
     """
 
     runs: int | None = None
@@ -35,7 +35,7 @@ class Budget:
 
     @classmethod
     def of(cls, runs: int | None, time: Deadline) -> "Budget":
-        """The budget of a command that begins now.
+        """The budget of a command that begins now: time, or runs that pause when `time` is over.
 
         Raises:
             StudyError: where so few runs are no round and its repeats.
@@ -45,7 +45,14 @@ class Budget:
                 f"--budget: must be at least {LEAST_BUDGET} training runs, {LEAST_TRIALS} trials"
                 f" and {SEEDS} repeats of the best {CANDIDATES} (got {runs})"
             )
-        return cls(runs, time, seconds=time.seconds_left).keeping(0.0)
+        if runs is not None:
+            return cls(runs, time)
+        return cls(time=time, seconds=time.seconds_left).keeping(0.0)
+
+    @property
+    def paused(self) -> bool:
+        """Whether a budget of runs has no time left for them."""
+        return self.runs is not None and self.time.passed
 
     def keeping(self, seconds: float, *, whole: bool = False) -> "Budget":
         """The budget with so many seconds kept for the repeats, a quarter of all at least.

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnntune.config.recipe import Recipe
+from cnntune.config.files import parse_override
+from cnntune.config.recipe import Recipe, differences, parse, set_key
 from cnntune.config.space import Value
 from cnntune.diagnosis.load_runs import curve_of
 from cnntune.diagnosis.rules import Label, diagnose
-from cnntune.errors import StudyError
+from cnntune.errors import RecipeError, StudyError
 from cnntune.findings import Finding
 from cnntune.machine.clock import NEVER, Deadline
 from cnntune.runs.chance import Chance
@@ -22,6 +23,19 @@ from cnntune.study.importance import importance
 from cnntune.study.ledger import Ledger, Trial, best_of, exists
 from cnntune.workers.pool import Event, Job, in_order, run_jobs
 
+# Keys that a refinement shares with its search, with the reason.
+COMPARED = "the accuracies of all rounds are compared"
+ARITHMETIC = "the search decides the precision of all rounds"
+FIXED = {
+    "name": "it is that of the study",
+    "data": COMPARED,
+    "space.data": COMPARED,
+    "train.precision": ARITHMETIC,
+    "train.deterministic": ARITHMETIC,
+    "train.epochs": "give --epochs",
+    "search.epochs": "give --epochs",
+    "search.pruner": "its few trials lie near the best, and none is pruned",
+}
 WARMUP_SHARE = 0.1  # of the epochs at most (tuning playbook), where there are enough for one
 
 Repeat = tuple[Rival, int, Run]  # of what, by how much its seed is larger, and its folder
@@ -94,25 +108,65 @@ class Round:
         return [{key: best[key] for key in self.recipe.space if key in best}]
 
 
-def begin(study: Study, epochs: int | None, trials: int) -> Round:
+def begin(study: Study, epochs: int | None, trials: int, overrides: Sequence[str] = ()) -> Round:
     """The refinement to run next: the unfinished one, or a new one of so many trials.
 
+    `overrides` change keys of its recipe, written as `--set` takes them.
+
     Raises:
-        StudyError: where there is no search, no complete trial, or the unfinished refinement trains
-            for another number of epochs.
+        StudyError: where there is no search, no complete trial, or the unfinished refinement was
+            begun with another number of epochs or other overrides.
         RecipeError: where the refinement's recipe would not be sound.
     """
     begun = unfinished(study)
-    if begun is not None:
-        planned = begun.recipe.search.epochs
-        if epochs not in (None, planned):
-            raise StudyError(
-                f"{begun.study.path}: was begun with --epochs {planned}; finish it first, or"
-                " remove the folder"
-            )
-        return begun
-    recipe, made, strong = proposal(study, epochs)
-    return begin_with(study, recipe, [change.finding() for change in made], trials, strong)
+    if begun is None:
+        recipe, made, strong = proposal(study, epochs)
+        recipe = with_overrides(recipe, overrides)
+        return begin_with(study, recipe, [change.finding() for change in made], trials, strong)
+    path, planned = begun.study.path, begun.recipe.search.epochs
+    if epochs not in (None, planned):
+        raise StudyError(
+            f"{path}: was begun with --epochs {planned}; finish it first, or remove the folder"
+        )
+    if other := differences(with_overrides(begun.recipe, overrides), begun.recipe):
+        raise StudyError(
+            [
+                *(f"{path}: was begun with another recipe: {line}" for line in other),
+                f"{path}: finish it first without these options, or remove the folder",
+            ]
+        )
+    return begun
+
+
+def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """The recipe of a refinement with keys changed, each written as `--set` takes it.
+
+    Raises:
+        RecipeError: where a key belongs to the whole study, or the result is not a sound recipe.
+    """
+    if not overrides:
+        return recipe
+    from cnntune.training.build import argument_problems, argument_types  # they need torch
+
+    values = recipe.as_values()
+    space = values.pop("space", {})
+    for key, dimension in space.items():
+        set_key(values, f"space.{key}", dimension)
+    keys = []
+    for text in overrides:
+        key, value = parse_override(text)
+        for fixed, reason in FIXED.items():
+            if key == fixed or key.startswith(f"{fixed}."):
+                raise RecipeError(f"--set: {key}: cannot be changed in a refinement: {reason}")
+        set_key(values, key, value)
+        keys.append(key)
+    return parse(
+        values,
+        file=recipe.name,
+        overridden=keys,
+        check_arguments=argument_problems,
+        argument_types=argument_types,
+    )
 
 
 def proposal(study: Study, epochs: int | None) -> tuple[Recipe, list[Change], list[Trial]]:

@@ -54,7 +54,8 @@ class Event:
     `epoch` is None in the first and the last event of a job; `summary` is None but in the last. A
     job that ends before its run has a row with `paused` as its last event. A job that found no
     memory ends with `again`, and goes on alone on its device. `last` is the last event of a worker
-    whose device computes no more.
+    whose device computes no more. `died` is the exit code of a worker that died over the job, which
+    another one takes up.
     """
 
     job: Job
@@ -63,6 +64,7 @@ class Event:
     paused: bool = False
     again: bool = False
     last: bool = False
+    died: int | None = None
 
     @property
     def ends_job(self) -> bool:
@@ -124,6 +126,7 @@ def run_jobs(
                 event = _receive(worker)
                 if event is None:
                     pool.forget(worker)
+                    yield Event(job, died=worker.process.exitcode)
                     deaths[job.folder] = deaths.get(job.folder, 0) + 1
                     if deaths[job.folder] < DEATHS:
                         if job.alone or deaths[job.folder] == DEATHS - 1:

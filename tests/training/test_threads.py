@@ -9,7 +9,7 @@ from commands import Outcome, call
 
 from cnntune.cli.command import Command
 from cnntune.cli.screen import Screen
-from cnntune.cli.trials import decide
+from cnntune.cli.session import decide
 from cnntune.config.recipe import parse
 from cnntune.machine import cpus
 from cnntune.machine.cpus import load_of_others, threads_beside
