@@ -98,6 +98,17 @@ RUNS = Path("runs")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "": 1}
 
 
+def parse_count(text: str | int) -> int:
+    """`50` as a number of trials.
+
+    Raises:
+        typer.BadParameter: where it is no whole number above 0.
+    """
+    if not str(text).isdecimal() or int(text) == 0:
+        raise typer.BadParameter(f"must be a number of trials >= 1 (got {text!r})")
+    return int(text)
+
+
 def parse_seconds(text: str) -> float:
     """`90`, `90s`, `30m` or `2h` as seconds.
 

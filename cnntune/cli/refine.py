@@ -20,6 +20,7 @@ from cnntune.cli.options import (
     Timeout,
     Verbose,
     Workers,
+    parse_count,
     search_keys,
 )
 from cnntune.cli.session import cut_findings, decide, repeat_best, session, train_trials
@@ -33,7 +34,8 @@ def refine(
     budget: Annotated[
         int,
         typer.Option(
-            min=1,
+            parser=parse_count,
+            metavar="TRIALS",
             help="Number of trials in this refinement; repeats with fresh seeds are not counted.",
         ),
     ] = 8,

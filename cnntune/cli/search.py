@@ -23,6 +23,7 @@ from cnntune.cli.options import (
     Timeout,
     Verbose,
     Workers,
+    parse_count,
     search_keys,
 )
 from cnntune.cli.session import cut_findings, decide, session, space_line, train_trials
@@ -35,7 +36,9 @@ def search(
     budget: Annotated[
         int,
         typer.Option(
-            min=1, help="Total number of trials in the study, those of earlier commands included."
+            parser=parse_count,
+            metavar="TRIALS",
+            help="Total number of trials in the study, those of earlier commands included.",
         ),
     ] = 50,
     epochs: Epochs = None,

@@ -242,11 +242,11 @@ def watch(
                 table.started(run.name, values)
 
 
-def start_line(run: Run, values: "Mapping[str, Value]") -> str:
+def start_line(run: Run, values: "Mapping[str, Value] | None" = None) -> str:
     """That a run starts or resumes, with what was drawn for it."""
     epochs = len(run.rows())
     begins = f"resumed after epoch {epochs}" if epochs else "started"
-    drawn = "".join(f" {key}={value}" for key, value in values.items())
+    drawn = "".join(f" {key}={value}" for key, value in (values or {}).items())
     return f"{begins}{':' if drawn else ''}{drawn}"
 
 

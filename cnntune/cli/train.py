@@ -17,7 +17,9 @@ from cnntune.cli.options import (
     Runs,
     Seed,
     Sets,
+    Verbose,
 )
+from cnntune.cli.session import result_line, start_line
 from cnntune.findings import Finding
 from cnntune.runs.chance import Chance
 
@@ -28,10 +30,16 @@ if TYPE_CHECKING:
 def train(
     recipe: RecipeArgument = None,
     test_again: Annotated[
-        bool, typer.Option("--test-again", help="Measure the test part although it was before.")
+        bool,
+        typer.Option(
+            "--test-again", help="Evaluate on the test set even if it was evaluated before."
+        ),
     ] = False,
     no_test: Annotated[
-        bool, typer.Option("--no-test", help="Leave the test part alone: this run is not the last.")
+        bool,
+        typer.Option(
+            "--no-test", help="Do not evaluate on the test set: this run is not the last."
+        ),
     ] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write event files into the run's folder too.")
@@ -44,12 +52,13 @@ def train(
     study: Name = None,
     json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """One run from a recipe or a trial's config.json; keeps the best weights; final test, once.
 
-    The same command goes on with a run that was interrupted.
+    The same command resumes a run that was interrupted.
     """
-    command = Command.begin("train", json=json, quiet=quiet)
+    command = Command.begin("train", json=json, quiet=quiet, verbose=verbose)
     setup = set_up(
         command,
         recipe,
@@ -66,6 +75,7 @@ def train(
     from cnntune.steps import train_run
     from cnntune.training import build, precision
 
+    command.begin_log(setup.study, setup.device_name)
     if tensorboard:
         check_tensorboard()
     train_run.looks_of(setup.study)  # hours of training must not end at a damaged file
@@ -86,7 +96,8 @@ def train(
             command.screen.say(f"{run.path} is trained")
         else:
             if done := len(run.rows()):
-                command.screen.say(f"{run.path} was interrupted after epoch {done}; it goes on")
+                command.screen.say(f"{run.path} was interrupted after epoch {done}; resuming")
+            command.log.write(f"{run.name} {start_line(run)}")
             with event_file(run) if tensorboard else nullcontext() as write:
                 for row in train_run.train_and_keep(config, data, setup.device, model, run):
                     rows.append(row)
@@ -107,6 +118,7 @@ def train(
             summary |= measured
             findings += found
         run.finish(summary)
+        command.log.write(f"{run.name} {result_line(summary)}")
     document = command.document(findings, setup.study, run=str(run.path), **summary)
     if not json:
         command.screen.summary(run.path, summary)

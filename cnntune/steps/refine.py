@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cnntune.config.files import parse_override
 from cnntune.config.recipe import Recipe, differences, parse, set_key
-from cnntune.config.space import Value
+from cnntune.config.space import Choice, Dimension, Value
 from cnntune.diagnosis.load_runs import curve_of
 from cnntune.diagnosis.rules import Label, diagnose
 from cnntune.errors import RecipeError, StudyError
@@ -101,11 +101,22 @@ class Round:
 
     @property
     def given(self) -> list[dict[str, Value]]:
-        """The values of its first trial: the best so far, as far as they are still searched."""
-        if not self.strong:
-            return []
-        best = self.strong[0].values
-        return [{key: best[key] for key in self.recipe.space if key in best}]
+        """The values of its first trial: the best so far, as far as they are still searched.
+
+        None where a space that was asked for leaves one of them out.
+        """
+        space = self.recipe.space
+        best = self.strong[0].values if self.strong else {}
+        values = {key: best[key] for key in space if key in best}
+        allowed = all(_holds(space[key], value) for key, value in values.items())
+        return [values] if self.strong and allowed else []
+
+
+def _holds(dimension: Dimension, value: Value) -> bool:
+    """Whether a trial may draw the value."""
+    if isinstance(dimension, Choice):
+        return value in dimension.options
+    return isinstance(value, int | float) and dimension.low <= value <= dimension.high
 
 
 def begin(study: Study, epochs: int | None, trials: int, overrides: Sequence[str] = ()) -> Round:

@@ -473,7 +473,7 @@ def _cut(current: refine.Round, records: Sequence[Ledger]) -> Finding:
     return Finding(
         "stopped",
         "info" if best_rivals(pool(records)) else "fail",
-        f"the time is up: round {current.number} has begun {len(trials)} of {planned} trials,"
+        f"the time is over: round {current.number} has begun {len(trials)} of {planned} trials,"
         f" {running} of them cut after the last finished epoch",
         "the same command goes on with them",
     )
