@@ -41,9 +41,9 @@ from cnntune.user_code.borders import explained
 
 STOPPED = 130  # the exit code after Ctrl-C, by convention 128 and the number of SIGINT
 READER_GONE = 141  # by convention 128 and the number of SIGPIPE: `cnntune diagnose runs | head -1`
-# New objects between two looks for garbage. What is imported is none, and with Python's own number,
-# 700 to 2,000, it takes 0.15 s to find that out while torch is imported.
-GARBAGE_LOOK = 50_000
+# New objects between two garbage collections. What is imported is no garbage: with the default of
+# Python, 700 to 2,000, collections take 0.15 s while torch is imported.
+GARBAGE_EVERY = 50_000
 REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 RESUMABLE = ("search", "refine", "tune", "train")
 
@@ -79,7 +79,7 @@ def options(
 
 def main() -> NoReturn:
     """Run the command line; a problem is one line, a bug is a traceback."""
-    gc.set_threshold(GARBAGE_LOOK)
+    gc.set_threshold(GARBAGE_EVERY)
     _open_streams()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)
@@ -125,14 +125,14 @@ def _run() -> int:
         sys.stdout = out
     sys.stdout.flush()  # here, for at exit a reader that went away would be a traceback
     if "torch" not in sys.modules:  # its libraries report what is not freed
-        gc.freeze()  # at exit there would be a look at all that a search imports: 0.3 s
+        gc.freeze()  # collecting all that a search imports at exit takes 0.3 s
     return code
 
 
 def _open_streams() -> None:
-    """Where the caller closed stdout or stderr, what is written there goes nowhere.
+    """Discard what is written to stdout or stderr where the caller closed them.
 
-    Otherwise the next file that is opened would take its number, and receive what libraries write.
+    Otherwise the next file that is opened would get its number, and receive what libraries write.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -178,14 +178,14 @@ def _say_stopped(typed: Typed) -> None:
 
 
 def _refused(error: BaseException) -> str | None:
-    """What the system keeps us from reading or writing, where that is what an error says."""
+    """The file that the system does not let us read or write, where the error names one."""
     if isinstance(error, OSError) and error.errno in REFUSALS and error.filename:
         return f"{error.filename}: {error.strerror}"
     return None
 
 
 def _say_problems(lines: Sequence[str], typed: Typed) -> None:
-    """One line a problem on stderr, and a document on stdout if one was asked for."""
+    """One line per problem on stderr, and a document on stdout if one was asked for."""
     with _perhaps_unread():
         for line in lines:
             print(line, file=sys.stderr)

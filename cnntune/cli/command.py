@@ -124,9 +124,11 @@ class Setup:
     device_name: str
     trial_devices: tuple[str, ...]  # names, for trials: all GPUs where `cuda` was asked for
     study: Study
-    code: Path  # where the recipe lies, and own modules with it
+    code: Path  # the folder of the recipe and of user code
     again: tuple[str, ...] = ()  # the arguments that lead the next command to the same set-up
-    asked: dict[str, Any] = field(default_factory=this_command)  # recorded once, however often told
+    asked: dict[str, Any] = field(
+        default_factory=this_command
+    )  # recorded once, however often it is passed on
     space_warnings: tuple[Finding, ...] = ()  # for those who search its space
 
     @property
@@ -201,7 +203,7 @@ def _checked_name(name: str) -> str:
 
 
 def about(setup: Setup, data: "Data") -> str:
-    """The images and the network, in a line, after what was done to read samples of own code."""
+    """The images and the network, in a line, after remarks on how samples were read."""
     from cnntune.training.open_recipe import described
 
     return described(setup.recipe, setup.device_name, data)
@@ -210,7 +212,7 @@ def about(setup: Setup, data: "Data") -> str:
 def beside_others(command: Command, setup: Setup, recipe: "Recipe", data: "Data") -> "Recipe":
     """The recipe with its threads written down, fewer where other processes keep the cores busy.
 
-    Told in a line.
+    The reason is shown in a line.
     """
     from cnntune.training import precision
 
@@ -269,7 +271,7 @@ def find_study(name: str | None, runs: Path, holding: str = "study.db") -> Study
             return Study(folder)
         if folder.is_dir() and (any(folder.glob("trial-*")) or (folder / "study.json").is_file()):
             raise StudyError(
-                f"{folder}: holds no {holding}: nothing was searched here, or the file is gone"
+                f"{folder}: holds no {holding}: nothing was searched here, or the file was removed"
             )
     there = sorted(path.parent.name for path in runs.glob(f"*/{holding}"))
     raise StudyError(

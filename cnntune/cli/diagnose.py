@@ -1,4 +1,4 @@
-"""What curves say (step 6)."""
+"""Labels and advice for learning curves (step 6)."""
 
 import os
 import re
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def diagnose(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH...", help="Runs, studies, logs of any tool, or folders."),
+        typer.Argument(
+            metavar="PATH...", help="Runs, studies, logs of other tools, or folders of them."
+        ),
     ],
     map_: Annotated[
         list[str] | None,
@@ -28,7 +30,7 @@ def diagnose(
         str, typer.Option(metavar="LABEL,...", help="Exit 1 if a run has one of these labels.")
     ] = "",
     png: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write a picture of each run here.")
+        Path | None, typer.Option(metavar="DIR", help="Write a picture of each run to this folder.")
     ] = None,
     json: AsJson = False,
     quiet: Quiet = False,
@@ -56,7 +58,7 @@ def diagnose(
 
 
 def _draw(judged: "Sequence[JudgedRun]", folder: Path) -> None:
-    """One picture a run, named after its path so that no two share a name."""
+    """One picture per run, named after its path so that no two share a name."""
     from cnntune.diagnosis.figures import save_curves
 
     folder.mkdir(parents=True, exist_ok=True)

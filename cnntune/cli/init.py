@@ -1,4 +1,4 @@
-"""Before training: a recipe for one's own images."""
+"""Before training: a recipe for your images."""
 
 import re
 from pathlib import Path
@@ -24,19 +24,19 @@ seed = 0
 name = "folder"
 path = {path}
 image_size = {size}     # every image is resized and cropped to this square
-val_fraction = {val_fraction}  # drawn once, class by class; repeats over seeds share it
-test_fraction = {test_fraction} # looked at once, by `cnntune train`
+val_fraction = {val_fraction}  # drawn once per class; repeats over seeds share it
+test_fraction = {test_fraction} # evaluated once, by `cnntune train`
 
 [model]
 name = "resnet18"   # any torchvision classifier; its stem is adapted to small images
 
 [augment]
-flip = true         # turn it off where left and right mean something
+flip = true         # set to false where left and right matter
 crop = {crop}
 
 [train]
 optimizer = "sgd"
-lr = 5e-2           # `cnntune lr-sweep` finds the rate
+lr = 5e-2           # `cnntune lr-sweep` finds the learning rate
 weight_decay = 1e-4
 batch_size = {batch}
 epochs = 20
@@ -54,7 +54,8 @@ train.weight_decay = {{ log = [1e-6, 1e-2] }}
 
 def init(
     folder: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="Where the images are: one folder a class.")
+        Path,
+        typer.Argument(metavar="[DIR]", help="The folder of images, with one subfolder per class."),
     ] = Path(),
     json: AsJson = False,
     quiet: Quiet = False,

@@ -1,4 +1,4 @@
-"""Before training: what a network is made of."""
+"""Before training: layers, sizes and costs of a network."""
 
 import re
 from collections.abc import Sequence
@@ -30,15 +30,17 @@ def inspect(
     recipe: RecipeArgument = None,
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="A model by itself, without data: vgg16."),
+        typer.Option(metavar="NAME", help="A model without data: vgg16."),
     ] = None,
     input_: Annotated[
-        str, typer.Option("--input", metavar="CxHxW", help="With --model: the size of an image.")
+        str, typer.Option("--input", metavar="CxHxW", help="With --model: shape of an image.")
     ] = "3x224x224",
-    classes: Annotated[int, typer.Option(min=2, help="With --model: the classes.")] = 1000,
+    classes: Annotated[int, typer.Option(min=2, help="With --model: number of classes.")] = 1000,
     augment: Annotated[
         Path | None,
-        typer.Option(metavar="PNG", help="Write a batch as the network sees it, augmented."),
+        typer.Option(
+            metavar="PNG", help="Write a picture of an augmented batch, as the network receives it."
+        ),
     ] = None,
     set_: Sets = None,
     device: Device = "auto",
@@ -48,7 +50,7 @@ def inspect(
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """A network's layers, parameters, multiply-adds, receptive field, and how it starts."""
+    """Layers of a network: parameters, MACs, receptive field, statistics at initialisation."""
     command = Command.begin("inspect", json=json, quiet=quiet)
     if model is not None:
         if recipe is not None or augment is not None:

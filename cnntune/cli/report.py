@@ -14,13 +14,13 @@ def report(
     study: StudyArgument = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where to write it; report.html in the study."),
+        typer.Option(metavar="FILE", help="The file to write (default: report.html in the study)."),
     ] = None,
     runs: Runs = RUNS,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """One HTML page of a study, finished or not, with all that it holds. Needs no internet."""
+    """Write all of a study, finished or not, to one self-contained HTML page."""
     command = Command.begin("report", json=json, quiet=quiet)
     found = find_study(study, runs, holding="study.json")
     target = out or found.path / "report.html"

@@ -22,7 +22,7 @@ def sanity(
     recipe: RecipeArgument = None,
     explain: Annotated[
         str | None,
-        typer.Option(metavar="RULE", help="Print the lesson behind a rule.", show_default=False),
+        typer.Option(metavar="RULE", help="Explain a rule.", show_default=False),
     ] = None,
     set_: Sets = None,
     device: Device = "auto",
@@ -32,7 +32,7 @@ def sanity(
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Steps 1 and 2: is the initial loss log C, can a tiny sample be overfitted? And what else."""
+    """Steps 1 and 2: initial loss log C, overfitting of a tiny sample, and further checks."""
     command = Command.begin("sanity", json=json, quiet=quiet)
 
     from cnntune.steps import sanity as step

@@ -141,7 +141,7 @@ def tune(
 def check_and_sweep(
     command: Command, setup: Setup, seconds: float | None, time: Deadline
 ) -> list[Finding]:
-    """What comes before a first round: sanity, and a sweep where there is none.
+    """What precedes the first round: sanity, and a sweep where there is none.
 
     Both have a share of the time; what was cut short at its end comes back as findings. A `fail` of
     sanity ends the command.
@@ -161,7 +161,7 @@ def check_and_sweep(
 
 
 def make_up_checks(command: Command, setup: Setup, time: Deadline) -> list[Finding]:
-    """Sanity of a study that was begun, where its time was too short for it the last time."""
+    """Run the checks of a study for which an earlier command had no time."""
     from cnntune.steps.budget import SANITY_TIME
 
     told = (setup.study.read("tune") or {}).get("findings") or []
@@ -171,7 +171,7 @@ def make_up_checks(command: Command, setup: Setup, time: Deadline) -> list[Findi
 
 
 def check(command: Command, setup: Setup, until: Deadline) -> list[Finding]:
-    """The checks of sanity; what they had no time for comes back. A `fail` ends the command."""
+    """Run the checks of sanity and return which were cut. A `fail` ends the command."""
     from cnntune.findings import failed
     from cnntune.steps import checks
 
