@@ -25,21 +25,27 @@ import typer
 from typer.exceptions import TyperException
 
 from cnntune import __version__
-from cnntune.cli.build import init, inspect
-from cnntune.cli.check import lr_sweep, sanity
-from cnntune.cli.command import Command
+from cnntune.cli.command import Command, Typed, running
+from cnntune.cli.diagnose import diagnose
+from cnntune.cli.init import init
+from cnntune.cli.inspect import inspect
+from cnntune.cli.lr_sweep import lr_sweep
+from cnntune.cli.refine import refine
 from cnntune.cli.report import report
-from cnntune.cli.single import diagnose, train
-from cnntune.cli.studies import refine, search, tune
+from cnntune.cli.sanity import sanity
+from cnntune.cli.screen import Screen
+from cnntune.cli.search import search
+from cnntune.cli.train import train
+from cnntune.cli.tune import tune
 from cnntune.user_code.borders import explained
 
 STOPPED = 130  # the exit code after Ctrl-C, by convention 128 and the number of SIGINT
 READER_GONE = 141  # by convention 128 and the number of SIGPIPE: `cnntune diagnose runs | head -1`
-# New objects between two looks for garbage. What is imported is none, and with Python's own number,
-# 700 to 2,000, it takes 0.15 s to find that out while torch is imported.
-GARBAGE_LOOK = 50_000
+# New objects between two garbage collections. What is imported is no garbage: with the default of
+# Python, 700 to 2,000, collections take 0.15 s while torch is imported.
+GARBAGE_EVERY = 50_000
 REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
-GOING_ON = ("search", "refine", "tune", "train")  # the commands that go on where they were
+RESUMABLE = ("search", "refine", "tune", "train")
 
 app = typer.Typer(
     name="cnntune",
@@ -73,46 +79,60 @@ def options(
 
 def main() -> NoReturn:
     """Run the command line; a problem is one line, a bug is a traceback."""
-    gc.set_threshold(GARBAGE_LOOK)
+    gc.set_threshold(GARBAGE_EVERY)
     _open_streams()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)
-    out = sys.stdout
+    running.set(None)
+    typed = Typed.of(sys.argv[1:])
+    errors: list[str] = []
     try:
-        try:
-            code = app(standalone_mode=False)
-        except SystemExit as end:
-            if isinstance(end.__context__, BrokenPipeError):  # typer makes an exit code 1 of it
-                raise end.__context__ from None
-            raise  # of own code: commands of ours end by typer.Exit
-        finally:
-            sys.stdout = out
+        code = _run()
         if code == STOPPED:
-            _say_stopped()
-        sys.stdout.flush()  # here, for at exit a reader that went away would be a traceback
-        if "torch" not in sys.modules:  # its libraries report what is not freed
-            gc.freeze()  # at exit there would be a look at all that a search imports: 0.3 s
+            _say_stopped(typed)
     except BrokenPipeError:
         _silence()
-        sys.exit(READER_GONE)
+        code = READER_GONE
     except TyperException as error:  # a wrong option or argument
-        _could_not_run([error.format_message()])
+        code, errors = 2, [error.format_message()]
     except (Exception, SystemExit) as error:
-        if told := explained(error):
-            _could_not_run(told.lines)
-        if refused := _refused(error):
-            _could_not_run([refused])
-        with _perhaps_unread():
-            traceback.print_exc()
-            print("this is a bug in cnntune", file=sys.stderr)
-        sys.exit(3)
+        known = explained(error)
+        refused = None if known else _refused(error)
+        if known or refused:
+            code, errors = 2, known.lines if known else [str(refused)]
+        else:
+            code, errors = 3, traceback.format_exception_only(error)
+            with _perhaps_unread():
+                traceback.print_exc()
+                print("this is a bug in cnntune", file=sys.stderr)
+    if code == 2:
+        _say_problems(errors, typed)
+    if command := running.get():
+        command.end_log(code, errors)
     sys.exit(code)
 
 
-def _open_streams() -> None:
-    """Where the caller closed stdout or stderr, what is written there goes nowhere.
+def _run() -> int:
+    """Run the command that was typed and flush its result; returns the exit code."""
+    out = sys.stdout
+    try:
+        code: int = app(standalone_mode=False) or 0
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # typer makes an exit code 1 of it
+            raise end.__context__ from None
+        raise  # of user code: commands of ours end by typer.Exit
+    finally:
+        sys.stdout = out
+    sys.stdout.flush()  # here, for at exit a reader that went away would be a traceback
+    if "torch" not in sys.modules:  # its libraries report what is not freed
+        gc.freeze()  # collecting all that a search imports at exit takes 0.3 s
+    return code
 
-    Otherwise the next file that is opened would take its number, and receive what libraries write.
+
+def _open_streams() -> None:
+    """Discard what is written to stdout or stderr where the caller closed them.
+
+    Otherwise the next file that is opened would get its number, and receive what libraries write.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -151,27 +171,25 @@ def _stop(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _say_stopped() -> None:
-    goes_on = any(word in GOING_ON for word in sys.argv[1:2])
+def _say_stopped(typed: Typed) -> None:
+    again = "; run the same command again to resume" if typed.verb in RESUMABLE else ""
     with suppress(OSError), _perhaps_unread():  # the terminal may be what went away
-        print(f"stopped{'; the same command goes on' if goes_on else ''}", file=sys.stderr)
+        print(f"interrupted{again}", file=sys.stderr)
 
 
 def _refused(error: BaseException) -> str | None:
-    """What the system keeps us from reading or writing, where that is what an error says."""
+    """The file that the system does not let us read or write, where the error names one."""
     if isinstance(error, OSError) and error.errno in REFUSALS and error.filename:
         return f"{error.filename}: {error.strerror}"
     return None
 
 
-def _could_not_run(lines: Sequence[str]) -> NoReturn:
-    """One line a problem on stderr, a document on stdout if one was asked for, and exit code 2."""
+def _say_problems(lines: Sequence[str], typed: Typed) -> None:
+    """One line per problem on stderr, and a document on stdout if one was asked for."""
     with _perhaps_unread():
         for line in lines:
             print(line, file=sys.stderr)
-    if "--json" in sys.argv:
-        name = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    if typed.json:
         with _perhaps_unread():
-            command = Command.begin(name, json=True, quiet=True)
+            command = Command(typed.verb, json=True, screen=Screen(quiet=True))
             command.print(command.document([], None, errors=lines) | {"ok": False})
-    sys.exit(2)

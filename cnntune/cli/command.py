@@ -1,18 +1,22 @@
-"""What every command shares: its options, its set-up, its document and its exit code."""
+"""What every command shares: its set-up, its document and its exit code."""
 
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from cnntune.cli.log import EventLog
+from cnntune.cli.options import RUNS
 from cnntune.cli.screen import Screen
-from cnntune.errors import StudyError
+from cnntune.errors import RecipeError, StudyError
 from cnntune.findings import Finding, failed
 from cnntune.runs.files import FORMAT, finite
 from cnntune.runs.study import Study, home, this_command
@@ -24,111 +28,57 @@ if TYPE_CHECKING:
     from cnntune.config.recipe import Recipe
     from cnntune.data import Data
 
-RecipeArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[RECIPE]",
-        help="A .toml, a run's config.json, or a shipped recipe such as digits."
-        " Left out: ./cnntune.toml if there is one, else digits.",
-        show_default=False,
-    ),
-]
-StudyArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[STUDY]",
-        help="A study's folder or its name in --runs. Left out: the last study searched.",
-        show_default=False,
-    ),
-]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe key: --set train.lr=0.01"),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
-Seed = Annotated[
-    int | None,
-    typer.Option(min=0, help="The recipe's seed: weights, batches, draws.", show_default=False),
-]
-Exact = Annotated[
-    bool,
-    typer.Option("--deterministic", help="float32, and the same bits in each run, on a GPU too."),
-]
-Runs = Annotated[Path, typer.Option(metavar="DIR", help="Where studies are kept.")]
-Name = Annotated[
-    str | None,
-    typer.Option(
-        "--study", metavar="NAME", help="The study's folder; the recipe's name if left out."
-    ),
-]
-Storage = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="A PostgreSQL server that several machines share: postgresql://user@host/database.",
-        show_default=False,
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no hints.")]
-Workers = Annotated[
-    str,
-    typer.Option(metavar="N|auto", help="Trial processes; auto: as many as cores or GPUs hold."),
-]
-RUNS = Path("runs")
-UNITS = {"s": 1, "m": 60, "h": 3600, "": 1}  # seconds
 
+@dataclass(frozen=True)
+class Typed:
+    """What is known of a command line also where its options cannot be read."""
 
-def _seconds(text: str) -> float:
-    """`90`, `90s`, `30m` or `2h` as seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if match is None or float(match[1]) == 0:
-        raise typer.BadParameter(f"must be a time > 0, such as 90s, 30m or 2h (got {text!r})")
-    return float(match[1]) * UNITS[match[2]]
+    verb: str  # empty where there is none
+    json: bool
 
-
-def parse_budget(text: str) -> tuple[int | None, float | None]:
-    """`200` as training runs, `2h` as seconds.
-
-    Raises:
-        StudyError: where it is neither.
-    """
-    if text.isdecimal() and int(text) > 0:
-        return int(text), None
-    try:
-        return None, _seconds(text)
-    except typer.BadParameter:
-        allowed = "a number of training runs, or a time such as 90s, 30m or 2h"
-        raise StudyError(f"--budget: must be {allowed} (got {text!r})") from None
-
-
-Timeout = Annotated[
-    float | None,
-    typer.Option(
-        parser=_seconds,
-        metavar="TIME",
-        help="Stop after this time: 90s, 30m, 2h. Trials in training are cut after their last"
-        " finished epoch; the same command goes on with them.",
-        show_default=False,
-    ),
-]
+    @classmethod
+    def of(cls, words: Sequence[str]) -> "Typed":
+        """Of `sys.argv[1:]`; what follows `--` is no option of ours."""
+        ours = words[: words.index("--")] if "--" in words else words
+        verb = next((word for word in ours if not word.startswith("-")), "")
+        return cls(verb, "--json" in ours)
 
 
 @dataclass
 class Command:
-    """A command that runs: where it prints, and how it ends."""
+    """A command that runs: where it prints, what it logs, and how it ends."""
 
     name: str
     json: bool
     screen: Screen
     notes: list[Finding] = field(default_factory=list)  # about what was asked, first in `findings`
+    log: EventLog = field(default_factory=EventLog)
 
     @classmethod
-    def begin(cls, name: str, *, json: bool, quiet: bool) -> "Command":
-        """Called first by every command. What own code prints is no result and goes to stderr."""
+    def begin(cls, name: str, *, json: bool, quiet: bool, verbose: bool = False) -> "Command":
+        """Called first by every command; what user code prints is no result and goes to stderr.
+
+        Raises:
+            RecipeError: where a command is to be quiet and verbose.
+        """
+        if quiet and verbose:
+            raise RecipeError("--verbose: cannot be combined with --quiet")
         screen = Screen(quiet=quiet)
         sys.stdout = sys.stderr
-        return cls(name, json, screen)
+        command = cls(name, json, screen, log=EventLog(screen.say if verbose else None))
+        running.set(command)
+        return command
+
+    def begin_log(self, study: Study, device: str) -> None:
+        """From now on events are appended to the log of `study`, the first with what was typed."""
+        self.log.open(study.path, device)
+        self.log.write(f"{self.name} started: {shlex.join(['cnntune', *sys.argv[1:]])}")
+
+    def end_log(self, code: int, errors: Sequence[str] = ()) -> None:
+        """The last events: what was wrong, and the exit code."""
+        for line in errors:
+            self.log.write(f"error: {line}")
+        self.log.write(f"{self.name} ended with exit code {code}")
 
     def begin_work(self, line: str) -> None:
         """Say what is about to happen, after what there is to note about what was asked."""
@@ -150,7 +100,10 @@ class Command:
         }
 
     def end(self, document: dict[str, Any]) -> NoReturn:
-        """Print the document if it was asked for, and leave with 0, or 1 after a `fail`."""
+        """Log its warnings, print it if it was asked for, and leave with 0, or 1 after a `fail`."""
+        for finding in document["findings"]:
+            if finding["severity"] in ("warn", "fail"):
+                self.log.write(f"{finding['severity']} {finding['rule']}: {finding['evidence']}")
         if self.json:
             self.print(document)
         raise typer.Exit(0 if document["ok"] else 1)
@@ -160,17 +113,23 @@ class Command:
         print(json.dumps(document, indent=2, allow_nan=False), file=self.screen.out.file)
 
 
+# The command that this process runs, for whoever ends it; None before it has begun.
+running: ContextVar[Command | None] = ContextVar("running", default=None)
+
+
 @dataclass
 class Setup:
     """What most commands work on."""
 
     recipe: "Recipe"
-    place: str  # the device's name
-    places: tuple[str, ...]  # of the devices that take trials: for `cuda` all GPUs
+    device_name: str
+    trial_devices: tuple[str, ...]  # names, for trials: all GPUs where `cuda` was asked for
     study: Study
-    code: Path  # where the recipe lies, and own modules with it
+    code: Path  # the folder of the recipe and of user code
     again: tuple[str, ...] = ()  # the arguments that lead the next command to the same set-up
-    asked: dict[str, Any] = field(default_factory=this_command)  # recorded once, however often told
+    asked: dict[str, Any] = field(
+        default_factory=this_command
+    )  # recorded once, however often it is passed on
     space_warnings: tuple[Finding, ...] = ()  # for those who search its space
 
     @property
@@ -178,7 +137,7 @@ class Setup:
         """Where this process computes; importing torch takes more than a second."""
         import torch
 
-        return torch.device(self.place)
+        return torch.device(self.device_name)
 
 
 def set_up(
@@ -235,8 +194,6 @@ def set_up(
 
 
 def _checked_name(name: str) -> str:
-    import re
-
     from cnntune.config.recipe import NAME_PATTERN
 
     if not re.match(NAME_PATTERN, name):
@@ -247,20 +204,20 @@ def _checked_name(name: str) -> str:
 
 
 def about(setup: Setup, data: "Data") -> str:
-    """The images and the network, in a line, after what was done to read samples of own code."""
+    """The images and the network, in a line, after remarks on how samples were read."""
     from cnntune.training.open_recipe import described
 
-    return described(setup.recipe, setup.place, data)
+    return described(setup.recipe, setup.device_name, data)
 
 
 def beside_others(command: Command, setup: Setup, recipe: "Recipe", data: "Data") -> "Recipe":
     """The recipe with its threads written down, fewer where other processes keep the cores busy.
 
-    Told in a line.
+    The reason is shown in a line.
     """
     from cnntune.training import precision
 
-    found, reason = precision.beside_others(recipe, data, setup.place)
+    found, reason = precision.beside_others(recipe, data, setup.device_name)
     if reason:
         command.screen.say(reason)
     return found
@@ -284,7 +241,7 @@ def threads_found(command: Command, threads: int, *, fixed: bool) -> int:
 def record(setup: Setup) -> None:
     """Write into the study's folder what was asked."""
     setup.study.record(
-        setup.recipe.as_toml(), device=setup.place, code=setup.code, command=setup.asked
+        setup.recipe.as_toml(), device=setup.device_name, code=setup.code, command=setup.asked
     )
 
 
@@ -295,3 +252,29 @@ def store(setup: Setup, step: str, document: dict[str, Any]) -> None:
     else:
         record(setup)
     setup.study.write(step, document)
+
+
+def find_study(name: str | None, runs: Path, holding: str = "study.db") -> Study:
+    """The study that STUDY means: a folder, a name in `runs`, or the last one searched.
+
+    Only folders with a file `holding` count: every study has a `study.json`.
+
+    Raises:
+        StudyError: where there is no such study, or it lacks the file.
+    """
+    if name is None:
+        searched = sorted(runs.glob(f"*/{holding}"), key=lambda path: path.stat().st_mtime)
+        if not searched:
+            raise StudyError(f"{runs}: holds no search; run `cnntune search` first")
+        return Study(searched[-1].parent)
+    for folder in (Path(name), runs / name):
+        if (folder / holding).is_file():
+            return Study(folder)
+        if folder.is_dir() and (any(folder.glob("trial-*")) or (folder / "study.json").is_file()):
+            raise StudyError(
+                f"{folder}: holds no {holding}: nothing was searched here, or the file was removed"
+            )
+    there = sorted(path.parent.name for path in runs.glob(f"*/{holding}"))
+    raise StudyError(
+        f"{name}: no study of that name in {runs}; there are: {', '.join(there) or 'none'}"
+    )

@@ -18,18 +18,18 @@ class Marks:
     val: str
     best: str
     corner: str
-    wall: str
-    floor: str
+    axis: str
+    base: str
 
 
-UNICODE = Marks(train="·", val="●", best="▲", corner="└", wall="│", floor="─")
-ASCII = Marks(train=".", val="o", best="^", corner="+", wall="|", floor="-")
+UNICODE = Marks(train="·", val="●", best="▲", corner="└", axis="│", base="─")
+ASCII = Marks(train=".", val="o", best="^", corner="+", axis="|", base="-")
 
 
 def plot(
     curve: Curve, *, best_epoch: float | None, width: int, height: int, marks: Marks = UNICODE
 ) -> list[str]:
-    """The train and val losses over the epochs, accuracies for want of losses; `best` below them.
+    """The training and validation losses over epochs, or accuracies where there are no losses.
 
     Returns lines of at most `width` characters: `height` of the frame, the axis, and a legend.
     Empty where nothing finite was logged.
@@ -50,13 +50,13 @@ def plot(
             if value is not None:
                 grid[_row(value, low, high, height)][column] = getattr(marks, name)
     lines = [
-        f"{_label(row, low, high, height):>{LABEL_WIDTH}} {marks.wall}{''.join(cells)}".rstrip()
+        f"{_label(row, low, high, height):>{LABEL_WIDTH}} {marks.axis}{''.join(cells)}".rstrip()
         for row, cells in enumerate(grid)
     ]
-    floor = [marks.floor] * columns
+    base = [marks.base] * columns
     if best_epoch is not None and last > first:
-        floor[round((best_epoch - first) / (last - first) * (columns - 1))] = marks.best
-    lines.append(" " * (LABEL_WIDTH + 1) + marks.corner + "".join(floor))
+        base[round((best_epoch - first) / (last - first) * (columns - 1))] = marks.best
+    lines.append(" " * (LABEL_WIDTH + 1) + marks.corner + "".join(base))
     lines.append(_epochs_line(first, last, columns))
     names = [f"{getattr(marks, name)} {name} {what}" for name in series]
     if best_epoch is not None:
@@ -83,7 +83,7 @@ def _at(line: Series, epoch: float) -> float | None:
     """The value at `epoch`, between its neighbours; None outside the line."""
     if not line.epochs[0] <= epoch <= line.epochs[-1]:
         return None
-    after = next(place for place, at in enumerate(line.epochs) if at >= epoch)
+    after = next(index for index, at in enumerate(line.epochs) if at >= epoch)
     if line.epochs[after] == epoch or after == 0:
         return line.values[after]
     start, end = line.epochs[after - 1], line.epochs[after]

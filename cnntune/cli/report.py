@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from cnntune.cli.command import RUNS, AsJson, Command, Quiet, Runs, StudyArgument
-from cnntune.cli.trials import find_study
+from cnntune.cli.command import Command, find_study
+from cnntune.cli.options import RUNS, AsJson, Quiet, Runs, StudyArgument
 from cnntune.errors import StudyError
 
 
@@ -14,13 +14,13 @@ def report(
     study: StudyArgument = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where to write it; report.html in the study."),
+        typer.Option(metavar="FILE", help="The file to write (default: report.html in the study)."),
     ] = None,
     runs: Runs = RUNS,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """One HTML page of a study, finished or not, with all that it holds. Needs no internet."""
+    """Write all of a study, finished or not, to one self-contained HTML page."""
     command = Command.begin("report", json=json, quiet=quiet)
     found = find_study(study, runs, holding="study.json")
     target = out or found.path / "report.html"

@@ -43,18 +43,18 @@ MARKS: dict[Severity, tuple[str, str]] = {
     "fail": ("FAIL", "bold red"),
 }
 MARK_WIDTH = max(len(mark) for mark, _ in MARKS.values())
-LEAST_WIDTH = 36  # characters for the evidence beside mark and rule
-READABLE = 88  # characters a line of running text
-NARROW = 60  # columns below which names need the room of curves
-WIDE = 100  # columns from which curves get more room
+MIN_WIDTH = 36  # characters for the evidence beside mark and rule
+READABLE = 88  # characters per line of running text
+NARROW = 60  # columns below which names need the space of curves
+WIDE = 100  # columns from which curves get more space
 ENDLESS = 10_000  # characters, to measure what a table would need
-LARGE_LOSS = 1e4  # beyond it decimals say nothing
+LARGE_LOSS = 1e4  # above it decimals carry no information
 PLOT_WIDTH, PLOT_HEIGHT = 100, 14  # characters of a curve drawn large
 BEST_ROWS = 10  # trials in a result table: the rest is in the run folders
 
 
 class Progress(Console):
-    """The console of progress and hints: once nobody reads them, work goes on without."""
+    """The console of progress and hints: work continues also when nobody reads them."""
 
     def on_broken_pipe(self) -> None:
         """Called by rich where the reader of stderr went away."""
@@ -103,13 +103,13 @@ class Screen:
             self.out.print(line, markup=False, soft_wrap=True)
 
     def findings(self, findings: Sequence[Finding]) -> None:
-        """One row a finding: mark, rule, evidence, and below it what to do.
+        """One row per finding: mark, rule, evidence, and below it what to do.
 
         On a narrow screen the evidence stands below mark and rule.
         """
         rules = max((len(finding.rule) for finding in findings), default=0)
         margin = MARK_WIDTH + 2 + rules + 2
-        beside = self.out.width - margin >= LEAST_WIDTH
+        beside = self.out.width - margin >= MIN_WIDTH
         if not beside:
             margin = 2
         for finding in findings:
@@ -139,9 +139,9 @@ class Screen:
         return self.blocks[min(max(int(share * len(self.blocks)), 0), len(self.blocks) - 1)]
 
     def sweep(self, curves: Sequence[Mapping[str, Any]], picked: float | None) -> None:
-        """One row a learning rate, all losses on one scale, up to a little above the first loss."""
+        """One row per learning rate; all losses on one scale, up to a little above the first."""
         table = Table(box=None, pad_edge=False)
-        for heading, justify in (("rate", "right"), ("loss", "left"), ("first", "right")):
+        for heading, justify in (("lr", "right"), ("loss", "left"), ("first", "right")):
             table.add_column(heading, justify=justify)  # type: ignore[arg-type]
         table.add_column("last", justify="right")
         table.add_column("verdict")
@@ -160,7 +160,7 @@ class Screen:
         self.out.print(table)
 
     def result(self, path: Path, trials: "Sequence[Trial]") -> None:
-        """What a search or a refinement came to: counts, then the best trials."""
+        """The result of a search or a refinement: counts, then the best trials."""
         statuses = Counter(trial.status for trial in trials)
         self.title(
             f"{path}: " + ", ".join(f"{counted(n, 'trial')} {s}" for s, n in statuses.most_common())
@@ -208,7 +208,7 @@ class Screen:
         )
 
     def summary(self, path: Path, summary: Mapping[str, Any]) -> None:
-        """What a single run came to."""
+        """The result of a single run."""
         self.title(f"{path}: {summary['status']} after {summary['epochs']} epochs")
         if summary["status"] == "complete":
             self.text(
@@ -226,7 +226,7 @@ class Screen:
         table = Table(box=None, pad_edge=False)
         table.add_column("layer", overflow="fold")
         table.add_column("type", overflow="fold")
-        for heading in ("output", "params", "mult-adds", "sees", "std", "grad"):
+        for heading in ("output", "params", "MACs", "RF", "std", "grad"):
             table.add_column(heading, justify="right", no_wrap=True)
         for layer in found.layers:
             table.add_row(
@@ -240,10 +240,10 @@ class Screen:
                 "" if layer.gradient_std is None else f"{layer.gradient_std:.1g}",
             )
         self.out.print(table)
-        sees = f", sees {found.receptive_field} px" if found.receptive_field else ""
+        field = f", receptive field {found.receptive_field} px" if found.receptive_field else ""
         self.text(
             f"{found.parameters:,} parameters ({found.head_share:.0%} in the head),"
-            f" {found.multiply_adds:,} multiply-adds an image{sees}"
+            f" {found.multiply_adds:,} MACs per image{field}"
         )
         if found.memory is not None:
             measured = found.memory.measured
@@ -262,7 +262,7 @@ class Screen:
         keys = list(dict.fromkeys(key for row in rows for key in row["values"]))
         names = [short_name(key, keys) for key in keys]
         endless = console.options.update(width=ENDLESS)
-        for between in (" ", "\n"):  # headings on one line, or a line a word
+        for between in (" ", "\n"):  # headings on one line, or one line per word
             table = _results_table([name.replace("_", between) for name in names])
             for row in rows:
                 values = (number(row["values"].get(key, "")) for key in keys)
@@ -292,7 +292,7 @@ class Screen:
         )
 
     def diagnoses(self, judged: "Sequence[JudgedRun]") -> None:
-        """A row for each run; then, for each label, what the best run under it teaches.
+        """A row per run; then, for each label, evidence and advice of the best run with it.
 
         A run alone is drawn large.
         """
@@ -327,11 +327,12 @@ class Screen:
             self.text(line)
 
     def _diagnosis_table(self, judged: "Sequence[JudgedRun]", root: Path | None) -> Table:
-        """Label, how sure, best epoch of all, and both loss curves on one scale."""
+        """Label, confidence, best epoch of all, and both loss curves on one scale."""
         table = Table(box=None, pad_edge=False)
         table.add_column("run", overflow="fold")
         table.add_column("label", no_wrap=True)
-        for heading in ("sure", "best"):
+        confidence = "confidence" if self.out.width >= WIDE else "conf"  # names need the columns
+        for heading in (confidence, "best"):
             table.add_column(heading, justify="right", no_wrap=True)
         width = 8 if self.out.width < WIDE else 20
         curves = self.out.width >= NARROW
@@ -370,7 +371,7 @@ def _write(console: Console, text: str, style: str = "") -> None:
 
 
 def _results_table(headings: Sequence[str]) -> Table:
-    """What trials came to, and a column for each heading of a key."""
+    """The results of trials, and a column for each heading of a key."""
     table = Table(box=None, pad_edge=False)
     table.add_column("trial", no_wrap=True)
     for heading in ("val acc", "val loss"):
@@ -429,7 +430,7 @@ def duration(seconds: float) -> str:
 
 
 class TrialWatch:
-    """What a search shows while it runs: a live table in a terminal, a line a trial without one."""
+    """What a search shows while it runs: a live table in a terminal, else a line per trial."""
 
     def __init__(self, screen: Screen, total: int, done: int) -> None:
         self.screen, self.total = screen, total
@@ -451,7 +452,7 @@ class TrialWatch:
 
     def started(self, name: str, values: Mapping[str, Any]) -> None:
         """A worker took up the trial."""
-        self.running[name] = {"name": name, "status": "runs", "values": values, "accs": []}
+        self.running[name] = {"name": name, "status": "running", "values": values, "accs": []}
         self._draw()
 
     def epoch(self, name: str, val_acc: float) -> None:
@@ -460,7 +461,7 @@ class TrialWatch:
         self._draw()
 
     def ended(self, name: str, values: Mapping[str, Any], event: "Event") -> None:
-        """The trial is over, perhaps without training now: others left it behind."""
+        """The trial is over, perhaps without training now: it was pruned."""
         row = self.running.pop(name, {"name": name, "values": values, "accs": []})
         summary = event.summary
         assert summary is not None  # the event is the last of its trial

@@ -24,7 +24,8 @@ ROUND_TIME = 0.5  # of the time left for rounds, after which a round starts no m
 class Budget:
     """A number of training runs, repeats included, or a time.
 
-    Rounds end at `rounds_until`, repeats at `time`; with a budget of runs, both are `NEVER`.
+    Rounds end at `rounds_until`, all repeats at `time`. A budget of runs has no time for rounds or
+    repeats: at its `time`, if it has one, all training pauses.
     """
 
     runs: int | None = None
@@ -34,7 +35,7 @@ class Budget:
 
     @classmethod
     def of(cls, runs: int | None, time: Deadline) -> "Budget":
-        """The budget of a command that starts now.
+        """The budget of a command that starts now: time, or runs that pause when `time` is over.
 
         Raises:
             StudyError: if the runs do not suffice for a round and its repeats.
@@ -44,7 +45,14 @@ class Budget:
                 f"--budget: must be at least {MIN_BUDGET} training runs, {MIN_TRIALS} trials"
                 f" and {SEEDS} repeats of the best {CANDIDATES} (got {runs})"
             )
-        return cls(runs, time, seconds=time.seconds_left).keeping(0.0)
+        if runs is not None:
+            return cls(runs, time)
+        return cls(time=time, seconds=time.seconds_left).keeping(0.0)
+
+    @property
+    def paused(self) -> bool:
+        """Whether a budget of runs has no time left for them."""
+        return self.runs is not None and self.time.passed
 
     def keeping(self, seconds: float, *, whole: bool = False) -> "Budget":
         """The budget with `seconds` reserved for the repeats, at least a quarter of the time.

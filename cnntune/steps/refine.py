@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnntune.config.recipe import Recipe
-from cnntune.config.space import Value
+from cnntune.config.files import parse_override
+from cnntune.config.recipe import Recipe, differences, parse, set_key
+from cnntune.config.space import Choice, Dimension, Value
 from cnntune.diagnosis.load_runs import curve_of
 from cnntune.diagnosis.rules import Label, diagnose
-from cnntune.errors import StudyError
+from cnntune.errors import RecipeError, StudyError
 from cnntune.findings import Finding
 from cnntune.machine.clock import NEVER, Deadline
 from cnntune.runs.files import FORMAT
@@ -24,6 +25,19 @@ from cnntune.study.ledger import Ledger, exists
 from cnntune.study.trial import Trial, best_of
 from cnntune.workers.pool import Event, Job, in_order, run_jobs
 
+# Keys that a refinement shares with its search, with the reason.
+COMPARED = "the accuracies of all rounds are compared"
+ARITHMETIC = "the search decides the precision of all rounds"
+FIXED = {
+    "name": "it is that of the study",
+    "data": COMPARED,
+    "space.data": COMPARED,
+    "train.precision": ARITHMETIC,
+    "train.deterministic": ARITHMETIC,
+    "train.epochs": "give --epochs",
+    "search.epochs": "give --epochs",
+    "search.pruner": "its few trials lie near the best, and none is pruned",
+}
 WARMUP_SHARE = 0.1  # of the epochs, rounded down (tuning playbook: at most)
 
 Repeat = tuple[Rival, int, Run]  # the trial to repeat, the offset of its seed, and its folder
@@ -87,32 +101,84 @@ class Round:
 
     @property
     def given(self) -> list[dict[str, Value]]:
-        """The values of its first trial: those of the best so far, for keys still searched."""
-        if not self.strong:
-            return []
-        best = self.strong[0].values
-        return [{key: best[key] for key in self.recipe.space if key in best}]
+        """The values of its first trial: those of the best so far, for keys still searched.
+
+        None if a space that was given leaves one of them out.
+        """
+        space = self.recipe.space
+        best = self.strong[0].values if self.strong else {}
+        values = {key: best[key] for key in space if key in best}
+        allowed = all(_holds(space[key], value) for key, value in values.items())
+        return [values] if self.strong and allowed else []
 
 
-def begin(study: Study, epochs: int | None, trials: int) -> Round:
+def _holds(dimension: Dimension, value: Value) -> bool:
+    """Whether a trial may draw the value."""
+    if isinstance(dimension, Choice):
+        return value in dimension.options
+    return isinstance(value, int | float) and dimension.low <= value <= dimension.high
+
+
+def begin(study: Study, epochs: int | None, trials: int, overrides: Sequence[str] = ()) -> Round:
     """The refinement to run next: the unfinished one, or a new one of `trials` trials.
 
+    `overrides` change keys of its recipe, written as `--set` takes them.
+
     Raises:
-        StudyError: if there is no search or no complete trial, or the unfinished refinement trains
-            for another number of epochs.
+        StudyError: if there is no search or no complete trial, or the unfinished refinement was
+            started with another number of epochs or other overrides.
         RecipeError: if the refinement's recipe would not be valid.
     """
     begun = unfinished(study)
-    if begun is not None:
-        planned = begun.recipe.search.epochs
-        if epochs not in (None, planned):
-            raise StudyError(
-                f"{begun.study.path}: was started with --epochs {planned}; finish it with the same"
-                " value, or remove the folder"
-            )
-        return begun
-    recipe, made, strong = proposal(study, epochs)
-    return begin_with(study, recipe, [change.finding() for change in made], trials, strong)
+    if begun is None:
+        recipe, made, strong = proposal(study, epochs)
+        recipe = with_overrides(recipe, overrides)
+        return begin_with(study, recipe, [change.finding() for change in made], trials, strong)
+    path, planned = begun.study.path, begun.recipe.search.epochs
+    if epochs not in (None, planned):
+        raise StudyError(
+            f"{path}: was started with --epochs {planned}; finish it with the same value, or remove"
+            " the folder"
+        )
+    if other := differences(with_overrides(begun.recipe, overrides), begun.recipe):
+        raise StudyError(
+            [
+                *(f"{path}: was started with another recipe: {line}" for line in other),
+                f"{path}: finish it first without these options, or remove the folder",
+            ]
+        )
+    return begun
+
+
+def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """The recipe of a refinement with keys changed, each written as `--set` takes it.
+
+    Raises:
+        RecipeError: where a key belongs to the whole study, or the result is not a sound recipe.
+    """
+    if not overrides:
+        return recipe
+    from cnntune.training.open_recipe import argument_problems, argument_types  # they need torch
+
+    values = recipe.as_values()
+    space = values.pop("space", {})
+    for key, dimension in space.items():
+        set_key(values, f"space.{key}", dimension)
+    keys = []
+    for text in overrides:
+        key, value = parse_override(text)
+        for fixed, reason in FIXED.items():
+            if key == fixed or key.startswith(f"{fixed}."):
+                raise RecipeError(f"--set: {key}: cannot be changed in a refinement: {reason}")
+        set_key(values, key, value)
+        keys.append(key)
+    return parse(
+        values,
+        file=recipe.name,
+        overridden=keys,
+        check_arguments=argument_problems,
+        argument_types=argument_types,
+    )
 
 
 def proposal(study: Study, epochs: int | None) -> tuple[Recipe, list[Change], list[Trial]]:

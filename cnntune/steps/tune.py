@@ -122,6 +122,9 @@ def tune(
                 break
             _close(current)
             limits = _with_reserve(budget, records, waiting, plan.workers)
+            if budget.paused:
+                outcome.findings.append(_paused(records))
+                break
         size = limits.round_trials(ROUND_SHARE, _used(records))
         reason = reason_to_stop(records)
         if reason is None:
@@ -248,7 +251,8 @@ def _swept_round(
     if not size or not _may_be_swept(recipe, study, records):
         return None
     if study.read("lr-sweep") is None:
-        sweep(limits.rounds_until.share(ROUND_TIME))
+        until = limits.time if limits.runs is not None else limits.rounds_until.share(ROUND_TIME)
+        sweep(until)
     swept = search.swept_range(recipe, study.read("lr-sweep"))
     left = limits.rounds_until.seconds_left
     too_long = left is not None and _trial_seconds(records[-1], last.search.epochs) > left
@@ -350,7 +354,8 @@ def _train(
         refine.write_plan(current.study, size, [*current.changes, *fewer])
     running = sum(trial.status == "running" for trial in trials)
     complete = any(best_of(record.trials()) for record in records)
-    if (len(trials) >= size and not running) or (complete and budget.rounds_until.passed):
+    whole = len(trials) >= size and not running
+    if whole or budget.paused or (complete and budget.rounds_until.passed):
         return
     events = run_trials(
         ledger,
@@ -367,7 +372,7 @@ def _train(
     title = f"round {current.number}: {counted(size, 'trial')} of {counted(epochs, 'epoch')}"
     limited = _while_time(events, budget, complete)
     yield Phase(title, current.recipe, size, len(trials) - running, current.changes, limited)
-    if not _is_over(ledger, budget) and not budget.rounds_until.passed:
+    if not (_is_over(ledger, budget) or budget.rounds_until.passed or budget.paused):
         raise StudyError(f"{current.study.path}: round {current.number} ended before its trials")
 
 
@@ -478,6 +483,12 @@ def _cut(current: refine.Round, records: Sequence[Ledger]) -> Finding:
     )
 
 
+def _paused(records: Sequence[Ledger]) -> Finding:
+    """That the time of a budget of runs was over between two rounds."""
+    text = f"the time is over after {counted(_used(records), 'training run')}"
+    return Finding("stopped", "info", text, "run the same command again to resume")
+
+
 def _over_seeds(
     outcome: Outcome,
     records: Sequence[Ledger],
@@ -499,7 +510,10 @@ def _over_seeds(
         title = f"the best {len(rivals)} trials with fresh seeds: {len(todo)} runs"
         yield Phase(title, rivals[0].recipe, len(todo), 0, [], events)
     outcome.candidates = candidates(rivals, seeds=SEEDS)
-    advice = f"the same command with --budget {_used(records) + _missing(rivals)} trains them"
+    needed = _used(records) + _missing(rivals)
+    advice = f"the same command with --budget {needed} trains them"
+    if budget.runs is not None and needed <= budget.runs:
+        advice = "the same command trains them"
     if budget.seconds is not None:
         seconds = math.ceil(repeat_seconds(rivals, plan.workers))
         advice = f"the same command with --budget {seconds}s trains them first"

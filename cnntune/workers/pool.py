@@ -52,7 +52,8 @@ class Event:
     job that ends before its run has a row with `paused` as its last event. A job that ran out of
     memory ends with `again`, and is resumed alone on its device. `last` is the last event of a
     worker whose device no longer works. `taken_by` names the coordinator on another machine that
-    has taken the trial over.
+    has taken the trial over. `died` is the exit code of a worker that died over the job, which
+    another worker resumes.
     """
 
     job: Job
@@ -62,6 +63,7 @@ class Event:
     again: bool = False
     last: bool = False
     taken_by: str | None = None
+    died: int | None = None
 
     @property
     def ends_job(self) -> bool:
@@ -123,6 +125,7 @@ def run_jobs(
                 event = _receive(worker)
                 if event is None:
                     pool.forget(worker)
+                    yield Event(job, died=worker.process.exitcode)
                     deaths[job.folder] = deaths.get(job.folder, 0) + 1
                     if deaths[job.folder] < MAX_DEATHS:
                         if job.alone or deaths[job.folder] == MAX_DEATHS - 1:

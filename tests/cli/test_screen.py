@@ -12,7 +12,7 @@ from commands import call
 
 from cnntune.cli.command import Command
 from cnntune.cli.screen import Screen, TrialWatch
-from cnntune.cli.trials import watch
+from cnntune.cli.session import watch
 from cnntune.config.recipe import parse
 from cnntune.findings import Finding
 from cnntune.runs.run import Epoch, Run

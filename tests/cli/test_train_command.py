@@ -69,7 +69,7 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(
     outcome = interrupt(tmp_path, monkeypatch, epoch)
     assert outcome.code == 130
     assert outcome.out == ""
-    assert outcome.err.splitlines()[-1] == "stopped; the same command goes on"
+    assert outcome.err.splitlines()[-1] == "interrupted; run the same command again to resume"
     stopped = tmp_path / "runs/small/train-0001"
     assert len(rows(stopped)) == epoch - 1
     again = train(tmp_path)

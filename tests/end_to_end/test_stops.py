@@ -80,7 +80,7 @@ def test_sigterm_ends_a_search_with_a_line_and_it_goes_on(
         (os.kill if whom == "coordinator" else os.killpg)(process.pid, signal.SIGTERM)
         out, err = process.communicate(timeout=PATIENCE_SECONDS)  # workers hold stderr too
     assert process.returncode == 130, err
-    assert err.splitlines()[-1] == "stopped; the same command goes on"
+    assert err.splitlines()[-1] == "interrupted; run the same command again to resume"
     assert "Traceback" not in err
     assert out == ""
     assert_goes_on(folder, undisturbed)

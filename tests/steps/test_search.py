@@ -706,7 +706,7 @@ def test_a_search_that_time_ends_goes_on_as_if_it_had_not_been(
     early = call(*words, "--timeout", "0.01", cwd=tmp_path)  # over before the first epoch is
     assert early.document["trials"]["running"] <= 1
     (finding,) = (one for one in early.document["findings"] if one["rule"] == "timeout")
-    assert finding["advice"] == "the same command goes on with them"
+    assert finding["advice"] == "run the same command again to resume them"
     assert call(*words, cwd=tmp_path).code == 0
     assert content(Study(tmp_path / "runs/small")) == content(undisturbed)
 

@@ -9,7 +9,7 @@ from commands import Outcome, call
 
 from cnntune.cli.command import Command
 from cnntune.cli.screen import Screen
-from cnntune.cli.trials import decide
+from cnntune.cli.session import decide
 from cnntune.config.recipe import parse
 from cnntune.machine import cpus
 from cnntune.machine.cpus import load_of_others, threads_beside
@@ -125,7 +125,7 @@ def test_an_interrupted_run_goes_on_in_its_threads_whatever_runs_beside_it(
         assert train(tmp_path).code == 130
     assert threads_of(tmp_path, "train-0001") == 2
     outcome = train(tmp_path)
-    assert "was interrupted after epoch 1; it goes on" in " ".join(outcome.err.split())
+    assert "was interrupted after epoch 1; resuming" in " ".join(outcome.err.split())
     assert threads_of(tmp_path, "train-0001") == 2
     assert not (tmp_path / "runs/own/train-0002").exists()
 

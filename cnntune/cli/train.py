@@ -1,46 +1,46 @@
-"""One training run, and what curves say (step 6)."""
+"""One training run, with the final test."""
 
-import os
-import re
-from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnntune.cli.command import (
+from cnntune.cli.command import Command, about, beside_others, record, set_up
+from cnntune.cli.options import (
     RUNS,
     AsJson,
-    Command,
+    Deterministic,
     Device,
-    Exact,
     Name,
     Quiet,
     RecipeArgument,
     Runs,
     Seed,
     Sets,
-    about,
-    beside_others,
-    record,
-    set_up,
+    Verbose,
 )
+from cnntune.cli.session import result_line, start_line
 from cnntune.findings import Finding
 from cnntune.runs.chance import Chance
+from cnntune.runs.summary import Summary
 
 if TYPE_CHECKING:
-    from cnntune.diagnosis.judge import JudgedRun
     from cnntune.runs.run import Epoch
 
 
 def train(
     recipe: RecipeArgument = None,
     test_again: Annotated[
-        bool, typer.Option("--test-again", help="Measure the test part although it was before.")
+        bool,
+        typer.Option(
+            "--test-again", help="Evaluate on the test set even if it was evaluated before."
+        ),
     ] = False,
     no_test: Annotated[
-        bool, typer.Option("--no-test", help="Leave the test part alone: this run is not the last.")
+        bool,
+        typer.Option(
+            "--no-test", help="Do not evaluate on the test set: this run is not the last."
+        ),
     ] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write event files into the run's folder too.")
@@ -48,17 +48,18 @@ def train(
     set_: Sets = None,
     device: Device = "auto",
     seed: Seed = None,
-    deterministic: Exact = False,
+    deterministic: Deterministic = False,
     runs: Runs = RUNS,
     study: Name = None,
     json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """One run from a recipe or a trial's config.json; keeps the best weights; final test, once.
 
-    The same command goes on with a run that was interrupted.
+    The same command resumes a run that was interrupted.
     """
-    command = Command.begin("train", json=json, quiet=quiet)
+    command = Command.begin("train", json=json, quiet=quiet, verbose=verbose)
     setup = set_up(
         command,
         recipe,
@@ -76,6 +77,7 @@ def train(
     from cnntune.steps import train_run
     from cnntune.training import build, precision
 
+    command.begin_log(setup.study, setup.device_name)
     if tensorboard:
         check_tensorboard()
     train_run.looks_of(setup.study)  # hours of training must not end at a damaged file
@@ -96,7 +98,8 @@ def train(
             command.screen.say(f"{run.path} is trained")
         else:
             if done := len(run.rows()):
-                command.screen.say(f"{run.path} was interrupted after epoch {done}; it goes on")
+                command.screen.say(f"{run.path} was interrupted after epoch {done}; resuming")
+            command.log.write(f"{run.name} {start_line(run)}")
             with event_file(run) if tensorboard else nullcontext() as write:
                 for row in train_run.train_and_keep(config, data, setup.device, model, run):
                     rows.append(row)
@@ -117,65 +120,14 @@ def train(
             summary |= measured
             findings += found
         run.finish(summary)
+        if ended := Summary.from_json(summary):
+            command.log.write(f"{run.name} {result_line(ended)}")
     document = command.document(findings, setup.study, run=str(run.path), **summary)
     if not json:
         command.screen.summary(run.path, summary)
         command.screen.findings(findings)
     command.screen.next("diagnose", str(run.path))
     command.end(document)
-
-
-def diagnose(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(metavar="PATH...", help="Runs, studies, logs of any tool, or folders."),
-    ],
-    map_: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="CURVE=COLUMN", help="A log's column: val_loss=my_loss."),
-    ] = None,
-    fail_on: Annotated[
-        str, typer.Option(metavar="LABEL,...", help="Exit 1 if a run has one of these labels.")
-    ] = "",
-    png: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write a picture of each run here.")
-    ] = None,
-    json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Step 6: still improving, overfitting or underfitting? And what to change next."""
-    command = Command.begin("diagnose", json=json, quiet=quiet)
-
-    from cnntune.diagnosis import judge
-
-    mapping, labels = judge.parse_mapping(map_ or ()), judge.parse_labels(fail_on)
-    judged, skipped = judge.judge_paths(paths, mapping)
-    findings = [run.finding(labels) for run in judged]
-    if png is not None:
-        _draw(judged, png)
-    document = command.document(
-        findings, None, runs=[run.as_json() for run in judged], skipped=skipped
-    )
-    if not json:
-        command.screen.diagnoses(judged)
-        for entry in skipped:
-            command.screen.text(f"skipped {entry['path']}: {entry['reason']}")
-    for remark in judge.remarks(judged):
-        command.screen.say(remark)
-    command.end(document)
-
-
-def _draw(judged: "Sequence[JudgedRun]", folder: Path) -> None:
-    """One picture a run, named after its path so that no two share a name."""
-    from cnntune.diagnosis.figures import save_curves
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for run in judged:
-        name = re.sub(r"[^\w.#-]+", "_", os.path.relpath(run.path)).strip("_.")
-        diagnosis = run.diagnosis
-        title = f"{run.path}\n{diagnosis.label}: {diagnosis.evidence}"
-        picture = folder / f"{name}.png"
-        save_curves(run.curve, picture, title=title, best_epoch=diagnosis.best_epoch)
 
 
 def _diverged_finding(last: "Epoch", chance: Chance) -> Finding:

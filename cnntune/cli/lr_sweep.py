@@ -1,0 +1,65 @@
+"""Step 3: which learning rate lowers the loss?"""
+
+from cnntune.cli.command import Command, about, set_up, store
+from cnntune.cli.options import (
+    RUNS,
+    AsJson,
+    Deterministic,
+    Device,
+    Name,
+    Quiet,
+    RecipeArgument,
+    Runs,
+    Seed,
+    Sets,
+)
+
+
+def lr_sweep(
+    recipe: RecipeArgument = None,
+    set_: Sets = None,
+    device: Device = "auto",
+    seed: Seed = None,
+    deterministic: Deterministic = False,
+    runs: Runs = RUNS,
+    study: Name = None,
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Step 3: the learning rate that lowers the loss within 100 iterations."""
+    command = Command.begin("lr-sweep", json=json, quiet=quiet)
+    setup = set_up(
+        command,
+        recipe,
+        set_,
+        device=device,
+        seed=seed,
+        runs=runs,
+        study=study,
+        exact=deterministic,
+    )
+
+    from cnntune.steps import checks
+    from cnntune.steps import lr_sweep as step
+    from cnntune.training import build
+
+    data = build.load_data(setup.recipe, setup.device)
+    command.begin_work(about(setup, data))
+    curves = []
+    for news in checks.swept_rates(setup.recipe, data, setup.device):
+        if isinstance(news, str):
+            command.screen.say(news)
+        else:
+            curves.append(news)
+    result = step.judge(curves)
+    document = command.document(result.findings, setup.study, **result.as_json())
+    store(setup, "lr-sweep", document | {"recipe": setup.recipe.as_values()})
+    if not json:
+        iterations = max(curve.iterations for curve in result.curves)
+        name = setup.recipe.name
+        command.screen.title(f"learning rates of {name}, {iterations} iterations each")
+        command.screen.sweep(result.as_json()["curves"], result.lr)
+        command.screen.findings(result.findings)
+    if document["ok"]:
+        command.screen.next("search", *setup.again, "--budget", "50")
+    command.end(document)

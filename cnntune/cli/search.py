@@ -1,0 +1,116 @@
+"""Step 4: a coarse search."""
+
+from typing import Annotated
+
+import typer
+
+from cnntune.cli.command import Command, record, set_up
+from cnntune.cli.options import (
+    RUNS,
+    AsJson,
+    Deterministic,
+    Device,
+    Epochs,
+    Name,
+    Pruner,
+    Quiet,
+    RecipeArgument,
+    Runs,
+    Sampler,
+    Seed,
+    Sets,
+    Storage,
+    Timeout,
+    Verbose,
+    Workers,
+    parse_count,
+    search_keys,
+)
+from cnntune.cli.session import cut_findings, decide, session, space_line, train_trials
+from cnntune.machine.clock import Deadline
+from cnntune.workers import processes
+
+
+def search(
+    recipe: RecipeArgument = None,
+    budget: Annotated[
+        int,
+        typer.Option(
+            parser=parse_count,
+            metavar="TRIALS",
+            help="Total number of trials in the study, those of earlier commands included.",
+        ),
+    ] = 50,
+    epochs: Epochs = None,
+    sampler: Sampler = None,
+    pruner: Pruner = None,
+    timeout: Timeout = None,
+    workers: Workers = "auto",
+    set_: Sets = None,
+    device: Device = "auto",
+    seed: Seed = None,
+    deterministic: Deterministic = False,
+    runs: Runs = RUNS,
+    study: Name = None,
+    storage: Storage = None,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Step 4: a coarse random search. The same command resumes it, a larger budget extends it.
+
+    Recipe keys of a study cannot be changed later: options that change them need a new study.
+    """
+    command = Command.begin("search", json=json, quiet=quiet, verbose=verbose)
+    deadline = Deadline.after(timeout)
+    processes.prepare()
+    # While the workers' server imports torch, which this process does not, there is time for these.
+    from cnntune.steps import search as step
+    from cnntune.steps.search_findings import importance_findings
+    from cnntune.study import importance
+    from cnntune.workers.capacity import parse_workers
+
+    if budget >= importance.MIN_TRIALS:
+        importance.prepare()
+    setup = set_up(
+        command,
+        recipe,
+        set_,
+        device=device,
+        seed=seed,
+        runs=runs,
+        study=study,
+        exact=deterministic,
+        further=search_keys(epochs, sampler, pruner),
+        apart=True,
+    )
+    asked_workers = parse_workers(workers)
+    with session(command, setup.study, setup.device_name, storage) as work:
+        if work.server is None:
+            ledger, notes = step.begin(setup.study, setup.recipe)
+        else:
+            ledger, notes = step.join(setup.study, setup.recipe, work.server)
+        record(setup)
+        budget, fewer = step.within_grid(ledger.recipe, budget)
+        plan = decide(command, ledger.recipe, setup.trial_devices, asked_workers, ledger)
+        ledger.settle(plan.precision, plan.image_bytes, stream=plan.stream)
+        command.begin_work(f"searching {space_line(ledger.recipe)}")
+        ineffective = step.without_effect(ledger.recipe.space, set_ or [])
+        work.note([*setup.space_warnings, *ineffective, *notes, *fewer])
+        train_trials(command, setup, ledger, budget=budget, workers=plan.workers, deadline=deadline)
+        result = step.result(ledger, ledger.recipe)
+        findings = [
+            *cut_findings(result.trials, budget, deadline),
+            *result.findings,
+            *importance_findings(result.trials, result.importance),
+        ]
+        document = work.finish("search", findings, setup.study, **result.as_json())
+    if not json:
+        command.screen.result(setup.study.path, result.trials)
+        command.screen.importance(result.importance)
+        command.screen.findings([*work.notes, *findings])
+    if result.best and document["ok"]:
+        command.screen.next("refine", str(setup.study.path))
+    elif result.best:
+        command.screen.next("sanity", *setup.again)
+    command.end(document)
