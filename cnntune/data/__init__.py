@@ -1,6 +1,6 @@
 """Images for training: built-in data sets, folders, arrays and custom code, as batches on a device.
 
-Imports nothing of models, runs or trials.
+It must not know networks, runs or trials.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Models by name: those of cnntune, and every classifier that torchvision and timm list.
 
-Imports nothing of data sets, recipes or training.
+It must not know data sets, recipes or training.
 """
 
 from collections.abc import Callable

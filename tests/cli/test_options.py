@@ -162,7 +162,7 @@ def test_refine_trains_with_the_keys_that_are_set_and_resumes_with_the_same_alon
     other = call(*REFINE, "--set", "train.momentum=0.6", cwd=folder)
     assert other.code == 2
     refused, advice = other.err.splitlines()[-2:]
-    assert "refine-1: was begun with another recipe: train.momentum: 0.8 there, 0.6" in refused
+    assert "refine-1: was started with another recipe: train.momentum: 0.8 there, 0.6" in refused
     assert "finish it first without these options" in advice
     assert call(*words, "--budget", "2", cwd=folder).code == 0
     for number in (0, 1):
@@ -173,7 +173,7 @@ def test_refine_trains_with_the_keys_that_are_set_and_resumes_with_the_same_alon
 
 def test_refine_says_that_a_key_which_it_draws_is_set_in_vain(folder: Path) -> None:
     outcome = call(*REFINE, "--set", "train.lr=0.1", *NO_TIME, cwd=folder)
-    assert "--set train.lr=0.1 changes nothing here" in said(outcome)
+    assert "--set train.lr=0.1 has no effect" in said(outcome)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_tune_pauses_when_its_time_is_over_and_the_same_command_resumes_it(folde
     early = call(*words, *NO_TIME, cwd=folder)
     assert early.code in (0, 1), early.err
     (stop,) = (one for one in early.document["findings"] if one["rule"] == "stopped")
-    assert "the time is over" in stop["evidence"]
+    assert "the time is up" in stop["evidence"]
     (repeats,) = (one for one in early.document["findings"] if one["rule"] == "repeats")
     assert repeats["advice"] == "the same command trains them"
     runs = sorted((folder / STUDY).rglob("trial-*/config.json"))
