@@ -21,17 +21,17 @@ from cnntune import cli, data, models
 from cnntune.cli import documents
 from cnntune.config.recipe import Recipe, Section, key_type
 from cnntune.config.searchable import Costly, Fixed, mark_of
+from cnntune.config.signatures import KEYWORDS
 from cnntune.diagnosis import rules
-from cnntune.diagnosis.advice import CURES, Cure
+from cnntune.diagnosis.advice import ADVICE, Change
 from cnntune.diagnosis.curve import Curve
 from cnntune.diagnosis.signs import MEANINGS
 from cnntune.findings import SEVERITIES
 from cnntune.models import from_timm, from_torchvision
 from cnntune.models.table import ARGUMENTS
-from cnntune.runs.study import Epoch
+from cnntune.runs.run import Epoch
 from cnntune.steps import sanity
 from cnntune.texts import unwrapped
-from cnntune.training.contracts import KEYWORDS
 
 Schema = dict[str, Any]
 FOLDER = Path(__file__).with_name("reference")
@@ -348,7 +348,7 @@ def diagnose_page() -> str:
         for problem, lessons in cases[label].items():
             new = [text for text in lessons if text not in told]
             told.update(new)
-            advice = "\n".join(f"{n}. {_cure(c)}" for n, c in enumerate(CURES[problem], start=1))
+            advice = "\n".join(f"{n}. {_change(c)}" for n, c in enumerate(ADVICE[problem], start=1))
             which = f" (`{problem}`)" if len(cases[label]) > 1 else ""
             blocks += [*new, f"Advice{which}:\n\n{advice}"]
     effects = _effects()
@@ -361,8 +361,8 @@ def diagnose_page() -> str:
     return page("Diagnoses", *blocks)
 
 
-def _cure(cure: Cure | str) -> str:
-    return cure if isinstance(cure, str) else f"{cure.general} (`{cure.key}`)"
+def _change(change: Change | str) -> str:
+    return change if isinstance(change, str) else f"{change.general} (`{change.key}`)"
 
 
 def _cases() -> dict[str, dict[str, list[str]]]:
@@ -394,7 +394,7 @@ def _problems(given: ast.expr, function: ast.AST) -> list[str]:
     if isinstance(given, ast.Constant):
         return [str(given.value)]
     values = [n.value for n in ast.walk(function) if isinstance(n, ast.Assign)]
-    return [word for word in CURES if any(word in _constants(value) for value in values)]
+    return [word for word in ADVICE if any(word in _constants(value) for value in values)]
 
 
 def _callers(functions: Mapping[str, ast.AST], name: str) -> list[str]:
