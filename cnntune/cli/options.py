@@ -102,7 +102,7 @@ def parse_count(text: str | int) -> int:
     """`50` as a number of trials.
 
     Raises:
-        typer.BadParameter: where it is no whole number above 0.
+        typer.BadParameter: where it is not an integer above 0.
     """
     if not str(text).isdecimal() or int(text) == 0:
         raise typer.BadParameter(f"must be a number of trials >= 1 (got {text!r})")

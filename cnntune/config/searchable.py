@@ -38,7 +38,7 @@ def mark_of(annotation: Any) -> Mark | None:
 
 
 def takes_whole_numbers(annotation: Any) -> bool:
-    """Whether the type takes whole numbers and no fractions, as `int` and `Count | None` do."""
+    """Whether the type takes integers and no fractions, as `int` and `Count | None` do."""
     types_ = set(_plain_types(annotation))
     return int in types_ and float not in types_
 

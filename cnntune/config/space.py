@@ -34,7 +34,7 @@ class Range:
 
     def at(self, position: float) -> int | float:
         """The number at `position` 0 (low) ... 1 (high)."""
-        # A whole number stands for the stretch up to the next one, the last one's included.
+        # An integer stands for the stretch up to the next one, the last one's included.
         high = self.high + 1 if self.integer else self.high
         if self.log:
             value = self.low * math.pow(high / self.low, position)
@@ -87,7 +87,7 @@ Space = Mapping[str, Dimension]
 def parse_dimension(table: Any) -> Dimension:
     """Read `{ log = [1e-4, 1e-1] }`, `{ uniform = [0, 0.5] }` or `{ choice = [64, 128] }`.
 
-    A range is over whole numbers if both ends are written so, as `as_toml` writes them. The
+    A range is over integers if both ends are written so, as `as_toml` writes them. The
     type of the key, where it is known, replaces that.
 
     Raises `ValueError` with what was found and what is allowed.

@@ -36,7 +36,7 @@ def _at_least(minimum: int) -> WrapValidator:
         except ValueError:
             numbers = []
         if not numbers or min([numbers] if isinstance(numbers, int) else numbers) < minimum:
-            text = f"must be a whole number >= {minimum}, or a list with one per stage"
+            text = f"must be an integer >= {minimum}, or a list with one per stage"
             raise PydanticCustomError("per_stage", "{text}", {"text": text})
         return numbers
 

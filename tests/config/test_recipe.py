@@ -106,9 +106,9 @@ def test_a_word_unlike_any_other_is_answered_with_the_allowed_ones_alone() -> No
 @pytest.mark.parametrize(
     ("line", "key", "message"),
     [
-        ('seed = "8"', "seed", "must be a whole number (got '8')"),
-        ("seed = true", "seed", "must be a whole number (got True)"),
-        ("seed = 1.0", "seed", "must be a whole number (got 1.0)"),
+        ('seed = "8"', "seed", "must be an integer (got '8')"),
+        ("seed = true", "seed", "must be an integer (got True)"),
+        ("seed = 1.0", "seed", "must be an integer (got 1.0)"),
         ("name = 3", "name", "must be a string in quotes (got 3)"),
         ("data = [1]", "data", "must be a table (got [1])"),
         ("train = 3", "train", "must be a table (got 3)"),
@@ -117,12 +117,12 @@ def test_a_word_unlike_any_other_is_answered_with_the_allowed_ones_alone() -> No
         ("train.lr = true", "train.lr", "must be a number (got True)"),
         ("train.lr = nan", "train.lr", "must be finite (got nan)"),
         ("train.lr = inf", "train.lr", "must be finite (got inf)"),
-        ("train.batch_size = 8.0", "train.batch_size", "must be a whole number (got 8.0)"),
+        ("train.batch_size = 8.0", "train.batch_size", "must be an integer (got 8.0)"),
         ("train.momentum = 1", "train.momentum", "must be < 1 (got 1)"),
         ("augment.flip = 1", "augment.flip", "must be true or false (got 1)"),
-        ('model.width = "8"', "model.width", "must be a whole number (got '8')"),
-        ("model.width = true", "model.width", "must be a whole number (got True)"),
-        ("model.width = 8.0", "model.width", "must be a whole number (got 8.0)"),
+        ('model.width = "8"', "model.width", "must be an integer (got '8')"),
+        ("model.width = true", "model.width", "must be an integer (got True)"),
+        ("model.width = 8.0", "model.width", "must be an integer (got 8.0)"),
         ("model.width = 0", "model.width", "must be >= 1 (got 0)"),
         ("model.dropout = true", "model.dropout", "must be a number (got True)"),
         ('data.val_fraction = "0.1"', "data.val_fraction", "must be a number (got '0.1')"),
@@ -364,7 +364,7 @@ def test_an_end_of_a_range_beyond_every_machine_is_refused() -> None:
         ("train.batch_size = { uniform = [0, 64] }", "train.batch_size: 0: must be >= 1 (got 0)"),
         (
             "train.batch_size = { log = [16, 64.5] }",
-            "train.batch_size: 16.0: must be a whole number (got 16.0)",
+            "train.batch_size: 16.0: must be an integer (got 16.0)",
         ),
         ("train.lr = { choice = [0.1, 'x'] }", "train.lr: 'x': must be a number (got 'x')"),
         ("train.lr = { choice = [0.1, nan] }", "train.lr: nan: must be finite (got nan)"),
@@ -669,7 +669,7 @@ def test_own_code_is_checked_against_its_signature() -> None:
     Path("signed_model.py").write_text(OWN_MODEL)
     name = "model.name = 'signed_model:build'\n"
     assert problem(name) == "r.toml: model.width: is missing"
-    assert problem(name + "model.width = 'x'").endswith("must be a whole number (got 'x')")
+    assert problem(name + "model.width = 'x'").endswith("must be an integer (got 'x')")
     assert "did you mean 'gain'" in problem(name + "model.width = 8\nmodel.gian = 2")
     assert load(name + "model.width = 8\nmodel.gain = 2").model.arguments["gain"] == 2
 

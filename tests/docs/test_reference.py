@@ -105,7 +105,7 @@ def test_every_key_of_a_recipe_is_listed_with_its_default_and_limits() -> None:
     assert '| `optimizer` | `"sgd"`, `"adam"`, `"adamw"` | `"sgd"` |' in page
     assert "| `val_fraction` | number | `0.2` | >= 0, < 1 |" in page
     assert "must be" not in page
-    assert "whole number >= 8, or a list of one for each stage" in page  # block-net's widths
+    assert "an integer >= 8, or a list with one per stage" in page  # block-net's widths
 
 
 def test_a_key_that_no_search_may_vary_says_why() -> None:
@@ -150,7 +150,8 @@ def test_every_command_option_and_exit_code_is_listed() -> None:
         section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
         assert f"cnntune {name}" in section
         assert "`--json`" in section
-    assert "| `--budget` | integer >= 1 | `50` |" in page
+    assert "| `--budget` | `TRIALS` | `50` |" in page
+    assert "| `--epochs` | integer >= 1 |" in page
     for code in (0, 1, 2, 3, 130, 141):
         assert f"| `{code}` |" in page
 

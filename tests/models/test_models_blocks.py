@@ -246,7 +246,7 @@ def messages(**model: Any) -> list[str]:
 
 def test_the_recipe_rejects_unknown_words_and_numbers_out_of_range() -> None:
     assert messages(widths=[8, 16], depths=1, init="normal:1e-2", norm="instance") == []
-    per_stage = "must be a whole number >= 8, or a list with one per stage"
+    per_stage = "must be an integer >= 8, or a list with one per stage"
     assert messages(widths=4) == [f"model.widths: {per_stage} (got 4)"]
     assert messages(widths=[]) == [f"model.widths: {per_stage} (got [])"]
     assert messages(widths=[16, 8.5]) == [f"model.widths: {per_stage} (got [16, 8.5])"]
