@@ -256,7 +256,7 @@ def test_diagnose_says_of_which_run_the_curve_is_gone_or_cut(folder: Path) -> No
     (skipped,) = outcome.document["skipped"]
     assert skipped["path"] == "runs/small/trial-0000"
     assert skipped["reason"].startswith("its metrics.csv is missing")
-    assert "trial-0001: holds 1 of the 3 epochs of the run" in outcome.err
+    assert "trial-0001: has only 1 of the run's 3 epochs" in outcome.err
 
 
 def test_a_trial_without_its_curve_is_left_out_of_the_importance(tmp_path: Path) -> None:

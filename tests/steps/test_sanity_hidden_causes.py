@@ -263,5 +263,5 @@ def test_a_data_set_that_cannot_be_sent_is_one_line_and_exit_2(
     recipe = own.write(data=DATA + local)
     outcome = call("sanity", str(recipe), "--set", "data.stream=true", cwd=own.folder)
     assert outcome.code == 2
-    (line,) = [line for line in outcome.err.splitlines() if "cannot be sent" in line]
-    assert "define its class at the top of a module" in line
+    (line,) = [line for line in outcome.err.splitlines() if "cannot be pickled" in line]
+    assert "define its class at the top level of a module" in line

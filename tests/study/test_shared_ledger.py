@@ -382,6 +382,7 @@ def test_a_search_on_a_server_is_not_continued_without_it(
 def test_the_first_machine_decides_on_the_precision_and_each_on_its_own_memory(
     machines: Machines,
 ) -> None:
+    machines.recipe = machines.recipe.with_values({"train.precision": "auto"})
     first, second = machines.join("a"), machines.join("b")
     first.settle("bfloat16", 7680, stream=True)
     second.settle("float32", 7680, stream=False)
