@@ -15,7 +15,7 @@ from cnntune.errors import StudyError
 RecipeArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[RECIPE]",
+        metavar="RECIPE",
         help="A .toml, a run's config.json, or a shipped recipe such as digits."
         " Left out: ./cnntune.toml if there is one, else digits.",
         show_default=False,
@@ -24,7 +24,7 @@ RecipeArgument = Annotated[
 StudyArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[STUDY]",
+        metavar="STUDY",
         help="A study's folder or its name in --runs. Left out: the last study searched.",
         show_default=False,
     ),
