@@ -1,0 +1,181 @@
+"""Whether `cnntune diagnose` agrees with labels that people gave to real logs, held out by source.
+
+    python benchmarks/diagnosis/labelled_logs.py FOLDER [FOLDER ...]
+
+Each FOLDER holds `labels.csv` with the columns file, label, also (labels that an expert would
+accept too, separated by |) and source (the repository that a log is from). Printed are
+
+- the agreement as the rules are;
+- the agreement where each log is judged with thresholds that were chosen without its repository:
+  for each fold the thresholds below are set, one after the other, to the value that agrees best on
+  the other repositories. The difference to the first line is what fitting pretends;
+- of the runs with a given confidence, how many have a label that is accepted.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from cnntune.diagnosis import rules
+from cnntune.diagnosis.curve import Curve
+from cnntune.diagnosis.load_runs import read_paths
+from cnntune.errors import CnntuneError
+
+LABELS = ("overfitting", "underfitting", "still-improving", "converged", "unstable")
+UNREAD = "unread"
+FOLDS = 20
+FACTORS = (0.5, 0.75, 1.0, 1.5, 2.0)  # that a threshold is tried at, times its value in the code
+THRESHOLDS = (
+    "NOTICEABLE",
+    "RISEN",
+    "IMPROVING",
+    "TREND_NOISE",
+    "RISE_NOISE",
+    "ACC_GAP",
+    "LOSS_GAP",
+)
+CONFIDENCES = (0.0, 0.6, 0.7, 0.8, 0.9, 1.01)
+
+
+@dataclass(frozen=True)
+class Log:
+    """A labelled log: the curve of its last run, None where it was not read."""
+
+    name: str
+    source: str
+    label: str
+    also: frozenset[str]
+    curve: Curve | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was said about a log."""
+
+    log: Log
+    label: str
+    confidence: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the label is the one that was given to the log."""
+        return self.label == self.log.label
+
+    @property
+    def accepted(self) -> bool:
+        """Whether an expert would accept the label."""
+        return self.agrees or self.label in self.log.also
+
+
+def logs_of(folder: Path) -> Iterator[Log]:
+    """The labelled logs of a folder, but for those on which experts would disagree."""
+    with (folder / "labels.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["label"] not in LABELS:
+                continue
+            try:
+                runs, _ = read_paths([folder / row["file"]])
+            except CnntuneError:
+                runs = []
+            curve = runs[-1].curve if runs else None
+            also = frozenset(row["also"].split("|")) - {""}
+            yield Log(row["file"], row["source"], row["label"], also, curve)
+
+
+def answer(log: Log) -> Answer:
+    if log.curve is None:
+        return Answer(log, UNREAD, 0.0)
+    found = rules.diagnose(log.curve)
+    return Answer(log, found.label, found.confidence)
+
+
+@contextmanager
+def thresholds(values: Mapping[str, float]) -> Iterator[None]:
+    """Judge with these values in place of those in the code."""
+    before = {name: getattr(rules, name) for name in values}
+    for name, value in values.items():
+        setattr(rules, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(rules, name, value)
+
+
+def chosen(logs: Sequence[Log]) -> dict[str, float]:
+    """The thresholds that agree best on these logs; of equals, the nearest to those in the code."""
+    best: dict[str, float] = {}
+    for name in THRESHOLDS:
+        now = getattr(rules, name)
+        scores = {}
+        for factor in sorted(FACTORS, key=lambda factor: abs(factor - 1)):
+            with thresholds(best | {name: now * factor}):
+                scores[now * factor] = sum(answer(log).agrees for log in logs)
+        best[name] = max(scores, key=lambda value: scores[value])
+    return best
+
+
+def held_out(logs: Sequence[Log]) -> list[Answer]:
+    """Each log judged with thresholds chosen without the logs of its repository."""
+    sources = sorted({log.source for log in logs})
+    answers = []
+    for fold in range(FOLDS):
+        left_out = set(sources[fold::FOLDS])
+        others = [log for log in logs if log.source not in left_out and log.curve is not None]
+        with thresholds(chosen(others)):
+            answers += [answer(log) for log in logs if log.source in left_out]
+    return answers
+
+
+def macro_f1(answers: Sequence[Answer]) -> float:
+    """The mean over the labels of 2 TP / (2 TP + FP + FN)."""
+    scores = []
+    for label in LABELS:
+        hit = sum(one.agrees for one in answers if one.label == label)
+        named = sum(one.label == label for one in answers)
+        true = sum(one.log.label == label for one in answers)
+        scores.append(2 * hit / (named + true) if hit else 0.0)
+    return sum(scores) / len(scores)
+
+
+def line(name: str, answers: Sequence[Answer]) -> str:
+    strict = sum(one.agrees for one in answers) / len(answers)
+    lenient = sum(one.accepted for one in answers) / len(answers)
+    unread = sum(one.label == UNREAD for one in answers)
+    return (
+        f"{name:<42}{len(answers):>5} logs, {unread} unread: strict {strict:.3f},"
+        f" lenient {lenient:.3f}, macro-F1 {macro_f1(answers):.3f}"
+    )
+
+
+def reliability(answers: Sequence[Answer]) -> Iterator[str]:
+    for low, high in pairwise(CONFIDENCES):
+        held = [one for one in answers if low <= one.confidence < high and one.label != UNREAD]
+        if held:
+            share = sum(one.accepted for one in held) / len(held)
+            span = f"{low:.1f} to {min(high, 1.0):.1f}"
+            yield f"  confidence {span}: {share:.0%} of {len(held)} accepted"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
+    folders = parser.parse_args().folders
+    logs = {folder: list(logs_of(folder)) for folder in folders}
+    pooled = [log for found in logs.values() for log in found]
+    for folder, found in logs.items():
+        print(line(f"{folder.name}, rules as they are", [answer(log) for log in found]))
+    print(line("all, rules as they are", [answer(log) for log in pooled]))
+    apart = held_out(pooled)
+    print(line("all, thresholds held out by repository", apart))
+    print("of the runs with this confidence, held out:", *reliability(apart), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""The benchmark of labelled logs counts what it says, on a folder of two logs made here."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+BENCH = Path(__file__).parents[2] / "benchmarks" / "diagnosis" / "labelled_logs.py"
+LABELS = """file,label,also,source
+falls.csv,still-improving,converged,one/repository
+turns.csv,converged,overfitting,other/repository
+gone.csv,unstable,,third/repository
+odd.csv,ambiguous,,fourth/repository
+"""
+
+
+def test_agreement_is_counted_per_log_and_what_was_not_read_counts_as_wrong(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(LABELS)
+    falls = [f"{n},{2 - 0.1 * n},{2.1 - 0.1 * n}" for n in range(1, 13)]
+    turns = [f"{n},{2 / n},{1 + abs(n - 4) / 5}" for n in range(1, 13)]
+    for name, rows in (("falls", falls), ("turns", turns)):
+        text = "\n".join(["epoch,train_loss,val_loss", *rows])
+        (tmp_path / f"{name}.csv").write_text(text + "\n")
+    done = subprocess.run(
+        [sys.executable, str(BENCH), str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    first = done.stdout.splitlines()[0]
+    # Of three labels the first agrees; the second is one that an expert would accept.
+    assert "3 logs, 1 unread: strict 0.333, lenient 0.667" in first
+    assert "held out by repository" in done.stdout
