@@ -7,6 +7,7 @@ from itertools import chain
 from cnntune.diagnosis.curve import MIN_POINTS
 from cnntune.diagnosis.logs.names import (
     CURVES,
+    FAR_FROM_ACCURACY,
     REGRESSION_RANK,
     Kind,
     Meaning,
@@ -62,6 +63,8 @@ def choose(record: Record, mapping: Mapping[str, str] | None = None) -> Choice:
     chosen: dict[str, Candidate] = {}
     for short, kinds in (("loss", frozenset[Kind]({"loss"})), ("acc", RATES)):
         found = [column for column in candidates if column.meaning.kind in kinds]
+        if "val_loss" in chosen:
+            found = [column for column in found if column.meaning.rank < FAR_FROM_ACCURACY]
         held_out = _best_held_out(found)
         partner = held_out.meaning.base if held_out else None
         train = _best([column for column in found if column.split == "train"], partner)
@@ -85,7 +88,9 @@ def choose(record: Record, mapping: Mapping[str, str] | None = None) -> Choice:
         for role, column in chosen.items()
         if column.guess and columns[role] == (column.name,) and role not in given
     ]
-    remarks = [*_others_like(candidates, columns, given), *_bare_losses(candidates, columns)]
+    remarks = [*_others_like(candidates, columns, given)]
+    if "val_loss" not in columns:
+        remarks += _bare_losses(record, candidates, chosen.get("train_loss"))
     if gan := [name for name in gan if name not in given.values()]:
         remarks.append(
             f"{_listed(gan)}: the losses of a generator and its discriminator do not"
@@ -133,20 +138,27 @@ def _others_like(
 
 
 def _bare_losses(
-    candidates: Sequence[Candidate], columns: Mapping[str, Sequence[str]]
+    record: Record, candidates: Sequence[Candidate], chosen: Candidate | None
 ) -> Iterator[str]:
-    """A remark on losses that were not used, though one could be the validation loss."""
-    if "val_loss" in columns:
+    """A remark on losses that were not used, though one could be the validation loss.
+
+    A less direct name that was logged together with the train loss is a part of it.
+    """
+    if chosen is None:
         return
-    used = {name for names in columns.values() for name in names}
+    steps = [step for step, _ in record.columns[chosen.name]]
     others = [
         column.name
         for column in candidates
         if column.meaning.kind == "loss"
-        and not column.meaning.split
+        and not (column.meaning.split or column.meaning.batch)
         and column.meaning.rank < REGRESSION_RANK
-        and column.name not in used
+        and column.name != chosen.name
         and column.points >= MIN_POINTS
+        and (
+            column.meaning.rank == chosen.meaning.rank
+            or [step for step, _ in record.columns[column.name]] != steps
+        )
     ]
     if others:
         yield f"not used, since the name does not say the split: {_listed(others)}; see --map"

@@ -101,6 +101,7 @@ TOP_K = re.compile(r"\D+(?:5|10)")
 # Ranks: 0 is the plain loss or accuracy; each extra word adds 1, and other kinds add more.
 REGRESSION_RANK = 20  # used as the loss only where there is no other
 SCORE_RANK = 10  # of the first group of SCORES, 10 more for each further group
+FAR_FROM_ACCURACY = 40  # of the last group: a gap in R2 or BLEU is not one in accuracy
 TOP_K_RANK = 30  # top-5 saturates early
 BATCH_RANK = 1  # the value of one batch is noisier than that of an epoch
 ADVERSARIAL_RANK = -1  # in adversarial training it is the adversarial value that is optimised
@@ -218,7 +219,7 @@ def _score(words: list[str]) -> tuple[Kind, int]:
         extra = found - hits - NEUTRAL - CLASSIFYING - ADVERSARIAL - EPOCH - STEP
         return kind, _length(extra) + TOP_K_RANK * any(map(TOP_K.fullmatch, hits))
     for number, group in enumerate(SCORES, start=1):
-        if found & group:
+        if found & group and not (number < len(SCORES) and found & SCORES[-1]):
             return "accuracy", SCORE_RANK * number + _length(found - group - NEUTRAL)
     if found & EPOCH and not found - EPOCH - COUNTING:
         return "epoch", len(found) - 1

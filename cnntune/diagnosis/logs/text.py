@@ -89,6 +89,12 @@ CODE = re.compile(
     r"|\bself\.\w|\.(?:append|backward|item|plot|format)\(|\w [+*-]= \w|[\w)\]] == [\w'\"]"
     r"|\btorch\.[a-z]|\bnn\.[A-Z]"
 )
+METHOD_CALL = re.compile(r"\w\.\w+\($")
+# `[epoch: 3/200, iter: 25/489] total: 1.2756`, where no other number has a name
+TOTAL = re.compile(
+    rf"(?:^|[^\w\s]) ?(?P<name>total) ?[:=] ?(?P<value>(?=[-+0-9]*\.){NUMBER})(?= ?(?:[,;|)]|$))",
+    re.IGNORECASE,
+)
 # A tag before a message, as loggers put it; alone in a line it is a heading
 TAGGED = re.compile(r"\s*\[[ \w-]+\]\s*\S")
 KERAS_BAR = re.compile(r"\d+/\d+ (?:\[[=>.]+\]|[━─]+)")  # its values are means of the epoch so far
@@ -157,6 +163,8 @@ def _read_line(line: str, state: _State) -> int:
         if about == OTHER_EPOCH:
             return 0
         values, split = _values(line, state.split)
+        if not values and about == PRESENT_EPOCH and (total := TOTAL.search(line)):
+            values = [(f"{total['name']} loss", float(total["value"]), False)]
         if values and (CODE.search(line) or (about == NO_EPOCH and _is_settings(line))):
             return 0
         if not TAGGED.match(line):
@@ -272,6 +280,8 @@ def _name_before(text: str) -> tuple[str, bool]:
     """The name of a curve or learning rate at the end of a text, and whether it lacks a split."""
     found = NAME.search(text)
     if not found or (PROSE | DATES) & set(words_of(found[1])):
+        return "", False
+    if METHOD_CALL.search(found[1]):
         return "", False
     known = meaning(found[1])
     if known.kind not in CURVES and known.kind != "lr":
