@@ -272,6 +272,16 @@ def test_a_bracketed_tag_holds_for_its_own_line(tmp_path: Path) -> None:
     assert run.curve.val_loss == [5, 2.5, 1.25]
 
 
+def test_the_level_of_a_logger_is_not_such_a_tag(tmp_path: Path) -> None:
+    lines = [
+        f"[INFO] Epoch {n}\n[INFO] Training\n[INFO] loss: {4 / n}\n"
+        f"[INFO] Validation\n[INFO] loss: {5 / n}"
+        for n in (1, 2, 4)
+    ]
+    run = run_in(tmp_path, "\n".join([*lines, "end"]) + "\n")
+    assert (run.curve.train_loss, run.curve.val_loss) == ([4, 2, 1], [5, 2.5, 1.25])
+
+
 def test_a_tag_alone_in_a_line_is_a_heading(tmp_path: Path) -> None:
     lines = [f"Epoch {n}\n[Train]\nloss: {4 / n}\n[Val]\nloss: {5 / n}" for n in (1, 2, 4)]
     run = run_in(tmp_path, "\n".join([*lines, "end"]) + "\n")
@@ -293,6 +303,12 @@ def test_a_line_printed_twice_per_epoch_is_of_two_splits(tmp_path: Path) -> None
     run = run_in(tmp_path, "\n".join([*lines, "end"]) + "\n")
     assert (run.curve.train_loss, run.curve.val_loss) == ([4, 2, 1], [5, 2.5, 1.25])
     assert any("printed twice per epoch" in note for note in run.notes)
+
+
+def test_a_line_that_a_logger_repeats_is_of_one_split(tmp_path: Path) -> None:
+    lines = [f"epoch: {n}, loss is: {4 / n}" for n in (1, 2, 4) for _ in range(2)]
+    run = run_in(tmp_path, "\n".join([*lines, "end"]) + "\n")
+    assert (run.curve.train_loss, run.curve.val_loss) == ([4, 2, 1], ())
 
 
 def test_two_prints_per_epoch_that_count_batches_are_of_one_split(tmp_path: Path) -> None:

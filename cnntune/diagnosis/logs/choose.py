@@ -59,7 +59,9 @@ def choose(record: Record, mapping: Mapping[str, str] | None = None) -> Choice:
     known = {name: meaning(name) for name, points in record.columns.items() if points}
     gan = _gan_losses(record, known)
     known = {name: its for name, its in known.items() if name not in gan}
-    candidates = [_candidate(name, record, known) for name in known if name not in given.values()]
+    candidates = [
+        column for column in _candidates(record, known) if column.name not in given.values()
+    ]
     chosen: dict[str, Candidate] = {}
     for short, kinds in (("loss", frozenset[Kind]({"loss"})), ("acc", RATES)):
         found = [column for column in candidates if column.meaning.kind in kinds]
@@ -168,17 +170,19 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:MAX_LISTED])) + ", ..." * (len(names) > MAX_LISTED)
 
 
-def _candidate(name: str, record: Record, known: Mapping[str, Meaning]) -> Candidate:
-    """The column as a candidate; columns with few points do not decide how others are read."""
-    points = _distinct(record.columns[name])
+def _candidates(record: Record, known: Mapping[str, Meaning]) -> list[Candidate]:
+    """The columns as candidates; columns with few points do not decide how others are read."""
+    points = {name: _distinct(record.columns[name]) for name in known}
     enough = {
-        other: its
-        for other, its in known.items()
-        if _distinct(record.columns[other]) >= min(points, MIN_POINTS)
-        or its.split in HELD_OUT  # evaluations may be few
+        name: its
+        for name, its in known.items()
+        if points[name] >= MIN_POINTS or its.split in HELD_OUT  # evaluations may be few
     }
-    split, guess = _split(name, record, enough)
-    return Candidate(name, known[name], points, split, guess)
+    found = []
+    for name, its in known.items():
+        split, guess = _split(name, record, enough if points[name] >= MIN_POINTS else known)
+        found.append(Candidate(name, its, points[name], split, guess))
+    return found
 
 
 def _distinct(points: Sequence[Point]) -> int:

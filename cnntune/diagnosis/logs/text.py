@@ -85,9 +85,11 @@ SETTING = re.compile(
     re.IGNORECASE,
 )
 CODE = re.compile(
-    r"^\s*(?:return|raise|assert|import|from \w+ import|print ?\(|def \w+\(|for \w+ in |File \")"
-    r"|\bself\.\w|\.(?:append|backward|item|plot|format)\(|\w [+*-]= \w|[\w)\]] == [\w'\"]"
-    r"|\btorch\.[a-z]|\bnn\.[A-Z]"
+    r"\s*(?:return|raise|assert|import|from \w+ import|print ?\(|def \w+\(|for \w+ in |File \")"
+)
+CODE_PARTS = (
+    *("self.", ".append(", ".backward(", ".item(", ".plot(", ".format(", "= nn.", "(nn."),
+    *(" += ", " -= ", " *= ", " == ", "= torch.", "torch.nn"),
 )
 METHOD_CALL = re.compile(r"\w\.\w+\($")
 # `[epoch: 3/200, iter: 25/489] total: 1.2756`, where no other number has a name
@@ -96,13 +98,15 @@ TOTAL = re.compile(
     re.IGNORECASE,
 )
 # A tag before a message, as loggers put it; alone in a line it is a heading
-TAGGED = re.compile(r"\s*\[[ \w-]+\]\s*\S")
+TAGGED = re.compile(r"\s*\[(?P<tag>[ \w-]+)\]\s*\S")
+BAR_PARTS = ("[=", "[>", "[.", "━", "─")  # one of which is in the line of such a bar
 KERAS_BAR = re.compile(r"\d+/\d+ (?:\[[=>.]+\]|[━─]+)")  # its values are means of the epoch so far
 # `Loss after epoch 3: 0.41`, `Loss at step 100: 2.3`
 AFTER = re.compile(
     r" (?:after|at|in|for|of) (?:epoch|iter|iteration|step)s? ?#?[0-9]+(?= ?[:=])", re.IGNORECASE
 )
 DECIMALS = re.compile(r"[0-9]*\.[0-9]+(?:e[-+]?[0-9]+)?|\bnan\b|\binf\b", re.IGNORECASE)
+MAX_LINES = 10  # with values per epoch: a log with more prints every few batches
 MIN_TWICE = 0.8  # of the epochs: a line given twice in so many is that of two splits
 UNEQUAL = 1.5  # times as many values as another name has: the two do not count the same
 PERCENTAGES = re.compile(
@@ -123,7 +127,7 @@ class _State:
     step: float | None = None
     split: str = ""
     rows: list[dict[str, float]] = field(default_factory=list)
-    forms: list[str] = field(default_factory=list)  # the line of each row, without its decimals
+    lines: list[str] = field(default_factory=list)  # that of each row
     running: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
@@ -163,13 +167,15 @@ def _read_line(line: str, state: _State) -> int:
         if about == OTHER_EPOCH:
             return 0
         values, split = _values(line, state.split)
+        if not values and (shorter := AFTER.sub("", line)) != line:
+            values, split = _values(shorter, state.split)
         if not values and about == PRESENT_EPOCH and (total := TOTAL.search(line)):
             values = [(f"{total['name']} loss", float(total["value"]), False)]
-        if values and (CODE.search(line) or (about == NO_EPOCH and _is_settings(line))):
+        if values and (_is_code(line) or (about == NO_EPOCH and _is_settings(line))):
             return 0
-        if not TAGGED.match(line):
+        if not _is_tagged(line):
             state.split = split
-    elif TAGGED.match(line):
+    elif _is_tagged(line):
         return 0
     elif len(line) < MAX_HEADING_LENGTH:
         state.split = _free_split(line) or state.split
@@ -185,8 +191,13 @@ def _read_line(line: str, state: _State) -> int:
         row[name] = value
     if values:
         state.rows.append(row)
-        state.forms.append(DECIMALS.sub("", line))
+        state.lines.append(line)
     return len(values)
+
+
+def _is_tagged(line: str) -> bool:
+    """Whether a line begins with its own split, as in `[valid] epoch 3: ...`."""
+    return bool((found := TAGGED.match(line)) and _free_split(found["tag"]))
 
 
 def _read_epoch(line: str, state: _State) -> str:
@@ -213,6 +224,10 @@ def _read_epoch(line: str, state: _State) -> str:
     return PRESENT_EPOCH
 
 
+def _is_code(line: str) -> bool:
+    return bool(CODE.match(line)) or any(part in line for part in CODE_PARTS)
+
+
 def _is_settings(line: str) -> bool:
     return bool(SETTINGS.search(line)) or len(set(SETTING.findall(line.lower()))) > 1
 
@@ -224,7 +239,6 @@ def _values(line: str, split: str) -> tuple[list[tuple[str, float, bool]], str]:
     last such word of a line with values, or of a short line, also applies to the next line.
     """
     values, end, context = [], 0, split
-    line = AFTER.sub("", line)
     for found in NAMED_VALUE.finditer(line):
         before = line[max(end, found.start() - MAX_NAME_LENGTH) : found.start()]
         counted, _, before = before.rpartition("]")  # `Test: [50/79]`: differs in every line
@@ -247,7 +261,7 @@ def _values(line: str, split: str) -> tuple[list[tuple[str, float, bool]], str]:
         values.append((named, value, bool(mean)))
     if not values:
         values, context = _values_first(line, context)
-    elif KERAS_BAR.search(line):
+    elif any(part in line for part in BAR_PARTS) and KERAS_BAR.search(line):
         values = [(name, value, True) for name, value, _ in values]
     if not values and len(line) >= MAX_HEADING_LENGTH:
         return values, split
@@ -307,13 +321,21 @@ def _name_second_of_two(state: _State) -> bool:
     Some scripts print the same line after training and after validation. Only its decimals may
     differ: what a script prints for every hundredth batch also counts these.
     """
-    if any(meaning(name).split for row in state.rows for name in row):
+    if any(meaning(name).split for name in {name for row in state.rows for name in row}):
+        return False
+    epochs = len({row.get("epoch") for row in state.rows})
+    if len(state.rows) > MAX_LINES * epochs:
         return False
     together: dict[tuple[float, str], list[dict[str, float]]] = {}
-    for row, form in zip(state.rows, state.forms, strict=True):
+    for row, line in zip(state.rows, state.lines, strict=True):
         if "epoch" in row and has_curves(row):
+            form = DECIMALS.sub("", line)
             together.setdefault((row["epoch"], form), []).append(row)
-    twice = [rows[1] for rows in together.values() if len(rows) == 2]
+    twice = [
+        rows[1]
+        for rows in together.values()
+        if len(rows) == 2 and rows[0] != rows[1]  # equal: logged twice
+    ]
     if len(twice) < max(MIN_POINTS, MIN_TWICE * len(together)):
         return False
     for row in twice:
