@@ -83,6 +83,30 @@ def test_an_ordinal_and_full_width_colons_in_chinese(tmp_path: Path) -> None:
     assert run.curve.val_acc == [0.1, 0.2, 0.4]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Époque {n} : perte d'entraînement = {train} ; perte de validation = {val}",
+        "第{n}轮, 训练集损失为{train},测试集损失为{val}",
+        "エポック {n}/4: 訓練損失 {train}, 検証損失 {val}",
+        "Эпоха {n}: потери (обучение): {train}, потери (валидация): {val}",
+        "Época {n}/4 - perda_treino: {train} - perda_validação: {val}",
+        "Epoche {n}: Trainingsverlust {train}, Validierungsverlust {val}",
+        "Epoca {n}: perdita addestramento {train}, perdita validazione {val}",
+    ],
+)
+def test_a_line_in_another_language(line: str, tmp_path: Path) -> None:
+    lines = [line.format(n=n, train=4 / n, val=5 / n) for n in (1, 2, 4)]
+    run = run_in(tmp_path, "\n".join([*lines, "end"]) + "\n")
+    assert run.curve.epochs == [1, 2, 4]
+    assert (run.curve.train_loss, run.curve.val_loss) == ([4, 2, 1], [5, 2.5, 1.25])
+
+
+def test_an_accent_in_a_number_does_not_make_another_number(tmp_path: Path) -> None:
+    lines = [*(f"epoch {n} loss {4 / n}" for n in (1, 2, 4)), "epoch 5 loss 0.2é9", "end"]
+    assert run_in(tmp_path, "\n".join(lines) + "\n").curve.train_loss == [4, 2, 1]
+
+
 def test_a_csv_in_german_with_decimal_commas(tmp_path: Path) -> None:
     rows = "Epoche;Verlust;Val_Verlust\n1;2,5;3,5\n2;1,5;2,5\n3;1,0;2,0\n"
     run = run_in(tmp_path, rows, "log.csv")
@@ -206,6 +230,12 @@ def test_values_before_their_names(tmp_path: Path) -> None:
     assert run.curve.train_acc == [0.1, 0.2, 0.4]
 
 
+def test_a_split_after_a_value_is_that_of_its_own_name(tmp_path: Path) -> None:
+    lines = [f"{n} | {4 / n} loss | {5 / n} val loss" for n in (1, 2, 4)]
+    run = run_in(tmp_path, "\n".join([*lines, "end"]) + "\n")
+    assert (run.curve.train_loss, run.curve.val_loss) == ([4, 2, 1], [5, 2.5, 1.25])
+
+
 def test_a_name_before_its_epoch(tmp_path: Path) -> None:
     lines = [f"Loss after epoch {n}: {4 / n}" for n in (1, 2, 4)]
     run = run_in(tmp_path, "\n".join([*lines, "end"]) + "\n")
@@ -247,7 +277,9 @@ def test_a_train_loss_rounded_to_zero_is_a_value(tmp_path: Path) -> None:
     assert run_in(tmp_path, rows, "log.csv").curve.train_loss == [0, 0, 0]
 
 
-@pytest.mark.parametrize("name", ["R2", "val_r2_score", "BLEU", "kappa", "mIoU", "AUC", "Dice"])
+@pytest.mark.parametrize(
+    "name", ["R2", "R²", "R^2", "val_r2_score", "BLEU", "kappa", "mIoU", "AUC", "Dice"]
+)
 def test_a_score_is_better_when_higher(name: str) -> None:
     assert meaning(name).kind == "accuracy"
 

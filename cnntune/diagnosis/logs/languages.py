@@ -10,6 +10,8 @@ import unicodedata
 from functools import lru_cache
 
 ACCENTS = re.compile(r"[\u0300-\u036f]")
+WORD = re.compile(r"(?<![^\W_.])[^\W\d_]+(?![^\W_])")  # that is not a part of a number
+HALF_WIDTH = str.maketrans("：，（）％；｜＝", ":,()%;|=")
 
 # German compounds such as `Trainingsverlust` and `Validierungsgenauigkeit` hold these as a part.
 STEMS = {
@@ -23,7 +25,7 @@ STEMS = {
 WORDS = {
     "loss": (
         "perte pertes perdida perdidas perda perdas perdita perdite kosten"
-        " потер* лосс функци*потерь"
+        " потер* лосс"
     ),
     "accuracy": (
         "exactitude exactitud acuracia acuratezza accuratezza korrektklassifizierungsrate точност*"
@@ -68,6 +70,8 @@ CHINESE_JAPANESE = {
 ORDINAL = re.compile(
     r"第 ?(\d+)(?: ?/ ?(\d+))? ?(?:个|個)? ?(?:轮|輪|期|代|次训练|epochs?|世代|エポック)"
 )
+IS = re.compile(r"[为為是は] ?(?=[-+.\d])")  # `损失为0.5`
+ELISION = re.compile(r"(?<!\w)[dl]['\u2019](?=\w)", re.IGNORECASE)  # `perte d'entraînement`
 NOT_ASCII = re.compile(r"\w*[^\x00-\x7f]\w*")
 LATIN = re.compile(r"[a-z]{4,}")  # of WORDS, all have four letters or more
 ASCII_STEMS = ("verlust", "genauigkeit", "validierung", "fehler")
@@ -75,8 +79,17 @@ FOREIGN_LETTER = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 
 
 def _plain(text: str) -> str:
-    """The text without accents, in letters that are composed otherwise (`が`, `й` as `и`)."""
-    return unicodedata.normalize("NFC", ACCENTS.sub("", unicodedata.normalize("NFKD", text)))
+    """The text with its words without accents (`й` is `и`), and punctuation of half width.
+
+    Numbers stay as they are: `0.2é9` must not become `0.2e9`.
+    """
+    text = text.translate(HALF_WIDTH)
+    return text if text.isascii() else WORD.sub(_without_accents, text)
+
+
+def _without_accents(found: re.Match[str]) -> str:
+    apart = unicodedata.normalize("NFD", found[0])
+    return unicodedata.normalize("NFC", ACCENTS.sub("", apart))
 
 
 def _alternatives(words: str) -> str:
@@ -109,13 +122,15 @@ def english(text: str) -> str:
     Text that holds none of them, and only letters of English, is returned as it is.
     """
     if not text.isascii():
-        text = _plain(ACCENTED.sub(_accuracy, unicodedata.normalize("NFC", text)))
+        text = unicodedata.normalize("NFC", text)
+        text = _plain(ACCENTED.sub(_accuracy, text))
         if FOREIGN_LETTER.search(text):
             text = ORDINAL.sub(_epoch, text)
+            text = IS.sub(" = ", text)
             text = ASIAN_WORD.sub(lambda found: f" {ASIAN[found[0]]} ", text)
     elif _is_english(text):
         return text
-    return EUROPEAN.sub(_word, text)
+    return EUROPEAN.sub(_word, ELISION.sub("", text))
 
 
 def written_in(text: str) -> bool:

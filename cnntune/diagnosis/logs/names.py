@@ -46,9 +46,7 @@ SCORES = (
     words("f1 fscore f1score fbeta dice iou miou jaccard kappa mcc"),
     words("auc auroc roc rocauc aucroc auprc map ap map50 map95 ap50 map5095"),
     words("score precision recall sensitivity specificity"),
-    words(
-        "r2 rsquared bleu bleu4 sacrebleu rouge meteor cider ndcg mrr pearson spearman psnr ssim"
-    ),
+    words("r2 rsquared bleu bleu4 sacrebleu rouge meteor cider ndcg mrr pearson spearman ssim"),
 )
 # Higher is better here too, but they may be negative, and are never percentages.
 SIGNED = words("r2 rsquared kappa mcc pearson spearman")
@@ -83,7 +81,7 @@ RESPELLED = (
     (re.compile(r"mIoU"), "miou"),
     (re.compile(r"IoU"), "iou"),
     (re.compile("mAP"), "map"),
-    (re.compile(r"(?i)\br\^2"), "r2"),
+    (re.compile(r"(?i)\br(?:\^2|²)"), "r2"),
 )
 CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 WORD = re.compile(r"[a-z]+\d*|\d+")

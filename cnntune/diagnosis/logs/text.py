@@ -259,9 +259,9 @@ def _values(line: str, split: str) -> tuple[list[tuple[str, float, bool]], str]:
             value = percentage(found["value"]) or value / 100
         named = f"{context}/{name}" if context and wants_split else name
         values.append((named, value, bool(mean)))
-    if not values:
-        values, context = _values_first(line, context)
-    elif any(part in line for part in BAR_PARTS) and KERAS_BAR.search(line):
+    if not values and (values := _values_first(line, split)):
+        return values, split
+    if any(part in line for part in BAR_PARTS) and KERAS_BAR.search(line):
         values = [(name, value, True) for name, value, _ in values]
     if not values and len(line) >= MAX_HEADING_LENGTH:
         return values, split
@@ -273,8 +273,8 @@ def _is_change(mean: str, value: str) -> bool:
     return mean.startswith("+") or (mean.startswith("-") and not value.startswith("-"))
 
 
-def _values_first(line: str, context: str) -> tuple[list[tuple[str, float, bool]], str]:
-    """As `_values`, of a line that has each name after its value."""
+def _values_first(line: str, context: str) -> list[tuple[str, float, bool]]:
+    """The values as in `_values`, of a line that has each name after its value."""
     values, end = [], 0
     for found in VALUE_FIRST.finditer(line):
         context = _free_split(line[max(end, found.start() - MAX_NAME_LENGTH) : found.start()]) or (
@@ -286,7 +286,7 @@ def _values_first(line: str, context: str) -> tuple[list[tuple[str, float, bool]
             percent = percentage(found["value"]) if found["percent"] else None
             value = float(found["value"]) if percent is None else percent
             values.append((f"{context}/{name}" if context and wants_split else name, value, False))
-    return values, context
+    return values
 
 
 @lru_cache(maxsize=4096)  # the same words stand before the numbers of every line
