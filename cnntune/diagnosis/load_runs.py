@@ -73,7 +73,9 @@ def read_paths(
     if mapping:
         _check(mapping, [record for _, record in records])
     read = [run_of(path, record, mapping) for path, record in records]
-    skipped += [_skip(run, NO_CURVE) for run in read if not run.curve.epochs]
+    skipped += [
+        _skip(run, "; ".join((*run.notes, NO_CURVE))) for run in read if not run.curve.epochs
+    ]
     runs = ours + _long_enough([run for run in read if run.curve.epochs])
     same = duplicates([Entry(run.file, run.format, run.curve) for run in runs])
     for index, kept in sorted(same.items()):

@@ -9,7 +9,7 @@ from statistics import median
 
 from cnntune.diagnosis.curve import MIN_POINTS, Curve
 from cnntune.diagnosis.logs.choose import Choice
-from cnntune.diagnosis.logs.names import meaning, words_of
+from cnntune.diagnosis.logs.names import SIGNED, meaning, words_of
 from cnntune.diagnosis.logs.record import Point, Record
 
 # Fractions are at most 1, up to rounding, and percentages at most a hundred times that.
@@ -17,6 +17,7 @@ MAX_FRACTION = 1.001
 WORD_ERRORS = frozenset({"wer", "cer"})  # insertions can make these exceed 1
 MIN_PERCENTAGE = 1.5  # where the median of such an error is above this, it is in percent
 
+MAX_PLACEHOLDERS = 0.2  # of a loss; more zeros at its start are values, perhaps rounded
 MIN_STEPS_PER_EPOCH = 3  # a train curve this many times longer than validation counts steps
 LONE_EVALUATION = 0.1  # of the usual gap: between evaluations this close nothing was trained
 
@@ -48,14 +49,14 @@ def align(record: Record, choice: Choice) -> Aligned:
     held_out = [series[role] for role in ("val_loss", "val_acc") if role in series]
     series |= _counted_alike(record, series, held_out, notes)
     grid = _grid(series, held_out, notes)
-    validated = any(len(points) >= MIN_POINTS for points in held_out)
+    validated = any(_entries(points) >= MIN_POINTS for points in held_out)
     values = {
         role: (
             _last(points, grid)
             if role == "lr" or (role.startswith("val") and validated)
             else _mean(points, grid)
             if validated
-            else _nearest(points, grid)
+            else _nearest(points if role.startswith("val") else _mean_of_each(points), grid)
         )
         for role, points in series.items()
     }
@@ -64,11 +65,16 @@ def align(record: Record, choice: Choice) -> Aligned:
     return Aligned(Curve(epochs, **values), columns, tuple(dict.fromkeys(notes)))
 
 
+def _entries(points: Points) -> int:
+    """The number of distinct epochs or steps of the points."""
+    return len({at for at, _ in points})
+
+
 def _counted_alike(
     record: Record, series: dict[str, list[Point]], held_out: Sequence[Points], notes: list[str]
 ) -> dict[str, list[Point]]:
     """Train curves that count steps, rescaled to the epochs that validation counts."""
-    epochs = [x for x, _ in max(held_out, key=len, default=())]
+    epochs = [x for x, _ in max(held_out, key=_entries, default=())]
     one_each = all(b - a == 1 for a, b in pairwise(epochs)) and len(epochs) >= MIN_POINTS
     if record.axis != "step" or not one_each or epochs[0] not in (0, 1):
         return {}
@@ -91,9 +97,39 @@ def _series(record: Record, choice: Choice, role: str, notes: list[str]) -> list
         steps = [step for step in components[0] if all(step in part for part in components)]
         points = [(step, sum(part[step] for part in components)) for step in sorted(steps)]
         notes.append(f"{role} is the sum of {len(names)} columns")
+    if role.endswith("loss"):
+        return _without_placeholders(points, role, names[0], record, notes)
     if role.endswith("acc"):
         return _fractions(points, names[0], record, role in choice.errors, notes)
     return points
+
+
+def _without_placeholders(
+    points: list[Point], role: str, name: str, record: Record, notes: list[str]
+) -> list[Point]:
+    """A loss without the zeros that stand where none was measured.
+
+    That is so of a few zeros before the first other value, and of a validation loss that is always
+    zero although other losses are not. Any other loss of exactly zero is a value.
+    """
+    first = next((at for at, (_, value) in enumerate(points) if value != 0), len(points))
+    if first == 0:
+        return points
+    if first < len(points):
+        if first > len(points) * MAX_PLACEHOLDERS:
+            return points
+        notes.append(f"skipped {first} zero(s) at the start of {name!r}: taken for placeholders")
+        return points[first:]
+    others = (
+        value
+        for other, values in record.columns.items()
+        if other != name and meaning(other).kind == "loss"
+        for _, value in values
+    )
+    if role != "val_loss" or len(points) < MIN_POINTS or not any(others):
+        return points
+    notes.append(f"skipped {name!r}: it is always 0, so it was not measured")
+    return []
 
 
 def _fractions(
@@ -104,6 +140,9 @@ def _fractions(
     if not finite:
         return points
     words = set(words_of(name))
+    if min(finite) < 0 and not words & SIGNED:
+        notes.append(f"skipped {name!r}: it reaches {min(finite):g}, so it is not an accuracy")
+        return []
     known_percent = record.percent and meaning(name).rank < 1
     if words & WORD_ERRORS:
         percent = median(finite) > MIN_PERCENTAGE
@@ -121,9 +160,9 @@ def _grid(
 ) -> list[float]:
     """The epochs or steps at which the curve has its entries."""
     train = [points for role, points in series.items() if role.startswith("train")]
-    longest = max(held_out, key=len, default=())
-    if len(longest) < MIN_POINTS:
-        longest = max([*train, longest], key=len, default=())
+    longest = max(held_out, key=_entries, default=())
+    if _entries(longest) < MIN_POINTS:
+        longest = max([*train, longest], key=_entries, default=())
         return sorted({step for step, _ in longest})
     grid = sorted({step for step, _ in longest})
     gaps = [b - a for a, b in pairwise(grid)]
@@ -162,6 +201,22 @@ def _mean(points: Points, grid: Sequence[float]) -> list[float | None]:
             means.append(inside[-1][1] if inside else None)
         else:
             means.append(sum(finite) / len(finite))
+    return means
+
+
+def _mean_of_each(points: Points) -> list[Point]:
+    """One point per epoch or step: the mean of its finite values, such as those of its batches.
+
+    Where the last value is NaN or infinite, the epoch ended with it.
+    """
+    together: dict[float, list[float]] = {}
+    for at, value in points:
+        together.setdefault(at, []).append(value)
+    means = []
+    for at, values in together.items():
+        finite = [value for value in values if math.isfinite(value)]
+        ended = math.isfinite(values[-1])
+        means.append((at, sum(finite) / len(finite) if ended else values[-1]))
     return means
 
 

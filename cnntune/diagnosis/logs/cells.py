@@ -3,6 +3,9 @@
 import codecs
 import math
 import re
+from contextlib import suppress
+
+from cnntune.diagnosis.logs.languages import written_in
 
 # What tools write where there is no value: Keras NA, fastai #na#, pandas <NA>, Excel #N/A.
 MISSING = frozenset({"", "-", "--", "na", "n/a", "#n/a", "#na#", "<na>", "none", "null", "nil"})
@@ -28,9 +31,14 @@ BYTE_ORDER_MARKS = (
 )
 
 
+OTHER_ENCODINGS = ("gb18030", "cp932", "cp1251", "cp1252")  # Chinese, Japanese, Russian, Western
+MAX_SAMPLE = 1_000_000  # characters in which a known word is searched for
+
+
 def decode(data: bytes) -> str:
     """The text of a file: UTF-8, or as its byte order mark says; each line ends in a newline.
 
+    Other encodings are recognised by the words of `languages` in them.
     UTF-16 without a mark (PowerShell can omit it) is recognised by a zero in every other byte.
     """
     for mark, encoding in BYTE_ORDER_MARKS:
@@ -40,8 +48,21 @@ def decode(data: bytes) -> str:
     else:
         head = data[:64]
         wide = len(head) >= 4 and 0 in head and not any(head[1::2]) and all(head[::2])
-        text = data.decode("utf-16-le" if wide else "utf-8", errors="replace")
+        text = data.decode("utf-16-le", errors="replace") if wide else _of_bytes(data)
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _of_bytes(data: bytes) -> str:
+    """The text of bytes in UTF-8, or in another encoding where only that gives known words."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        for encoding in OTHER_ENCODINGS:
+            with suppress(UnicodeDecodeError):
+                text = data.decode(encoding)
+                if written_in(text[:MAX_SAMPLE]):
+                    return text
+    return data.decode(errors="replace")
 
 
 def without_time(line: str) -> str:

@@ -1,12 +1,22 @@
 """Which columns of a record are its curves; guesses are noted."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
 from cnntune.diagnosis.curve import MIN_POINTS
-from cnntune.diagnosis.logs.names import CURVES, Kind, Meaning, Split, meaning
-from cnntune.diagnosis.logs.record import Record
+from cnntune.diagnosis.logs.names import (
+    CURVES,
+    FAR_FROM_ACCURACY,
+    REGRESSION_RANK,
+    Kind,
+    Meaning,
+    Split,
+    is_adversarial,
+    is_of_gan,
+    meaning,
+)
+from cnntune.diagnosis.logs.record import Point, Record
 
 # What `--map` may name: a curve, an error rate instead of an accuracy, the lr, the epoch.
 ROLES = (
@@ -16,6 +26,7 @@ ROLES = (
 RATES: frozenset[Kind] = frozenset({"accuracy", "error"})
 HELD_OUT = ("val", "test")
 COMPONENT_RANK = 1  # of a loss with one more word, such as `box_loss`
+MAX_LISTED = 5  # columns named in a remark
 
 
 @dataclass(frozen=True)
@@ -46,10 +57,16 @@ def choose(record: Record, mapping: Mapping[str, str] | None = None) -> Choice:
     """The columns that are the curves of a record; `mapping` names columns for some of `ROLES`."""
     given = {role: name for role, name in (mapping or {}).items() if name in record.columns}
     known = {name: meaning(name) for name, points in record.columns.items() if points}
-    candidates = [_candidate(name, record, known) for name in known if name not in given.values()]
+    gan = _gan_losses(record, known)
+    known = {name: its for name, its in known.items() if name not in gan}
+    candidates = [
+        column for column in _candidates(record, known) if column.name not in given.values()
+    ]
     chosen: dict[str, Candidate] = {}
     for short, kinds in (("loss", frozenset[Kind]({"loss"})), ("acc", RATES)):
         found = [column for column in candidates if column.meaning.kind in kinds]
+        if "val_loss" in chosen:
+            found = [column for column in found if column.meaning.rank < FAR_FROM_ACCURACY]
         held_out = _best_held_out(found)
         partner = held_out.meaning.base if held_out else None
         train = _best([column for column in found if column.split == "train"], partner)
@@ -62,7 +79,7 @@ def choose(record: Record, mapping: Mapping[str, str] | None = None) -> Choice:
         if column := _best([column for column in candidates if column.meaning.kind == kind]):
             chosen[kind] = column
     columns: dict[str, tuple[str, ...]] = {role: (column.name,) for role, column in chosen.items()}
-    columns |= _loss_components(candidates, chosen)
+    columns |= _loss_components(record, candidates, chosen)
     errors = {role for role, column in chosen.items() if column.meaning.kind == "error"}
     for role, name in given.items():
         accuracy = role.replace("_err", "_acc")
@@ -73,12 +90,104 @@ def choose(record: Record, mapping: Mapping[str, str] | None = None) -> Choice:
         for role, column in chosen.items()
         if column.guess and columns[role] == (column.name,) and role not in given
     ]
-    return Choice(columns, frozenset(errors), tuple(guesses))
+    remarks = [*_others_like(candidates, columns, given)]
+    if "val_loss" not in columns:
+        remarks += _bare_losses(record, candidates, chosen.get("train_loss"))
+    if gan := [name for name in gan if name not in given.values()]:
+        remarks.append(
+            f"{_listed(gan)}: the losses of a generator and its discriminator do not"
+            " measure progress; map a metric such as a validation loss with --map"
+        )
+    return Choice(columns, frozenset(errors), (*guesses, *remarks))
 
 
-def _candidate(name: str, record: Record, known: Mapping[str, Meaning]) -> Candidate:
-    split, guess = _split(name, record, known)
-    return Candidate(name, known[name], len(record.columns[name]), split, guess)
+def _gan_losses(record: Record, known: Mapping[str, Meaning]) -> list[str]:
+    """The losses of the networks of a GAN, each of which falls as the other gets worse."""
+    losses = [
+        name
+        for name, its in known.items()
+        if its.kind == "loss" and _distinct(record.columns[name]) >= MIN_POINTS
+    ]
+    if not is_adversarial(losses):
+        return []
+    of_networks = [record.columns[name] for name in losses if is_of_gan(name)]
+    # some tools log the loss of a network under a second name
+    return [name for name in losses if is_of_gan(name) or record.columns[name] in of_networks]
+
+
+def _others_like(
+    candidates: Sequence[Candidate],
+    columns: Mapping[str, Sequence[str]],
+    given: Mapping[str, str],
+) -> Iterator[str]:
+    """A remark where several validation sets were logged alike, and one of them was chosen."""
+    by_name = {column.name: column for column in candidates}
+    for role in ("val_loss", "val_acc"):
+        name, *more = columns.get(role, ("",))
+        chosen = by_name.get(name)
+        if more or role in given or chosen is None:
+            continue
+        others = [
+            column.name
+            for column in candidates
+            if column.name != chosen.name
+            and (column.meaning.kind, column.split) == (chosen.meaning.kind, chosen.split)
+            and column.meaning.rank == chosen.meaning.rank
+            and column.points >= MIN_POINTS
+        ]
+        if others:
+            yield f"{role} is {chosen.name!r}; also logged: {_listed(others)}"
+
+
+def _bare_losses(
+    record: Record, candidates: Sequence[Candidate], chosen: Candidate | None
+) -> Iterator[str]:
+    """A remark on losses that were not used, though one could be the validation loss.
+
+    A less direct name that was logged together with the train loss is a part of it.
+    """
+    if chosen is None:
+        return
+    steps = [step for step, _ in record.columns[chosen.name]]
+    others = [
+        column.name
+        for column in candidates
+        if column.meaning.kind == "loss"
+        and not (column.meaning.split or column.meaning.batch)
+        and column.meaning.rank < REGRESSION_RANK
+        and column.name != chosen.name
+        and column.points >= MIN_POINTS
+        and (
+            column.meaning.rank == chosen.meaning.rank
+            or [step for step, _ in record.columns[column.name]] != steps
+        )
+    ]
+    if others:
+        yield f"not used, since the name does not say the split: {_listed(others)}; see --map"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:MAX_LISTED])) + ", ..." * (len(names) > MAX_LISTED)
+
+
+def _candidates(record: Record, known: Mapping[str, Meaning]) -> list[Candidate]:
+    """The columns as candidates; columns with few points do not decide how others are read."""
+    points = {name: _distinct(record.columns[name]) for name in known}
+    enough = {
+        name: its
+        for name, its in known.items()
+        if points[name] >= MIN_POINTS or its.split in HELD_OUT  # evaluations may be few
+    }
+    found = []
+    for name, its in known.items():
+        split, guess = _split(name, record, enough if points[name] >= MIN_POINTS else known)
+        found.append(Candidate(name, its, points[name], split, guess))
+    return found
+
+
+def _distinct(points: Sequence[Point]) -> int:
+    """The number of epochs or steps with a value."""
+    return len({step for step, _ in points})
 
 
 def _split(name: str, record: Record, known: Mapping[str, Meaning]) -> tuple[Split, str]:
@@ -143,6 +252,7 @@ def _best(found: Sequence[Candidate], partner: str | None = None) -> Candidate |
             column.points < MIN_POINTS,
             partner is not None and column.meaning.base != partner,
             column.meaning.rank,
+            len(column.meaning.base.split()),  # `loss` before `loss_0`, one of its parts
             -column.points,
         ),
         default=None,
@@ -150,7 +260,7 @@ def _best(found: Sequence[Candidate], partner: str | None = None) -> Candidate |
 
 
 def _loss_components(
-    candidates: Sequence[Candidate], chosen: Mapping[str, Candidate]
+    record: Record, candidates: Sequence[Candidate], chosen: Mapping[str, Candidate]
 ) -> dict[str, tuple[str, ...]]:
     """The losses to sum where train and val log components and no total, as YOLO does."""
     losses = [chosen.get(role) for role in ("train_loss", "val_loss")]
@@ -161,6 +271,11 @@ def _loss_components(
         if column.meaning.kind == "loss" and column.meaning.rank == COMPONENT_RANK:
             components.get(column.split, {}).setdefault(column.meaning.base, column.name)
     shared = [base for base in components["train"] if base in components["val"]]
+    distinct: dict[str, str] = {}
+    for base in shared:  # the same numbers under a second name are no further component
+        both = [record.columns[names[base]] for names in components.values()]
+        distinct.setdefault(repr(both), base)
+    shared = list(distinct.values())
     if len(shared) < 2:
         return {}
     return {

@@ -1,8 +1,8 @@
 """What a column's name means: its split, the kind of number, and how specific the name is.
 
 Names are interpreted by their words, not by tool: `val/loss`, `ValidLoss`, `eval-loss` and
-`loss/holdout` are all a validation loss. Names that depend on the other columns are left to
-`choose`.
+`loss/holdout` are all a validation loss, and so are names in the languages of `languages`. Names
+that depend on the other columns are left to `choose`.
 """
 
 import re
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+from cnntune.diagnosis.logs.languages import english
+
 Kind = Literal["loss", "accuracy", "error", "lr", "epoch", "step", "other"]
 Split = Literal["train", "val", "test", ""]
 
@@ -18,35 +20,39 @@ CURVES = frozenset({"loss", "accuracy", "error"})  # the kinds that are drawn as
 MODES = frozenset({"mode", "phase", "split", "stage", "subset", "type"})  # may hold a row's split
 
 
-def _words(text: str) -> frozenset[str]:
+def words(text: str) -> frozenset[str]:
+    """The words of a text, as a set."""
     return frozenset(text.split())
 
 
-TRAIN = _words("train training trn tr")
-VAL = _words(
+TRAIN = words("train training trn tr")
+VAL = words(
     "val vals valid validation validate validating vld vl eval evaluation dev holdout heldout"
 )
-TEST = _words("test testing tst te")
+TEST = words("test testing tst te")
 SPLITS: dict[str, Split] = {
     **dict.fromkeys(TRAIN, "train"),
     **dict.fromkeys(VAL, "val"),
     **dict.fromkeys(TEST, "test"),
 }
 
-LOSS = _words("loss losses nll xent crossentropy ce bce cost objective logloss")
-REGRESSION = _words("mse mae rmse mape msle mses ppl perplexity huber")
-ERROR = _words("error errors err misclassification")
-ERROR_RATES = _words("wer cer eer")
-ACCURACY = _words("accuracy acc accu accs accuracies top prec")
+LOSS = words("loss losses nll xent crossentropy ce bce cost objective logloss")
+REGRESSION = words("mse mae rmse mape msle mses ppl perplexity huber smoothl1")
+ERROR = words("error errors err misclassification")
+ERROR_RATES = words("wer cer eer")
+ACCURACY = words("accuracy acc accu accs accuracies top prec")
 # Other scores for which higher is better; those most like an accuracy come first.
 SCORES = (
-    _words("f1 fscore f1score fbeta dice iou miou jaccard kappa mcc"),
-    _words("auc auroc roc rocauc aucroc auprc map ap map50 map95 ap50 map5095"),
-    _words("score precision recall sensitivity specificity"),
+    words("f1 fscore f1score fbeta dice iou miou jaccard kappa mcc"),
+    words("auc auroc roc rocauc aucroc auprc map ap map50 map95 ap50 map5095"),
+    words("score precision recall sensitivity specificity"),
+    words("r2 rsquared bleu bleu4 sacrebleu rouge meteor cider ndcg mrr pearson spearman ssim"),
 )
+# Higher is better here too, but they may be negative, and are never percentages.
+SIGNED = words("r2 rsquared kappa mcc pearson spearman")
 
 # A number about the run, not about how well it learns; or a best value so far.
-OTHER = _words(
+OTHER = words(
     "time times sec secs second seconds ms minute minutes min mins hour hours eta elapsed duration"
     " runtime date timestamp created wall speed throughput memory mem gpu cpu ram disk power"
     " best max minimum maximum std stdev stddev stderr var variance lower upper ci"
@@ -55,19 +61,28 @@ OTHER = _words(
     " threshold params flops"
 )
 RATE = re.compile(r"lr\d*|learningrate|lrs")
-EPOCH = _words("epoch epochs ep")
-STEP = _words("step steps iter iters iteration iterations batch batches")
-COUNTING = _words("global current cur num number idx index no n id trainer")
+EPOCH = words("epoch epochs ep")
+STEP = words("step steps iter iters iteration iterations batch batches")
+COUNTING = words("global current cur num number idx index no n id trainer")
 
 # Words that do not distinguish one loss or accuracy from another.
-NEUTRAL = _words(
+NEUTRAL = words(
     "avg average mean total overall running final metrics metric per the of on set data dataset"
-    " rate history net model value epoch step b m all main"
+    " rate history net model value epoch step b m all main is at de del des der du da di la le en"
 )
-CLASSIFYING = _words("sparse categorical binary multiclass class cls classification")
-ADVERSARIAL = _words("robust adv adversarial")
+CLASSIFYING = words("sparse categorical binary multiclass class cls classification")
+ADVERSARIAL = words("robust adv adversarial")
 
-RESPELLED = ((re.compile(r"mIoU"), "miou"), (re.compile(r"IoU"), "iou"), (re.compile("mAP"), "map"))
+# The losses of two networks that are trained against each other.
+GENERATOR = words("g gen generator")
+DISCRIMINATOR = words("d dis disc discr discriminator critic")
+
+RESPELLED = (
+    (re.compile(r"mIoU"), "miou"),
+    (re.compile(r"IoU"), "iou"),
+    (re.compile("mAP"), "map"),
+    (re.compile(r"(?i)\br(?:\^2|²)"), "r2"),
+)
 CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 WORD = re.compile(r"[a-z]+\d*|\d+")
 GLUED = re.compile(
@@ -75,7 +90,7 @@ GLUED = re.compile(
     r"(loss|accuracy|acc|error|err|auc|iou|miou|map|dice|top)(\d*)"
 )
 GLUED_SHORT: dict[str, str] = {"t": "train", "v": "val"}
-TAKES_DIGIT = _words("acc top prec error err accuracy hit")
+TAKES_DIGIT = words("acc top prec error err accuracy hit")
 # Adjacent in this order, the two words mean the training set, evaluated in eval mode.
 TRAIN_EVAL = re.compile(r"train(?:ing)?[ _-]?eval(?:uation)?(?![a-z])")
 
@@ -84,6 +99,7 @@ TOP_K = re.compile(r"\D+(?:5|10)")
 # Ranks: 0 is the plain loss or accuracy; each extra word adds 1, and other kinds add more.
 REGRESSION_RANK = 20  # used as the loss only where there is no other
 SCORE_RANK = 10  # of the first group of SCORES, 10 more for each further group
+FAR_FROM_ACCURACY = 40  # of the last group: a gap in R2 or BLEU is not one in accuracy
 TOP_K_RANK = 30  # top-5 saturates early
 BATCH_RANK = 1  # the value of one batch is noisier than that of an epoch
 ADVERSARIAL_RANK = -1  # in adversarial training it is the adversarial value that is optimised
@@ -120,6 +136,19 @@ def meaning(name: str) -> Meaning:
     return Meaning(kind, split, rank, base, batch)
 
 
+def is_adversarial(losses: Iterable[str]) -> bool:
+    """Whether the losses are those of a generator and of its discriminator, as a GAN's are."""
+    words = [set(words_of(name)) for name in losses]
+    return any(found & GENERATOR for found in words) and any(
+        found & DISCRIMINATOR for found in words
+    )
+
+
+def is_of_gan(name: str) -> bool:
+    """Whether a name holds the word of a generator or discriminator."""
+    return bool(set(words_of(name)) & (GENERATOR | DISCRIMINATOR))
+
+
 def has_curves(names: Iterable[str]) -> bool:
     """Whether one of the names is a loss, an accuracy or an error."""
     return any(meaning(name).kind in CURVES for name in names)
@@ -135,6 +164,7 @@ def with_mode(row: Mapping[str, float], mode: str) -> Mapping[str, float]:
 
 def words_of(name: str) -> list[str]:
     """The words of a name in lower case: `val/acc@1`, `ValAcc1` and `val_acc_1` are val, acc1."""
+    name = english(name)
     for pattern, plain in RESPELLED:
         name = pattern.sub(plain, name)
     words: list[str] = []
@@ -170,6 +200,8 @@ def _kind(words: list[str]) -> tuple[Kind, int]:
         return "loss", REGRESSION_RANK
     if found & LOSS or {"cross", "entropy"} <= found:
         return "loss", _length(found - LOSS - {"cross", "entropy"} - NEUTRAL - ADVERSARIAL)
+    if {"smooth", "l1"} <= found:
+        return "loss", REGRESSION_RANK
     if found & ERROR_RATES:
         return "error", SCORE_RANK
     return _score(words)
@@ -185,7 +217,7 @@ def _score(words: list[str]) -> tuple[Kind, int]:
         extra = found - hits - NEUTRAL - CLASSIFYING - ADVERSARIAL - EPOCH - STEP
         return kind, _length(extra) + TOP_K_RANK * any(map(TOP_K.fullmatch, hits))
     for number, group in enumerate(SCORES, start=1):
-        if found & group:
+        if found & group and not (number < len(SCORES) and found & SCORES[-1]):
             return "accuracy", SCORE_RANK * number + _length(found - group - NEUTRAL)
     if found & EPOCH and not found - EPOCH - COUNTING:
         return "epoch", len(found) - 1

@@ -14,6 +14,7 @@ Axis = Literal["epoch", "step"]
 
 HEADER: Row = {}  # in the list of rows, marks a repeated header
 MAX_RUNS = 1000  # per file; the rest is skipped with a note
+EVALUATED_AGAIN = "evaluations of earlier epochs, after the last training, were skipped"
 MIN_AXIS_SHARE = 0.5  # of the rows must have a value in the column that counts them
 
 
@@ -56,18 +57,21 @@ class Run:
         return (*self.notes, f"resumed at {self.axis} {points}: the later values are used")
 
 
-def split_runs(rows: Iterable[Row]) -> list[Run]:
+def split_runs(rows: Iterable[Row], count: Axis | None = None) -> list[Run]:
     """The runs that the rows belong to, in order.
 
     Rows are counted by epoch, by step where an epoch has several rows, or else by their index from
     1. A count that returns to its start begins a new run; one that goes back less far means that
-    the run was resumed. Without a count, a repeated header begins a new run.
+    the run was resumed, unless nothing is trained from there on: these are evaluations of earlier
+    checkpoints. Without a count, a repeated header begins a new run. `count` is the column of that
+    name, where it is known to count.
     """
     rows = list(rows)
-    column, axis = _axis(rows)
+    column, axis = (count, count) if count else _axis(rows)
     runs = [Run(axis=axis)]
     points, repeated = 0, False
-    for row in rows:
+    trained = max((at for at, row in enumerate(rows) if _trains(row)), default=len(rows))
+    for at, row in enumerate(rows):
         run = runs[-1]
         if row is HEADER:
             if column is None and run.columns:
@@ -77,6 +81,10 @@ def split_runs(rows: Iterable[Row]) -> list[Run]:
         x = row.get(column, run.last) if column else _next(run)
         if not math.isfinite(x):
             continue  # before the first count: settings, or not a row of the table
+        if x < run.last and at > trained:
+            if EVALUATED_AGAIN not in run.notes:
+                run.notes.append(EVALUATED_AGAIN)
+            continue
         again = x == run.last and (repeated or _is_logged_again(row, run))
         back = x < run.last or again
         if back and x < run.second and (x < run.last or repeated):
@@ -93,9 +101,11 @@ def split_runs(rows: Iterable[Row]) -> list[Run]:
     return [run for run in runs if run.columns]
 
 
-def records(tool: str, rows: Iterable[Row], notes: Sequence[str] = ()) -> list[Record]:
-    """The runs of the rows as records of `tool`; `notes` go to the last one."""
-    runs = split_runs(rows)
+def records(
+    tool: str, rows: Iterable[Row], notes: Sequence[str] = (), count: Axis | None = None
+) -> list[Record]:
+    """The runs of the rows as records of `tool`; `notes` go to the last one; see `split_runs`."""
+    runs = split_runs(rows, count)
     return [
         Record(
             tool,
@@ -106,6 +116,15 @@ def records(tool: str, rows: Iterable[Row], notes: Sequence[str] = ()) -> list[R
         )
         for number, run in enumerate(runs, start=1)
     ]
+
+
+def _trains(row: Row) -> bool:
+    """Whether a row holds a loss or a metric of training."""
+    return any(
+        its.split == "train" or (its.kind == "loss" and not its.split)
+        for its in map(meaning, row)
+        if its.kind in CURVES
+    )
 
 
 def _is_logged_again(row: Row, run: Run) -> bool:

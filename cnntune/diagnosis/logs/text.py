@@ -8,24 +8,28 @@ epoch 3 | train loss 0.31 | val loss 0.42 | val acc 85.1%                 home-m
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from cnntune.diagnosis.curve import MIN_POINTS
 from cnntune.diagnosis.logs.cells import NUMBER, percentage, without_time
-from cnntune.diagnosis.logs.names import CURVES, SPLITS, has_curves, meaning, words_of
+from cnntune.diagnosis.logs.languages import english
+from cnntune.diagnosis.logs.names import CURVES, SPLITS, has_curves, meaning, words, words_of
 from cnntune.diagnosis.logs.record import MAX_POINTS, Record
-from cnntune.diagnosis.logs.rows import records
+from cnntune.diagnosis.logs.rows import Axis, records
 
 MAX_LINE_LENGTH = 2000  # characters; a longer line is not one that a person would print
 MAX_NAME_LENGTH = 80  # characters before a number in which its name is searched for
 MAX_HEADING_LENGTH = 60  # characters; a longer line without a value is prose, not a heading
 
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x08")
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+REDRAWN = re.compile(r"\x08+")  # some progress bars step back instead of returning to the start
 VALUE = re.compile(r"\d|nan|inf", re.IGNORECASE)  # found in every line with a value
 BLANKS = re.compile(r"[ \t]{2,}")
 EPOCH = re.compile(
-    r"(?<!\w)(?P<word>epochs?) ?(?:\( ?(?P<split>[a-z]+) ?\))?"
+    r"(?<!\w)(?P<word>epochs?|ep\.?) ?(?:\( ?(?P<split>[a-z]+) ?\))?"
     r"[\s:#=\[(_-]{0,9}(?P<epoch>[0-9]+(?:\.[0-9]+)?)(?![\w.])(?P<of> ?(?:/|of) ?\d+)?",
     re.IGNORECASE,
 )
@@ -37,24 +41,81 @@ ITERATION = re.compile(
 TIMM_EPOCH = re.compile(r" ?(?P<split>train|test|val|eval)\w*: (?P<epoch>[0-9]+) \[", re.IGNORECASE)
 NAMED_VALUE = re.compile(
     rf"(?<=[\s:=(])(?P<value>{NUMBER})"
-    rf"(?: ?/ ?(?P<whole>[0-9]+)(?![\w.])|(?![\w./:]|,\d|-\d)(?P<percent> ?%)?"
+    rf"(?: ?/ ?(?P<whole>[0-9]+)(?![\w.])|(?![\w./:]|,\d|-\d| ?-+>)(?P<percent> ?%)?"
     rf"(?: ?\( ?(?P<mean>{NUMBER}) ?%? ?\))?)",
     re.IGNORECASE,
 )
-WORD = r"[A-Za-z(_][\w@()./-]*"
+# `[38/200], [1/600]`: an epoch and a step of it
+TWO_COUNTS = re.compile(
+    r"\[ ?(?P<epoch>[0-9]+) ?/ ?[0-9]+ ?\][\s,:|-]{0,4}\[ ?(?P<step>[0-9]+) ?/ ?[0-9]+ ?\]"
+)
+# `2.1 C.E. Loss, 70% Accuracy`; separators on both sides tell it from a sentence
+VALUE_FIRST = re.compile(
+    rf"(?:^|[:,;|@(\t-] ?)(?P<value>(?=[-+0-9]*\.|[0-9]+ ?%){NUMBER})(?P<percent> ?%)? "
+    r"(?P<name>[^\W\d][\w.@-]*(?: [^\W\d][\w.@-]*){0,3})(?= ?(?:[,;|)]|$))"
+)
+WORD = r"[^\W\d][\w@()./-]*|\([\w@()./-]*"
 NAME = re.compile(
-    rf"(?<![\w./])([A-Za-z_][\w@()./-]*(?:[ \t]{WORD}){{0,3}}) ?[:=]? ?(?:tensor\( ?)?$"
+    rf"(?<![\w./])([^\W\d][\w@()./-]*(?:[ \t](?:{WORD})){{0,3}}) ?[:=]? ?(?:tensor\( ?)?$"
 )
 FREE_SPLIT = re.compile(
-    r"(?<![\w/.-])(" + "|".join(sorted(SPLITS)) + r")(?![\w/=.-])", re.IGNORECASE
+    r"(?<![\w/.-])(" + "|".join(sorted(SPLITS)) + r")(?![\w/=-]|\.(?! [A-Za-z]))",
+    re.IGNORECASE,
 )
 # Words of sentences about other epochs, not about values of this one.
-PROSE = frozenset({"best", "from", "improved", "improve", "resume", "resumed", "resuming", "last"})
+PROSE = words(
+    "best from improved improve improves resume resumed resuming last decreased increased reduced"
+    " dropped reached saving saved restored than did not"
+)
+# `Training Loss (Thu Oct 31 10:00:00 2024)`
+DATES = words(
+    "mon tue wed thu fri sat sun jan feb mar apr jun jul aug sep oct nov dec monday tuesday"
+    " wednesday thursday friday saturday sunday january february march april june july august"
+    " september october november december am pm"
+)
+# A line with one of these lists the settings of a run, as does one with two of `SETTING`.
+SETTINGS = re.compile(
+    r"(?<![a-z])(?:params|args|arguments|config|configuration|options|hyper-?parameters) ?[:=]"
+    r"|\bnamespace\(",
+    re.IGNORECASE,
+)
+SETTING = re.compile(
+    r"(?<![a-z])((?:num_|n_|max_)?epochs|batch[_-]?size|lr0|optimizer|weight[_-]decay|momentum"
+    r"|num_workers|pretrained|seed|patience|dropout)['\"]?\s*[:=]",
+    re.IGNORECASE,
+)
+CODE = re.compile(
+    r"\s*(?:return|raise|assert|import|from \w+ import|print ?\(|def \w+\(|for \w+ in |File \")"
+)
+CODE_PARTS = (
+    *("self.", ".append(", ".backward(", ".item(", ".plot(", ".format(", "= nn.", "(nn."),
+    *(" += ", " -= ", " *= ", " == ", "= torch.", "torch.nn"),
+)
+METHOD_CALL = re.compile(r"\w\.\w+\($")
+# `[epoch: 3/200, iter: 25/489] total: 1.2756`, where no other number has a name
+TOTAL = re.compile(
+    rf"(?:^|[^\w\s]) ?(?P<name>total) ?[:=] ?(?P<value>(?=[-+0-9]*\.){NUMBER})(?= ?(?:[,;|)]|$))",
+    re.IGNORECASE,
+)
+# A tag before a message, as loggers put it; alone in a line it is a heading
+TAGGED = re.compile(r"\s*\[(?P<tag>[ \w-]+)\]\s*\S")
+BAR_PARTS = ("[=", "[>", "[.", "━", "─")  # one of which is in the line of such a bar
+KERAS_BAR = re.compile(r"\d+/\d+ (?:\[[=>.]+\]|[━─]+)")  # its values are means of the epoch so far
+# `Loss after epoch 3: 0.41`, `Loss at step 100: 2.3`
+AFTER = re.compile(
+    r" (?:after|at|in|for|of) (?:epoch|iter|iteration|step)s? ?#?[0-9]+(?= ?[:=])", re.IGNORECASE
+)
+DECIMALS = re.compile(r"[0-9]*\.[0-9]+(?:e[-+]?[0-9]+)?|\bnan\b|\binf\b", re.IGNORECASE)
+MAX_LINES = 10  # with values per epoch: a log with more prints every few batches
+MIN_TWICE = 0.8  # of the epochs: a line given twice in so many is that of two splits
+UNEQUAL = 1.5  # times as many values as another name has: the two do not count the same
 PERCENTAGES = re.compile(
     r"(?:acc|prec)@1|top-?1", re.IGNORECASE
 )  # logged as percentages in all known examples
 
 COUNTS = {"epoch", "step"}
+PRESENT_EPOCH, NO_EPOCH, OTHER_EPOCH = "present", "none", "other"  # what a line is about
+GIVEN_TWICE = "the same line is printed twice per epoch: the second one is taken for validation"
 TRUNCATED_LINE = "the last line may be truncated and was skipped"
 
 
@@ -66,12 +127,13 @@ class _State:
     step: float | None = None
     split: str = ""
     rows: list[dict[str, float]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)  # that of each row
     running: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def read(text: str) -> list[Record]:
     """The runs in a text log; an empty list where no line holds a curve."""
-    lines = ESCAPES.sub(" ", text).split("\n")
+    lines = REDRAWN.sub("\n", ESCAPES.sub(" ", text)).split("\n")
     notes = []
     if lines[-1].rstrip()[-1:] in tuple("0123456789.+-eE"):
         notes.append(TRUNCATED_LINE)
@@ -83,24 +145,38 @@ def read(text: str) -> list[Record]:
         if points > MAX_POINTS:
             notes.append(f"only the first {MAX_POINTS} values were read")
             break
+    if _name_second_of_two(state):
+        notes.append(GIVEN_TWICE)
     rows = [row for row in state.rows if set(row) - COUNTS]
     names = {name for row in rows for name in row}
     if not has_curves(names):
         return []
     counted = [row for row in rows if "epoch" in row] or [row for row in rows if "step" in row]
-    rows = counted or sorted(_one_row_each(rows), key=lambda row: row["epoch"])
+    rows = counted or _counted(rows)
+    axis: Axis = "epoch" if "epoch" in rows[0] else "step"
     percent = any(map(PERCENTAGES.search, names))
-    return [replace(run, percent=percent) for run in records("text", rows, notes)]
+    return [replace(run, percent=percent) for run in records("text", rows, notes, axis)]
 
 
 def _read_line(line: str, state: _State) -> int:
     """Update `state` with the epoch, split and values of a line; returns the number of values."""
-    line = BLANKS.sub(" ", without_time(line))
+    line = BLANKS.sub(" ", english(without_time(line)))
     values: list[tuple[str, float, bool]] = []
     if VALUE.search(line):
-        if not _read_epoch(line, state):
+        about = _read_epoch(line, state)
+        if about == OTHER_EPOCH:
             return 0
-        values, state.split = _values(line, state.split)
+        values, split = _values(line, state.split)
+        if not values and (shorter := AFTER.sub("", line)) != line:
+            values, split = _values(shorter, state.split)
+        if not values and about == PRESENT_EPOCH and (total := TOTAL.search(line)):
+            values = [(f"{total['name']} loss", float(total["value"]), False)]
+        if values and (_is_code(line) or (about == NO_EPOCH and _is_settings(line))):
+            return 0
+        if not _is_tagged(line):
+            state.split = split
+    elif _is_tagged(line):
+        return 0
     elif len(line) < MAX_HEADING_LENGTH:
         state.split = _free_split(line) or state.split
     row = {} if state.epoch is None else {"epoch": state.epoch}
@@ -115,27 +191,45 @@ def _read_line(line: str, state: _State) -> int:
         row[name] = value
     if values:
         state.rows.append(row)
+        state.lines.append(line)
     return len(values)
 
 
-def _read_epoch(line: str, state: _State) -> bool:
-    """Update `state` with the epoch in a line; False where the line is about another epoch.
+def _is_tagged(line: str) -> bool:
+    """Whether a line begins with its own split, as in `[valid] epoch 3: ...`."""
+    return bool((found := TAGGED.match(line)) and _free_split(found["tag"]))
 
-    `best epoch: 12, val acc: 0.9` is a summary; `epochs: 100` is a setting.
+
+def _read_epoch(line: str, state: _State) -> str:
+    """Update `state` with the epoch in a line, if there is one; returns what the line is about.
+
+    `best epoch: 12, val acc: 0.9` is a summary; `epochs: 100` may be a setting.
     """
     found = TIMM_EPOCH.match(line)
     if found is None and (found := EPOCH.search(line)):
         before = line[max(0, found.start() - MAX_NAME_LENGTH) : found.start()].split()
         if before and before[-1].lower() in PROSE:
-            return False
+            return OTHER_EPOCH
         if found["word"].lower() == "epochs" and not found["of"]:
-            return True
+            return NO_EPOCH
+    found = found or TWO_COUNTS.search(line)
     if found:
         state.epoch = float(found["epoch"])
-        state.split = (found["split"] or "").lower()
-    elif state.epoch is None and (step := ITERATION.search(line)):
-        state.step, state.split = float(step["step"]), ""
-    return True
+        state.split = (found.groupdict().get("split") or "").lower()
+    elif step := ITERATION.search(line):
+        if state.epoch is None:
+            state.step, state.split = float(step["step"]), ""
+    else:
+        return NO_EPOCH
+    return PRESENT_EPOCH
+
+
+def _is_code(line: str) -> bool:
+    return bool(CODE.match(line)) or any(part in line for part in CODE_PARTS)
+
+
+def _is_settings(line: str) -> bool:
+    return bool(SETTINGS.search(line)) or len(set(SETTING.findall(line.lower()))) > 1
 
 
 def _values(line: str, split: str) -> tuple[list[tuple[str, float, bool]], str]:
@@ -149,11 +243,14 @@ def _values(line: str, split: str) -> tuple[list[tuple[str, float, bool]], str]:
         before = line[max(end, found.start() - MAX_NAME_LENGTH) : found.start()]
         counted, _, before = before.rpartition("]")  # `Test: [50/79]`: differs in every line
         end = found.end()
-        context = _free_split(before) or _free_split(counted.partition("[")[0]) or context
+        context = _free_split(before) or _split_before_counter(counted) or context
         name, wants_split = _name_before(before)
         if not name:
             continue
-        value = float(found["mean"] or found["value"])
+        mean = found["mean"]
+        if mean and _is_change(mean, found["value"]):
+            mean = None
+        value = float(mean or found["value"])
         if found["whole"] is not None:  # 9826/10000 correct answers; after a loss, a counter
             if float(found["whole"]) == 0 or meaning(name).kind not in ("accuracy", "error"):
                 continue
@@ -161,17 +258,44 @@ def _values(line: str, split: str) -> tuple[list[tuple[str, float, bool]], str]:
         elif found["percent"]:
             value = percentage(found["value"]) or value / 100
         named = f"{context}/{name}" if context and wants_split else name
-        values.append((named, value, bool(found["mean"])))
+        values.append((named, value, bool(mean)))
+    if not values and (values := _values_first(line, split)):
+        return values, split
+    if any(part in line for part in BAR_PARTS) and KERAS_BAR.search(line):
+        values = [(name, value, True) for name, value, _ in values]
     if not values and len(line) >= MAX_HEADING_LENGTH:
         return values, split
     return values, _free_split(line[max(end, len(line) - MAX_NAME_LENGTH) :]) or context
+
+
+def _is_change(mean: str, value: str) -> bool:
+    """Whether the number in brackets is a change, such as `26.6 (+0.31)`, and not a mean."""
+    return mean.startswith("+") or (mean.startswith("-") and not value.startswith("-"))
+
+
+def _values_first(line: str, context: str) -> list[tuple[str, float, bool]]:
+    """The values as in `_values`, of a line that has each name after its value."""
+    values, end = [], 0
+    for found in VALUE_FIRST.finditer(line):
+        context = _free_split(line[max(end, found.start() - MAX_NAME_LENGTH) : found.start()]) or (
+            context
+        )
+        end = found.end()
+        name, wants_split = _name_before(found["name"])
+        if name:
+            percent = percentage(found["value"]) if found["percent"] else None
+            value = float(found["value"]) if percent is None else percent
+            values.append((f"{context}/{name}" if context and wants_split else name, value, False))
+    return values
 
 
 @lru_cache(maxsize=4096)  # the same words stand before the numbers of every line
 def _name_before(text: str) -> tuple[str, bool]:
     """The name of a curve or learning rate at the end of a text, and whether it lacks a split."""
     found = NAME.search(text)
-    if not found or PROSE & set(words_of(found[1])):
+    if not found or (PROSE | DATES) & set(words_of(found[1])):
+        return "", False
+    if METHOD_CALL.search(found[1]):
         return "", False
     known = meaning(found[1])
     if known.kind not in CURVES and known.kind != "lr":
@@ -183,6 +307,55 @@ def _name_before(text: str) -> tuple[str, bool]:
 def _free_split(text: str) -> str:
     """The last split word in a text that is not part of a longer name."""
     return str((FREE_SPLIT.findall(text) or [""])[-1]).lower()
+
+
+def _split_before_counter(text: str) -> str:
+    """The split in `Test: [50/79`, or in a tag such as `[valid`."""
+    outside, _, inside = text.partition("[")
+    return _free_split(outside) or (_free_split(inside) if inside.strip().isalpha() else "")
+
+
+def _name_second_of_two(state: _State) -> bool:
+    """Name the second of two equal lines per epoch as validation; False where that is not so.
+
+    Some scripts print the same line after training and after validation. Only its decimals may
+    differ: what a script prints for every hundredth batch also counts these.
+    """
+    if any(meaning(name).split for name in {name for row in state.rows for name in row}):
+        return False
+    epochs = len({row.get("epoch") for row in state.rows})
+    if len(state.rows) > MAX_LINES * epochs:
+        return False
+    together: dict[tuple[float, str], list[dict[str, float]]] = {}
+    for row, line in zip(state.rows, state.lines, strict=True):
+        if "epoch" in row and has_curves(row):
+            form = DECIMALS.sub("", line)
+            together.setdefault((row["epoch"], form), []).append(row)
+    twice = [
+        rows[1]
+        for rows in together.values()
+        if len(rows) == 2 and rows[0] != rows[1]  # equal: logged twice
+    ]
+    if len(twice) < max(MIN_POINTS, MIN_TWICE * len(together)):
+        return False
+    for row in twice:
+        for name in [name for name in row if has_curves([name])]:
+            row[f"val/{name}"] = row.pop(name)
+    return True
+
+
+def _counted(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Rows that name neither epoch nor step, with a count.
+
+    Each further value of a name counts as one more epoch. Where that would give names of very
+    different lengths, as those of training and of rare evaluations, rows are counted in their
+    order.
+    """
+    seen = Counter(name for row in rows for name in row if has_curves([name]))
+    lengths = [count for count in seen.values() if count >= MIN_POINTS]
+    if lengths and max(lengths) > UNEQUAL * min(lengths):
+        return [{"step": float(at), **row} for at, row in enumerate(rows, start=1)]
+    return sorted(_one_row_each(rows), key=lambda row: row["epoch"])
 
 
 def _one_row_each(rows: list[dict[str, float]]) -> Iterator[dict[str, float]]:
