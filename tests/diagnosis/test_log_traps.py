@@ -465,11 +465,12 @@ def test_the_copy_that_mmengine_writes_is_not_a_run(tmp_path: Path) -> None:
     assert len(skipped) == 1
 
 
-def test_a_long_file_is_read_up_to_the_limit(
+def test_a_long_document_is_read_up_to_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cnntune.diagnosis.logs.find.MAX_BYTES", 2**20)
-    rows = "".join(f"{epoch},{1 / epoch:.6f}\n" for epoch in range(1, 100_000))
-    run = run_in(tmp_path, "epoch,val_loss\n" + rows)
-    assert 50_000 < len(run.curve.epochs) < 99_999
+    scalars = [("val/loss", step, 1 / step) for step in range(1, 40_000)]
+    (tmp_path / "events.out.tfevents.1").write_bytes(event_file(scalars))
+    (run,), _ = read_paths([tmp_path / "events.out.tfevents.1"])
+    assert 10_000 < len(run.curve.epochs) < 39_999
     assert "only the first 1 MB were read" in run.notes

@@ -21,6 +21,7 @@ from cnntune.diagnosis.logs import (
     split_table,
     tensorboard,
     text,
+    thin,
     wandb,
     yolo,
 )
@@ -216,11 +217,19 @@ def read_file(path: Path) -> list[Record]:
             return mlflow.read_database(path)
         if not (tensorboard.is_event_file(head) or wandb.is_wandb_file(head) or is_text(head)):
             return []
-        data = head + stream.read(MAX_BYTES + 1 - len(head))
-    data, cut = data[:MAX_BYTES], len(data) > MAX_BYTES
-    notes = (f"only the first {MAX_BYTES // 2**20} MB were read",) if cut else ()
+        if is_text(head) and thin.has_lines(head):
+            data, notes = thin.read_lines(head, stream)
+        else:
+            data, notes = _up_to_limit(head + stream.read(MAX_BYTES + 1 - len(head)))
     found = read_data(data) or joined.read_values(decode(data), path.stem)
     return [replace(run, notes=(*run.notes, *notes)) for run in found]
+
+
+def _up_to_limit(data: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """The first `MAX_BYTES` of a file, and a note where there are more."""
+    if len(data) <= MAX_BYTES:
+        return data, ()
+    return data[:MAX_BYTES], (f"only the first {MAX_BYTES // 2**20} MB were read",)
 
 
 def read_data(data: bytes) -> list[Record]:

@@ -113,7 +113,8 @@ class _Tables(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self.inside:
-            self.tables[-1][-1][-1] += " ".join(data.split())
+            cell = f"{self.tables[-1][-1][-1]} {data}"  # 1<b>2</b> is two numbers
+            self.tables[-1][-1][-1] = " ".join(cell.split())
 
 
 def _read_table(table: Table) -> list[Record]:

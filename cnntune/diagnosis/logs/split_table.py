@@ -16,10 +16,11 @@ from cnntune.diagnosis.logs.rows import records
 
 HEADER = re.compile(r"(?:^|\s)(?P<first>[A-Za-z]+)\s*\|\s*(?P<second>[A-Za-z]+)\s*\|?\s*$")
 ROW = re.compile(
-    r"(?:^|\s)(?P<name>[A-Za-z_][\w@./-]*)\s*\|\s*(?P<first>\S+)\s*\|\s*(?P<second>\S+)\s*\|?\s*$"
+    r"(?:^|\s)(?P<name>[A-Za-z_][\w@./-]*)\s*\|\s*(?P<first>[^\s|]+)\s*\|\s*(?P<second>[^\s|]+)\s*\|?\s*$"
 )
 EPOCH = re.compile(r"\bepoch:?\s*(?P<epoch>[0-9]+)(?:\s*(?:/|of)\s*[0-9]+)?\s*$", re.IGNORECASE)
 MIN_TABLES = 2
+MAX_LINE_LENGTH = 2000  # characters; a longer line is not one of such a table
 
 
 def read(text: str) -> list[Record]:
@@ -33,6 +34,8 @@ def read(text: str) -> list[Record]:
     splits: tuple[str, str] | None = None
     epoch: float | None = None
     for line in text.split("\n"):
+        if len(line) > MAX_LINE_LENGTH:
+            continue
         if found := EPOCH.search(line):
             epoch, splits = float(found["epoch"]), None
         elif "|" not in line:
