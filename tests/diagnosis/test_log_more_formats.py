@@ -69,6 +69,12 @@ def test_a_progress_bar_in_a_notebook_ends_its_lines_with_returns(tmp_path: Path
     assert run.curve.train_loss[-1] in (0.25, (9.0 + 0.25) / 2)
 
 
+def test_a_cell_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -> None:
+    broken = printed('{"loss": [0.5, 0.25')
+    run = run_in(tmp_path, "fit.ipynb", notebook([broken], [printed(*EPOCH_LINES)]))
+    assert run.curve.train_loss == [2.0, 1.0, 0.5, 0.25]
+
+
 def test_two_cells_of_a_notebook_are_two_runs(tmp_path: Path) -> None:
     (tmp_path / "fit.ipynb").write_text(
         notebook([printed(*EPOCH_LINES)], [printed("done")], [printed(*EPOCH_LINES[:3])])

@@ -474,3 +474,18 @@ def test_a_long_document_is_read_up_to_the_limit(
     (run,), _ = read_paths([tmp_path / "events.out.tfevents.1"])
     assert 10_000 < len(run.curve.epochs) < 39_999
     assert "only the first 1 MB were read" in run.notes
+
+
+def test_rows_with_one_cell_more_than_the_header_begin_with_an_index(tmp_path: Path) -> None:
+    rows = "".join(f'"{row}"\t{row - 1}\t{2.0 / row}\t{3.0 / row}\n' for row in (1, 2, 3))
+    run = run_in(tmp_path, f"epoch\tloss\tval_loss\n{rows}", "r.tsv")
+    assert run.curve.epochs == [0, 1, 2]
+    assert run.curve.val_loss == [3.0, 1.5, 1.0]
+
+
+def test_an_additional_cell_that_is_no_index_does_not_shift_the_columns(tmp_path: Path) -> None:
+    rows = "".join(f"{row}\t10:0{row}\t0.1\t{2.0 / row}\t\t{3.0 / row}\n" for row in (1, 2, 3))
+    path = tmp_path / "loss.tsv"
+    path.write_text(f"epoch\ttime\tlr\tloss\tval_loss\n{rows}")
+    with pytest.raises(DataError, match="more or fewer cells than the header"):
+        read_paths([path])

@@ -256,12 +256,18 @@ def read_text(content: str) -> list[Record]:
             return found
     if found := split_table.read(content):
         return found
-    table = delimited.read(content)
+    reason = ""
+    try:
+        table = delimited.read(content)
+    except UnreadableLogError as error:
+        table, reason = [], str(error)
     if table and _values(table) >= content.count("\n") * MIN_TABLE_VALUES:
         return table
     found = max(table, text.read(content), key=_values)
     if not found and json_documents.is_broken(content):
-        raise UnreadableLogError("incomplete JSON")
+        reason = "incomplete JSON"
+    if not found and reason:
+        raise UnreadableLogError(reason)
     return found
 
 

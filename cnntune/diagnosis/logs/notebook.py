@@ -74,7 +74,12 @@ def _read_cell(outputs: Sequence[Any], read_printed: Callable[[str], list[Record
         for record in records
     ]
     text = "\n".join(part.rstrip("\n") for part in printed if part.strip())
-    return found or (read_printed(text + "\n") if text else [])
+    if found or not text:
+        return found
+    try:
+        return read_printed(text + "\n")
+    except UnreadableLogError:
+        return []  # other cells may hold runs
 
 
 def _joined(value: Any) -> str:
@@ -131,7 +136,10 @@ def _read_table(table: Table) -> list[Record]:
     gap = min((b - a for a, b in pairwise(counts)), default=1.0)
     if not counts or counts[0] > max(1.0, gap):
         return []
-    return delimited.read("".join("\t".join(row) + "\n" for row in _lines(names, rows)))
+    try:
+        return delimited.read("".join("\t".join(row) + "\n" for row in _lines(names, rows)))
+    except UnreadableLogError:
+        return []
 
 
 def _lines(names: list[str], rows: Table) -> Iterator[list[str]]:
