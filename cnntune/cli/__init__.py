@@ -16,10 +16,10 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -40,6 +40,9 @@ READER_GONE = 141  # by convention 128 and the number of SIGPIPE: `cnntune diagn
 GARBAGE_LOOK = 50_000
 REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 GOING_ON = ("search", "refine", "tune", "train")  # the commands that go on where they were
+
+NO_RUNS: Mapping[str, Any] = {"runs": [], "skipped": []}  # `diagnose` where nothing can be judged
+NOTHING_FOUND: Mapping[str, Any] = {}
 
 app = typer.Typer(
     name="cnntune",
@@ -99,7 +102,7 @@ def main() -> NoReturn:
         _could_not_run([error.format_message()])
     except (Exception, SystemExit) as error:
         if told := explained(error):
-            _could_not_run(told.lines)
+            _could_not_run(told.lines, told.document)
         if refused := _refused(error):
             _could_not_run([refused])
         with _perhaps_unread():
@@ -164,8 +167,11 @@ def _refused(error: BaseException) -> str | None:
     return None
 
 
-def _could_not_run(lines: Sequence[str]) -> NoReturn:
-    """One line a problem on stderr, a document on stdout if one was asked for, and exit code 2."""
+def _could_not_run(lines: Sequence[str], found: Mapping[str, Any] = NOTHING_FOUND) -> NoReturn:
+    """One line a problem on stderr, a document on stdout if one was asked for, and exit code 2.
+
+    `found` holds keys of the document that say what was found all the same.
+    """
     with _perhaps_unread():
         for line in lines:
             print(line, file=sys.stderr)
@@ -173,5 +179,6 @@ def _could_not_run(lines: Sequence[str]) -> NoReturn:
         name = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
         with _perhaps_unread():
             command = Command.begin(name, json=True, quiet=True)
-            command.print(command.document([], None, errors=lines) | {"ok": False})
+            keys = {**NO_RUNS, **found} if name == "diagnose" else found
+            command.print(command.document([], None, errors=lines, **keys) | {"ok": False})
     sys.exit(2)

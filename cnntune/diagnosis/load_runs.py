@@ -81,7 +81,9 @@ def read_paths(
         listed = ", ".join(str(path) for path in paths)
         reasons = [f"{entry['path']}: {entry['reason']}" for entry in skipped]
         reasons = reasons or [f"{listed}: no training log found"]
-        raise DataError([*reasons[:-1], f"{reasons[-1]}; {KNOWN_FORMATS}"])
+        error = DataError([*reasons[:-1], f"{reasons[-1]}; {KNOWN_FORMATS}"])
+        error.document = {"skipped": skipped}
+        raise error
     return [run for index, run in enumerate(runs) if index not in same], skipped
 
 

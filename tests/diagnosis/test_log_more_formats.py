@@ -192,8 +192,10 @@ def test_catboost_writes_one_table_per_split(tmp_path: Path) -> None:
 def test_catboost_names_the_metrics_of_its_json_apart_from_their_values(tmp_path: Path) -> None:
     metrics = [{"name": "Accuracy", "best_value": "Max"}, {"name": "Logloss", "best_value": "Min"}]
     meta = {
-        "learn_metrics": metrics[1:], "test_metrics": metrics,
-        "learn_sets": ["learn"], "test_sets": ["test"],
+        "learn_metrics": metrics[1:],
+        "test_metrics": metrics,
+        "learn_sets": ["learn"],
+        "test_sets": ["test"],
     }
     iterations = [
         {"learn": [train], "iteration": 10 * e, "test": [e / 10, val]} for e, train, val in LOSSES
