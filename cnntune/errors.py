@@ -11,13 +11,19 @@ CnntuneError              one line per problem, exit code 2
 `kind` is machine-readable: `error_kind` in the `summary.json` of a trial that failed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 
 class CnntuneError(Exception):
-    """One or more problems that the user can fix; `lines` holds one line per problem."""
+    """One or more problems that the user can fix; `lines` holds one line per problem.
+
+    `document` holds further keys of the command's JSON document.
+    """
 
     kind = "user-error"
+    document: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, problems: str | Iterable[str]) -> None:
         self.lines = [problems] if isinstance(problems, str) else list(problems)

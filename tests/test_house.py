@@ -194,7 +194,7 @@ def test_a_coordinator_loads_no_torch() -> None:
 
 def test_the_page_on_the_architecture_names_every_module_of_a_package() -> None:
     page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", page, re.M))
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", page, re.MULTILINE))
     for here in {parts for parts in NAMES if len(parts) == 2}:
         assert here[0] in rows
         assert re.search(rf"`{here[1]}\b", rows[here[0]]), here

@@ -16,10 +16,10 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -46,6 +46,9 @@ READER_GONE = 141  # by convention 128 and the number of SIGPIPE: `cnntune diagn
 GARBAGE_EVERY = 50_000
 REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 RESUMABLE = ("search", "refine", "tune", "train")
+
+NO_RUNS: Mapping[str, Any] = {"runs": [], "skipped": []}  # `diagnose` where nothing can be judged
+NOTHING_FOUND: Mapping[str, Any] = {}
 
 app = typer.Typer(
     name="cnntune",
@@ -86,6 +89,7 @@ def main() -> NoReturn:
     running.set(None)
     typed = Typed.of(sys.argv[1:])
     errors: list[str] = []
+    found = NOTHING_FOUND
     try:
         code = _run()
         if code == STOPPED:
@@ -100,13 +104,14 @@ def main() -> NoReturn:
         refused = None if known else _refused(error)
         if known or refused:
             code, errors = 2, known.lines if known else [str(refused)]
+            found = known.document if known else found
         else:
             code, errors = 3, traceback.format_exception_only(error)
             with _perhaps_unread():
                 traceback.print_exc()
                 print("this is a bug in cnntune", file=sys.stderr)
     if code == 2:
-        _say_problems(errors, typed)
+        _say_problems(errors, typed, found)
     if command := running.get():
         command.end_log(code, errors)
     sys.exit(code)
@@ -184,12 +189,18 @@ def _refused(error: BaseException) -> str | None:
     return None
 
 
-def _say_problems(lines: Sequence[str], typed: Typed) -> None:
-    """One line per problem on stderr, and a document on stdout if one was asked for."""
+def _say_problems(
+    lines: Sequence[str], typed: Typed, found: Mapping[str, Any] = NOTHING_FOUND
+) -> None:
+    """One line per problem on stderr, and a document on stdout if one was asked for.
+
+    `found` holds keys of the document that say what was found all the same.
+    """
     with _perhaps_unread():
         for line in lines:
             print(line, file=sys.stderr)
     if typed.json:
         with _perhaps_unread():
             command = Command(typed.verb, json=True, screen=Screen(quiet=True))
-            command.print(command.document([], None, errors=lines) | {"ok": False})
+            keys = {**NO_RUNS, **found} if typed.verb == "diagnose" else found
+            command.print(command.document([], None, errors=lines, **keys) | {"ok": False})

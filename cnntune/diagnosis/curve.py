@@ -5,6 +5,7 @@ rather than means, single points or least squares.
 """
 
 import math
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -260,7 +261,16 @@ def tail_median(values: Sequence[float], part: float) -> float:
 
 def rolling_median(values: Sequence[float], window: int) -> list[float]:
     """The median of each value and the `window - 1` before it, fewer at the start."""
-    return [median(values[max(0, end - window) : end]) for end in range(1, len(values) + 1)]
+    inside: list[float] = []  # the window, sorted
+    medians = []
+    for at, value in enumerate(values):
+        if at >= window:
+            del inside[bisect_left(inside, values[at - window])]
+        insort(inside, value)
+        middle = len(inside) // 2
+        odd = len(inside) % 2
+        medians.append(inside[middle] if odd else (inside[middle - 1] + inside[middle]) / 2)
+    return medians
 
 
 def steps(values: Sequence[float]) -> list[float]:

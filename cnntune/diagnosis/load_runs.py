@@ -10,17 +10,16 @@ from cnntune.diagnosis.curve import MIN_POINTS, Curve
 from cnntune.diagnosis.logs.align import align
 from cnntune.diagnosis.logs.choose import choose
 from cnntune.diagnosis.logs.duplicates import Entry, duplicates
-from cnntune.diagnosis.logs.find import Source, sources
+from cnntune.diagnosis.logs.find import UNKNOWN_FORMAT, Source, sources
 from cnntune.diagnosis.logs.record import Record, UnreadableLogError
 from cnntune.errors import DataError, StudyError
 from cnntune.runs.chance import Chance
 from cnntune.runs.run import COLUMNS, Epoch, Run
 
 CNNTUNE_FORMAT = "cnntune"
-UNKNOWN_FORMAT = "not a training log in a known format"
 KNOWN_FORMATS = (
-    "known formats: runs of cnntune, CSV, JSON, TensorBoard, W&B, MLflow, DVCLive and printed lines"
-    " such as 'epoch 3 loss 0.41 val_loss 0.52'"
+    "known formats: runs of cnntune, CSV, JSON, notebooks, TensorBoard, W&B, MLflow, DVCLive and"
+    " printed lines such as 'epoch 3 loss 0.41 val_loss 0.52'"
 )
 NO_CURVE = "no column is recognised as a loss or accuracy: name one with --map val_loss=COLUMN"
 MAX_HEADER_LENGTH = 1000  # characters; the header of a run of cnntune is shorter
@@ -84,7 +83,9 @@ def read_paths(
         listed = ", ".join(str(path) for path in paths)
         reasons = [f"{entry['path']}: {entry['reason']}" for entry in skipped]
         reasons = reasons or [f"{listed}: no training log found"]
-        raise DataError([*reasons[:-1], f"{reasons[-1]}; {KNOWN_FORMATS}"])
+        error = DataError([*reasons[:-1], f"{reasons[-1]}; {KNOWN_FORMATS}"])
+        error.document = {"skipped": skipped}
+        raise error
     return [run for index, run in enumerate(runs) if index not in same], skipped
 
 

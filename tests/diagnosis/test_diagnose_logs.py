@@ -102,6 +102,9 @@ def test_what_cannot_be_read_is_skipped_and_no_log_at_all_is_exit_code_2(logs: P
     assert alone.code == 2
     assert alone.err.startswith("broken.json: incomplete JSON; known formats: ")
     assert len(alone.err.splitlines()) == 1
+    document = call("diagnose", "--json", "broken.json", cwd=logs).document
+    assert document["runs"] == []
+    assert document["skipped"] == [{"path": "broken.json", "reason": "incomplete JSON"}]
 
 
 def test_csv_and_event_file_of_a_run_have_one_label(tmp_path: Path) -> None:

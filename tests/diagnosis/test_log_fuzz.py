@@ -16,19 +16,24 @@ from hypothesis import strategies as st
 from log_files import event_file, mlflow_database, wandb_file
 
 from cnntune.diagnosis.logs import (
+    catboost,
+    darknet,
     delimited,
     dvclive,
     json_documents,
     json_lines,
     mlflow,
+    notebook,
+    split_table,
     tensorboard,
     text,
     wandb,
+    yolo,
 )
 from cnntune.diagnosis.logs.align import align
 from cnntune.diagnosis.logs.cells import decode
 from cnntune.diagnosis.logs.choose import choose
-from cnntune.diagnosis.logs.find import read_data
+from cnntune.diagnosis.logs.find import read_data, read_text
 from cnntune.diagnosis.logs.record import Record, UnreadableLogError
 
 FEW, MANY = 150, 20_000  # examples per reader: in every test run, and with -m slow
@@ -51,6 +56,24 @@ OFFLINE = wandb_file([{"epoch": e, "loss": 3.5 / e, "val/loss": 4.5} for e in (1
 STEPS = "1700000000000 3.5 0\n1700000000001 nan 1\n1700000000002 2.5 2\n"
 TSV = "timestamp\tstep\tloss\n1.5\t0\t3.5\n2.5\t1\tnan\n3.5\t2\t2.5\n"
 
+YOLO = "0/2 1.2G 0.1 0.2 0.3 0.6 20 640\n1/2 1.2G 0.1 0.1 0.3 0.5 20 640\n"
+DARKNET = " 1: 3.5, 3.5 avg loss, 0.001 rate, 8 seconds\n 2: 2.5, nan avg, 0.001 rate, 8 seconds\n"
+SPLITS = "".join(f"Epoch {e}/1\nTraining | Validation\nloss | 3.5 | nan\n" for e in (0, 1))
+BOOST = json.dumps(
+    {
+        "meta": {
+            "learn_metrics": [{"name": "Logloss"}],
+            "test_metrics": [{"name": "AUC"}],
+            "learn_sets": ["learn"],
+            "test_sets": ["test"],
+        },
+        "iterations": [{"iteration": e, "learn": [3.5], "test": [0.5]} for e in (0, 1)],
+    }
+)
+TABLE_HTML = "<table><tr><th>epoch<th>loss</tr><tr><td>0<td>3.5</tr><tr><td>1<td>2.5</tr></table>"
+OUTPUTS = [{"text": [PEOPLE]}, {"data": {"text/html": TABLE_HTML, "text/plain": "1"}}]
+CELLS = json.dumps({"cells": [{"cell_type": "code", "outputs": [out]} for out in OUTPUTS]})
+
 Reader = Callable[[bytes], list[Record]]
 
 
@@ -72,9 +95,16 @@ READERS: dict[str, tuple[Reader, bytes]] = {
     "wandb": (wandb.read, OFFLINE),
     "mlflow file": (of_points(mlflow.read_metric), STEPS.encode()),
     "dvclive": (of_points(dvclive.read_metric), TSV.encode()),
+    "yolo": (of_text(yolo.read), YOLO.encode()),
+    "darknet": (of_text(darknet.read), DARKNET.encode()),
+    "table of splits": (of_text(split_table.read), SPLITS.encode()),
+    "catboost": (of_text(catboost.read), BOOST.encode()),
+    "notebook": (of_text(lambda content: notebook.read(content, read_text)), CELLS.encode()),
     "any": (read_data, TABLE.encode()),
     "any event file": (read_data, EVENTS),
 }
+
+QUOTIENTS = ("text", "notebook", "any", "any event file")  # read 9826/10000 correct answers
 
 PIECES = st.sampled_from(
     (
@@ -227,7 +257,7 @@ def fuzz(reader: str, examples: int) -> None:
     )
     @given(inputs(whole))
     def any_bytes(data: bytes) -> None:
-        check(read, data, quotients=reader in ("text", "any", "any event file"))
+        check(read, data, quotients=reader in QUOTIENTS)
 
     any_bytes()
 
@@ -316,6 +346,12 @@ def test_twenty_thousand_damaged_databases_are_read_or_an_error(tmp_path: Path) 
         b"epoch,train_loss,val_loss\n" + b"1,1,1\n" * 30_000,
         b'"' * 500_000,
         b"a,loss\n" + b'1,"' * 100_000,
+        b"Train | Val\na" + b"|" * 500_000,
+        b"Train | Val\n" + b"a | " * 100_000 + b"\n",
+        b'{"cells": [{"cell_type": "code", "outputs": [{"data": {"text/html": "'
+        + b"<table><tr><td>" * 30_000
+        + b'"}}]}]}',
+        b"0/1 1G " * 50_000,
     ],
     ids=lambda content: repr(content[:12]),
 )

@@ -465,11 +465,27 @@ def test_the_copy_that_mmengine_writes_is_not_a_run(tmp_path: Path) -> None:
     assert len(skipped) == 1
 
 
-def test_a_long_file_is_read_up_to_the_limit(
+def test_a_long_document_is_read_up_to_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cnntune.diagnosis.logs.find.MAX_BYTES", 2**20)
-    rows = "".join(f"{epoch},{1 / epoch:.6f}\n" for epoch in range(1, 100_000))
-    run = run_in(tmp_path, "epoch,val_loss\n" + rows)
-    assert 50_000 < len(run.curve.epochs) < 99_999
+    scalars = [("val/loss", step, 1 / step) for step in range(1, 40_000)]
+    (tmp_path / "events.out.tfevents.1").write_bytes(event_file(scalars))
+    (run,), _ = read_paths([tmp_path / "events.out.tfevents.1"])
+    assert 10_000 < len(run.curve.epochs) < 39_999
     assert "only the first 1 MB were read" in run.notes
+
+
+def test_rows_with_one_cell_more_than_the_header_begin_with_an_index(tmp_path: Path) -> None:
+    rows = "".join(f'"{row}"\t{row - 1}\t{2.0 / row}\t{3.0 / row}\n' for row in (1, 2, 3))
+    run = run_in(tmp_path, f"epoch\tloss\tval_loss\n{rows}", "r.tsv")
+    assert run.curve.epochs == [0, 1, 2]
+    assert run.curve.val_loss == [3.0, 1.5, 1.0]
+
+
+def test_an_additional_cell_that_is_no_index_does_not_shift_the_columns(tmp_path: Path) -> None:
+    rows = "".join(f"{row}\t10:0{row}\t0.1\t{2.0 / row}\t\t{3.0 / row}\n" for row in (1, 2, 3))
+    path = tmp_path / "loss.tsv"
+    path.write_text(f"epoch\ttime\tlr\tloss\tval_loss\n{rows}")
+    with pytest.raises(DataError, match="more or fewer cells than the header"):
+        read_paths([path])

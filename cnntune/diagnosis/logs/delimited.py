@@ -9,11 +9,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice, pairwise
 from typing import Literal
 
-from cnntune.diagnosis.logs.cells import number, without_time
+from cnntune.diagnosis.logs.cells import MISSING, number, without_time
 from cnntune.diagnosis.logs.names import CURVES, MODES, meaning, with_mode
-from cnntune.diagnosis.logs.record import Record
+from cnntune.diagnosis.logs.record import Record, UnreadableLogError
 from cnntune.diagnosis.logs.rows import HEADER, Row, records
 
 SEPARATORS = (",", ";", "\t", "|", " ")  # the last one: any white space
@@ -32,7 +33,11 @@ TRUNCATED_LINE = "the truncated last line was skipped"
 
 
 def read(text: str) -> list[Record]:
-    """The runs of a table; an empty list where the text holds no table of curves."""
+    """The runs of a table; an empty list where the text holds no table of curves.
+
+    Raises:
+        UnreadableLogError: where no row is as wide as the header.
+    """
     lines = text.split("\n")
     found = find_header(lines)
     if found is None:
@@ -40,6 +45,8 @@ def read(text: str) -> list[Record]:
     start, separator = found
     skipped: Counter[str] = Counter()
     rows = list(read_rows(lines[start:], separator, skipped))
+    if not rows and skipped[WRONG_WIDTH]:
+        raise UnreadableLogError("the rows of its table have more or fewer cells than the header")
     notes = [
         key if key == TRUNCATED_LINE else f"{count} {key}"
         for key, count in skipped.items()
@@ -201,15 +208,33 @@ def _has_numbers(lines: Sequence[str], separator: str, width: int) -> bool:
 
 
 def _columns(lines: Sequence[str], separator: str) -> list[str]:
-    """The names in the first line; the unnamed index that pandas writes is an empty name."""
+    """The names in the first line; an index that is written without a name is an empty name."""
     names = _split(lines[0].lstrip("#"), separator)
     while names and not names[-1]:
         names.pop()
-    below = next((line for line in lines[1:] if line.strip()), "")
-    cells = _split(below, separator)
-    if len(cells) == len(names) + 1 and cells[-1]:
+    below = islice((line for line in lines[1:] if line.strip()), LENGTHS)
+    cells = [_split(line, separator) for line in below]
+    if cells and len(cells[0]) == len(names) + 1 and cells[0][-1] and _have_index(cells, names):
         names.insert(0, "")
     return _unique(names)
+
+
+def _have_index(rows: Sequence[Sequence[str]], names: Sequence[str]) -> bool:
+    """Whether rows that are one cell longer than the header begin with an index, as R writes it.
+
+    An index rises by one, or labels the rows, and next to it every loss, accuracy, learning rate
+    and count is a number. In any other table the additional cell may be anywhere.
+    """
+    rows = [row for row in rows if len(row) == len(names) + 1]
+    counts = [number(row[0]) for row in rows]
+    labelled = all(count is None and row[0] for count, row in zip(counts, rows, strict=True))
+    rising = None not in counts and all((b or 0.0) - (a or 0.0) == 1 for a, b in pairwise(counts))
+    known = [at for at, name in enumerate(names, start=1) if meaning(name).kind != "other"]
+    return (labelled or rising) and all(
+        row[at].lower() in MISSING or number(row[at], decimal_comma=True) is not None
+        for row in rows
+        for at in known
+    )
 
 
 def _unique(names: Sequence[str]) -> list[str]:

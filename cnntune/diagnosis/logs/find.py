@@ -8,19 +8,28 @@ from functools import partial
 from pathlib import Path
 
 from cnntune.diagnosis.logs import (
+    catboost,
+    darknet,
     delimited,
     dvclive,
+    joined,
     json_documents,
     json_lines,
+    looks,
     mlflow,
+    notebook,
+    split_table,
     tensorboard,
     text,
+    thin,
     wandb,
+    yolo,
 )
 from cnntune.diagnosis.logs.cells import decode
 from cnntune.diagnosis.logs.names import CURVES, SPLITS, meaning, words_of
 from cnntune.diagnosis.logs.record import MAX_BYTES, Record, UnreadableLogError
 
+UNKNOWN_FORMAT = "not a training log in a known format"
 HEAD = 4096  # bytes from which the kind of a file is recognised
 MAX_CONTROL_SHARE = 0.02  # of the head; text has none, except what a crash may leave in it
 CONTROL = (*range(1, 8), *range(14, 27), *range(28, 32))
@@ -30,14 +39,17 @@ METRICS = "metrics.csv"
 SUMMARY = "summary.json"  # marks a run of a study that has ended
 EVENT_FILE = re.compile(r"events\.out\.tfevents\..*")
 
+COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst"})
+# Hold other things too: read in a folder only where their text looks like a log.
+DOCUMENTS = frozenset({".ipynb", ".md", ".rst"})
 # Never a training log, so not opened when a folder is searched.
 OTHER_SUFFIXES = frozenset(
     f".{suffix}"
     for suffix in (
-        *("py", "pyc", "ipynb", "md", "rst", "html", "htm", "css", "js", "yaml", "yml", "toml"),
+        *("py", "pyc", "html", "htm", "css", "js", "yaml", "yml", "toml"),
         *("png", "jpg", "jpeg", "gif", "bmp", "webp", "tif", "tiff", "svg", "pdf", "mp4", "ico"),
         *("pt", "pth", "ckpt", "h5", "hdf5", "keras", "onnx", "safetensors", "pb", "bin", "pkl"),
-        *("npy", "npz", "parquet", "arrow", "feather", "mat", "zip", "gz", "bz2", "xz", "tar"),
+        *("npy", "npz", "parquet", "arrow", "feather", "mat", "zip", "tar"),
         *("so", "o", "c", "h", "cpp", "cu", "sh", "bat", "exe", "dll", "lock", "xml", "joblib"),
     )
 )
@@ -90,15 +102,25 @@ def sources(path: Path, is_ours: Callable[[Path], bool]) -> Iterator[Source]:
         elif dvclive.is_run_folder(folder):
             folders[:] = [inner for inner in folders if inner != "plots"]
             yield Source(folder, partial(dvclive.read_folder, folder))
-        for file in sorted(files):
+        files = [file for file in sorted(files) if _may_be_log(folder / file)]
+        for group in joined.groups(folder, files):
+            files = [file for file in files if file not in group.files]
+            yield Source(group.path, group.read)
+        for file in files:
             at = folder / file
-            if file.startswith(".") or at.suffix.lower() in OTHER_SUFFIXES or at.is_symlink():
-                continue
             if EVENT_FILE.fullmatch(file):
                 events.setdefault(folder, []).append(at)
             elif at.is_file():
-                yield Source(at, partial(read_file, at))
+                yield Source(at, partial(read_found_file, at))
     yield from event_sources(events)
+
+
+def _may_be_log(path: Path) -> bool:
+    """Whether a file in a folder is opened; hidden files, links and other files are not."""
+    suffix = path.suffix.lower()
+    if path.name.startswith(".") or suffix in OTHER_SUFFIXES or path.is_symlink():
+        return False
+    return suffix not in COMPRESSED or looks.is_named_as_log(path.with_suffix(""))
 
 
 def _in_study(studies: Sequence[Path], folder: Path) -> bool:
@@ -155,6 +177,31 @@ def _read_split_folders(files: Mapping[Path, Sequence[Path]], parent: Path) -> l
     return [Record("tensorboard", columns, axis="step", notes=tuple(notes))] if columns else []
 
 
+def read_found_file(path: Path) -> list[Record]:
+    """The runs in a file that was not named but found in a folder, as in `read_file`.
+
+    Raises:
+        UnreadableLogError: where it cannot be read, or looks like a log and holds no known format.
+        OSError: where the file cannot be opened.
+    """
+    if path.suffix.lower() in COMPRESSED:
+        raise UnreadableLogError("compressed: decompress it first")
+    document = path.suffix.lower() in DOCUMENTS
+    if document and not looks.is_log_in_document(decode(read_bytes(path)[0])):
+        return []
+    found = read_file(path)
+    if not found and (document or looks.is_log(path, decode(read_head(path, looks.HEAD)))):
+        raise UnreadableLogError(UNKNOWN_FORMAT)
+    return found
+
+
+def read_head(path: Path, size: int) -> bytes:
+    """The first bytes of a file; none where it is not text."""
+    with path.open("rb") as stream:
+        head = stream.read(size)
+    return head if is_text(head[:HEAD]) else b""
+
+
 def read_file(path: Path) -> list[Record]:
     """The runs in a file, whatever its format; an empty list where it holds no training log.
 
@@ -170,10 +217,19 @@ def read_file(path: Path) -> list[Record]:
             return mlflow.read_database(path)
         if not (tensorboard.is_event_file(head) or wandb.is_wandb_file(head) or is_text(head)):
             return []
-        data = head + stream.read(MAX_BYTES + 1 - len(head))
-    data, cut = data[:MAX_BYTES], len(data) > MAX_BYTES
-    notes = (f"only the first {MAX_BYTES // 2**20} MB were read",) if cut else ()
-    return [replace(run, notes=(*run.notes, *notes)) for run in read_data(data)]
+        if is_text(head) and thin.has_lines(head):
+            data, notes = thin.read_lines(head, stream)
+        else:
+            data, notes = _up_to_limit(head + stream.read(MAX_BYTES + 1 - len(head)))
+    found = read_data(data) or joined.read_values(decode(data), path.stem)
+    return [replace(run, notes=(*run.notes, *notes)) for run in found]
+
+
+def _up_to_limit(data: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """The first `MAX_BYTES` of a file, and a note where there are more."""
+    if len(data) <= MAX_BYTES:
+        return data, ()
+    return data[:MAX_BYTES], (f"only the first {MAX_BYTES // 2**20} MB were read",)
 
 
 def read_data(data: bytes) -> list[Record]:
@@ -191,16 +247,27 @@ def read_text(content: str) -> list[Record]:
     """The runs in a text; where few lines are rows of a table, it may be a log of printed lines.
 
     Raises:
-        UnreadableLogError: where a JSON document is incomplete.
+        UnreadableLogError: where the format is known, but nothing can be read.
     """
-    if found := json_documents.read(content) or json_lines.read(content):
+    if notebook.is_notebook(content):
+        return notebook.read(content, read_text)
+    for read in (catboost.read, json_documents.read, json_lines.read, yolo.read, darknet.read):
+        if found := read(content):
+            return found
+    if found := split_table.read(content):
         return found
-    table = delimited.read(content)
+    reason = ""
+    try:
+        table = delimited.read(content)
+    except UnreadableLogError as error:
+        table, reason = [], str(error)
     if table and _values(table) >= content.count("\n") * MIN_TABLE_VALUES:
         return table
     found = max(table, text.read(content), key=_values)
     if not found and json_documents.is_broken(content):
-        raise UnreadableLogError("incomplete JSON")
+        reason = "incomplete JSON"
+    if not found and reason:
+        raise UnreadableLogError(reason)
     return found
 
 

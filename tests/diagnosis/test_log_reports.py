@@ -1,0 +1,70 @@
+"""What is read in a folder, what is reported there as skipped, and logs without a usual name."""
+
+import gzip
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from cnntune.diagnosis.load_runs import read_paths
+
+LINES = "".join(f"Epoch {e} loss: {2.0 / e} val_loss: {3.0 / e}\n" for e in (1, 2, 4, 5))
+UNREADABLE = "".join(f"0.{e} in training loss, 0.{e} accuracy\n" for e in range(1, 5))
+
+
+@pytest.mark.parametrize("name", ["run.md", "run.out", "run", "run.log.1", "slurm-17.txt"])
+def test_printed_lines_are_read_whatever_the_extension(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(LINES)
+    for path in (tmp_path, tmp_path / name):
+        (run,), skipped = read_paths([path])
+        assert run.curve.epochs == [1, 2, 4, 5]
+        assert skipped == []
+
+
+def test_a_file_in_a_folder_that_looks_like_a_log_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "good.log").write_text(LINES)
+    (tmp_path / "bad.log").write_text(UNREADABLE)
+    (tmp_path / "val_acc.dat").write_text("1 2 3\n4 5 6\n7 8 9\n")  # which column is it?
+    (tmp_path / "old.log.gz").write_bytes(gzip.compress(LINES.encode()))
+    runs, skipped = read_paths([tmp_path])
+    assert [run.path.name for run in runs] == ["good.log"]
+    assert [(Path(entry["path"]).name, entry["reason"]) for entry in skipped] == [
+        ("bad.log", "not a training log in a known format"),
+        ("old.log.gz", "compressed: decompress it first"),
+        ("val_acc.dat", "not a training log in a known format"),
+    ]
+
+
+def test_other_files_of_a_project_are_not_reported(tmp_path: Path) -> None:
+    (tmp_path / "good.log").write_text(LINES)
+    (tmp_path / "README.md").write_text(
+        "# Net\nTrained for 30 epochs, the loss is 0.2.\n\n"
+        "| Model | Accuracy | Loss |\n|---|---|---|\n| A | 0.9 | 0.2 |\n| B | 0.8 | 0.3 |\n"
+    )
+    (tmp_path / "requirements.txt").write_text("torch==2.2.0\nnumpy==1.26\npandas==2.1\n")
+    (tmp_path / "config.json").write_text('{\n"epochs": 3,\n"loss": 1,\n"val_loss": 2\n}')
+    (tmp_path / "train.txt").write_text("images/1.png\nimages/2.png\nimages/3.png\nimages/4.png\n")
+    (tmp_path / "classes.csv").write_text("id,label\n1,cat\n2,dog\n")
+    runs, skipped = read_paths([tmp_path])
+    assert [run.path.name for run in runs] == ["good.log"]
+    assert skipped == []
+
+
+def test_a_table_of_epochs_in_a_markdown_document_is_read(tmp_path: Path) -> None:
+    rows = "".join(f"| {e} | {2.0 / e} | {3.0 / e} |\n" for e in (1, 2, 4))
+    document = f"# Results\n\n| epoch | loss | val_loss |\n|---|---|---|\n{rows}\nDone.\n"
+    (tmp_path / "notes.md").write_text(document)
+    (run,), _ = read_paths([tmp_path])
+    assert run.curve.epochs == [1, 2, 4]
+    assert run.curve.val_loss == [3.0, 1.5, 0.75]
+
+
+def test_a_log_can_come_through_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(LINES,))
+    writer.start()
+    (run,), _ = read_paths([pipe])
+    writer.join()
+    assert run.curve.epochs == [1, 2, 4, 5]
