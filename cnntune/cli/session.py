@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnntune.cli.command import Command, Setup, threads_found
 from cnntune.cli.screen import TrialWatch
+from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.machine.clock import NEVER, Deadline
 from cnntune.runs.run import Run
@@ -54,13 +55,19 @@ class Session:
         return document
 
     def write_tables(self) -> None:
-        """Write a `trials.csv` for the search and one for each of its refinements."""
-        from cnntune.steps.search import table
-        from cnntune.steps.winner import ledgers
+        """Write a `trials.csv` for the search and one for each of its refinements.
 
-        for ledger in ledgers(self.study):
-            if trials := ledger.trials():
-                ledger.study.write_text("trials.csv", table(trials).to_csv(index=False))
+        A round that cannot be read keeps its table; a command that needs the round says why.
+        """
+        from cnntune.steps.search import table
+        from cnntune.steps.winner import rounds
+        from cnntune.study.ledger import begun
+
+        for part in (self.study, *rounds(self.study)):
+            with suppress(StudyError):
+                ledger = begun(part)
+                if ledger is not None and (trials := ledger.trials()):
+                    part.write_text("trials.csv", table(trials).to_csv(index=False))
 
 
 @contextmanager
