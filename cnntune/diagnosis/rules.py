@@ -222,8 +222,9 @@ def stuck(shape: Shape) -> Verdict | None:
     """
     if len(shape.train) < MIN_POINTS or shape.train_fall >= SLOW or shape.val_fall >= SLOW_VAL:
         return None
+    accuracy = shape.curve.end("val_acc") or shape.curve.end("train_acc") or 0.0
     steady = shape.trend > STEADY * shape.range > 0
-    if (shape.curve.end("val_acc") or 0.0) >= ACCURATE or (shape.train_fall >= STUCK and steady):
+    if accuracy >= ACCURATE or (shape.train_fall >= STUCK and steady):
         return None
     first, last, fall = shape.train.values[0], shape.train_end, shape.train_fall
     text = f"{shape.train_name} went from {first:.4g} to {last:.4g}, a change of {-fall:+.1%}"

@@ -10,7 +10,7 @@ import pytest
 from cnntune.diagnosis.load_runs import read_paths
 
 LINES = "".join(f"Epoch {e} loss: {2.0 / e} val_loss: {3.0 / e}\n" for e in (1, 2, 4, 5))
-UNREADABLE = "".join(f"0.{e} in training loss, 0.{e} accuracy\n" for e in range(1, 5))
+UNREADABLE = "".join(f"loss, accuracy -> 0.{e}, 0.{e}\n" for e in range(1, 5))
 
 
 @pytest.mark.parametrize("name", ["run.md", "run.out", "run", "run.log.1", "slurm-17.txt"])

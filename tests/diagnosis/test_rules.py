@@ -421,3 +421,10 @@ def test_a_rate_that_the_log_shows_decayed_is_not_to_be_decayed() -> None:
     flat = diagnose(run(train, train))
     assert any("decay the learning rate" in line for line in flat.advice)
     assert not any("decay" in line for line in diagnose(run(train, train, lr=lr)).advice)
+
+
+def test_a_flat_loss_beside_a_high_train_accuracy_is_not_stuck() -> None:
+    # With label smoothing the loss cannot get far below its start once the network is right.
+    train = [0.99, 0.97, 0.96, 0.955, 0.952, 0.951, 0.95, 0.95, 0.95, 0.95]
+    assert diagnose(run(train, train_acc=[0.985] * 10)).label == "converged"
+    assert diagnose(run(train, train_acc=[0.3] * 10)).label == "underfitting"

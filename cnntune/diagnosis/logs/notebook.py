@@ -21,6 +21,7 @@ NOTEBOOK = re.compile(r"\s*\{")
 COUNTS = frozenset({"epoch", "step"})
 
 Table = list[list[str]]
+OVERWRITTEN = re.compile(r"[^\n\r]+\r(?=[^\n\r])")  # what a carriage return overwrites
 
 
 def is_notebook(text: str) -> bool:
@@ -83,10 +84,13 @@ def _read_cell(outputs: Sequence[Any], read_printed: Callable[[str], list[Record
 
 
 def _joined(value: Any) -> str:
-    """A text, which notebooks hold whole or as a list of lines; a bar's returns become newlines."""
+    """A text, which notebooks hold whole or as a list of lines, as a notebook shows it.
+
+    A carriage return starts the line again, so the last state of a progress bar is what is left.
+    """
     if isinstance(value, list):
         value = "".join(part for part in value if isinstance(part, str))
-    return value.replace("\r\n", "\n").replace("\r", "\n") if isinstance(value, str) else ""
+    return OVERWRITTEN.sub("", value).replace("\r", "") if isinstance(value, str) else ""
 
 
 def tables_of(html: str) -> list[Table]:
