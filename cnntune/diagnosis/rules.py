@@ -43,6 +43,7 @@ from cnntune.diagnosis.signs import (
 )
 from cnntune.findings import Severity
 from cnntune.runs.chance import Chance
+from cnntune.texts import counted
 
 Label = Literal[
     "overfitting", "underfitting", "still-improving", "converged", "unstable", "too-short"
@@ -145,7 +146,8 @@ def train_loss_rises(shape: Shape) -> Verdict | None:
         return None
     if not known and last - first <= noticeable:
         return None
-    text = f"{name} started at {first:.3g}, fell to {low:.3g} and ended at {last:.3g}"
+    fell = f", fell to {low:.3g}" if low < first else ""
+    text = f"{name} started at {first:.3g}{fell} and ended at {last:.3g}"
     return Verdict("unstable", "diverged", text, ratio(back, noticeable), "fail")
 
 
@@ -410,7 +412,7 @@ def judge(curve: Curve, shape: Shape | None, reference: Shape | None) -> Verdict
     if shape is None:
         names = ("train_loss", "val_loss", "train_acc", "val_acc")
         points = max(len(curve.series(name)) for name in names)
-        text = f"{points} usable points; at least {MIN_POINTS} are needed"
+        text = f"{counted(points, 'usable point')}; at least {MIN_POINTS} are needed"
         return Verdict("too-short", "too-short", text, math.inf, "info")
     found = next((verdict for rule in RULES if (verdict := rule(shape))), None)
     return found or too_weak(shape, reference) or levelled_off(shape)

@@ -332,7 +332,7 @@ def test_fewer_than_three_points_are_too_short(epochs: int) -> None:
     found = diagnose(run([2.3, 1.9][:epochs], [2.3, 2.0][:epochs]))
     assert found.label == "too-short"
     assert found.best_epoch is None
-    assert f"{epochs} usable points" in found.evidence
+    assert f"{epochs} usable point{'' if epochs == 1 else 's'};" in found.evidence
 
 
 def test_a_curve_of_none_is_too_short() -> None:
@@ -428,3 +428,8 @@ def test_a_flat_loss_beside_a_high_train_accuracy_is_not_stuck() -> None:
     train = [0.99, 0.97, 0.96, 0.955, 0.952, 0.951, 0.95, 0.95, 0.95, 0.95]
     assert diagnose(run(train, train_acc=[0.985] * 10)).label == "converged"
     assert diagnose(run(train, train_acc=[0.3] * 10)).label == "underfitting"
+
+
+def test_a_loss_that_only_rose_is_not_said_to_have_fallen() -> None:
+    found = diagnose(run([1.7, 2.5, 4.0, 6.0, 8.0], [1.8, 2.6, 4.1, 6.1, 8.1]))
+    assert found.evidence.startswith("train loss started at 1.7 and ended at ")
