@@ -71,6 +71,21 @@ def test_colours_of_float_images_outside_0_to_1_are_unknown(
         load_data(recipe.with_values({"augment.contrast": 0.2}), CPU)
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "augment.crop=8",
+        "space.augment.crop={uniform=[1, 9]}",
+        "space.augment.crop={choice=[1, 40]}",
+    ],
+)
+def test_a_crop_that_may_hold_nothing_but_padding_is_refused(setting: str) -> None:
+    recipe = load_recipe("digits", ["augment.crop=0", setting])
+    with pytest.raises(RecipeError, match=r"augment\.crop: must be < 8, the side of the images"):
+        load_data(recipe, CPU)
+    load_data(load_recipe("digits", ["augment.crop=7"]), CPU)
+
+
 # Labels
 
 

@@ -3,6 +3,7 @@
 import torch
 
 from cnntune.config.recipe import Recipe
+from cnntune.config.space import Range
 from cnntune.data.parts import Data
 from cnntune.errors import RecipeError
 from cnntune.findings import Finding
@@ -37,8 +38,23 @@ def check_augment(recipe: Recipe, data: Data) -> None:
             problems.append(
                 f"augment.{first}: must be 0: needs pixels in 0..1 (got {low:.3g} ... {high:.3g})"
             )
+    side = min(data.in_shape[1:])
+    if (crop := _largest_crop(recipe)) >= side:
+        problems.append(
+            f"augment.crop: must be < {side}, the side of the images: other crops may hold nothing"
+            f" but padding (got {crop:g})"
+        )
     if problems:
         raise RecipeError(problems)
+
+
+def _largest_crop(recipe: Recipe) -> float:
+    """The padding of the recipe, or the largest that a search may draw, in pixels."""
+    dimension = recipe.space.get("augment.crop")
+    if isinstance(dimension, Range):
+        return dimension.high
+    options = dimension.options if dimension is not None else ()
+    return max(recipe.augment.crop, *(float(option) for option in options), 0.0)
 
 
 def _may_be_on(recipe: Recipe, key: str) -> bool:
