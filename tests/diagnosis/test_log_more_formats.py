@@ -96,7 +96,7 @@ def test_the_table_that_fastai_displays_is_read(tmp_path: Path) -> None:
 
 def test_html_with_unclosed_cells_is_read_or_left_out(tmp_path: Path) -> None:
     html = "<table><tr><th>epoch<tr>td>0<table>1<td>2</table>"
-    output = {"output_type": "display_data", "data": {"text/html": html}}
+    output: dict[str, object] = {"output_type": "display_data", "data": {"text/html": html}}
     run = run_in(tmp_path, "fit.ipynb", notebook([output], [printed(*EPOCH_LINES)]))
     assert run.curve.epochs == [1, 2, 3, 4]
 
