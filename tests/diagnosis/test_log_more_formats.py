@@ -94,6 +94,13 @@ def test_the_table_that_fastai_displays_is_read(tmp_path: Path) -> None:
     assert run.curve.val_acc == [0.1, 0.2, 0.3, 0.4]
 
 
+def test_html_with_unclosed_cells_is_read_or_left_out(tmp_path: Path) -> None:
+    html = "<table><tr><th>epoch<tr>td>0<table>1<td>2</table>"
+    output: dict[str, object] = {"output_type": "display_data", "data": {"text/html": html}}
+    run = run_in(tmp_path, "fit.ipynb", notebook([output], [printed(*EPOCH_LINES)]))
+    assert run.curve.epochs == [1, 2, 3, 4]
+
+
 def test_the_last_rows_of_a_displayed_history_are_not_a_run(tmp_path: Path) -> None:
     tail = displayed("index loss epoch", "96 0.5 96", "97 0.4 97", "98 0.3 98")
     unnumbered = displayed("model loss accuracy", "a 0.5 0.8", "b 0.4 0.8", "c 0.3 0.9")

@@ -108,6 +108,8 @@ class _Tables(HTMLParser):
         self.inside = False
 
     def handle_starttag(self, tag: str, _attrs: object) -> None:
+        if tag in ("table", "tr"):
+            self.inside = False  # of a cell that was not closed
         if tag == "table":
             self.tables.append([])
         elif tag == "tr" and self.tables:
