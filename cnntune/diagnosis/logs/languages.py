@@ -23,10 +23,7 @@ STEMS = {
 }
 # Without accents; ends in `*` where any ending is meant.
 WORDS = {
-    "loss": (
-        "perte pertes perdida perdidas perda perdas perdita perdite kosten"
-        " потер* лосс"
-    ),
+    "loss": ("perte pertes perdida perdidas perda perdas perdita perdite kosten потер* лосс"),
     "accuracy": (
         "exactitude exactitud acuracia acuratezza accuratezza korrektklassifizierungsrate точност*"
     ),
