@@ -19,6 +19,7 @@ ROW = re.compile(
     r"(?:^|\s)(?P<name>[A-Za-z_][\w@./-]*)\s*\|\s*(?P<first>[^\s|]+)\s*\|\s*(?P<second>[^\s|]+)\s*\|?\s*$"
 )
 EPOCH = re.compile(r"\bepoch:?\s*(?P<epoch>[0-9]+)(?:\s*(?:/|of)\s*[0-9]+)?\s*$", re.IGNORECASE)
+COUNT = re.compile(r"epochs?|steps?|iter(?:ation)?s?", re.IGNORECASE)  # is no metric of a split
 MIN_TABLES = 2
 MAX_LINE_LENGTH = 2000  # characters; a longer line is not one of such a table
 
@@ -44,7 +45,7 @@ def read(text: str) -> list[Record]:
             splits = found["first"], found["second"]
             rows.append({} if epoch is None else {"epoch": epoch})
             epoch = None
-        elif splits and (found := ROW.search(line)):
+        elif splits and (found := ROW.search(line)) and not COUNT.fullmatch(found["name"]):
             for split, cell in zip(splits, (found["first"], found["second"]), strict=True):
                 if (value := number(cell)) is not None:
                     rows[-1][f"{split}/{found['name']}"] = value
