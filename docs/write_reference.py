@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
 
+import documents  # beside this script
 from pydantic import TypeAdapter, ValidationError
 from typer.models import ArgumentInfo, ParamMeta
 from typer.utils import get_params_from_function
 
 from cnntune import cli, data, models
-from cnntune.cli import documents
 from cnntune.config.recipe import Recipe, Section, key_type
 from cnntune.config.searchable import Costly, Fixed, mark_of
 from cnntune.config.signatures import KEYWORDS

@@ -23,7 +23,7 @@ SOURCES = {
     for path in sorted((REPOSITORY / "cnntune").rglob("*.py"))
 }
 # Optuna, Jinja and pydantic are made of these, and none of them goes without.
-BROUGHT = {"alembic", "sqlalchemy", "markupsafe", "pydantic_core", "typing_extensions"}
+BROUGHT = {"alembic", "sqlalchemy", "markupsafe", "pydantic_core"}
 
 
 def bounds(requirements: list[str]) -> dict[str, str]:

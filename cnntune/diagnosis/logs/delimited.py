@@ -13,7 +13,7 @@ from itertools import islice, pairwise
 from typing import Literal
 
 from cnntune.diagnosis.logs.cells import MISSING, number, without_time
-from cnntune.diagnosis.logs.names import CURVES, MODES, meaning, with_mode
+from cnntune.diagnosis.logs.names import COUNTS, CURVES, MODES, meaning, with_mode
 from cnntune.diagnosis.logs.record import Record, UnreadableLogError
 from cnntune.diagnosis.logs.rows import HEADER, Row, records
 
@@ -23,7 +23,6 @@ MAX_HEADER_LENGTH = 20_000  # characters; the export of a chart of a hundred run
 MAX_WORDS_LENGTH = 400  # characters of a header whose names are separated by white space
 MAX_NAME_LENGTH = 120  # characters; a longer cell is prose, not the name of a column
 LOOK_AHEAD = 5  # lines below a header, one of which must be a row of numbers
-COUNTS = frozenset({"epoch", "step"})
 TRUNCATED = re.compile(r".*[.,eE+-]")  # the end of a truncated number
 LENGTHS = 20  # rows from which the usual length of the last cell is taken
 

@@ -12,6 +12,7 @@ from cnntune.diagnosis.logs.cells import as_number, decode, number
 from cnntune.diagnosis.logs.json_documents import flatten
 from cnntune.diagnosis.logs.names import (
     ACCURACY,
+    COUNTS,
     CURVES,
     ERROR,
     LOSS,
@@ -27,7 +28,6 @@ MIN_FILES = 2
 MIN_VALUES = 3
 MAX_FILE_BYTES = 2**20  # of a file with one epoch; such files are small
 EPOCH_FILE = re.compile(r"(?P<name>.*?)(?P<epoch>\d+)(?P<rest>\D*)\.json", re.IGNORECASE)
-COUNTS = frozenset({"epoch", "ep", "step", "iter", "iteration"})
 TABLES = frozenset({".tsv", ".csv"})
 HEADER_BYTES = 20_000
 MAX_TABLE_BYTES = 2**24  # of a table of one split; larger ones are read one by one
@@ -79,7 +79,7 @@ def _epoch_files(folder: Path, files: Sequence[str]) -> Iterator[Group]:
             continue
         objects = {epoch: _object(folder / file) for epoch, file in sorted(epochs.items())}
         named = [word for word in words_of(name) if not word.isdigit()][-1:]
-        counted = bool(COUNTS & set(named)) or all(
+        counted = any(meaning(word).kind in COUNTS for word in named) or all(
             as_number(entry.get("epoch")) == epoch for epoch, entry in objects.items()
         )
         rows = [flatten(entry) | {"epoch": float(epoch)} for epoch, entry in objects.items()]

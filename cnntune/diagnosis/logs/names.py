@@ -17,6 +17,7 @@ Kind = Literal["loss", "accuracy", "error", "lr", "epoch", "step", "other"]
 Split = Literal["train", "val", "test", ""]
 
 CURVES = frozenset({"loss", "accuracy", "error"})  # the kinds that are drawn as a curve
+COUNTS = frozenset({"epoch", "step"})  # the kinds that count the rows of a log
 MODES = frozenset({"mode", "phase", "split", "stage", "subset", "type"})  # may hold a row's split
 
 

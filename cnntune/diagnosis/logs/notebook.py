@@ -14,11 +14,10 @@ from typing import Any
 
 from cnntune.diagnosis.logs import delimited
 from cnntune.diagnosis.logs.cells import number
-from cnntune.diagnosis.logs.names import meaning
+from cnntune.diagnosis.logs.names import COUNTS, meaning
 from cnntune.diagnosis.logs.record import Record, UnreadableLogError
 
 NOTEBOOK = re.compile(r"\s*\{")
-COUNTS = frozenset({"epoch", "step"})
 
 Table = list[list[str]]
 OVERWRITTEN = re.compile(r"[^\n\r]+\r(?=[^\n\r])")  # what a carriage return overwrites

@@ -10,7 +10,7 @@ A logger's prefix may stand before each line. Epochs are those of the last `Epoc
 import re
 
 from cnntune.diagnosis.logs.cells import number
-from cnntune.diagnosis.logs.names import SPLITS, has_curves
+from cnntune.diagnosis.logs.names import COUNTS, SPLITS, has_curves, meaning
 from cnntune.diagnosis.logs.record import Record
 from cnntune.diagnosis.logs.rows import records
 
@@ -19,7 +19,6 @@ ROW = re.compile(
     r"(?:^|\s)(?P<name>[A-Za-z_][\w@./-]*)\s*\|\s*(?P<first>[^\s|]+)\s*\|\s*(?P<second>[^\s|]+)\s*\|?\s*$"
 )
 EPOCH = re.compile(r"\bepoch:?\s*(?P<epoch>[0-9]+)(?:\s*(?:/|of)\s*[0-9]+)?\s*$", re.IGNORECASE)
-COUNT = re.compile(r"epochs?|steps?|iter(?:ation)?s?", re.IGNORECASE)  # is no metric of a split
 MIN_TABLES = 2
 MAX_LINE_LENGTH = 2000  # characters; a longer line is not one of such a table
 
@@ -45,7 +44,7 @@ def read(text: str) -> list[Record]:
             splits = found["first"], found["second"]
             rows.append({} if epoch is None else {"epoch": epoch})
             epoch = None
-        elif splits and (found := ROW.search(line)) and not COUNT.fullmatch(found["name"]):
+        elif splits and (found := ROW.search(line)) and not _counts(found["name"]):
             for split, cell in zip(splits, (found["first"], found["second"]), strict=True):
                 if (value := number(cell)) is not None:
                     rows[-1][f"{split}/{found['name']}"] = value
@@ -54,6 +53,11 @@ def read(text: str) -> list[Record]:
     if len(rows) < MIN_TABLES or not has_curves(name for row in rows for name in row):
         return []
     return records("allennlp", rows)
+
+
+def _counts(name: str) -> bool:
+    """Whether a row counts epochs or steps, and is no metric of a split."""
+    return meaning(name).kind in COUNTS
 
 
 def _are_splits(first: str, second: str) -> bool:

@@ -16,7 +16,15 @@ from functools import lru_cache
 from cnntune.diagnosis.curve import MIN_POINTS
 from cnntune.diagnosis.logs.cells import NUMBER, percentage, without_time
 from cnntune.diagnosis.logs.languages import english
-from cnntune.diagnosis.logs.names import CURVES, SPLITS, has_curves, meaning, words, words_of
+from cnntune.diagnosis.logs.names import (
+    COUNTS,
+    CURVES,
+    SPLITS,
+    has_curves,
+    meaning,
+    words,
+    words_of,
+)
 from cnntune.diagnosis.logs.record import MAX_POINTS, Record
 from cnntune.diagnosis.logs.rows import Axis, records
 
@@ -113,7 +121,6 @@ PERCENTAGES = re.compile(
     r"(?:acc|prec)@1|top-?1", re.IGNORECASE
 )  # logged as percentages in all known examples
 
-COUNTS = {"epoch", "step"}
 PRESENT_EPOCH, NO_EPOCH, OTHER_EPOCH = "present", "none", "other"  # what a line is about
 GIVEN_TWICE = "the same line is printed twice per epoch: the second one is taken for validation"
 TRUNCATED_LINE = "the last line may be truncated and was skipped"
