@@ -64,8 +64,8 @@ STEADY = 0.25  # of the range gained in the last third; a straight line gains 0.
 ACCURATE = 0.8  # val accuracy of a fine-tuned network that had little left to learn
 
 NOTICEABLE = 0.02  # of the first train loss: a smaller change of val is noise near zero
-# The next two are guesses: of 172 labelled logs RISEN decides one and NEAR_ZERO none, and of 40 others
-# at first sight neither decides any.
+# The next two are guesses: of 172 labelled logs RISEN decides one and NEAR_ZERO none, and neither
+# decides any of 40 others at first sight.
 RISEN = 0.1  # of the best val: a rise by as much is noticeable however high the loss began
 NEAR_ZERO = 0.004  # of the first train loss: a smaller rise changes hardly any prediction
 RISE_NOISE = 2  # median steps since the best epoch
