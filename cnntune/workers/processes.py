@@ -13,7 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import (
     connection,
     forkserver,
@@ -117,7 +117,7 @@ def relay(pipe: Connection, function: str, arguments: tuple[Any, ...]) -> None:
             pipe.send((True, value, None))
         pipe.send((False, None, None))
     except (Exception, SystemExit) as error:
-        pipe.send((False, None, _sendable(error)))
+        _reply(pipe, (False, None, _sendable(error)))
 
 
 def answer(pipe: Connection, function: str, arguments: tuple[Any, ...]) -> None:
@@ -125,7 +125,13 @@ def answer(pipe: Connection, function: str, arguments: tuple[Any, ...]) -> None:
     try:
         pipe.send((_found(function)(*arguments), None))
     except (Exception, SystemExit) as error:
-        pipe.send((None, _sendable(error)))
+        _reply(pipe, (None, _sendable(error)))
+
+
+def _reply(pipe: Connection, error: object) -> None:
+    """Send an error, perhaps that of sending the result; to nobody if the other end has gone."""
+    with suppress(BrokenPipeError, ConnectionResetError):
+        pipe.send(error)
 
 
 def _sendable(error: BaseException) -> Exception:

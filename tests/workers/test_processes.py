@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
 
 from cnntune.errors import RecipeError, StudyError
 from cnntune.machine.clock import Deadline, OutOfTimeError
-from cnntune.workers.processes import COORDINATOR, call, follow
+from cnntune.workers.processes import COORDINATOR, answer, call, follow, relay
 
 
 def test_a_function_is_called_in_another_process() -> None:
@@ -31,6 +32,17 @@ def test_another_error_arrives_with_its_traceback() -> None:
 def test_a_process_that_is_killed_is_said_to_have_died() -> None:
     with pytest.raises(StudyError, match=r"os:_exit died \(exit 7\)"):
         call("os:_exit", 7)
+
+
+def test_a_result_that_nobody_waits_for_any_more_is_no_error() -> None:
+    for run, function, arguments in (
+        (answer, "math:hypot", (3.0, 4.0)),
+        (answer, "math:sqrt", (-1.0,)),
+        (relay, "itertools:repeat", (1,)),
+    ):
+        here, there = Pipe()
+        here.close()
+        run(there, function, arguments)  # raises nothing, and ends
 
 
 STARTS = """
