@@ -275,7 +275,8 @@ def still_improving(shape: Shape) -> Verdict | None:
         return None
     share = min(1.0, shape.trend / shape.range)
     text = (
-        f"{shape.val_name} fell to {shape.end:.3g}, by {share:.0%} of its range in the last third"
+        f"{shape.val_name} fell to {shape.end:.3g}, by {share:.0%} of its range over the last"
+        f" {len(shape.last_third)} points"
     )
     margin = ratio(shape.trend, wanted)
     also: tuple[Label, ...] = ("converged",) if margin < 2 else ()

@@ -433,3 +433,10 @@ def test_a_flat_loss_beside_a_high_train_accuracy_is_not_stuck() -> None:
 def test_a_loss_that_only_rose_is_not_said_to_have_fallen() -> None:
     found = diagnose(run([1.7, 2.5, 4.0, 6.0, 8.0], [1.8, 2.6, 4.1, 6.1, 8.1]))
     assert found.evidence.startswith("train loss started at 1.7 and ended at ")
+
+
+def test_the_evidence_of_an_improvement_says_over_how_many_points() -> None:
+    long = [2.0 - 0.05 * epoch for epoch in range(30)]
+    assert "over the last 10 points" in diagnose(run(long, long)).evidence
+    # A third of four points is one; a slope of fewer than five points tells little.
+    assert "over the last 4 points" in diagnose(run(long[:4], long[:4])).evidence
