@@ -20,7 +20,6 @@ from cnntune.diagnosis.logs.record import Record, UnreadableLogError
 NOTEBOOK = re.compile(r"\s*\{")
 
 Table = list[list[str]]
-OVERWRITTEN = re.compile(r"[^\n\r]+\r(?=[^\n\r])")  # what a carriage return overwrites
 
 
 def is_notebook(text: str) -> bool:
@@ -89,7 +88,8 @@ def _joined(value: Any) -> str:
     """
     if isinstance(value, list):
         value = "".join(part for part in value if isinstance(part, str))
-    return OVERWRITTEN.sub("", value).replace("\r", "") if isinstance(value, str) else ""
+    lines = value.split("\n") if isinstance(value, str) else []
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
 
 
 def tables_of(html: str) -> list[Table]:
