@@ -143,9 +143,13 @@ def faults_in(study: Look, *, ended: bool) -> Iterator[str]:
 
 
 def _is_superseded(study: Look, name: str) -> bool:
-    """Whether a run repeats a trial that was a candidate once and is none at the end."""
+    """Whether a run repeats a trial that was a candidate once and is none at the end.
+
+    `tune` ends with its own candidates; without it, the refinement of the last round does.
+    """
     trial, repeat, _ = name.partition("-seed-")
-    last = study.documents.get("tune.json")
+    ends = [file for file in study.documents if file.rpartition("/")[2] == "refine.json"]
+    last = study.documents.get("tune.json") or study.documents.get(max(ends, default=""))
     if not repeat or last is None:
         return False
     return not any(f"/{trial}/config.json" in one["config"] for one in last["candidates"])

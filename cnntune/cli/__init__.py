@@ -12,19 +12,17 @@ or SIGTERM; 141 nobody reads the result any more.
 import errno
 import gc
 import os
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
 from cnntune import __version__
+from cnntune.cli import interrupts
 from cnntune.cli.command import Command, Typed, running
 from cnntune.cli.diagnose import diagnose
 from cnntune.cli.init import init
@@ -84,16 +82,20 @@ def main() -> NoReturn:
     """Run the command line; a problem is one line, a bug is a traceback."""
     gc.set_threshold(GARBAGE_EVERY)
     _open_streams()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)
+    interrupts.catch()
     running.set(None)
     typed = Typed.of(sys.argv[1:])
     errors: list[str] = []
     found = NOTHING_FOUND
     try:
         code = _run()
+        interrupts.ignore()
         if code == STOPPED:
             _say_stopped(typed)
+    except KeyboardInterrupt:  # after the command, before its exit code
+        interrupts.ignore()
+        code = STOPPED
+        _say_stopped(typed)
     except BrokenPipeError:
         _silence()
         code = READER_GONE
@@ -114,6 +116,7 @@ def main() -> NoReturn:
         _say_problems(errors, typed, found)
     if command := running.get():
         command.end_log(code, errors)
+    interrupts.ignore()
     sys.exit(code)
 
 
@@ -169,11 +172,6 @@ def _silence() -> None:
             stream.flush()
         except OSError:
             os.dup2(nowhere, stream.fileno())
-
-
-def _stop(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """SIGTERM, which batch systems send before they kill, ends a command as Ctrl-C does."""
-    raise KeyboardInterrupt
 
 
 def _say_stopped(typed: Typed) -> None:

@@ -7,13 +7,23 @@ passes its process id: one that was killed at once has left the server another p
 
 import gc
 import os
+import sys
 import threading
+from types import TracebackType
 
 from cnntune.workers.processes import COORDINATOR, ignore_interrupts
 
 CHECK_SECONDS = 0.1
 
+
+def _report(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    """A worker whose coordinator was killed while it began ends without a traceback."""
+    if kind is not EOFError:
+        sys.__excepthook__(kind, error, where)
+
+
 ignore_interrupts()
+sys.excepthook = _report
 _coordinator = int(os.environ.get(COORDINATOR) or os.getppid())
 _done = threading.Event()
 

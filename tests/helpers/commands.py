@@ -21,6 +21,7 @@ from cnntune.workers.pool import Event, Job
 from cnntune.workers.worker import Trainer
 
 CNNTUNE = (sys.executable, "-W", "error", "-m", "cnntune")  # a warning at run time is a bug
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 PATIENCE_SECONDS = 300  # for a process that hangs; none of them needs a tenth of it
 
 
@@ -64,7 +65,7 @@ def call(*words: str, cwd: Path) -> Outcome:
     """
     out, err = io.StringIO(), io.StringIO()
     threads = torch.get_num_threads()
-    terminated = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in HANDLED}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["cnntune", *words])
         patch.setattr(sys, "path", [*sys.path])
@@ -78,7 +79,8 @@ def call(*words: str, cwd: Path) -> Outcome:
         ):
             cli.main()
     torch.set_num_threads(threads)
-    signal.signal(signal.SIGTERM, terminated)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None) or "").startswith(str(cwd.resolve())):
             del sys.modules[name]
