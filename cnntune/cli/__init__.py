@@ -39,9 +39,6 @@ from cnntune.user_code.borders import explained
 
 STOPPED = 130  # the exit code after Ctrl-C, by convention 128 and the number of SIGINT
 READER_GONE = 141  # by convention 128 and the number of SIGPIPE: `cnntune diagnose runs | head -1`
-# New objects between two garbage collections. What is imported is no garbage: with the default of
-# Python, 700 to 2,000, collections take 0.15 s while torch is imported.
-GARBAGE_EVERY = 50_000
 REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 RESUMABLE = ("search", "refine", "tune", "train")
 
@@ -80,7 +77,6 @@ def options(
 
 def main() -> NoReturn:
     """Run the command line; a problem is one line, a bug is a traceback."""
-    gc.set_threshold(GARBAGE_EVERY)
     _open_streams()
     interrupts.catch()
     running.set(None)
