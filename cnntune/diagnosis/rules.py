@@ -69,15 +69,16 @@ SLOW_VAL = 0.2  # of the first val loss; larger, since small validation sets are
 STUCK = 0.03  # of the first train loss: below, even a steady fall is "loss barely changing"
 STEADY = 0.25  # of the range gained in the last third; a straight line gains 0.33
 ACCURATE = 0.8  # val accuracy of a fine-tuned network that had little left to learn
-UNLEARNED = 0.2  # share of wrong answers times share of the loss left: half and half give 0.25
+UNLEARNED = 0.25  # share of wrong answers times share of the loss left: half of either
 UNLEARNED_SCORE = 2 * UNLEARNED  # without train accuracy: the val score may be mAP or IoU
 NEARLY_UNLEARNED = 0.5  # of the limit: a careful reader may say either
 HALVED = 0.5  # of the first train loss: that much is learned by no network that is stuck
+UNVALIDATED = 0.6  # the confidence in a label that validation could overturn
 LOSS_LEFT = 0.75  # of the first train loss; without any accuracy, underfitting is then possible
 
 NOTICEABLE = 0.02  # of the first train loss: a smaller change of val is noise near zero
-# The next two are guesses: of 172 labelled logs RISEN decides one and NEAR_ZERO none, and neither
-# decides any of 40 others at first sight.
+# Of 172 labelled logs RISEN decides one and NEAR_ZERO none: both rest on synthetic curves, of val
+# losses that rise from a low best (RISEN) and of rounding noise beside a loss of zero (NEAR_ZERO).
 RISEN = 0.1  # of the best val: a rise by as much is noticeable however high the loss began
 NEAR_ZERO = 0.004  # of the first train loss: a smaller rise changes hardly any prediction
 RISE_NOISE = 2  # median steps since the best epoch
@@ -168,8 +169,8 @@ def train_loss_rises(shape: Shape) -> Verdict | None:
 def oscillates(shape: Shape) -> Verdict | None:
     """A train loss that jumps by a large fraction of its range: steps overshoot the minimum."""
     settled = shape.train.values[len(shape.train) // 4 :]
-    if len(steps(settled)) < MIN_OSCILLATION_STEPS:
-        return None
+    if len(steps(settled)) < max(MIN_OSCILLATION_STEPS, len(settled) // 2):
+        return None  # it rests most of the time
     size, span = noise(settled), max(shape.train.values) - min(shape.train.values)
     if size <= OSCILLATION * span:
         return None  # six larger steps cannot all have the same sign
@@ -336,7 +337,7 @@ def trusted(shape: Shape) -> bool:
     mostly the bend of the curve.
     """
     values = shape.val.values
-    if len(values) < MANY_POINTS and values[-1] == min(values):
+    if len(values) < MANY_POINTS and values[-1] < min(values[:-1]):
         return True
     beyond = shape.trend > TREND_NOISE * fall_error(shape.last_third)
     return beyond and len(values) >= FEW_POINTS
@@ -344,11 +345,9 @@ def trusted(shape: Shape) -> bool:
 
 def contradictory(shape: Shape) -> Verdict | None:
     """Three or four points that rise and fall: another epoch could turn any label around."""
-    values = shape.val.values
-    if len(values) >= FEW_POINTS or values[-1] == min(values):
-        return None
-    spread = max(values) - min(values)
-    if spread <= NOTICEABLE * shape.unit:
+    values, moves = shape.val.values, steps(shape.val.values)
+    both_ways = min(max(moves, default=0.0), -min(moves, default=0.0))
+    if len(values) >= FEW_POINTS or both_ways <= NOTICEABLE * shape.unit:
         return None
     listed = ", ".join(f"{value:.3g}" for value in values)
     text = f"{shape.val_name} is {listed}: {len(values)} points that contradict each other"
@@ -482,6 +481,8 @@ def levelled_off(shape: Shape) -> Verdict:
     if max(gap, rise) > 0.5:
         also.append("overfitting")
         problem = "converged-with-gap"
+    if not shape.val_name.startswith("val"):
+        text += "; without a validation curve, overfitting cannot be ruled out"
     if rise > 1:
         text += "; without a train curve, overfitting cannot be ruled out"
     margin = ratio(1.0, max(trend, gap, rise, poor, 0.1))
@@ -559,17 +560,34 @@ def diagnose(
 def judge(curve: Curve, shape: Shape | None, reference: Shape | None) -> Verdict:
     """The verdict of the first rule that matches, for a curve that did not end in NaN."""
     if shape is None:
-        names = ("train_loss", "val_loss", "train_acc", "val_acc")
-        points = max(len(curve.series(name)) for name in names)
-        text = f"{counted(points, 'usable point')}; at least {MIN_POINTS} are needed"
-        return Verdict("too-short", "too-short", text, math.inf, "info")
+        return too_few(curve)
     found = next((verdict for rule in RULES if (verdict := rule(shape))), None)
     return found or too_weak(shape, reference) or poorly_fitted(shape) or levelled_off(shape)
 
 
+def too_few(curve: Curve) -> Verdict:
+    """One or two points, which show a direction and no shape; the labels that fit are in `also`."""
+    names = ("train_loss", "val_loss", "train_acc", "val_acc")
+    points = max(len(curve.series(name)) for name in names)
+    text = f"{counted(points, 'usable point')}; at least {MIN_POINTS} are needed"
+    train, val = curve.series("train_loss").values, curve.series("val_loss").values
+    also: tuple[Label, ...] = ()
+    if len(val) > 1:
+        text += f"; val loss went from {val[0]:.4g} to {val[-1]:.4g}"
+        worse = val[-1] > val[0] and len(train) > 1 and train[-1] < train[0]
+        also = ("still-improving",) if val[-1] < val[0] else ("overfitting",) if worse else ()
+    return Verdict("too-short", "too-short", text, math.inf, "info", also)
+
+
 def confidence(verdict: Verdict, shape: Shape | None) -> float:
-    """From 0.5 just over the threshold to 0.95 far from it, and less for few points."""
+    """From 0.5 just over the threshold to 0.95 far from it.
+
+    Less for few points, and for a train curve alone: it cannot tell overfitting from the rest.
+    """
     value = 0.95 - 0.45 / max(1.0, verdict.margin)
+    unvalidated = shape is not None and not shape.val_name.startswith("val")
+    if unvalidated and verdict.label in ("converged", "still-improving"):
+        value = min(value, UNVALIDATED)
     points = len(shape.val) if shape else 0
     if verdict.margin < math.inf and points < MANY_POINTS:
         value = min(value, 0.5 if points < FEW_POINTS else 0.75)
