@@ -284,10 +284,8 @@ def mixed_up_accuracies(draw: Draw) -> Curve:
 
 def repeated_spikes(draw: Draw) -> Curve:
     bare = healthy(draw)
-    train, val = list(bare.train_loss), list(bare.val_loss)
-    every = draw.random.randint(4, 6)
-    draw_at = range(max(2, draw.epochs // 6), draw.epochs - 1, every)
-    for at in draw_at if len(draw_at) > 2 else range(2, draw.epochs - 1, 3):
+    train, val = ([value or 0.0 for value in losses] for losses in (bare.train_loss, bare.val_loss))
+    for at in range(2, draw.epochs - 1, 3 if draw.epochs < 20 else draw.random.randint(4, 6)):
         height = draw.between(0.8, 4) * draw.chance
         train[at], val[at] = train[at] + height, val[at] + height
     return curve(train, val)

@@ -184,7 +184,7 @@ def spikes_often(shape: Shape) -> Verdict | None:
     """A train loss that jumps far above its neighbours again and again: the steps are too large.
 
     One spike from which the run recovers is a sign only. Val loss spikes also where the running
-    statistics of batch norm lag, so it decides only if no train loss was logged.
+    statistics of batch norm lag, so it counts only if no train loss was logged.
     """
     known = len(shape.train) >= MIN_POINTS
     name, held = (shape.train_name, shape.train) if known else (shape.val_name, shape.val)
@@ -201,8 +201,8 @@ def spikes_often(shape: Shape) -> Verdict | None:
 def accuracy_swings(shape: Shape) -> Verdict | None:
     """A val accuracy that changes by a tenth of all answers from one evaluation to the next.
 
-    The weights move so far that each evaluation sees another network. A validation set of fewer
-    than 25 samples swings as much by chance.
+    The weights move so far that each evaluation is that of another network. A validation set of
+    fewer than 25 samples swings as much by chance.
     """
     accs = shape.curve.series("val_acc").values
     settled = accs[len(accs) // 4 :]
@@ -378,7 +378,8 @@ def large_gap(shape: Shape) -> Verdict | None:
 def too_weak(shape: Shape, reference: Shape | None) -> Verdict | None:
     """No gap, but worse than another run on both train and val: the lecture's "increase capacity".
 
-    Without that other run, a plateau cannot be distinguished from convergence.
+    Without that other run and without accuracies, a plateau cannot be distinguished from
+    convergence.
     """
     if reference is None or not (shape.has_both and reference.has_both):
         return None
@@ -468,12 +469,12 @@ def levelled_off(shape: Shape) -> Verdict:
     gap = max(ratio(shape.acc_gap or 0, ACC_GAP), ratio(shape.loss_gap or 0, LOSS_GAP))
     trend = ratio(shape.trend, noticeable_trend(shape))
     poor = ratio(*unlearned(shape))
+    name, accuracy = best_accuracy(shape)
     also: list[Label] = ["still-improving"] if trend > 0.5 else []
     if poor > NEARLY_UNLEARNED:
         also.append("underfitting")
-        name, accuracy = best_accuracy(shape)
         text += f"; {name} accuracy is {accuracy:.3g}, so a larger network may fit better"
-    elif best_accuracy(shape)[1] is None and len(shape.train) and loss_left(shape) > LOSS_LEFT:
+    elif accuracy is None and len(shape.train) and loss_left(shape) > LOSS_LEFT:
         also.append("underfitting")
         poor = NEARLY_UNLEARNED
         text += "; without accuracy, underfitting cannot be ruled out"

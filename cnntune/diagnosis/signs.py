@@ -148,14 +148,14 @@ def spikes(values: Sequence[float]) -> list[int]:
     """
     if len(values) < MANY_POINTS:
         return []
-    sides = [
-        (median(values[max(0, at - 3) : at]), median(values[at + 1 : at + 4]))
-        for at in range(2, len(values) - 1)
-    ]
+    height = SPIKE * (max(values[0], values[-1]) - min(values))
+    inner = range(2, len(values) - 1)
+    if not any(values[at] - min(values[max(0, at - 3) : at]) > height for at in inner):
+        return []  # cheaper than the medians, and true of most curves
+    sides = [(median(values[max(0, at - 3) : at]), median(values[at + 1 : at + 4])) for at in inner]
     above = [value - max(pair) for value, pair in zip(values[2:], sides, strict=False)]
     scatter = median(map(abs, above)) / NORMAL_MEDIAN
-    height = max(values[0], values[-1]) - min(values)
-    wanted = max(SPIKE * height, SPIKE_NOISE * scatter)
+    wanted = max(height, SPIKE_NOISE * scatter)
     return [place for place, size in enumerate(above, 2) if size > wanted]
 
 
