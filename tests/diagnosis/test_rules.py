@@ -476,8 +476,8 @@ def test_where_both_labels_are_near_both_are_named_with_low_confidence() -> None
 
 
 def test_a_low_accuracy_of_a_hard_task_is_not_called_underfitting_alone() -> None:
-    # of 1000 classes 45 % are right, and the loss fell from 6.9 to 2.6
-    accs, losses = decay(0.01, 0.45, 0.4, 30), decay(6.9, 2.6, 0.4, 30)
+    # of 1000 classes 38 % are right, and the loss fell from 6.9 to 2.9: 0.62 x 0.42 is unlearned
+    accs, losses = decay(0.01, 0.38, 0.4, 30), decay(6.9, 2.9, 0.4, 30)
     found = diagnose(run(losses, losses, accs, accs))
     assert (found.label, found.also) == ("converged", ["underfitting"])
     assert found.confidence <= 0.6
