@@ -207,12 +207,180 @@ def train_only(draw: Draw) -> Curve:
 
 
 def few_points(draw: Draw) -> Curve:
-    count = draw.random.randint(3, 6)
+    return few_points_of(draw, draw.random.randint(3, 6))
+
+
+def plateau(
+    draw: Draw,
+    level: float,
+    gap: float = 0.01,
+    loss_per_error: float = 1.0,
+    at_rest: float = 0.3,
+) -> Curve:
+    """Both accuracies rise to `level` by the part `at_rest` and stay; the loss does as they do."""
+    start = 1 / draw.classes
+    accuracies: list[list[float]] = []
+    losses: list[list[float]] = []
+    for end in (level, level - gap):
+        speed = 7 / (at_rest * draw.epochs)
+        accs = [end + (start - end) * math.exp(-speed * (x + 1)) for x in range(draw.epochs)]
+        accs = [acc + draw.random.gauss(0, draw.noise / 2) for acc in accs]
+        left = [(1 - acc) / (1 - start) for acc in accs]
+        losses.append([draw.chance * (1 - loss_per_error * (1 - part)) for part in left])
+        accuracies.append([min(1.0, max(0.0, acc)) for acc in accs])
+    return curve(losses[0], losses[1], (accuracies[0], accuracies[1]))
+
+
+def low_plateau(draw: Draw) -> Curve:
+    """A network too small: it stops at a third to a half of the answers, also in training."""
+    draw.classes = draw.random.choice((5, 10, 20, 100))
+    draw.chance = math.log(draw.classes)
+    return plateau(draw, draw.between(0.28, 0.5))
+
+
+def low_plateau_of_two(draw: Draw) -> Curve:
+    """Two classes, of which 55 to 65 % are right."""
+    draw.classes, draw.chance = 2, math.log(2)
+    return plateau(draw, draw.between(0.55, 0.65), loss_per_error=0.5)
+
+
+def low_plateau_of_accuracies(draw: Draw) -> Curve:
+    bare = low_plateau(draw)
+    return curve(accuracies=(bare.train_acc, bare.val_acc))
+
+
+def low_plateau_in_few_epochs(draw: Draw) -> Curve:
+    draw.epochs = draw.random.randint(6, 10)
+    return low_plateau(draw)
+
+
+def high_plateau(draw: Draw) -> Curve:
+    return plateau(draw, draw.between(0.85, 0.99), gap=0.02)
+
+
+def hard_task(draw: Draw) -> Curve:
+    """A thousand classes, of which 62 to 75 % are right: nothing is wrong with the network."""
+    draw.classes, draw.chance = 1000, math.log(1000)
+    return plateau(draw, draw.between(0.62, 0.75), gap=0.03, loss_per_error=1.1, at_rest=0.8)
+
+
+def next_words(draw: Draw) -> Curve:
+    """A language model: two fifths of the words are right, and the loss is a third of its first."""
+    draw.classes, draw.chance = 30000, math.log(30000)
+    return plateau(draw, draw.between(0.38, 0.5), loss_per_error=1.5, at_rest=0.8)
+
+
+def mixed_up_accuracies(draw: Draw) -> Curve:
+    """Train accuracy is measured on mixed images: 40 to 60 %, while val is right."""
+    bare = high_plateau(draw)
+    low = draw.between(0.45, 0.65)
+    train = [0.2 + value * low for value in bare.train_loss or () if value is not None]
+    return replace(
+        bare,
+        train_loss=[draw.chance * low + value for value in train],
+        train_acc=[low * (acc or 0.0) for acc in bare.train_acc],
+    )
+
+
+def repeated_spikes(draw: Draw) -> Curve:
+    bare = healthy(draw)
+    train, val = ([value or 0.0 for value in losses] for losses in (bare.train_loss, bare.val_loss))
+    for at in range(2, draw.epochs - 1, 3 if draw.epochs < 20 else draw.random.randint(4, 6)):
+        height = draw.between(0.8, 4) * draw.chance
+        train[at], val[at] = train[at] + height, val[at] + height
+    return curve(train, val)
+
+
+def swinging_accuracy(draw: Draw) -> Curve:
+    bare = healthy(draw)
+    return replace(bare, val_acc=[draw.between(0.2, 0.9) for _ in range(draw.epochs)])
+
+
+def contradictory(draw: Draw) -> Curve:
+    """Three or four points of val that go down and up again."""
+    train = draw.fall(0.8, 1.0, draw.random.choice((3, 4)))
+    turn = draw.between(0.06, 0.15) * draw.chance
+    val = [
+        0.9 * draw.chance + turn * (x % 2) * (-1) for x in range(len(train) - len(train) % 2 + 1)
+    ]
+    return curve(draw.noisy(train), draw.noisy(val[: len(train)]))
+
+
+def few_and_clear(draw: Draw) -> Curve:
+    """Three or four epochs of which each is far better than the one before."""
+    return few_points_of(draw, draw.random.choice((3, 4)))
+
+
+def few_points_of(draw: Draw, count: int) -> Curve:
     train = draw.fall(0.1, 3.0, count)
     return curve(draw.noisy(train), draw.noisy([1.03 * value for value in train]))
 
 
+def overfitting_with_accuracy(draw: Draw) -> Curve:
+    bare = overfitting(draw)
+    accs = draw.accuracy([value or 0.0 for value in bare.val_loss])
+    return replace(
+        bare, train_acc=draw.accuracy([value or 0.0 for value in bare.train_loss]), val_acc=accs
+    )
+
+
+def one_step_decay(draw: Draw) -> Curve:
+    """Val falls at once where the rate drops, then rests over the last third."""
+    high, low = draw.between(0.45, 0.6), draw.between(0.2, 0.3)
+    turn = max(6, draw.epochs // 2)
+    rest = max(8, draw.epochs - turn)
+    first = [draw.chance * (high + (1 - high) * math.exp(-10 * x / turn)) for x in range(turn)]
+    second = [draw.chance * (low + (high - low) * math.exp(-1.5 * (x + 1))) for x in range(rest)]
+    train = first + second
+    return curve(draw.noisy(train), draw.noisy([value + 0.04 * draw.chance for value in train]))
+
+
+def warm_restarts(draw: Draw) -> Curve:
+    """Cosine cycles that double in length; each ends lower than the last, and rests there."""
+    values: list[float] = []
+    length, level = 6, 0.4
+    while len(values) < draw.epochs:
+        values += [
+            draw.chance * (level + 0.15 * (1 + math.cos(math.pi * x / length)) / 2)
+            for x in range(length)
+        ]
+        length, level = length * 2, level * 0.85
+    return curve(draw.noisy([0.95 * value for value in values]), draw.noisy(values))
+
+
+def late_overfitting(draw: Draw) -> Curve:
+    """A val loss that ends a quarter to a half above its best, far below the first train loss."""
+    best = draw.between(0.03, 0.12)
+    train, val = draw.fall(0.003, 0.7), draw.fall(best, 0.3)
+    turn = draw.epochs // 3
+    height = draw.between(0.25, 0.6) * best * draw.chance
+    after = max(1, draw.epochs - 1 - turn)
+    val = [value + height * max(0, x - turn) / after for x, value in enumerate(val)]
+    return curve(train, val)
+
+
+def near_zero_drift(draw: Draw) -> Curve:
+    """A val loss that rises tenfold, from next to nothing to a thousandth of the first loss."""
+    train, val = draw.fall(0.0001, 0.4), draw.fall(0.0003, 0.3)
+    turn = draw.epochs // 3
+    after = max(1, draw.epochs - 1 - turn)
+    rise = draw.between(0.001, 0.003) * draw.chance
+    return curve(train, [value + rise * max(0, x - turn) / after for x, value in enumerate(val)])
+
+
+def rare_spikes(draw: Draw) -> Curve:
+    """Three or four spikes in hundreds of epochs, of which the run recovered from each."""
+    draw.epochs = draw.random.randint(250, 400)
+    bare = healthy(draw)
+    train, val = list(bare.train_loss), list(bare.val_loss)
+    for part in (0.3, 0.5, 0.7, 0.8)[: draw.random.randint(3, 4)]:
+        at = int(part * draw.epochs)
+        train[at], val[at] = 3 * draw.chance, 3 * draw.chance
+    return curve(train, val)
+
+
 CONVERGED, IMPROVING = ("converged",), ("still-improving",)
+UNDERFITTING, UNSTABLE = ("underfitting",), ("unstable",)
 FAMILIES: dict[Callable[[Draw], Curve], tuple[str, ...]] = {
     healthy: CONVERGED,
     healthy_with_accuracy: CONVERGED,
@@ -235,6 +403,24 @@ FAMILIES: dict[Callable[[Draw], Curve], tuple[str, ...]] = {
     val_only: CONVERGED,
     train_only: CONVERGED,
     few_points: IMPROVING,
+    low_plateau: UNDERFITTING,
+    low_plateau_of_two: UNDERFITTING,
+    low_plateau_of_accuracies: UNDERFITTING,
+    low_plateau_in_few_epochs: UNDERFITTING,
+    high_plateau: CONVERGED,
+    hard_task: CONVERGED,
+    next_words: CONVERGED,
+    mixed_up_accuracies: CONVERGED,
+    repeated_spikes: UNSTABLE,
+    swinging_accuracy: UNSTABLE,
+    contradictory: ("too-short",),
+    few_and_clear: IMPROVING,
+    overfitting_with_accuracy: ("overfitting",),
+    one_step_decay: CONVERGED,
+    warm_restarts: (*CONVERGED, *IMPROVING),
+    late_overfitting: ("overfitting",),
+    near_zero_drift: CONVERGED,
+    rare_spikes: CONVERGED,
 }
 
 

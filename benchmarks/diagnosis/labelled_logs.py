@@ -1,6 +1,6 @@
 """Whether `cnntune diagnose` agrees with labels that people gave to real logs, held out by source.
 
-    python benchmarks/diagnosis/labelled_logs.py FOLDER [FOLDER ...]
+    python benchmarks/diagnosis/labelled_logs.py FOLDER [FOLDER ...] [--write docs/benchmarks.md]
 
 Each FOLDER holds `labels.csv` with the columns file, label, also (labels that an expert would
 accept too, separated by |) and source (the repository that a log is from). Printed are
@@ -9,7 +9,8 @@ accept too, separated by |) and source (the repository that a log is from). Prin
 - the agreement where each log is judged with thresholds that were chosen without its repository:
   for each fold the thresholds below are set, one after the other, to the value that agrees best on
   the other repositories. The difference to the first line is what fitting pretends;
-- of the runs with a given confidence, how many have a label that is accepted.
+- of the runs with a given confidence, how many have the label itself, and how many one that is
+  accepted: a table that `--write` puts between the two marks in the page.
 """
 
 import argparse
@@ -38,7 +39,10 @@ THRESHOLDS = (
     "RISE_NOISE",
     "ACC_GAP",
     "LOSS_GAP",
+    "UNLEARNED",
+    "ACC_SWING",
 )
+MARKS = ("<!-- reliability -->", "<!-- end of reliability -->")
 CONFIDENCES = (0.0, 0.6, 0.7, 0.8, 0.9, 1.01)
 
 
@@ -153,19 +157,38 @@ def line(name: str, answers: Sequence[Answer]) -> str:
     )
 
 
-def reliability(answers: Sequence[Answer]) -> Iterator[str]:
+def reliability(answers: Sequence[Answer]) -> str:
+    """The Markdown table of how often runs with a given confidence are right."""
+    lines = ["| confidence | runs | the label itself | accepted |", "|---|---|---|---|"]
     for low, high in pairwise(CONFIDENCES):
         held = [one for one in answers if low <= one.confidence < high and one.label != UNREAD]
         if held:
-            share = sum(one.accepted for one in held) / len(held)
+            same = sum(one.agrees for one in held) / len(held)
+            accepted = sum(one.accepted for one in held) / len(held)
             span = f"{low:.1f} to {min(high, 1.0):.1f}"
-            yield f"  confidence {span}: {share:.0%} of {len(held)} accepted"
+            lines.append(f"| {span} | {len(held)} | {same:.0%} | {accepted:.0%} |")
+    return "\n".join(lines)
+
+
+def with_table(page: str, table: str) -> str:
+    """The page with the table between the two marks, in place of what is there.
+
+    Raises:
+        ValueError: where the page does not hold both marks, in order.
+    """
+    before, start, rest = page.partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not (start and end):
+        raise ValueError(f"the page must hold {MARKS[0]} and then {MARKS[1]}")
+    return f"{before}{start}\n{table}\n{end}{after}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
-    folders = parser.parse_args().folders
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into this page")
+    args = parser.parse_args()
+    folders = args.folders
     logs = {folder: list(logs_of(folder)) for folder in folders}
     pooled = [log for found in logs.values() for log in found]
     for folder, found in logs.items():
@@ -173,7 +196,10 @@ def main() -> int:
     print(line("all, rules as they are", [answer(log) for log in pooled]))
     apart = held_out(pooled)
     print(line("all, thresholds held out by repository", apart))
-    print("of the runs with this confidence, held out:", *reliability(apart), sep="\n")
+    print("of the runs with this confidence, held out:", reliability(apart), sep="\n")
+    if args.write:
+        page = args.write.read_text(encoding="utf-8")
+        args.write.write_text(with_table(page, reliability(apart)), encoding="utf-8")
     return 0
 
 

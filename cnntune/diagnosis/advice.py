@@ -111,11 +111,11 @@ ADVICE: dict[str, tuple[Change | str, ...]] = {
     "stuck": (
         "find a learning rate that lowers the loss: run `cnntune lr-sweep`",
         HIGHER_LR,
-        "see whether the network can fit a few images at all: run `cnntune sanity`",
+        "see whether the network can fit a few samples at all: run `cnntune sanity`",
     ),
     "guessing": (
         "find a learning rate that lowers the loss: run `cnntune lr-sweep`",
-        "see whether the network can fit a few images at all: run `cnntune sanity`",
+        "see whether the network can fit a few samples at all: run `cnntune sanity`",
     ),
     "too-weak": (MORE_WIDTH, LESS_WEIGHT_DECAY, LESS_DROPOUT, HIGHER_LR, MORE_EPOCHS),
     "overfitting": (
@@ -130,7 +130,7 @@ ADVICE: dict[str, tuple[Change | str, ...]] = {
     "converged": (DECAY_LR, "spend further time on the search, not on more epochs"),
     "converged-early": (DECAY_LR, FEWER_EPOCHS),
     "converged-with-gap": (MORE_AUGMENTATION, MORE_WEIGHT_DECAY, DECAY_LR),
-    "too-short": ("train for at least 3 epochs before judging",),
+    "too-short": ("train longer, or evaluate more often, before judging: from 5 points on",),
 }
 
 

@@ -22,6 +22,7 @@ MIN_SMOOTH_POINTS = 3  # the shortest window whose median ignores one outlier
 TREND_FRACTION = 1 / 3  # of the points: the trend of the last third is extrapolated
 MIN_TREND_POINTS = 5  # with fewer, the noise of small validation sets dominates
 MAX_SLOPE_POINTS = 100  # pairwise slopes cost n^2, and more points hardly change the median
+STEP_SIZE = 0.954  # of a standard deviation: the median step between two normal values, by tables
 
 
 Values = Sequence[float | None]
@@ -113,14 +114,12 @@ class Shape:
     @property
     def last_third(self) -> Sequence[float]:
         """The last third of `val`, but at least `MIN_TREND_POINTS` values."""
-        return tail(
-            self.val.values, max(TREND_FRACTION, min(1.0, MIN_TREND_POINTS / len(self.val)))
-        )
+        return last_third(self.val.values)
 
     @property
     def trend(self) -> float:
         """How far `val` fell over the last third, by its median slope; negative if it rose."""
-        return -slope(self.last_third) * len(self.last_third)
+        return fall(self.last_third)
 
     @property
     def train_end(self) -> float:
@@ -257,6 +256,27 @@ def tail(values: Sequence[float], part: float) -> Sequence[float]:
 def tail_median(values: Sequence[float], part: float) -> float:
     """The median of the last `part` of the values."""
     return median(tail(values, part))
+
+
+def last_third(values: Sequence[float]) -> Sequence[float]:
+    """The last third of the values, but at least `MIN_TREND_POINTS` of them."""
+    return tail(values, max(TREND_FRACTION, min(1.0, MIN_TREND_POINTS / len(values))))
+
+
+def fall(values: Sequence[float]) -> float:
+    """How far the values fall from the first to the last, by their median slope."""
+    return -slope(values) * len(values)
+
+
+def fall_error(values: Sequence[float]) -> float:
+    """The standard error of `fall` where the values scatter about a straight line.
+
+    A slope fitted to n values of standard deviation s has the error s (12 / n^3)^0.5 per step; s is
+    taken from the steps, without what the line itself adds to them.
+    """
+    line = slope(values)
+    sizes = [abs(step - line) for step in steps(values)]
+    return math.sqrt(12 / len(values)) * median(sizes) / STEP_SIZE if sizes else 0.0
 
 
 def rolling_median(values: Sequence[float], window: int) -> list[float]:

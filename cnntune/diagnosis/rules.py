@@ -5,7 +5,9 @@ label. Thresholds are relative to the curve itself, so the unit of the loss does
 no other source is named they were set on 100 labelled public logs: round values in the middle of
 the range over which the score stays the same. Changing one by up to a factor of 1.5 moved the score
 by at most 3 points. The exception is NOTICEABLE, which was set to fix two of these logs: from 0.014
-to 0.023 the score stays within a point, at 0.03 it is 5 points lower.
+to 0.023 the score stays within a point, at 0.03 it is 5 points lower. What concerns a poor fit
+(UNLEARNED and what follows it), spikes and swings was set on the synthetic curves of
+benchmarks/diagnosis/diagnosis_robustness.py, since few public logs show it.
 """
 
 import math
@@ -21,8 +23,11 @@ from cnntune.diagnosis.curve import (
     MIN_SMOOTH_POINTS,
     Curve,
     Shape,
+    fall,
+    fall_error,
     fraction,
     known_loss,
+    last_third,
     logged,
     measure,
     noise,
@@ -39,6 +44,7 @@ from cnntune.diagnosis.signs import (
     LOSS_GAP,
     chance_level,
     signs_of,
+    spikes,
     supposed_chance,
 )
 from cnntune.findings import Severity
@@ -53,6 +59,9 @@ GAVE_BACK = 0.5  # of the fall of the train loss, undone by the end
 BLOW_UP = 0.1  # of the first train loss: a smaller rise is noise
 OSCILLATION = 0.25  # of the train range, by the median step after the first quarter
 MIN_OSCILLATION_STEPS = 6
+ACC_SWING = 0.12  # of all answers, by the median step after the first quarter: 25 samples give 0.1
+MIN_SPIKES = 3  # one is an accident, two a coincidence
+SPIKE_SHARE = 0.02  # of the points: a long run that recovered from all of them is sound
 
 WORSE_THAN_CHANCE = 10.0  # times the loss of guessing; a calibrated network stays near it
 MAX_CHANCE_MARGIN = 10.0  # for the margin by which a run at chance has not learned
@@ -62,10 +71,16 @@ SLOW_VAL = 0.2  # of the first val loss; larger, since small validation sets are
 STUCK = 0.03  # of the first train loss: below, even a steady fall is "loss barely changing"
 STEADY = 0.25  # of the range gained in the last third; a straight line gains 0.33
 ACCURATE = 0.8  # val accuracy of a fine-tuned network that had little left to learn
+UNLEARNED = 0.25  # share of wrong answers times share of the loss left: half of either
+UNLEARNED_SCORE = 2 * UNLEARNED  # without train accuracy: the val score may be mAP or IoU
+NEARLY_UNLEARNED = 0.5  # of the limit: a careful reader may say either
+HALVED = 0.5  # of the first train loss: that much is learned by no network that is stuck
+UNVALIDATED = 0.6  # the confidence in a label that validation could overturn
+LOSS_LEFT = 0.75  # of the first train loss; without any accuracy, underfitting is then possible
 
 NOTICEABLE = 0.02  # of the first train loss: a smaller change of val is noise near zero
-# The next two are guesses: of 172 labelled logs RISEN decides one and NEAR_ZERO none, and neither
-# decides any of 40 others at first sight.
+# Of 172 labelled logs RISEN decides one and NEAR_ZERO none: both rest on synthetic curves, of val
+# losses that rise from a low best (RISEN) and of rounding noise beside a loss of zero (NEAR_ZERO).
 RISEN = 0.1  # of the best val: a rise by as much is noticeable however high the loss began
 NEAR_ZERO = 0.004  # of the first train loss: a smaller rise changes hardly any prediction
 RISE_NOISE = 2  # median steps since the best epoch
@@ -73,7 +88,7 @@ TRAIN_FELL = 0.05  # of the train loss at the best epoch: otherwise train stoppe
 SAME_ACC = 0.005  # half a point below its best: val accuracy has not fallen
 
 IMPROVING = 0.05  # of the val range gained over the last third
-TREND_NOISE = 1.5  # median steps of the last third
+TREND_NOISE = 2.0  # standard errors of the fall over the last third: chance reaches 1 in 44
 WEAKER = 0.1  # of the first train loss, above the reference at the end on train and on val
 SATURATED = 0.02  # of the val range gained over the last half
 
@@ -156,8 +171,8 @@ def train_loss_rises(shape: Shape) -> Verdict | None:
 def oscillates(shape: Shape) -> Verdict | None:
     """A train loss that jumps by a large fraction of its range: steps overshoot the minimum."""
     settled = shape.train.values[len(shape.train) // 4 :]
-    if len(steps(settled)) < MIN_OSCILLATION_STEPS:
-        return None
+    if len(steps(settled)) < max(MIN_OSCILLATION_STEPS, len(settled) // 2):
+        return None  # it rests most of the time
     size, span = noise(settled), max(shape.train.values) - min(shape.train.values)
     if size <= OSCILLATION * span:
         return None  # six larger steps cannot all have the same sign
@@ -165,6 +180,40 @@ def oscillates(shape: Shape) -> Verdict | None:
         return None
     text = f"{shape.train_name} jumps up and down by {size:.3g} per epoch, in a range of {span:.3g}"
     return Verdict("unstable", "oscillating", text, ratio(size, OSCILLATION * span), "warn")
+
+
+def spikes_often(shape: Shape) -> Verdict | None:
+    """A train loss that jumps far above its neighbours again and again: the steps are too large.
+
+    One spike from which the run recovers is a sign only. Val loss spikes also where the running
+    statistics of batch norm lag, so it counts only if no train loss was logged.
+    """
+    known = len(shape.train) >= MIN_POINTS
+    name, held = (shape.train_name, shape.train) if known else (shape.val_name, shape.val)
+    found = spikes(held.values)
+    wanted = max(MIN_SPIKES, SPIKE_SHARE * len(held))
+    if len(found) < wanted:
+        return None
+    at = ", ".join(f"{held.epochs[place]:g}" for place in found[:MIN_SPIKES])
+    text = f"{name} jumps far above the values around it {len(found)} times (epochs {at}"
+    text += ", ...)" if len(found) > MIN_SPIKES else ")"
+    return Verdict("unstable", "oscillating", text, ratio(len(found), wanted - 1), "warn")
+
+
+def accuracy_swings(shape: Shape) -> Verdict | None:
+    """A val accuracy that changes by a tenth of all answers from one evaluation to the next.
+
+    The weights move so far that each evaluation is that of another network. A validation set of
+    fewer than 25 samples swings as much by chance.
+    """
+    accs = shape.curve.series("val_acc").values
+    settled = accs[len(accs) // 4 :]
+    if len(steps(settled)) < MIN_OSCILLATION_STEPS or noise(settled) <= ACC_SWING:
+        return None
+    text = f"val accuracy changes by {100 * noise(settled):.0f} points per evaluation, between"
+    text += f" {min(settled):.3g} and {max(settled):.3g}"
+    margin = min(2.0, ratio(noise(settled), ACC_SWING))
+    return Verdict("unstable", "oscillating", text, margin, "warn", ("still-improving",))
 
 
 def guessing(shape: Shape) -> Verdict | None:
@@ -239,7 +288,7 @@ def stuck(shape: Shape) -> Verdict | None:
 
 
 def val_rises(shape: Shape) -> Verdict | None:
-    """Val gets worse while train gets better: the network memorises its training images.
+    """Val gets worse while train gets better: the network memorises its training set.
 
     Regularise, or get more data, and keep the weights of the best epoch.
     """
@@ -253,7 +302,7 @@ def val_rises(shape: Shape) -> Verdict | None:
     if fraction(then - now, then) <= TRAIN_FELL:
         return None
     if shape.loss_gap is not None and shape.loss_gap <= 0:
-        return None  # val is still lower than train: the training images are augmented or mixed
+        return None  # val is still lower than train: the training set is augmented or mixed
     text = f"{shape.val_name} rose from {shape.smooth[shape.best]:.3g} (epoch {since:g}) to "
     text += f"{shape.end:.3g} while {shape.train_name} fell from {then:.3g} to {now:.3g}"
     margin = ratio(shape.rise, noticeable)
@@ -271,7 +320,7 @@ def still_improving(shape: Shape) -> Verdict | None:
     or is nearly perfect has a small range, and slow changes within it do not count.
     """
     wanted = noticeable_trend(shape)
-    if shape.range <= 0 or shape.trend <= max(wanted, TREND_NOISE * noise(shape.last_third)):
+    if shape.range <= 0 or shape.trend <= wanted or not trusted(shape):
         return None
     share = min(1.0, shape.trend / shape.range)
     text = (
@@ -281,6 +330,31 @@ def still_improving(shape: Shape) -> Verdict | None:
     margin = ratio(shape.trend, wanted)
     also: tuple[Label, ...] = ("converged",) if margin < 2 else ()
     return Verdict("still-improving", "still-improving", text, margin, "info", also)
+
+
+def trusted(shape: Shape) -> bool:
+    """Whether the fall of val over the last third is more than chance.
+
+    Of few points, a last one that is the best confirms the fall: their scatter about a line is
+    mostly the bend of the curve.
+    """
+    values = shape.val.values
+    if len(values) < MANY_POINTS and values[-1] < min(values[:-1]):
+        return True
+    beyond = shape.trend > TREND_NOISE * fall_error(shape.last_third)
+    return beyond and len(values) >= FEW_POINTS
+
+
+def contradictory(shape: Shape) -> Verdict | None:
+    """Three or four points that rise and fall: another epoch could turn any label around."""
+    values, moves = shape.val.values, steps(shape.val.values)
+    both_ways = min(max(moves, default=0.0), -min(moves, default=0.0))
+    if len(values) >= FEW_POINTS or both_ways <= NOTICEABLE * shape.unit:
+        return None
+    listed = ", ".join(f"{value:.3g}" for value in values)
+    text = f"{shape.val_name} is {listed}: {len(values)} points that contradict each other"
+    other: tuple[Label, ...] = ("still-improving", "converged")
+    return Verdict("too-short", "too-short", text, 1.0, "info", other)
 
 
 def large_gap(shape: Shape) -> Verdict | None:
@@ -306,7 +380,8 @@ def large_gap(shape: Shape) -> Verdict | None:
 def too_weak(shape: Shape, reference: Shape | None) -> Verdict | None:
     """No gap, but worse than another run on both train and val: the lecture's "increase capacity".
 
-    Without that other run, a plateau cannot be distinguished from convergence.
+    Without that other run and without accuracies, a plateau cannot be distinguished from
+    convergence.
     """
     if reference is None or not (shape.has_both and reference.has_both):
         return None
@@ -323,6 +398,67 @@ def too_weak(shape: Shape, reference: Shape | None) -> Verdict | None:
     return Verdict("underfitting", "too-weak", text, margin, "warn", ("converged",))
 
 
+def poorly_fitted(shape: Shape) -> Verdict | None:
+    """A flat curve far from a solution, also on the training set: "increase capacity" (CS231n).
+
+    Measured by what is unlearned: the share of wrong answers times the share of the first loss that
+    is left. The better of the two accuracies counts, since augmentation lowers that of training.
+    Where the loss more than halved, wrong answers are those of a hard task, such as predicting the
+    next word or one of 1000 classes: there `levelled_off` names both labels.
+    """
+    left, limit = unlearned(shape)
+    if left <= limit or loss_left(shape) < HALVED:
+        return None
+    train = shape.curve.series("train_acc").values
+    if len(train) >= MIN_POINTS and fall(errors := [1 - acc for acc in last_third(train)]) > max(
+        IMPROVING * (max(train) - min(train)), TREND_NOISE * fall_error(errors)
+    ):
+        return None  # train accuracy still rises
+    name, best = best_accuracy(shape)
+    text = f"{name} accuracy levelled off at {best:.3g}"
+    if shape.train_name == "train loss" and len(shape.train):
+        text += f" and train loss at {shape.train_end:.3g} of {first_loss(shape):.3g}"
+    text += ": the network does not fit its training set"
+    also: tuple[Label, ...] = ("converged",) if left < 2 * limit else ()
+    return Verdict("underfitting", "too-weak", text, ratio(left, limit), "warn", also)
+
+
+def unlearned(shape: Shape) -> tuple[float, float]:
+    """How much is unlearned in 0..1, and the limit beyond which a network is poorly fitted.
+
+    0.0 where no accuracy was logged.
+    """
+    _, best = best_accuracy(shape)
+    if best is None:
+        return 0.0, UNLEARNED
+    known = len(shape.curve.series("train_acc")) >= MIN_POINTS
+    return (1 - best) * loss_left(shape), UNLEARNED if known else UNLEARNED_SCORE
+
+
+def loss_left(shape: Shape) -> float:
+    """The part of the first train loss that is left at the end, in 0..1; 1.0 where it is unknown.
+
+    The loss of guessing counts as the first one where it is known, since one epoch lowers it.
+    """
+    if not len(shape.train):
+        return 1.0
+    return min(1.0, max(0.0, fraction(shape.train_end, first_loss(shape))))
+
+
+def best_accuracy(shape: Shape) -> tuple[str, float | None]:
+    """The higher of train and val accuracy at the end, and which of them it is."""
+    ends = {name: shape.curve.end(f"{name}_acc") for name in ("train", "val")}
+    known = {name: end for name, end in ends.items() if end is not None}
+    return max(known.items(), key=lambda one: one[1]) if known else ("train", None)
+
+
+def first_loss(shape: Shape) -> float:
+    """The first train loss, or the loss of guessing if that is known and higher."""
+    first = shape.train.values[0]
+    known = shape.chance is not None and shape.train_name == "train loss"
+    return max(first, shape.chance.loss) if known and shape.chance else first
+
+
 def levelled_off(shape: Shape) -> Verdict:
     """The curve is flat and no other rule matched: more epochs would not help.
 
@@ -334,14 +470,25 @@ def levelled_off(shape: Shape) -> Verdict:
     rise = ratio(shape.rise, noticeable_rise(shape)) if alone else 0.0
     gap = max(ratio(shape.acc_gap or 0, ACC_GAP), ratio(shape.loss_gap or 0, LOSS_GAP))
     trend = ratio(shape.trend, noticeable_trend(shape))
+    poor = ratio(*unlearned(shape))
+    name, accuracy = best_accuracy(shape)
     also: list[Label] = ["still-improving"] if trend > 0.5 else []
+    if poor > NEARLY_UNLEARNED:
+        also.append("underfitting")
+        text += f"; {name} accuracy is {accuracy:.3g}, so a larger network may fit better"
+    elif accuracy is None and len(shape.train) and loss_left(shape) > LOSS_LEFT:
+        also.append("underfitting")
+        poor = NEARLY_UNLEARNED
+        text += "; without accuracy, underfitting cannot be ruled out"
     problem = "converged-early" if shape.second_half <= SATURATED * shape.range else "converged"
     if max(gap, rise) > 0.5:
         also.append("overfitting")
         problem = "converged-with-gap"
+    if not shape.val_name.startswith("val"):
+        text += "; without a validation curve, overfitting cannot be ruled out"
     if rise > 1:
         text += "; without a train curve, overfitting cannot be ruled out"
-    margin = ratio(1.0, max(trend, gap, rise, 0.1))
+    margin = ratio(1.0, max(trend, gap, rise, poor, 0.1))
     severity: Severity = "warn" if rise > 1 else "ok"
     return Verdict("converged", problem, text, margin, severity, tuple(also))
 
@@ -349,11 +496,14 @@ def levelled_off(shape: Shape) -> Verdict:
 RULES: tuple[Callable[[Shape], Verdict | None], ...] = (
     train_loss_rises,
     oscillates,
+    spikes_often,
+    accuracy_swings,
     guessing,
     stuck,
     val_rises,
     large_gap,
     still_improving,
+    contradictory,
     no_better_than_chance,
 )
 
@@ -413,17 +563,34 @@ def diagnose(
 def judge(curve: Curve, shape: Shape | None, reference: Shape | None) -> Verdict:
     """The verdict of the first rule that matches, for a curve that did not end in NaN."""
     if shape is None:
-        names = ("train_loss", "val_loss", "train_acc", "val_acc")
-        points = max(len(curve.series(name)) for name in names)
-        text = f"{counted(points, 'usable point')}; at least {MIN_POINTS} are needed"
-        return Verdict("too-short", "too-short", text, math.inf, "info")
+        return too_few(curve)
     found = next((verdict for rule in RULES if (verdict := rule(shape))), None)
-    return found or too_weak(shape, reference) or levelled_off(shape)
+    return found or too_weak(shape, reference) or poorly_fitted(shape) or levelled_off(shape)
+
+
+def too_few(curve: Curve) -> Verdict:
+    """One or two points, which show a direction and no shape; the labels that fit are in `also`."""
+    names = ("train_loss", "val_loss", "train_acc", "val_acc")
+    points = max(len(curve.series(name)) for name in names)
+    text = f"{counted(points, 'usable point')}; at least {MIN_POINTS} are needed"
+    train, val = curve.series("train_loss").values, curve.series("val_loss").values
+    also: tuple[Label, ...] = ()
+    if len(val) > 1:
+        text += f"; val loss went from {val[0]:.4g} to {val[-1]:.4g}"
+        worse = val[-1] > val[0] and len(train) > 1 and train[-1] < train[0]
+        also = ("still-improving",) if val[-1] < val[0] else ("overfitting",) if worse else ()
+    return Verdict("too-short", "too-short", text, math.inf, "info", also)
 
 
 def confidence(verdict: Verdict, shape: Shape | None) -> float:
-    """From 0.5 just over the threshold to 0.95 far from it, and less for few points."""
+    """From 0.5 just over the threshold to 0.95 far from it.
+
+    Less for few points, and for a train curve alone: it cannot tell overfitting from the rest.
+    """
     value = 0.95 - 0.45 / max(1.0, verdict.margin)
+    unvalidated = shape is not None and not shape.val_name.startswith("val")
+    if unvalidated and verdict.label in ("converged", "still-improving"):
+        value = min(value, UNVALIDATED)
     points = len(shape.val) if shape else 0
     if verdict.margin < math.inf and points < MANY_POINTS:
         value = min(value, 0.5 if points < FEW_POINTS else 0.75)

@@ -25,7 +25,8 @@ LR_ENDED = 0.05  # of the peak learning rate: the schedule has ended
 LR_STEP = 0.5  # of the previous learning rate; step schedules use factors of 1/2, 1/5 or 1/10
 NOISY = 0.25  # of the val range, by the median step over the last half
 SPIKE = 0.5  # of the range, above the values around it: a run with so much noise would not learn
-SPIKE_NOISE = 6  # median steps; normal noise exceeds this once in about 10,000 values
+SPIKE_NOISE = 6  # standard deviations, by the median distance from the neighbours on either side
+NORMAL_MEDIAN = 0.674  # of a standard deviation: the median absolute value of normal noise
 CHANCE = 0.02  # of the loss of guessing, around it
 NEAR_CHANCE_ACC = 0.1  # of 1/K: an accuracy this near to it may be that of guessing among K
 FELL = 0.5  # of a loss that was far above: a loss in another unit may be that high and not move
@@ -136,17 +137,26 @@ def gap_from_start(shape: Shape) -> bool:
 
 def has_spike(values: Sequence[float]) -> bool:
     """Whether a value is far above the three before and after it; the ends do not count."""
+    return bool(spikes(values))
+
+
+def spikes(values: Sequence[float]) -> list[int]:
+    """The places of the values far above the three before and the three after them.
+
+    The first two and the last are not considered: a first epoch may be far above the second, and
+    what follows the last is unknown.
+    """
     if len(values) < MANY_POINTS:
-        return False
-    height = max(values[0], values[-1]) - min(values)
-    min_height = max(SPIKE * height, SPIKE_NOISE * noise(values))
-    for at in range(2, len(values) - 1):
-        before, after = values[max(0, at - 3) : at], values[at + 1 : at + 4]
-        if values[at] - min(before) <= min_height:
-            continue  # cheaper than the medians, and true of most values
-        if values[at] - max(median(before), median(after)) > min_height:
-            return True
-    return False
+        return []
+    height = SPIKE * (max(values[0], values[-1]) - min(values))
+    inner = range(2, len(values) - 1)
+    if not any(values[at] - min(values[max(0, at - 3) : at]) > height for at in inner):
+        return []  # cheaper than the medians, and true of most curves
+    sides = [(median(values[max(0, at - 3) : at]), median(values[at + 1 : at + 4])) for at in inner]
+    above = [value - max(pair) for value, pair in zip(values[2:], sides, strict=False)]
+    scatter = median(map(abs, above)) / NORMAL_MEDIAN
+    wanted = max(height, SPIKE_NOISE * scatter)
+    return [place for place, size in enumerate(above, 2) if size > wanted]
 
 
 def has_step(lrs: Sequence[float]) -> bool:

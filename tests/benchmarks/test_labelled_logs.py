@@ -27,3 +27,24 @@ def test_agreement_is_counted_per_log_and_what_was_not_read_counts_as_wrong(tmp_
     # Of three labels the first agrees; the second is one that an expert would accept.
     assert "3 logs, 1 unread: strict 0.333, lenient 0.667" in first
     assert "held out by repository" in done.stdout
+
+
+def test_the_table_of_confidences_is_written_between_the_marks_and_nowhere_else(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "labels.csv").write_text("file,label,also,source\nfalls.csv,still-improving,,one\n")
+    falls = [f"{n},{2 - 0.1 * n},{2.1 - 0.1 * n}" for n in range(1, 13)]
+    text = "\n".join(["epoch,train_loss,val_loss", *falls])
+    (tmp_path / "falls.csv").write_text(text + "\n")
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- reliability -->\nold\n<!-- end of reliability -->\nafter\n")
+    command = [sys.executable, str(BENCH), str(tmp_path), "--write", str(page)]
+    subprocess.run(command, capture_output=True, check=True)
+    lines = page.read_text().splitlines()
+    assert (lines[0], lines[-1], "old" in lines) == ("before", "after", False)
+    # A fall of 0.5 over the last five points is ten times the limit, 5 % of a range of 1.0.
+    assert lines[2:-2] == [
+        "| confidence | runs | the label itself | accepted |",
+        "|---|---|---|---|",
+        "| 0.9 to 1.0 | 1 | 100% | 100% |",
+    ]

@@ -8,7 +8,7 @@ from drawn_curves import CONVERGED, LABELLED, NAN, OVERFITTING, decay, every, ru
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnntune.diagnosis.curve import Curve, noise, rolling_median, slope, tail_median
+from cnntune.diagnosis.curve import Curve, fall_error, noise, rolling_median, slope, tail_median
 from cnntune.diagnosis.rules import diagnose
 from cnntune.runs.chance import Chance
 
@@ -440,3 +440,143 @@ def test_the_evidence_of_an_improvement_says_over_how_many_points() -> None:
     assert "over the last 10 points" in diagnose(run(long, long)).evidence
     # A third of four points is one; a slope of fewer than five points tells little.
     assert "over the last 4 points" in diagnose(run(long[:4], long[:4])).evidence
+
+
+# A network that does not fit its training set
+
+
+def learned_until(level: float, epochs: int = 20, classes: int = 10) -> Curve:
+    """Accuracies that stop at `level`, and losses from log C by the share that is learned."""
+    accs = decay(1 / classes, level, 0.5, epochs)
+    first = math.log(classes)
+    losses = [first * (1 - 0.8 * (acc - 1 / classes)) for acc in accs]
+    return run(losses, losses, accs, [acc - 0.01 for acc in accs])
+
+
+@pytest.mark.parametrize("level", [0.32, 0.48])
+def test_a_train_accuracy_that_stops_low_is_underfitting_without_any_gap(level: float) -> None:
+    found = diagnose(learned_until(level))
+    assert found.label == "underfitting"
+    assert f"train accuracy levelled off at {level}" in found.evidence
+    assert any("larger network" in line for line in found.advice)
+
+
+def test_two_classes_of_which_three_fifths_are_right_are_underfitting() -> None:
+    accs = [0.52, 0.57, 0.59, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6]
+    losses = [0.79, 0.7, 0.68, 0.67, 0.67, 0.67, 0.67, 0.67, 0.67, 0.67]
+    assert diagnose(run(losses, losses, accs, accs)).label == "underfitting"
+
+
+def test_where_both_labels_are_near_both_are_named_with_low_confidence() -> None:
+    middle = diagnose(learned_until(0.72))  # 0.28 of the answers times 0.504 of the loss: 0.14
+    assert (middle.label, middle.also) == ("converged", ["underfitting"])
+    good = diagnose(learned_until(0.95))
+    assert (good.label, good.also) == ("converged", [])
+    assert middle.confidence < good.confidence - 0.1
+
+
+def test_a_low_accuracy_of_a_hard_task_is_not_called_underfitting_alone() -> None:
+    # of 1000 classes 38 % are right, and the loss fell from 6.9 to 2.9: 0.62 x 0.42 is unlearned
+    accs, losses = decay(0.01, 0.38, 0.4, 30), decay(6.9, 2.9, 0.4, 30)
+    found = diagnose(run(losses, losses, accs, accs))
+    assert (found.label, found.also) == ("converged", ["underfitting"])
+    assert found.confidence <= 0.6
+
+
+def test_a_train_accuracy_on_mixed_images_says_nothing_about_the_fit() -> None:
+    train, val = decay(0.2, 0.55, 0.5, 20), decay(0.4, 0.93, 0.5, 20)
+    found = diagnose(run(decay(2.3, 1.4, 0.5, 20), decay(1.5, 0.25, 0.5, 20), train, val))
+    assert (found.label, found.also) == ("converged", [])
+
+
+def test_a_train_accuracy_that_still_rises_is_not_underfitting() -> None:
+    rising = [0.2 + 0.01 * epoch for epoch in range(20)]
+    flat = decay(0.1, 0.3, 0.9, 20)
+    losses = decay(2.3, 1.9, 0.9, 20)
+    assert diagnose(run(losses, losses, rising, flat)).label != "underfitting"
+
+
+def test_a_val_score_alone_has_to_be_much_lower_since_it_may_be_no_accuracy() -> None:
+    losses = decay(2.0, 1.2, 0.5, 20)
+    assert diagnose(run(losses, val_acc=decay(0.1, 0.5, 0.5, 20))).label == "converged"
+    assert diagnose(run(losses, val_acc=decay(0.1, 0.15, 0.5, 20))).label == "underfitting"
+
+
+def test_without_accuracy_a_loss_that_hardly_fell_may_be_underfitting() -> None:
+    flat = decay(2.0, 1.6, 0.8, 20)
+    found = diagnose(run(flat, flat))
+    assert (found.label, "underfitting" in found.also) == ("converged", True)
+    assert "underfitting cannot be ruled out" in found.evidence
+
+
+# Repeated spikes
+
+
+def spiked(places: list[int], epochs: int = 30) -> Curve:
+    losses = [
+        value + (3.0 if place in places else 0)
+        for place, value in enumerate(decay(2.3, 0.3, 0.5, epochs))
+    ]
+    return run(losses, [value + 0.05 for value in losses])
+
+
+def test_repeated_spikes_are_unstable_and_one_is_not() -> None:
+    found = diagnose(spiked([6, 12, 19, 25]))
+    assert (found.label, found.severity) == ("unstable", "warn")
+    assert "4 times (epochs 7, 13, 20, ...)" in found.evidence
+    assert diagnose(spiked([12])).label == "converged"
+
+
+def test_three_spikes_in_hundreds_of_epochs_are_not_unstable() -> None:
+    found = diagnose(spiked([60, 150, 250], epochs=300))
+    assert found.label == "converged"
+    assert "transient-spike" in found.flags
+
+
+def test_a_val_accuracy_that_swings_by_tens_of_points_is_unstable() -> None:
+    swings = [0.5, 0.8, 0.35, 0.7, 0.4, 0.85, 0.3, 0.75, 0.5, 0.8]
+    found = diagnose(run(decay(2.0, 0.3, 0.5, 10), val_acc=swings))
+    assert found.label == "unstable"
+    assert "between 0.3 and 0.85" in found.evidence
+
+
+# Trends
+
+
+def test_a_fall_within_the_scatter_of_a_long_curve_is_not_improving() -> None:
+    # 20 points of scatter +-0.1 about a line that falls by 0.06 over them
+    tail = [0.6 - 0.003 * x + (0.1 if x % 2 else -0.1) for x in range(20)]
+    val = [*decay(1.6, 0.6, 0.5, 40), *tail]
+    train = decay(1.6, 0.55, 0.5, 60)
+    assert diagnose(run(train, val)).label == "converged"
+
+
+def test_the_error_of_a_fall_by_hand() -> None:
+    # slope -1; the steps -2, 0, -2, 0 are each 1 away from it: 1 / 0.954 x (12 / 5)^0.5
+    assert fall_error([4, 2, 2, 0, 0]) == pytest.approx(1.6239, abs=1e-4)
+    assert fall_error([5, 4, 3, 2]) == 0
+    assert fall_error([3, 3, 3]) == 0
+
+
+# Few points
+
+
+def test_three_points_that_contradict_each_other_are_too_short() -> None:
+    train = [0.54, 0.5, 0.46]
+    found = diagnose(run(train, [0.50, 0.42, 0.48]))
+    assert (found.label, "still-improving" in found.also) == ("too-short", True)
+    assert "0.5, 0.42, 0.48" in found.evidence
+    assert diagnose(run(train, [0.50, 0.46, 0.42])).label == "still-improving"
+    assert diagnose(run(train, [0.42, 0.42, 0.42])).label != "too-short"
+
+
+def test_two_points_name_the_label_that_they_point_to() -> None:
+    assert diagnose(run([2.0, 1.5], [2.0, 1.6])).also == ["still-improving"]
+    assert diagnose(run([2.0, 0.5], [1.0, 1.6])).also == ["overfitting"]
+    assert "val loss went from 1 to 1.6" in diagnose(run([2.0, 0.5], [1.0, 1.6])).evidence
+
+
+def test_a_train_curve_alone_gives_no_high_confidence() -> None:
+    found = diagnose(run(CONVERGED.train_loss))
+    assert (found.label, found.confidence) == ("converged", 0.6)
+    assert "without a validation curve" in found.evidence
