@@ -2,7 +2,8 @@
 
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,8 +11,9 @@ from cnntune.diagnosis.curve import MIN_POINTS, Curve
 from cnntune.diagnosis.load_runs import ReadRun, Skipped, read_paths, run_of
 from cnntune.diagnosis.logs.choose import ROLES
 from cnntune.diagnosis.logs.history import records_of
+from cnntune.diagnosis.proven import Proof, proofs_in, study_of, with_proofs
 from cnntune.diagnosis.rules import Diagnosis, Label, diagnose
-from cnntune.errors import DataError, RecipeError
+from cnntune.errors import DataError, RecipeError, StudyError
 from cnntune.findings import Finding, Severity
 from cnntune.runs.chance import Chance
 from cnntune.runs.run import best_epoch
@@ -121,10 +123,47 @@ def judge_runs(runs: Sequence[ReadRun]) -> list[JudgedRun]:
         folder: next((run.chance for run in siblings if run.chance), None)
         for folder, siblings in studies.items()
     }
+    proofs = _proofs_by_folder(studies)
     return [
-        JudgedRun(run, _diagnose(run, best.get(run.file.parent), chance.get(run.file.parent)))
+        JudgedRun(
+            run,
+            _with_proofs(
+                _diagnose(run, best.get(run.file.parent), chance.get(run.file.parent)), run, proofs
+            ),
+        )
         for run in runs
     ]
+
+
+def judge_in_study(folder: Path) -> JudgedRun:
+    """The diagnosis of one run of cnntune, compared with the other runs in its parent folder.
+
+    Raises:
+        DataError: where the folder has no curve.
+    """
+    judged, skipped = judge_paths([folder.parent])
+    here = folder.resolve()
+    found = next((one for one in judged if one.path.resolve() == here), None)
+    if found is not None:
+        return replace(found, run=replace(found.run, file=folder))
+    reasons = {Path(entry["path"]).resolve(): entry["reason"] for entry in skipped}
+    raise DataError(f"{folder}: cannot be diagnosed: {reasons.get(here, 'it has no curve')}")
+
+
+def _proofs_by_folder(studies: Mapping[Path, list[ReadRun]]) -> dict[Path, list[Proof]]:
+    """What was proven in the study that the runs of each folder belong to."""
+    found = {}
+    for folder, siblings in studies.items():
+        with suppress(StudyError):  # a newer cnntune wrote it: the curves are judged without it
+            found[folder] = proofs_in(study_of(siblings[0].file))
+    return found
+
+
+def _with_proofs(
+    diagnosis: Diagnosis, run: ReadRun, proofs: Mapping[Path, list[Proof]]
+) -> Diagnosis:
+    known = proofs.get(run.file.parent) if run.settings is not None else None
+    return with_proofs(diagnosis, run.file, known) if known else diagnosis
 
 
 def judge_history(history: Any) -> Diagnosis:

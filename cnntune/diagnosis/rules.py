@@ -90,8 +90,8 @@ class Diagnosis:
 
     `confidence` is in 0..1; `also` holds labels that would be acceptable too; `best_epoch` is that
     of the lowest val loss (highest val accuracy where no val loss was logged); `flags` are
-    secondary signs, see `signs.signs_of`; `prescriptions` are the changes of recipe keys in the advice,
-    where the settings are known, and `change` is the key to change first and its new value.
+    secondary signs, see `signs.signs_of`; `prescriptions` are the changes of recipe keys in the
+    advice, where the settings are known, and `change` is the first key and its new value.
     """
 
     label: Label
