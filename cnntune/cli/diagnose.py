@@ -98,7 +98,7 @@ def diagnose(
         command.screen.diagnoses(judged)
         if proof is not None:
             command.screen.proof(proof.result)
-            command.screen.findings(proof.findings)
+            command.screen.findings(proof.not_in_table)
         for entry in skipped:
             command.screen.text(f"skipped {entry['path']}: {entry['reason']}")
     for remark in judge.remarks(judged):

@@ -41,6 +41,11 @@ class Proven:
     findings: list[Finding] = field(default_factory=list)
 
     @property
+    def not_in_table(self) -> list[Finding]:
+        """The findings that the table of comparisons does not show: why something is missing."""
+        return [one for one in self.findings if self.result is None or one.severity == "warn"]
+
+    @property
     def document(self) -> dict[str, Any] | None:
         """The key `proof` of the document."""
         return self.result.as_json() if self.result else None

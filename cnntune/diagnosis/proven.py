@@ -13,7 +13,7 @@ from cnntune.runs.study import home
 RECORD = "prove"  # prove.json of a study
 
 Start = Literal["beginning", "checkpoint"]
-Result = Literal["works", "harms", "no-difference", "not-trained"]
+Result = Literal["works", "harms", "unproven", "not-trained"]
 
 
 @dataclass(frozen=True)

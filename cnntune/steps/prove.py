@@ -277,7 +277,7 @@ def paired(
 def _verdict(low: float | None, high: float | None) -> Result:
     if low is None or high is None:
         return "not-trained"
-    return "works" if low > 0 else "harms" if high < 0 else "no-difference"
+    return "works" if low > 0 else "harms" if high < 0 else "unproven"
 
 
 def store(study: Study, proof: Proof) -> None:
@@ -313,10 +313,10 @@ def _finding(compared: Comparison, where: str) -> Finding:
     advice = {
         "works": "keep this change",
         "harms": "leave this key as it is",
-        "no-difference": "",
+        "unproven": "",
     }[compared.result]
     text = f"{compared.change}: {compared.gain}"
-    if compared.result == "no-difference":
+    if compared.result == "unproven":
         text += ", which may be chance"
     if compared.diverged:
         text += f"; {compared.diverged} of the changed runs diverged"
