@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cnntune.diagnosis.curve import MIN_POINTS, Curve
-from cnntune.diagnosis.load_runs import ReadRun, Skipped, read_paths, run_of
+from cnntune.diagnosis.load_runs import ReadRun, Skipped, check_columns, read_paths, run_of
 from cnntune.diagnosis.logs.choose import ROLES
 from cnntune.diagnosis.logs.history import records_of
 from cnntune.diagnosis.proven import Proof, proofs_in, study_of, with_proofs
@@ -166,25 +166,30 @@ def _with_proofs(
     return with_proofs(diagnosis, run.file, known) if known else diagnosis
 
 
-def judge_history(history: Any) -> Diagnosis:
+def judge_history(history: Any, mapping: Mapping[str, str] | None = None) -> JudgedRun:
     """Diagnose the learning curves of one run, given as Python values.
 
     `history` is a dict of lists (`{"loss": [...], "val_loss": [...]}`), a list of dicts with one
     dict per epoch, a Keras History, or a pandas DataFrame with one row per epoch. Columns are
-    recognised by name as in `cnntune diagnose`; of several consecutive runs the last is diagnosed.
+    recognised by name as in `cnntune diagnose`, or named by `mapping`; of several consecutive runs
+    the last is diagnosed.
 
     Raises:
-        DataError: where no column is a loss or an accuracy.
+        DataError: where no column is a loss or an accuracy, or none has a name in `mapping`.
     """
-    runs = [run_of(Path("history"), record) for record in records_of(history)]
-    curves = [run.curve for run in runs if run.curve.epochs]
-    if not curves:
+    records = records_of(history)
+    if mapping:
+        check_columns(mapping, records)
+    read = [run_of(Path("history"), record, mapping) for record in records]
+    runs = [run for run in read if run.curve.epochs]
+    if not runs:
         raise DataError(
             "history: must hold one loss or accuracy per epoch, as a dict of lists, a list of"
             f" dicts, a Keras History or a pandas DataFrame (got {_shown(history)})"
         )
-    long = [curve for curve in curves if len(curve.epochs) >= MIN_POINTS]
-    return diagnose((long or curves)[-1])
+    long = [run for run in runs if len(run.curve.epochs) >= MIN_POINTS]
+    last = replace((long or runs)[-1], part="")
+    return JudgedRun(last, diagnose(last.curve))
 
 
 def worst_first(judged: Sequence[JudgedRun]) -> list[JudgedRun]:
@@ -227,12 +232,13 @@ def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
     return mapping
 
 
-def parse_labels(text: str) -> frozenset[str]:
-    """The labels in `--fail-on LABEL,...`.
+def parse_labels(texts: str | Iterable[str]) -> frozenset[str]:
+    """The labels in `--fail-on LABEL,...`, or in several such texts.
 
     Raises:
         RecipeError: where one of them is not a label.
     """
+    text = texts if isinstance(texts, str) else ",".join(texts)
     labels = frozenset(filter(None, map(str.strip, text.split(","))))
     if unknown := sorted(labels - set(get_args(Label))):
         allowed = ", ".join(get_args(Label))

@@ -200,7 +200,9 @@ def _with_proven(
         options = set(now.options) if isinstance(now, Choice) else {now}
         after = Choice(tuple(sorted(options | {value})))
     before = found[key].before if key in found else str(now)
-    return [] if after == now or after == Choice((now,)) else [Change(key, before, after, reason)]
+    if after == now or (isinstance(after, Choice) and after.options == (now,)):
+        return []
+    return [Change(key, before, after, reason)]
 
 
 def _decades_up(low: float, decades: int) -> Range:
