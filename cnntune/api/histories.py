@@ -135,19 +135,29 @@ def _entry(entry: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def _without_gaps(entries: list[dict[Any, Any]]) -> list[dict[Any, Any]]:
-    """The entries without None, and without a NaN that a number follows: a gap, no divergence."""
-    last = {
-        key: at
-        for at, entry in enumerate(entries)
-        for key, value in entry.items()
-        if value is not None and not (isinstance(value, float) and math.isnan(value))
-    }
+    """The entries without None, and without NaN in place of a value that an entry lacks.
+
+    As in a DataFrame, a key that is NaN from some entry to the end has diverged.
+    """
+    columns: dict[Any, list[Any]] = {}
+    for entry in entries:
+        for key, value in entry.items():
+            columns.setdefault(key, []).append(value)
+    diverged = {key for key, values in columns.items() if _ends_in_nan(values)}
     return [
         {
             key: value
             for key, value in entry.items()
-            if value is not None
-            and not (isinstance(value, float) and math.isnan(value) and at < last.get(key, -1))
+            if value is not None and (key in diverged or not _is_nan(value))
         }
-        for at, entry in enumerate(entries)
+        for entry in entries
     ]
+
+
+def _ends_in_nan(values: Sequence[Any]) -> bool:
+    missing = [_is_nan(value) for value in values if value is not None]
+    return any(missing) and all(missing[missing.index(True) :])
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)

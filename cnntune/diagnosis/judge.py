@@ -185,7 +185,8 @@ def judge_history(history: Any, mapping: Mapping[str, str] | None = None) -> Jud
     if not runs:
         raise DataError(
             "history: must hold one loss or accuracy per epoch, as a dict of lists, a list of"
-            f" dicts, a Keras History or a pandas DataFrame (got {_shown(history)})"
+            " dicts, a DataFrame, or the history of Keras, Lightning, Transformers, skorch or"
+            f" fastai (got {_shown(history)})"
         )
     long = [run for run in runs if len(run.curve.epochs) >= MIN_POINTS]
     last = replace((long or runs)[-1], part="")
