@@ -119,7 +119,7 @@ def _judged(
     history = histories.plain(history)
     if isinstance(history, Path):
         return judge.judge_paths([history], mapping)
-    return [judge.judge_history(history, mapping)], []
+    return [judge.judge_history(histories.renamed(history, mapping))], []
 
 
 def _draw(judged: Sequence[JudgedRun], skipped: Sequence[Skipped], screen: Screen) -> None:

@@ -41,6 +41,31 @@ def plain(history: Any) -> Any:
     return history
 
 
+def renamed(history: Any, columns: Mapping[str, str]) -> Any:
+    """The history with each column of `columns` under the name of its curve.
+
+    Raises:
+        DataError: where a column is missing; it lists those found.
+    """
+    if not columns:
+        return history
+    if _is_frame(history):
+        history = history.to_dict("records")
+    entries = history if isinstance(history, list) else [history]
+    known = list(dict.fromkeys(key for entry in entries for key in entry))
+    if unknown := [f"{curve}={name}" for curve, name in columns.items() if name not in known]:
+        found = ", ".join(map(str, known))
+        raise DataError(f"columns: {pair}: no such column; found: {found}" for pair in unknown)
+    curves = {name: curve for curve, name in columns.items()}
+    named = [
+        {curves.get(key, key): entry[key] for key in entry if key in curves or key not in columns}
+        for entry in entries
+    ]
+    if isinstance(history, list):
+        return _without_gaps(named)
+    return named[0]
+
+
 def columns_of(values: Any, names: Sequence[str] | None, curves: Mapping[str, Any]) -> Any:
     """Arrays as a dict of lists by name.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cnntune.diagnosis.curve import MIN_POINTS, Curve
-from cnntune.diagnosis.load_runs import ReadRun, Skipped, check_columns, read_paths, run_of
+from cnntune.diagnosis.load_runs import ReadRun, Skipped, read_paths, run_of
 from cnntune.diagnosis.logs.choose import ROLES
 from cnntune.diagnosis.logs.history import records_of
 from cnntune.diagnosis.proven import Proof, proofs_in, study_of, with_proofs
@@ -166,21 +166,17 @@ def _with_proofs(
     return with_proofs(diagnosis, run.file, known) if known else diagnosis
 
 
-def judge_history(history: Any, mapping: Mapping[str, str] | None = None) -> JudgedRun:
+def judge_history(history: Any) -> JudgedRun:
     """Diagnose the learning curves of one run, given as Python values.
 
     `history` is a dict of lists (`{"loss": [...], "val_loss": [...]}`), a list of dicts with one
     dict per epoch, a Keras History, or a pandas DataFrame with one row per epoch. Columns are
-    recognised by name as in `cnntune diagnose`, or named by `mapping`; of several consecutive runs
-    the last is diagnosed.
+    recognised by name as in `cnntune diagnose`; of several consecutive runs the last is diagnosed.
 
     Raises:
-        DataError: where no column is a loss or an accuracy, or none has a name in `mapping`.
+        DataError: where no column is a loss or an accuracy.
     """
-    records = records_of(history)
-    if mapping:
-        check_columns(mapping, records)
-    read = [run_of(Path("history"), record, mapping) for record in records]
+    read = [run_of(Path("history"), record) for record in records_of(history)]
     runs = [run for run in read if run.curve.epochs]
     if not runs:
         raise DataError(

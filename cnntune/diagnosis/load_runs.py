@@ -70,7 +70,7 @@ def read_paths(
     found = {source.path.resolve(): source for path in paths for source in sources(path, is_ours)}
     ours, records, skipped = _read(found.values())
     if mapping:
-        check_columns(mapping, [record for _, record in records])
+        _check(mapping, [record for _, record in records])
     read = [run_of(path, record, mapping) for path, record in records]
     skipped += [
         _skip(run, "; ".join((*run.notes, NO_CURVE))) for run in read if not run.curve.epochs
@@ -196,7 +196,7 @@ def _long_enough(runs: Sequence[ReadRun]) -> list[ReadRun]:
     return kept
 
 
-def check_columns(mapping: Mapping[str, str], records: Sequence[Record]) -> None:
+def _check(mapping: Mapping[str, str], records: Sequence[Record]) -> None:
     """Check that every column in `mapping` is in at least one of the logs.
 
     Raises:
