@@ -227,7 +227,7 @@ cnntune.diagnose({"loss": [2.3, 1.9, 1.4, 1.0], "val_loss": [2.3, 2.0, 1.7, 1.5]
 def test_a_notebook_that_is_executed_holds_the_page(tmp_path: Path) -> None:
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
     pytest.importorskip("ipykernel", reason="ipykernel is not installed")
-    import nbformat
+    nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
 
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(NOTEBOOK)])
     nbclient.NotebookClient(book, resources={"metadata": {"path": str(tmp_path)}}).execute()
