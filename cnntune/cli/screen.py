@@ -328,7 +328,7 @@ class Screen:
         table = Table(box=None, pad_edge=False)
         table.add_column("change", overflow="fold")
         table.add_column("from", no_wrap=True)
-        for heading in ("control", "changed", "points", "95 % interval"):
+        for heading in ("control", "changed", "gain", "95 % points"):
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("result", no_wrap=True)
         keys = [one.key for one in proof.comparisons]

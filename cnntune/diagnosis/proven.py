@@ -79,10 +79,11 @@ class Proof:
         Of a change that works from both starts, the comparison from the beginning counts: other
         runs of the study begin there.
         """
-        harmful = {one.key for one in self.comparisons if one.result == "harms"}
+        harmful = {(one.key, one.after) for one in self.comparisons if one.result == "harms"}
         found: dict[str, Comparison] = {}
-        for one in sorted(self.comparisons, key=lambda one: one.start):  # the beginning first
-            if one.result == "works" and one.key not in harmful:
+        # The beginning first, and of two values of a key the better one.
+        for one in sorted(self.comparisons, key=lambda one: (one.start, -(one.mean or 0.0))):
+            if one.result == "works" and (one.key, one.after) not in harmful:
                 found.setdefault(one.key, one)
         return sorted(found.values(), key=lambda one: -(one.mean or 0.0))
 
@@ -141,21 +142,25 @@ def with_proofs(diagnosis: Diagnosis, run: Path, proofs: Iterable[Proof]) -> Dia
     here = [proof for proof in same if proof.run == Run(run).name]
     prescribed = {one.key: one for one in diagnosis.prescriptions}
     proven: dict[str, str] = {}
+    values = {} if here else {one.key: one.after for one in diagnosis.prescriptions}
     for proof in here or same:
         for one in proof.kept:
-            if one.key in prescribed and (here or one.start == "beginning"):
+            if here or (one.key in prescribed and one.start == "beginning"):
+                values.setdefault(one.key, one.after)
                 line = f"proven here: {one.change} gave {one.gain} ({proof.run})"
                 proven.setdefault(one.key, line)
     tried = {one.key for proof in here for one in proof.comparisons if one.result != "not-trained"}
-    failed = [key for key in prescribed if key in tried - proven.keys()]
+    failed = sorted(tried - proven.keys(), key=[*prescribed, *tried].index)
     if not proven and not failed:
         return diagnosis
     exact = {one.advice for proof in here for one in proof.kept if one.key in proven}
-    moved = [prescribed[key].line for key in proven if prescribed[key].line not in exact]
-    gone = {*exact, *moved, *(prescribed[key].line for key in failed)}
+    lines = {key: one.line for key, one in prescribed.items()}
+    moved = [lines[key] for key in proven if key in lines and lines[key] not in exact]
+    gone = {*exact, *moved, *(lines[key] for key in failed if key in lines)}
     advice = [*proven.values(), *moved, *(line for line in diagnosis.advice if line not in gone)]
     if failed:
         advice.append(f"tried here without a proven gain: {', '.join(failed)}")
+    values |= {key: one.after for key, one in prescribed.items() if key not in values}
     ranked = [*proven, *(key for key in prescribed if key not in {*proven, *failed})]
-    change = (ranked[0], prescribed[ranked[0]].after) if ranked else None
+    change = (ranked[0], values[ranked[0]]) if ranked else None
     return replace(diagnosis, advice=advice, change=change)

@@ -34,6 +34,7 @@ SEEDS = 3  # as for the best trials of a study
 MIN_PAIRS = 2  # seeds; one difference has no spread
 MIN_EPOCHS = 3  # left after a checkpoint: fewer give no curve to judge
 RECORD_LOCK = ".prove.lock"  # of prove.json, which proofs of several runs may write at once
+TENFOLD = 10.0  # the step of the lecture's coarse search for a learning rate, 1e-1 ... 1e-5
 CONTROL = "control"
 
 # Keys that change nothing of a network or an optimizer that a checkpoint holds, and that still act
@@ -77,7 +78,10 @@ class Experiment:
     @property
     def searched(self) -> Recipe:
         """The recipe with the values that are compared as its space, to plan and to show runs."""
-        space = {one.key: Choice((one.before, one.after)) for one in self.cures}
+        space = {
+            key: Choice((self.recipe.get(key), *(c.after for c in self.cures if c.key == key)))
+            for key in dict.fromkeys(one.key for one in self.cures)
+        }
         return self.recipe.model_copy(update={"space": space})
 
     def arms(self) -> "list[Arm]":
@@ -147,12 +151,17 @@ def design(
     """The experiment for a diagnosed run; it has no `cures` where the advice changes no key.
 
     `recipe` is the recipe of the run. Fewer epochs are no cure: they save time, and gain nothing.
-    A checkpoint of the run is copied, since a search that finishes the run removes it.
+    Where nothing was learned and the advice is to look for a learning rate, one tenfold higher and
+    one tenfold lower are tried. A checkpoint of the run is copied, since a search that finishes the
+    run removes it.
     """
     whole = recipe.for_run()
+    prescribed = diagnosis.prescriptions
+    if not prescribed and diagnosis.label == "underfitting":
+        prescribed = _learning_rates(whole)
     cures = tuple(
         one
-        for one in diagnosis.prescriptions
+        for one in prescribed
         if not (one.key == "train.epochs" and one.after < one.before)
         and allows(whole, one.key, one.after)
     )
@@ -160,6 +169,16 @@ def design(
     if not cures:
         return experiment
     return replace(experiment, checkpoint=_checkpoint_epoch(run, experiment.folder))
+
+
+def _learning_rates(recipe: Recipe) -> list[Prescription]:
+    lr = recipe.train.lr
+    return [
+        Prescription(
+            "train.lr", lr, float(f"{lr * factor:.3g}"), f"{verb} the learning rate tenfold"
+        )
+        for factor, verb in ((TENFOLD, "raise"), (1 / TENFOLD, "lower"))
+    ]
 
 
 def kept_checkpoint(folder: Path) -> Path:

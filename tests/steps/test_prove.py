@@ -195,6 +195,21 @@ def test_a_diverged_run_is_worth_a_guess(tmp_path: Path) -> None:
     assert (found.control, found.changed) == ([0.1, 0.1], [0.6, 0.7])
 
 
+def test_where_nothing_was_learned_learning_rates_on_both_sides_are_tried(tmp_path: Path) -> None:
+    recipe = Recipe().with_values({"train.lr": 3e-4})
+    guessing = Diagnosis("underfitting", 0.9, "warn", "")
+    found = prove.design(Run(tmp_path / "trial-0001"), recipe, guessing, [1]).cures
+    assert [(one.key, one.after) for one in found] == [("train.lr", 3e-3), ("train.lr", 3e-5)]
+    lr: dict[str, Any] = {"before": 3e-4, "advice": "raise it"}
+    tried = proof(compared("train.lr", 3e-3, **lr), compared("train.lr", 3e-5, low=-0.1, **lr))
+    tried = replace(tried, run="trial-0001", label="underfitting")
+    advice = replace(guessing, advice=["run lr-sweep"])
+    shown = with_proofs(advice, tmp_path / "trial-0001", [tried])
+    assert shown.advice[0].startswith("proven here: train.lr 0.0003 -> 0.003 gave +3.0 points")
+    assert shown.advice[1:] == ["run lr-sweep"]
+    assert shown.change == ("train.lr", 3e-3)
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
