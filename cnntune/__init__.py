@@ -1,21 +1,26 @@
 """cnntune: the CS231n lecture on training CNNs, as a tool.
 
-From Python, `cnntune.diagnose(history)` judges a dict of lists, a Keras History or a DataFrame.
+From Python, `cnntune.diagnose(history)` judges the learning curves of any library; docs/python.md.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cnntune.diagnosis.judge import judge_history as diagnose
+    from cnntune.api import Diagnosed, FailedError, Result, diagnose
 
-__all__ = ["__version__", "diagnose"]
+__all__ = ["Diagnosed", "FailedError", "Result", "__version__", "diagnose"]
 __version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Load what judges a history when it is asked for: the version alone has to cost nothing."""
-    if name == "diagnose":
-        from cnntune.diagnosis.judge import judge_history
+    """Load a function when it is asked for: the version alone has to cost nothing."""
+    if name in __all__:
+        from cnntune import api
 
-        return judge_history
+        return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, which are not loaded yet."""
+    return __all__

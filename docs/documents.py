@@ -11,6 +11,7 @@ from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # pydantic asks for it until Python 3.12
 
 from cnntune.config.space import Value
+from cnntune.diagnosis.proven import Result, Start
 from cnntune.diagnosis.rules import Label
 from cnntune.findings import Severity
 from cnntune.steps.lr_sweep import Verdict
@@ -309,6 +310,84 @@ class SkippedEntry(TypedDict):
 
 
 @described
+class ComparisonEntry(TypedDict):
+    """A change against the unchanged control, from one start, over the same seeds."""
+
+    key: str
+    """The recipe key that was changed."""
+    before: Value
+    """Its value in the run and in the control."""
+    after: Value
+    """Its value in the changed runs."""
+    advice: str
+    """The line of the advice that was tried."""
+    start: Start
+    """Where all runs of the comparison start."""
+    epochs: int
+    """Number of the last epoch of the changed runs."""
+    control: list[float]
+    """Best validation accuracy of the control per seed, 0 to 1; only seeds with both runs."""
+    changed: list[float]
+    """Best validation accuracy with the change, for the same seeds."""
+    diverged: int
+    """Changed runs that diverged; they count with the accuracy of guessing."""
+    failed: int
+    """Changed runs that could not be trained."""
+    mean: float | None
+    """Mean difference, changed minus control; null for fewer than two seeds."""
+    low: float | None
+    """Lower end of the 95 % interval of the mean difference (paired, Student's t)."""
+    high: float | None
+    """Upper end of that interval."""
+    result: Result
+    """`works` and `harms` where the interval excludes 0."""
+
+
+@described
+class KeptEntry(TypedDict):
+    """A change that works and harms from no start."""
+
+    key: str
+    """The recipe key."""
+    value: Value
+    """The value that works."""
+    start: Start
+    """Where it was shown."""
+
+
+@described
+class ProofEntry(TypedDict):
+    """What training showed about the advice for a run."""
+
+    run: str
+    """Name of the run in its study."""
+    label: Label
+    """The diagnosis whose advice was tried."""
+    seeds: list[int]
+    """Seeds of all runs; none is that of the diagnosed run unless `--seed` asks for it."""
+    checkpoint: int | None
+    """Epoch of the run's checkpoint that runs continue from; null where there is none."""
+    after_round: int
+    """The last round of the study then; the next round includes what was kept."""
+    complete: bool
+    """False where runs are left to train."""
+    comparisons: list[ComparisonEntry]
+    """One per change and start."""
+    kept: list[KeptEntry]
+    """The changes to keep, the largest gain first."""
+
+
+@described
+class ProofsFile(TypedDict):
+    """`prove.json`: what `diagnose --prove` showed in a study."""
+
+    format: Literal[1]
+    """Version of the format."""
+    proofs: list[ProofEntry]
+    """The last proof of each run."""
+
+
+@described
 class Diagnosed(TypedDict):
     """What `diagnose` adds."""
 
@@ -316,6 +395,8 @@ class Diagnosed(TypedDict):
     """The runs, those with the worst label first."""
     skipped: list[SkippedEntry]
     """What could not be read."""
+    proof: NotRequired[ProofEntry | None]
+    """With `--prove`: what training showed; null where the advice changes no key."""
 
 
 @described
@@ -512,6 +593,7 @@ COMMANDS: dict[str, tuple[Any, ...]] = {
 FILES: dict[str, tuple[Any, ...]] = {
     "study": (StudyFile,),
     "plan": (PlanFile,),
+    "prove": (ProofsFile,),
     "refine": (RoundFile,),
     "test": (LooksFile,),
     "server": (ServerFile,),

@@ -25,6 +25,7 @@ LAYERS = (
     "study",
     "steps",
     "cli",
+    "api",
 )
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
 COMPOSED = ("checks", "report", "tune")  # the steps that are made of other steps
@@ -41,7 +42,7 @@ WITHOUT_TORCH = (
     "steps.search study.coordinator study.shared_coordinator study.shared_ledger workers.capacity"
     " workers.pool"
 )
-MAX_TOP_ENTRIES = 17
+MAX_TOP_ENTRIES = 18
 MAX_IMPORTS = 100
 
 

@@ -28,6 +28,7 @@ from cnntune.texts import broken, counted, unwrapped, wrapped
 
 if TYPE_CHECKING:
     from cnntune.diagnosis.judge import JudgedRun
+    from cnntune.diagnosis.proven import Proof
     from cnntune.steps.inspect import Inspection
     from cnntune.steps.winner import Candidate
     from cnntune.study.importance import Importance
@@ -317,6 +318,41 @@ class Screen:
                 _write(self.out, f"-> {line}", "italic")
             if run.command:
                 self.out.print(Text(f"   {run.command}", "cyan"), soft_wrap=True)
+
+    def proof(self, proof: "Proof | None") -> None:
+        """What each change did against the control, a row per change and start."""
+        if proof is None:
+            return
+        from cnntune.diagnosis.proven import points  # what only `diagnose` needs
+
+        table = Table(box=None, pad_edge=False)
+        table.add_column("change", overflow="fold")
+        table.add_column("from", no_wrap=True)
+        for heading in ("control", "changed", "gain", "95 % points"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("result", no_wrap=True)
+        keys = [one.key for one in proof.comparisons]
+        for one in proof.comparisons:
+            name = short_name(one.key, list(dict.fromkeys(keys)))
+            start = "start" if one.start == "beginning" else f"epoch {proof.checkpoint}"
+            shown = [f"{sum(a) / len(a):.4f}" if a else "-" for a in (one.control, one.changed)]
+            between = f"{points(one.low)}, {points(one.high)}" if one.mean is not None else "-"
+            look = "bold green" if one.result == "works" else ""
+            result = Text(one.result.replace("-", " "), look)
+            table.add_row(
+                name + one.change.removeprefix(one.key),
+                start,
+                *shown,
+                points(one.mean),
+                between,
+                result,
+            )
+        self.out.print()
+        seeds = ", ".join(map(str, proof.seeds))
+        self.title(f"proof, {proof.run}: mean validation accuracy over seeds {seeds}")
+        self.out.print(table)
+        kept = ", ".join(f"{one.key}={number(one.after)}" for one in proof.kept)
+        self.text(f"kept: {kept}" if kept else "nothing is kept: no gain whose interval excludes 0")
 
     def _large_curve(self, run: "JudgedRun") -> None:
         marks = UNICODE if self.blocks == BLOCKS else ASCII

@@ -146,16 +146,28 @@ def advice_for(problem: str, settings: Settings | None) -> list[str]:
     return [line for line in lines if line]
 
 
-def first_change(problem: str, settings: Settings | None) -> tuple[str, Any] | None:
-    """The first change of a key of the recipe, as the key and its new value."""
+@dataclass(frozen=True)
+class Prescription:
+    """A change of a recipe key that the advice asks for, and the line that asks for it."""
+
+    key: str
+    before: Any
+    after: Any
+    line: str
+
+
+def prescriptions(problem: str, settings: Settings | None) -> list[Prescription]:
+    """The changes of recipe keys in the advice, first one first; empty if no setting is known."""
+    found = []
     for change in ADVICE[problem]:
         present = None if isinstance(change, str) else (settings or {}).get(change.key)
         if isinstance(change, str) or settings is None or not isinstance(present, change.kind):
             continue
         wanted = _wanted(change, settings)
         if wanted is not None:
-            return change.key, wanted if isinstance(wanted, str | int) else float(f"{wanted:.3g}")
-    return None
+            after = wanted if isinstance(wanted, str | int) else float(f"{wanted:.3g}")
+            found.append(Prescription(change.key, present, after, _line(change, settings)))
+    return found
 
 
 def _wanted(change: Change, settings: Settings) -> Any:

@@ -2,7 +2,8 @@
 
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,8 +11,9 @@ from cnntune.diagnosis.curve import MIN_POINTS, Curve
 from cnntune.diagnosis.load_runs import ReadRun, Skipped, read_paths, run_of
 from cnntune.diagnosis.logs.choose import ROLES
 from cnntune.diagnosis.logs.history import records_of
+from cnntune.diagnosis.proven import Proof, proofs_in, study_of, with_proofs
 from cnntune.diagnosis.rules import Diagnosis, Label, diagnose
-from cnntune.errors import DataError, RecipeError
+from cnntune.errors import DataError, RecipeError, StudyError
 from cnntune.findings import Finding, Severity
 from cnntune.runs.chance import Chance
 from cnntune.runs.run import best_epoch
@@ -121,13 +123,50 @@ def judge_runs(runs: Sequence[ReadRun]) -> list[JudgedRun]:
         folder: next((run.chance for run in siblings if run.chance), None)
         for folder, siblings in studies.items()
     }
+    proofs = _proofs_by_folder(studies)
     return [
-        JudgedRun(run, _diagnose(run, best.get(run.file.parent), chance.get(run.file.parent)))
+        JudgedRun(
+            run,
+            _with_proofs(
+                _diagnose(run, best.get(run.file.parent), chance.get(run.file.parent)), run, proofs
+            ),
+        )
         for run in runs
     ]
 
 
-def judge_history(history: Any) -> Diagnosis:
+def judge_in_study(folder: Path) -> JudgedRun:
+    """The diagnosis of one run of cnntune, compared with the other runs in its parent folder.
+
+    Raises:
+        DataError: where the folder has no curve.
+    """
+    judged, skipped = judge_paths([folder.parent])
+    here = folder.resolve()
+    found = next((one for one in judged if one.path.resolve() == here), None)
+    if found is not None:
+        return replace(found, run=replace(found.run, file=folder))
+    reasons = {Path(entry["path"]).resolve(): entry["reason"] for entry in skipped}
+    raise DataError(f"{folder}: cannot be diagnosed: {reasons.get(here, 'it has no curve')}")
+
+
+def _proofs_by_folder(studies: Mapping[Path, list[ReadRun]]) -> dict[Path, list[Proof]]:
+    """What was proven in the study that the runs of each folder belong to."""
+    found = {}
+    for folder, siblings in studies.items():
+        with suppress(StudyError):  # a newer cnntune wrote it: the curves are judged without it
+            found[folder] = proofs_in(study_of(siblings[0].file))
+    return found
+
+
+def _with_proofs(
+    diagnosis: Diagnosis, run: ReadRun, proofs: Mapping[Path, list[Proof]]
+) -> Diagnosis:
+    known = proofs.get(run.file.parent) if run.settings is not None else None
+    return with_proofs(diagnosis, run.file, known) if known else diagnosis
+
+
+def judge_history(history: Any) -> JudgedRun:
     """Diagnose the learning curves of one run, given as Python values.
 
     `history` is a dict of lists (`{"loss": [...], "val_loss": [...]}`), a list of dicts with one
@@ -137,15 +176,17 @@ def judge_history(history: Any) -> Diagnosis:
     Raises:
         DataError: where no column is a loss or an accuracy.
     """
-    runs = [run_of(Path("history"), record) for record in records_of(history)]
-    curves = [run.curve for run in runs if run.curve.epochs]
-    if not curves:
+    read = [run_of(Path("history"), record) for record in records_of(history)]
+    runs = [run for run in read if run.curve.epochs]
+    if not runs:
         raise DataError(
             "history: must hold one loss or accuracy per epoch, as a dict of lists, a list of"
-            f" dicts, a Keras History or a pandas DataFrame (got {_shown(history)})"
+            " dicts, a DataFrame, or the history of Keras, Lightning, Transformers, skorch or"
+            f" fastai (got {_shown(history)})"
         )
-    long = [curve for curve in curves if len(curve.epochs) >= MIN_POINTS]
-    return diagnose((long or curves)[-1])
+    long = [run for run in runs if len(run.curve.epochs) >= MIN_POINTS]
+    last = replace((long or runs)[-1], part="")
+    return JudgedRun(last, diagnose(last.curve))
 
 
 def worst_first(judged: Sequence[JudgedRun]) -> list[JudgedRun]:
@@ -188,12 +229,13 @@ def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
     return mapping
 
 
-def parse_labels(text: str) -> frozenset[str]:
-    """The labels in `--fail-on LABEL,...`.
+def parse_labels(texts: str | Iterable[str]) -> frozenset[str]:
+    """The labels in `--fail-on LABEL,...`, or in several such texts.
 
     Raises:
         RecipeError: where one of them is not a label.
     """
+    text = texts if isinstance(texts, str) else ",".join(texts)
     labels = frozenset(filter(None, map(str.strip, text.split(","))))
     if unknown := sorted(labels - set(get_args(Label))):
         allowed = ", ".join(get_args(Label))

@@ -15,7 +15,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cnntune.diagnosis.advice import DECAY_LR, Settings, advice_for, first_change
+from cnntune.diagnosis.advice import (
+    DECAY_LR,
+    Prescription,
+    Settings,
+    advice_for,
+    prescriptions,
+)
 from cnntune.diagnosis.curve import (
     END_FRACTION,
     MANY_POINTS,
@@ -99,8 +105,8 @@ class Diagnosis:
 
     `confidence` is in 0..1; `also` holds labels that would be acceptable too; `best_epoch` is that
     of the lowest val loss (highest val accuracy where no val loss was logged); `flags` are
-    secondary signs, see `signs.signs_of`; `change` is the recipe key to change first and its new
-    value, where the settings are known.
+    secondary signs, see `signs.signs_of`; `prescriptions` are the changes of recipe keys in the
+    advice, where the settings are known, and `change` is the first key and its new value.
     """
 
     label: Label
@@ -113,6 +119,7 @@ class Diagnosis:
     epochs: int = 0
     flags: list[str] = field(default_factory=list)
     change: tuple[str, Any] | None = None
+    prescriptions: list[Prescription] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -528,6 +535,7 @@ def diagnose(
     other = measure(without_duplicates(reference)) if reference else None
     verdict = diverged(curve, planned_epochs) or judge(curve, shape, other)
     signs = signs_of(verdict.label, verdict.problem, shape, planned_epochs)
+    prescribed = [] if "stopped-early" in signs else prescriptions(verdict.problem, settings)
     lost = "last-row-lost" in signs and verdict.label != "unstable"
     advice = advice_for(verdict.problem, settings)
     same_kind = "check that training and validation data are of the same kind"
@@ -556,7 +564,8 @@ def diagnose(
         best_epoch=shape.best_epoch if shape else None,
         epochs=len(curve.epochs),
         flags=signs,
-        change=None if "stopped-early" in signs else first_change(verdict.problem, settings),
+        change=(prescribed[0].key, prescribed[0].after) if prescribed else None,
+        prescriptions=prescribed,
     )
 
 

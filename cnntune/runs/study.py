@@ -36,6 +36,7 @@ from cnntune.runs.files import (
 from cnntune.runs.run import Run
 
 LIBRARIES = ("torch", "torchvision", "optuna", "numpy")
+PROOFS = "prove"  # the folder of the runs that `diagnose --prove` trains
 RECORD_LOCK = ".study.lock"  # of study.json, which commands write that need no lock on the study
 TEST_LOCK = ".test.lock"  # of test.json: a final test waits for another one, and not for a search
 

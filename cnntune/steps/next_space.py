@@ -3,7 +3,7 @@
 Each change has a reason. Overfitting raises regularisation; underfitting raises capacity and
 epochs; instability lowers learning rates and adds a warm-up. A range with the best value at its
 edge is widened, a key without influence is fixed, and all other ranges are narrowed to the strong
-trials.
+trials. A change that `diagnose --prove` has shown to work can be drawn in the round after it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from cnntune.config.recipe import Recipe
 from cnntune.config.space import Choice, Dimension, Range, Value, edges, narrow
+from cnntune.diagnosis.proven import Comparison, Proof, points
 from cnntune.diagnosis.rules import Label
 from cnntune.findings import Finding
 from cnntune.training.open_recipe import allows
@@ -52,16 +53,22 @@ def changes(
     strong: Sequence[Mapping[str, Value]],
     problem: Label | None,
     importance: Mapping[str, float],
+    proofs: Sequence[Proof] = (),
 ) -> list[Change]:
     """The changes after a round; `strong` are the values of its strong trials, best first.
 
     `problem` is the label of most of their curves, None if they differ. `importance` contains
-    shares of the variance (0..1) and may be empty. Changes that the recipe does not allow, such as
-    dropout for a network without it, are left out.
+    shares of the variance (0..1) and may be empty. What `proofs` have shown is always in the next
+    space. Changes that the recipe does not allow, such as dropout for a network without it, are
+    left out.
     """
     found = {change.key: change for change in _by_values(recipe, strong, importance)}
     for change in _by_problem(recipe, strong[0], problem):
         found[change.key] = change
+    for proof in proofs:
+        for proven in proof.kept:
+            if proven.start == "beginning":  # as trials begin
+                found |= {c.key: c for c in _with_proven(recipe, found, proven, proof.run)}
     return [change for change in found.values() if _is_allowed(recipe, change)]
 
 
@@ -156,10 +163,13 @@ def _larger(recipe: Recipe, best: Mapping[str, Value]) -> list[Change]:
 
 
 def _longer(recipe: Recipe, reason: str) -> list[Change]:
-    epochs = recipe.search.epochs
+    return _epochs(recipe, 2 * recipe.search.epochs, reason)
+
+
+def _epochs(recipe: Recipe, epochs: int, reason: str) -> list[Change]:
     return [
-        Change("search.epochs", str(epochs), 2 * epochs, reason),
-        Change("train.epochs", str(recipe.train.epochs), 2 * epochs, reason),
+        Change("search.epochs", str(recipe.search.epochs), epochs, reason),
+        Change("train.epochs", str(recipe.train.epochs), epochs, reason),
     ]
 
 
@@ -172,6 +182,27 @@ def _more_stable(recipe: Recipe, best: Mapping[str, Value]) -> list[Change]:
     if not recipe.train.warmup_epochs and recipe.train.schedule != "one-cycle":
         found.append(Change("train.warmup_epochs", "0", 1.0, reason))
     return found
+
+
+def _with_proven(
+    recipe: Recipe, found: Mapping[str, Change], proven: Comparison, run: str
+) -> list[Change]:
+    """The changes by which the value that worked on a run can be drawn; none if it can already."""
+    key, value = proven.key, proven.after
+    reason = f"proven on {run}: {points(proven.mean)} points"
+    if key == "train.epochs":
+        return _epochs(recipe, value, reason) if value > recipe.search.epochs else []
+    now = found[key].after if key in found else recipe.space.get(key, recipe.get(key))
+    after: Dimension
+    if isinstance(now, Range):
+        after = replace(now, low=min(now.low, value), high=max(now.high, value))
+    else:
+        options = set(now.options) if isinstance(now, Choice) else {now}
+        after = Choice(tuple(sorted(options | {value})))
+    before = found[key].before if key in found else str(now)
+    if after == now or (isinstance(after, Choice) and after.options == (now,)):
+        return []
+    return [Change(key, before, after, reason)]
 
 
 def _decades_up(low: float, decades: int) -> Range:

@@ -9,6 +9,7 @@ from cnntune.config.files import parse_override
 from cnntune.config.recipe import Recipe, differences, parse, set_key
 from cnntune.config.space import Choice, Dimension, Value
 from cnntune.diagnosis.load_runs import curve_of
+from cnntune.diagnosis.proven import Proof, proofs_in
 from cnntune.diagnosis.rules import Label, diagnose
 from cnntune.errors import RecipeError, StudyError
 from cnntune.findings import Finding
@@ -192,7 +193,10 @@ def proposal(study: Study, epochs: int | None) -> tuple[Recipe, list[Change], li
     searched = Ledger.open(source)
     strong = strong_trials(searched.trials(), source.path)
     weights = importance(searched.trials(), searched.recipe.space)
-    recipe, made = plan(searched.recipe, strong, epochs, weights.shares if weights else {})
+    # Later rounds have trained what a proof brought into one; their trials decide about it.
+    proofs = [one for one in proofs_in(study.path) if one.after_round == number_of(source)]
+    shares = weights.shares if weights else {}
+    recipe, made = plan(searched.recipe, strong, epochs, shares, proofs)
     return recipe, made, strong
 
 
@@ -249,13 +253,18 @@ def longer_epochs(searched: Recipe) -> int:
 
 
 def plan(
-    recipe: Recipe, strong: Sequence[Trial], asked: int | None, shares: Mapping[str, float]
+    recipe: Recipe,
+    strong: Sequence[Trial],
+    asked: int | None,
+    shares: Mapping[str, float],
+    proofs: Sequence[Proof] = (),
 ) -> tuple[Recipe, list[Change]]:
     """The recipe of the refinement: longer runs, cosine decay after a warm-up, a changed space.
 
     Nothing is pruned, since the few trials are close to the best, and include it. `recipe` is the
     one that the strong trials were drawn from, `shares` are the importances of its keys. Trials
-    have `asked` epochs, or as many as the recipe and the curves require.
+    have `asked` epochs, or as many as the recipe and the curves require. `proofs` are
+    those since the round of the strong trials.
 
     Raises:
         RecipeError: if the result is not a valid recipe.
@@ -273,7 +282,7 @@ def plan(
     problem = problem_of(strong)
     if problem == "still-improving" and epochs > recipe.search.epochs:
         problem = None  # the refinement trains longer already
-    made = changes(longer, searched_values, problem, shares)
+    made = changes(longer, searched_values, problem, shares, proofs)
     if asked:
         made = [change for change in made if change.key not in ("search.epochs", "train.epochs")]
     return apply(longer, made), made

@@ -28,7 +28,8 @@ MAX_DEATHS = 5  # of workers over one trial without a further epoch: the trial k
 class Job:
     """One training run: what to train, the folder that takes it, and up to which epoch.
 
-    A run that pauses is resumed by a further job with the same folder.
+    A run that pauses is resumed by a further job with the same folder. One that `continues` begins
+    with the state and the rows of another run's checkpoint.
     """
 
     number: int
@@ -36,6 +37,7 @@ class Job:
     folder: Path
     until: int | None = None  # the end of the run if left out
     alone: bool = False  # nothing else trains on its device meanwhile: the last try for memory
+    continues: Path | None = None
     check: bool = False  # only read the data, before anything is trained; it has no folder
 
     @property

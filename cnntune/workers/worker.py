@@ -1,6 +1,7 @@
 """What a worker process does: train one run after the other, each into its folder."""
 
 import gc
+import shutil
 import traceback
 from collections.abc import Generator, Iterator
 from dataclasses import replace
@@ -153,6 +154,8 @@ def _trained(
     recipe = _resolved(job, run, data)
     apply(recipe)
     logged = run.begin(with_defaults(recipe).as_values())
+    if job.continues and not logged:
+        shutil.copyfile(job.continues, run.checkpoint)
     model = build_model(recipe, data)
     for row in train(recipe, data, device, model=model, saved=run.checkpoint):
         if row.epoch > logged:

@@ -13,7 +13,6 @@ from commands import call
 from log_files import event_file
 
 import cnntune
-from cnntune.diagnosis.rules import Diagnosis
 from cnntune.errors import DataError
 
 TABLE = "epoch,train_loss,val_loss,acc\n"
@@ -162,7 +161,7 @@ FRAME = pd.DataFrame(HISTORY)
 )
 def test_a_history_in_python_is_judged_like_a_log(history: object) -> None:
     diagnosis = cnntune.diagnose(history)
-    assert isinstance(diagnosis, Diagnosis)
+    assert isinstance(diagnosis, cnntune.Diagnosed)
     assert diagnosis.label == "overfitting"
     assert diagnosis.epochs == 12
 
@@ -180,7 +179,7 @@ def test_nan_in_a_frame_is_a_gap_or_a_divergence() -> None:
     assert cnntune.diagnose(ends).label == "unstable"
 
 
-@pytest.mark.parametrize("history", [{}, {"lr": [0.1, 0.1]}, "history.csv", 3, [], {"loss": "x"}])
+@pytest.mark.parametrize("history", [{}, {"lr": [0.1, 0.1]}, 3, [], {"loss": "x"}])
 def test_a_history_without_curves_is_an_error(history: object) -> None:
     with pytest.raises(DataError, match="history: must hold one loss or accuracy per epoch"):
         cnntune.diagnose(history)

@@ -71,6 +71,7 @@ def call(*words: str, cwd: Path) -> Outcome:
         patch.setattr(sys, "path", [*sys.path])
         patch.setattr("cnntune.study.coordinator.run_jobs", one_after_the_other)
         patch.setattr("cnntune.steps.refine.run_jobs", one_after_the_other)
+        patch.setattr("cnntune.steps.prove.run_jobs", one_after_the_other)
         patch.chdir(cwd)
         with (
             contextlib.redirect_stdout(out),

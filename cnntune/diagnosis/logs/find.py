@@ -28,6 +28,7 @@ from cnntune.diagnosis.logs import (
 from cnntune.diagnosis.logs.cells import decode
 from cnntune.diagnosis.logs.names import CURVES, SPLITS, meaning, words_of
 from cnntune.diagnosis.logs.record import MAX_BYTES, Record, UnreadableLogError
+from cnntune.runs.study import PROOFS
 
 UNKNOWN_FORMAT = "not a training log in a known format"
 HEAD = 4096  # bytes from which the kind of a file is recognised
@@ -87,6 +88,7 @@ def sources(path: Path, is_ours: Callable[[Path], bool]) -> Iterator[Source]:
         folders[:] = sorted(inner for inner in folders if not inner.startswith("."))
         if STUDY in files:
             studies.append(folder)
+            folders[:] = [inner for inner in folders if inner != PROOFS]  # unless it is named
         if METRICS in files and is_ours(folder):
             yield Source(folder, list, ours=True)
             files = [file for file in files if EVENT_FILE.fullmatch(file)]
