@@ -13,6 +13,7 @@ from cnntune.findings import Finding, Severity
 from cnntune.runs.chance import ENOUGH_IMAGES, Chance
 from cnntune.seeds import derive_seed
 from cnntune.steps.sanity.modes import batch_norms, recalibrate_batch_norm
+from cnntune.steps.sanity.overfit import FAR_OFF
 from cnntune.steps.sanity.references import Reference, best_reference, far_below
 from cnntune.steps.sanity.subject import Subject
 from cnntune.steps.sanity.thumbnails import nearest_labels
@@ -144,7 +145,8 @@ def _short(run: _Run, lr: float, acc: float) -> list[Finding]:
         text = f"validation accuracy {own:.1%} at train.lr = {recipe.train.lr:.2g}, {acc:.1%} at"
         text += f" {lr:.2g}, after {run.planned} steps each; by {best.name} {best.acc:.1%}"
         longer = replace(run, planned=2 * run.planned).train(recipe, recipe.train.lr)[0]
-        severity: Severity = "info" if _rising(own, longer, best) else "fail"
+        near = 1 / FAR_OFF < recipe.train.lr / lr < FAR_OFF  # `lr-sweep` finds it
+        severity: Severity = "info" if near or _rising(own, longer, best) else "fail"
         advice = "run `cnntune lr-sweep`"
         return [Finding("optimizer", severity, text, advice, measured=own, expected=best.acc)]
     longer = replace(run, planned=2 * run.planned).train(recipe, lr)[0]
