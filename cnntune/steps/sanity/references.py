@@ -62,7 +62,7 @@ def best_reference(subject: Subject) -> Reference:
 
 def _by_statistics(images: Pictures, among: Pictures) -> Tensor:
     """For each image the label of the one in `among` with the nearest mean and deviation."""
-    points = [torch.stack([part.means, part.stds], 1) for part in (images, among)]
+    points = [torch.cat([part.means, part.stds], 1) for part in (images, among)]
     scale = points[1].std(0).clamp(min=1e-12)
     return among.labels[torch.cdist(points[0] / scale, points[1] / scale).argmin(1)]
 
