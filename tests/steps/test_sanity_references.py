@@ -40,12 +40,14 @@ def test_far_below_is_15_points_and_more_than_luck(acc: float, images: int, is_f
     assert far_below(acc, Reference("a small CNN", 0.9, images)) == is_far
 
 
-@pytest.mark.parametrize(("settings", "severity"), [({"hue": 0.5}, "fail"), ({"flip": True}, "ok")])
+@pytest.mark.parametrize(
+    ("settings", "severity"), [(AugmentSection(hue=0.5), "fail"), (AugmentSection(flip=True), "ok")]
+)
 def test_a_hue_that_hides_the_class_is_named_and_a_flip_that_does_not_is_not(
-    own: OwnSetUp, settings: dict[str, float], severity: str
+    own: OwnSetUp, settings: AugmentSection, severity: str
 ) -> None:
     subject = own.subject(data=COLOURS)
-    recipe = subject.recipe.model_copy(update={"augment": AugmentSection(**settings)})
+    recipe = subject.recipe.model_copy(update={"augment": settings})
     subject = replace(subject, recipe=recipe)
     (found,) = augmentation.augmentation(subject)
     assert found.severity == severity, found.evidence

@@ -104,7 +104,7 @@ def _train_plain(
         )
         loss = loss_of(F.cross_entropy, model(images), targets)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
     last = losses[-PLAIN_STEPS // 3 :]
