@@ -16,6 +16,7 @@ from cnntune.data import Data
 from cnntune.errors import RecipeError
 from cnntune.findings import Finding
 from cnntune.steps.sanity import (
+    augmentation,
     gradients,
     hyperparameters,
     input_use,
@@ -54,6 +55,7 @@ NETWORK_RULES: dict[str, Rule] = {
     "gradient-flow": gradients.gradient_flow,
     "batch-independence": modes.batch_independence,
     "optimizer": hyperparameters.optimizer,
+    "augmentation": augmentation.augmentation,
 }
 TRAINED_RULES: dict[str, TrainedRule] = {
     "overfit-tiny": overfit.overfit_tiny,

@@ -183,17 +183,17 @@ def _inner(small: Tensor) -> Tensor:
 
 
 def _shift(train: Pictures, val: Pictures) -> list[Finding]:
-    """Brightness or contrast that differs more than a random split allows."""
-    means, stds = (train.means, val.means), (train.stds, val.stds)
-    spread = float(means[0].std()) + 1e-6
-    apart = abs(float(means[1].mean() - means[0].mean())) / spread
-    floor = torch.tensor(1e-6)  # images of a single colour have no contrast to compare
-    contrast = float(stds[1].mean().clamp(min=floor) / stds[0].mean().clamp(min=floor))
-    ratio = max(contrast, 1 / max(contrast, 1e-6))
+    """A channel whose brightness or contrast differs more than a random split allows."""
+    moved = (val.means.mean(0) - train.means.mean(0)).abs() / (train.means.std(0) + 1e-6)
+    floor = 1e-6  # images of a single colour have no contrast to compare
+    contrasts = val.stds.mean(0).clamp(min=floor) / train.stds.mean(0).clamp(min=floor)
+    apart, ratio = float(moved.max()), float(torch.maximum(contrasts, 1 / contrasts).max())
     if apart < SHIFT and ratio < CONTRAST:
         return []
-    text = f"validation images differ by {apart:.1f} standard deviations in brightness from"
-    text += f" training images, and have {contrast:.2g} times their contrast"
+    worst = int(moved.argmax() if apart >= SHIFT else contrasts.log().abs().argmax())
+    text = f"validation images differ by {float(moved[worst]):.1f} standard deviations in"
+    text += f" brightness from training images, and have {float(contrasts[worst]):.2g} times their"
+    text += " contrast" + (f" (channel {worst})" if len(moved) > 1 else "")
     severity: Severity = "fail" if apart > FAR_SHIFT or ratio > 2 * CONTRAST else "warn"
     advice = "read and scale both sets in the same way, and split at random"
     return [Finding("split", severity, text, advice, measured=apart, expected=0.0)]

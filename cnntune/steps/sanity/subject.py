@@ -16,7 +16,7 @@ from cnntune.steps.sanity.thumbnails import Pictures, draw_images, drawn, not_fi
 from cnntune.training.build import Loss, build_loss, build_model
 from cnntune.training.device import seeded
 
-BATCH_IMAGES = (4, 256)  # minimum and maximum size of the batch that the rules use
+BATCH_IMAGES = (10, 256)  # of the batch that the rules use; CS231n step 2 takes 10 or more
 BATCH_PIXELS = 2**22  # 4,096 images of 32x32, 84 of 224x224: about a second on a CPU core
 BATCH_SECONDS = 9.0  # for all passes over that batch; a small network needs one
 BATCH_PASSES = 3  # forward passes, or one forward and backward: the rules' work on that batch
@@ -48,8 +48,8 @@ class Cost:
 class Subject:
     """The set-up under test. It is not modified: every rule gets its own copy of the model.
 
-    `labels` is int64 `[N]`, with N from 4 to 256, depending on the cost of the network and the size
-    of the images.
+    `labels` is int64 `[N]`, with N from 10 (fewer where the set has fewer) to 256, depending on the
+    cost of the network and the size of the images.
     """
 
     recipe: Recipe

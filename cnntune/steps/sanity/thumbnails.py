@@ -23,7 +23,7 @@ class Pictures:
 
     `digests` (int64 `[N]`) are equal for images that are equal bit for bit. `small` is float32
     `[N, C, 12, 12]`: thumbnails without brightness and contrast, as unit vectors. `means` and
-    `stds` are float32 `[N]`, over the pixels of each image. `indices` (int64 `[N]`) are indices
+    `stds` are float32 `[N, C]`, over the pixels of each image. `indices` (int64 `[N]`) are indices
     into the set. All tensors are on the CPU: mps supports adaptive pooling to few sizes only.
     """
 
@@ -86,8 +86,8 @@ def _reduced(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     )
     vectors = shrunk.flatten(1)
     unit = F.normalize(vectors - vectors.mean(1, keepdim=True), dim=1).view_as(shrunk)
-    pixels = images.flatten(1)
-    return _digests(images), unit, pixels.mean(1), pixels.std(1)
+    pixels = images.flatten(2)
+    return _digests(images), unit, pixels.mean(2), pixels.std(2)
 
 
 def _digests(images: Tensor) -> Tensor:
