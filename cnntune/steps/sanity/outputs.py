@@ -21,7 +21,6 @@ MIN_IMAGES = 64  # with a smaller batch, the evidence gives its size
 LOSS_TOLERANCE = 0.3  # nats from log C: logits of standard deviation 0.8, as random heads have
 OVERCONFIDENT_STD = 4.0  # of logits; torchvision models with random weights reach 3.3
 MODEST_STD = 0.3  # of logits; adds 0.3^2 / 2 = 0.045 to log C
-BIAS_SHARE = 0.5  # of the logits' spread that is due to the head's bias
 SUM_TOLERANCE = 1e-3  # from 1, for a row that may be a softmax
 DROPPED = 0.02  # share of logits that are exactly 0 and not by chance
 
@@ -173,7 +172,8 @@ def _squashed(subject: Subject) -> Finding | None:
 @torch.no_grad()
 def _logits(subject: Subject, model: nn.Module, images: Tensor) -> Tensor:
     with seeded(subject.recipe.seed, device=subject.device), NoDropout():
-        return model(images.clone()).float()
+        logits: Tensor = model(images.clone())
+    return logits.float()
 
 
 def _raised(
@@ -240,22 +240,32 @@ def initial_loss(subject: Subject) -> list[Finding]:
     if not math.isfinite(loss):
         severity, advice = "fail", "check for an overflow in the forward pass"
     elif abs(loss - expected) > LOSS_TOLERANCE:
-        severity = "warn" if spread > OVERCONFIDENT_STD else "info"
         excess = spread / MODEST_STD
-        evidence += "; over-confident initial logits: their standard deviation of"
-        evidence += f" {spread:.2g} is {excess:.0f}x too large"
-        advice = _head_bias(subject.untrained, spread) or (
-            f"scale the last layer's initial weights by {1 / excess:.2g}"
-        )
+        severity = "warn" if spread > OVERCONFIDENT_STD else "info"
+        evidence += f"; over-confident initial logits: their standard deviation of {spread:.2g} is"
+        evidence += f" {excess:.0f}x too large"
+        advice = f"scale the last layer's initial weights by {1 / excess:.2g}"
+        if bias := _biased(subject):
+            severity = "warn"
+            advice = f"initialise the last layer's bias to 0: it favours class {bias}"
     return [Finding("initial-loss", severity, evidence, advice, measured=loss, expected=expected)]
 
 
-def _head_bias(model: nn.Module, spread: float) -> str:
-    """Advice if the head's bias is most of the logits' spread; empty if not."""
-    heads = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    if not heads or heads[-1].bias is None:
+@torch.no_grad()
+def _biased(subject: Subject) -> str:
+    """The class that the head's bias favours, if the loss is far lower without it; else empty.
+
+    A bias of the logarithms of the class shares lowers the loss.
+    """
+    model = subject.untrained
+    biases = [p for p in model.parameters() if p.shape == (subject.classes,)]
+    if not biases:
         return ""
-    bias = heads[-1].bias.detach().float()
-    if len(bias) < 2 or float(bias.std()) < BIAS_SHARE * spread:
-        return ""
-    return f"initialise the last layer's bias to 0: it favours class {int(bias.argmax())}"
+    kept = biases[-1].clone()
+    losses = []
+    for factor in (1.0, 0.0):
+        biases[-1].mul_(factor)
+        logits = _logits(subject, model, subject.inputs)
+        losses.append(float(F.cross_entropy(logits, subject.labels)))
+    biases[-1].copy_(kept)
+    return f"number {int(kept.argmax())}" if losses[0] - losses[1] > LOSS_TOLERANCE else ""

@@ -20,7 +20,7 @@ PROBE_SECONDS = 4.0  # for a pass over the probed images
 MIN_PROBED = 128  # images: with fewer, accuracies of the probe are off by 5 points or more
 RIDGE = 1e-2  # of the mean squared length of the features
 SIGNAL_BATCH = 64  # images
-SIGNAL_SECONDS = 8.0  # of training, where a network looks as if it lost the label
+SIGNAL_SECONDS = 4.0  # of training, where a network looks as if it lost the label
 MIN_SIGNAL_STEPS = 100  # a sound network passes the label on after 20 to 100 steps
 
 
@@ -57,7 +57,8 @@ def signal(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
     text += f" {pixels:.0%} of the images by their pixels"
     if not _lost(pixels, acc, labels):
         return [Finding("signal", "ok", text, "", "", acc, pixels)]
-    found = _cliff(subject, model, inputs, labels)
+    untrained = _cliff(subject, subject.untrained, inputs, labels)
+    found = untrained or _cliff(subject, model, inputs, labels)
     if found is None:
         return [Finding("signal", "info", f"{text}; no single layer loses it", "", "", acc, pixels)]
     place, before, after = found
@@ -76,7 +77,8 @@ def _lost(before: float, after: float, labels: Tensor) -> bool:
 def _forward(model: nn.Module, inputs: Tensor, subject: Subject) -> Tensor:
     model.train()  # batch norm as in training; running statistics are another rule's
     with seeded(subject.recipe.seed, device=subject.device), NoDropout():
-        return model(inputs.clone()).float()
+        logits: Tensor = model(inputs.clone())
+    return logits.float()
 
 
 def _trained(subject: Subject, overfit: TinyOverfit) -> nn.Module:
