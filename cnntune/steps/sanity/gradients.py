@@ -144,7 +144,9 @@ def _against_autograd(subject: Subject) -> list[Finding]:
         return []
     if float(value.detach()) != float(cost().detach()):
         return []
-    weights = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    weights = [
+        (n, p) for n, p in model.named_parameters() if p.requires_grad and p.is_floating_point()
+    ]
     worst = Finding("gradient-flow", "ok", "")
     for name, weight in weights[:: math.ceil(len(weights) / (passes // CHECK_PASSES))]:
         expected, ahead, behind, large = _slopes(cost, weight)

@@ -113,8 +113,9 @@ def _broken(probe: _Probe) -> Finding | None:
         return Finding("loss", "fail", text, "check for a log or square root of exactly 0")
     silent = gradient.abs().amax(1) == 0
     costs = F.cross_entropy(probe.logits, probe.targets, reduction="none")
-    if silent.any() and not silent.all() and costs[silent].max() <= costs[~silent].min():
-        return None  # it trains on the hardest images alone, which is a known method
+    hardest = bool(silent.any()) and bool(costs[silent].max() <= costs[~silent].min())
+    if hardest and float(silent.float().mean()) <= MOSTLY_IGNORED:
+        return None  # hard-example mining (Shrivastava et al. 2016)
     return _ignores(silent, probe.classes)
 
 

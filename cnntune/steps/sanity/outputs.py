@@ -130,19 +130,15 @@ def _squashed(subject: Subject) -> Finding | None:
     """
     model, images = subject.model(), subject.inputs[:SCALED_IMAGES]
     wake(model)
-    ran: list[tuple[str, int]] = []
-    with following(model, len(images), lambda place, out: ran.append((place.module, out.numel()))):
+    shapes: list[torch.Size] = []
+    with following(model, len(images), lambda _, result: shapes.append(result.shape)):
         plain = _logits(subject, model, images)
-    sizes: dict[str, int] = {}  # of what each module returned at last, from the last module
-    for name, size in reversed(ran):
-        sizes.setdefault(name, size)
-    layers = {name: list(model.get_submodule(name).parameters(recurse=False)) for name in sizes}
-    last = [(name, weights) for name, weights in layers.items() if weights][:SCALED_LAYERS]
+    # A ReLU in front of a mean over places, as in SqueezeNet, hardly ever leaves a logit of 0.
+    pooled = any(shape[1] == subject.classes and shape[2:].numel() > 1 for shape in shapes)
+    last = _last_weights(subject, model, images)
     if not last:
         return None
-    # A ReLU in front of a mean over places, as in SqueezeNet, hardly ever leaves a logit of 0.
     where, norm = last[0]
-    pooled = sizes[where] != plain.numel()
     faults = []
     rescaled: bool | None = None
     for name, weights in last:
@@ -169,6 +165,25 @@ def _squashed(subject: Subject) -> Finding | None:
     return None
 
 
+def _last_weights(
+    subject: Subject, model: nn.Module, images: Tensor
+) -> list[tuple[str, list[nn.Parameter]]]:
+    """The modules whose weights are nearest to the logits, with these weights."""
+    names = {id(weight): name.rpartition(".")[0] for name, weight in model.named_parameters()}
+    with seeded(subject.recipe.seed, device=subject.device), NoDropout():
+        nodes = [model(images.clone()).grad_fn]
+    found: dict[str, list[nn.Parameter]] = {}
+    seen = set(nodes)
+    for node in nodes:  # in the order of their distance; it grows on the way
+        weight = getattr(node, "variable", None)
+        if id(weight) in names:
+            found.setdefault(names[id(weight)], []).append(weight)
+        if node is not None:
+            nodes += [n for n, _ in node.next_functions if n not in seen]
+            seen.update(nodes)
+    return list(found.items())[:SCALED_LAYERS]
+
+
 @torch.no_grad()
 def _logits(subject: Subject, model: nn.Module, images: Tensor) -> Tensor:
     with seeded(subject.recipe.seed, device=subject.device), NoDropout():
@@ -189,7 +204,10 @@ def _raised(
         value = max(value, float(logit.detach()))
         if not trained or not logit.requires_grad:
             break
-        slopes = torch.autograd.grad(logit, trained, allow_unused=True)
+        try:
+            slopes = torch.autograd.grad(logit, trained, allow_unused=True)
+        except RuntimeError:  # `first_step` reports it
+            break
         with torch.no_grad():
             for weight, slope in zip(trained, slopes, strict=True):
                 if slope is not None and bool(slope.any()):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnntune.findings import Finding
+from cnntune.findings import Finding, Severity
 from cnntune.seeds import derive_seed
 from cnntune.steps.sanity.record import NoDropout
 from cnntune.steps.sanity.subject import Subject, computing_seconds
@@ -64,7 +64,9 @@ def signal(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
     place, before, after = found
     text += f", from {before:.0%} before {place}, and from {after:.0%} after it"
     advice = "check its axes, sizes and number of groups: what tells the classes apart ends there"
-    return [Finding("signal", "fail", text, advice, place.module, after, before)]
+    # What is lost in training only, as by units that died, may be the fault of loss or optimizer.
+    severity: Severity = "fail" if untrained else "info"
+    return [Finding("signal", severity, text, advice, place.module, after, before)]
 
 
 def _lost(before: float, after: float, labels: Tensor) -> bool:
