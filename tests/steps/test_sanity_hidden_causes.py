@@ -64,7 +64,7 @@ FAULTS: dict[str, tuple[str, str, str, str, str]] = {
         "warn",
         "from the slope",
     ),
-    "a norm behind the logits": (NORM_LAST, "", "outputs", "warn", "1 rescales them"),
+    "a norm behind the logits": (NORM_LAST, "", "outputs", "warn", "2 rescales them"),
     "a GELU behind the logits": (
         changed("F.gelu(layers(x))"),
         "",

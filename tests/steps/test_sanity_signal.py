@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from own_set_up import BEGIN, LOSS, MODEL, OwnSetUp
+from own_set_up import BEGIN, DATA, LOSS, MODEL, OwnSetUp
 from torch import nn
 
 from cnntune.findings import Finding
 from cnntune.steps.sanity.signal import readable
 from cnntune.steps.sanity.where import Place, following
 
+DIGITS = DATA + "    return TensorDataset(x, y), TensorDataset(val_x, val_y)\n"
 LAYERS = MODEL + (
     "class Net(nn.Module):\n"
     "        def __init__(self):\n"
@@ -53,19 +54,19 @@ def test_the_operation_that_loses_the_label_is_named_with_its_line(
     own: OwnSetUp, name: str
 ) -> None:
     change, place = LOSSES[name]
-    found = signal_of(own.findings(LAYERS.replace("CHANGE", change)))
+    found = signal_of(own.findings(LAYERS.replace("CHANGE", change), data=DIGITS))
     assert found.severity == "fail"
     assert f"before {place}, {own.module}.py:{CHANGED_LINE}," in found.evidence
 
 
 def test_layers_that_pass_the_label_on_are_left_alone(own: OwnSetUp) -> None:
-    assert signal_of(own.findings(LAYERS.replace("CHANGE", "x"))).severity == "ok"
+    assert signal_of(own.findings(LAYERS.replace("CHANGE", "x"), data=DIGITS)).severity == "ok"
 
 
 @pytest.mark.slow
 def test_a_loss_at_fault_is_not_laid_on_a_layer(own: OwnSetUp) -> None:
     negated = LOSS + "return -F.cross_entropy(logits, targets)\n"
-    found = signal_of(own.findings(LAYERS.replace("CHANGE", "x"), negated))
+    found = signal_of(own.findings(LAYERS.replace("CHANGE", "x"), negated, DIGITS))
     assert found.severity in ("ok", "info")
 
 
@@ -83,8 +84,9 @@ def test_a_probe_reads_what_is_there_on_images_that_it_was_not_fitted_to() -> No
 def test_places_are_operations_with_their_module() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU())
     seen: list[Place] = []
+    images = torch.ones(5, 2, 2)
     with following(net, 5, lambda place, _: seen.append(place)):
-        net(torch.ones(5, 2, 2))
+        net(images)
     assert [(p.op, p.module, p.kind) for p in seen] == [
         ("flatten", "0", "Flatten"),
         ("linear", "1", "Linear"),
