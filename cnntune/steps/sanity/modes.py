@@ -100,6 +100,9 @@ def train_eval(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
         text = f"two passes in eval mode differ by {change:.0%} of the logits' spread"
         advice = "pass training=self.training to F.dropout, and keep no state between calls"
         return [Finding("train-eval", "fail", text, advice, measured=change, expected=0.0)]
+    if still := [m for m in batch_norms(model) if m.momentum == 0 and m.track_running_stats]:
+        text = f"{len(still)} batch norms have momentum 0: their running statistics are not updated"
+        return [Finding("train-eval", "fail", text, "use the default momentum, 0.1")]
     if last := [m for m in batch_norms(model) if (m.momentum or 0.0) > MAX_MOMENTUM]:
         text = f"{len(last)} batch norms have momentum {last[0].momentum:g}: their running"
         text += " statistics are those of the last batch"

@@ -169,14 +169,18 @@ def _last_weights(
     subject: Subject, model: nn.Module, images: Tensor
 ) -> list[tuple[str, list[nn.Parameter]]]:
     """The modules whose weights are nearest to the logits, with these weights."""
-    names = {id(weight): name.rpartition(".")[0] for name, weight in model.named_parameters()}
+    names: dict[int, str] = {}
+    for name, parameter in model.named_parameters():
+        names[id(parameter)] = name.rpartition(".")[0]
+        if parameter.is_floating_point():
+            parameter.requires_grad_(True)  # frozen weights are in the graph, too
     with seeded(subject.recipe.seed, device=subject.device), NoDropout():
         nodes = [model(images.clone()).grad_fn]
     found: dict[str, list[nn.Parameter]] = {}
     seen = set(nodes)
     for node in nodes:  # in the order of their distance; it grows on the way
         weight = getattr(node, "variable", None)
-        if id(weight) in names:
+        if isinstance(weight, nn.Parameter) and id(weight) in names:
             found.setdefault(names[id(weight)], []).append(weight)
         if node is not None:
             nodes += [n for n, _ in node.next_functions if n not in seen]
