@@ -105,7 +105,7 @@ CAUSES: dict[str, tuple[str, str, str, str, str]] = {
     "the last batch alone": (LAST_BATCH_ALONE, "", "train-eval", "warn", "momentum 0.99"),
     "clamped weights": (CLAMPED_WEIGHTS, "", "trainable-parameters", "fail", "itself changes"),
     "logits over a million": (OVER_A_MILLION, "", "outputs", "fail", "1e-06 times"),
-    "biases alone": (ONLY_BIASES, "", "trainable-parameters", "warn", "frozen"),
+    "biases alone": (ONLY_BIASES, "", "trainable-parameters", "info", "frozen"),
 }
 
 

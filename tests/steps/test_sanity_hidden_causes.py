@@ -64,14 +64,65 @@ FAULTS: dict[str, tuple[str, str, str, str, str]] = {
         "warn",
         "from the slope",
     ),
-    "a norm behind the logits": (NORM_LAST, "", "outputs", "warn", "ends in a batch norm"),
-    "a GELU behind the logits": (changed("F.gelu(layers(x))"), "", "outputs", "fail", "GELU"),
+    "a norm behind the logits": (NORM_LAST, "", "outputs", "warn", "2 rescales them"),
+    "a GELU behind the logits": (
+        changed("F.gelu(layers(x))"),
+        "",
+        "outputs",
+        "fail",
+        "never below 0",
+    ),
     "a tanh times 2": (
         changed("torch.tanh(layers(x)) * 2"),
         "",
         "outputs",
         "fail",
-        "tanh",
+        "within ±2",
+    ),
+    "half of a gradient": (
+        MODEL
+        + (
+            "class Square(torch.autograd.Function):\n"
+            "        @staticmethod\n"
+            "        def forward(ctx, x):\n"
+            "            ctx.save_for_backward(x)\n"
+            "            return x * x\n"
+            "        @staticmethod\n"
+            "        def backward(ctx, gradient):\n"
+            "            return ctx.saved_tensors[0] * gradient\n"
+            "    net = linear(in_shape, 32)\n"
+            "    head = nn.Linear(32, num_classes)\n"
+            "    return Changed(nn.Sequential(net, head),\n"
+            "                   lambda layers, x: head(Square.apply(net(x))))\n"
+        ),
+        "",
+        "gradient-flow",
+        "warn",
+        "differs by 50%",
+    ),
+    "a weight used as a number": (
+        hidden("self.head(x) * self.gain.item()", held="self.gain = nn.Parameter(torch.ones(1))"),
+        "",
+        "gradient-flow",
+        "fail",
+        "although the loss depends on it",
+    ),
+    "one norm for two places": (
+        hidden(
+            "self.head(self.norm(F.relu(self.second(self.norm(9 + 9 * x)))))",
+            held="self.norm, self.second = nn.BatchNorm1d(64), nn.Linear(64, 64)",
+        ),
+        "",
+        "train-eval",
+        "fail",
+        "called 2 times per pass",
+    ),
+    "a head that starts biased": (
+        hidden("self.head(x)", held="self.head.bias.data[3] = 6"),
+        "",
+        "initial-loss",
+        "warn",
+        "over-confident",
     ),
     "random weights in a buffer": (
         hidden("self.head(x @ self.kernel)", held=RANDOM_BUFFER),
@@ -137,7 +188,28 @@ SOUND: dict[str, str] = {
     "a tanh with a learned scale": hidden(
         "self.head(x).tanh() * self.scale", held="self.scale = nn.Parameter(torch.tensor(8.0))"
     ),
-    "logits times a gate": changed("layers(x).sigmoid() * layers(x)"),
+    "logits times a gate": hidden(
+        "self.gate(x).sigmoid() * self.head(x)", held="self.gate = nn.Linear(64, num_classes)"
+    ),
+    "a cosine times 16": hidden("16 * F.linear(F.normalize(x), F.normalize(self.head.weight))"),
+    "distances to a learned point per class": hidden("-torch.cdist(x, self.head.weight) ** 2"),
+    "two views through one norm": hidden(
+        "self.head(self.norm(x)) + self.head(self.norm(x.clone()))",
+        held="self.norm = nn.BatchNorm1d(64)",
+    ),
+    "an own function that is right": MODEL
+    + (
+        "class Square(torch.autograd.Function):\n"
+        "        @staticmethod\n"
+        "        def forward(ctx, x):\n"
+        "            ctx.save_for_backward(x)\n"
+        "            return x * x\n"
+        "        @staticmethod\n"
+        "        def backward(ctx, gradient):\n"
+        "            return 2 * ctx.saved_tensors[0] * gradient\n"
+        "    return Changed(linear(in_shape, num_classes),\n"
+        "                   lambda layers, x: layers(x + Square.apply(x) / 10))\n"
+    ),
     "a buffer that is no drawing": hidden("self.head(x - x @ self.kernel)", held=FIXED_BUFFER),
     "random projections of the images": MODEL
     + (

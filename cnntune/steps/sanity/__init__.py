@@ -28,6 +28,7 @@ from cnntune.steps.sanity import (
     network,
     outputs,
     overfit,
+    signal,
     split,
     tiny,
 )
@@ -62,6 +63,7 @@ TRAINED_RULES: dict[str, TrainedRule] = {
     "train-eval": modes.train_eval,
     "input-used": input_use.input_used,
     "learns": learning.learns,
+    "signal": signal.signal,
 }
 RULES = (*DATA_RULES, *FIRST_RULES, *NETWORK_RULES, *TRAINED_RULES)
 

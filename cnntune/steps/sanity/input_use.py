@@ -25,7 +25,7 @@ def input_used(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
     inputs, labels = subject.inputs[: overfit.images], subject.labels[: overfit.images]
     model = overfit.model if overfit.reached else subject.model()
     if not overfit.attempts:
-        _wake(model)
+        wake(model)
     if not overfit.reached:  # with initial running statistics, activations may die out
         recalibrate_batch_norm(model, inputs, RECALIBRATION_PASSES if overfit.attempts else 1)
     model.eval()
@@ -47,7 +47,7 @@ def input_used(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
 
 
 @torch.no_grad()
-def _wake(model: nn.Module) -> None:
+def wake(model: nn.Module) -> None:
     """Initialise weights that are 0, such as the head of torchvision's `vit_b_16`.
 
     With them, logits would not depend on anything.

@@ -22,6 +22,8 @@ MIN_EQUAL_LOSS = 0.3  # divided by the classes; a mean squared error starts at 1
 SQUASHED = 0.2  # of the loss on equal logits
 STUCK = 0.7  # of the loss on equal logits; label smoothing of 0.3 leaves half
 MAX_SMOOTHING = 0.5  # the right class then has as much weight as all others together
+UNEVEN = 1.5  # most over fewest images of a class, before weights can follow them
+RISING = 0.25  # power of the counts that the weights follow; -1 balances the classes, 0 is none
 HOPELESS_SMOOTHING = 0.9  # among ten classes, the right one weighs as much as any other
 
 
@@ -30,7 +32,11 @@ def loss(subject: Subject) -> list[Finding]:
 
     It is evaluated on hand-made logits, without the network. Its values on equal, right and wrong
     logits reveal a sum instead of a mean, a wrong sign, shuffled targets or a second softmax. The
-    cross-entropy of C equal logits is log C (CS231n step 1).
+    cross-entropy of C equal logits is log C (CS231n step 1). Class weights must not rise with the
+    number of a class's images:
+
+        weight = counts / counts.sum()              # before: rare classes hardly count
+        weight = counts.sum() / (classes * counts)  # after: all classes count alike
     """
     probe = _Probe.of(subject)
     rules = (_broken, _remembers, _blind, _misled, _summed, _floored, _one_sided, _stuck, _scaled)
@@ -38,7 +44,7 @@ def loss(subject: Subject) -> list[Finding]:
     if found is None:
         text = f"{probe.equal:.4g} on equal logits, {probe.lowest:.2g} at its lowest"
         found = Finding("loss", "ok", text, measured=probe.equal, expected=probe.expected)
-    return [found, *_smoothing(subject)]
+    return [found, *_weights(subject), *_smoothing(subject)]
 
 
 def floor(subject: Subject) -> float:
@@ -105,7 +111,12 @@ def _broken(probe: _Probe) -> Finding | None:
     if not _finite_gradient(probe):
         text = "its gradient is NaN or infinite on large right logits"
         return Finding("loss", "fail", text, "check for a log or square root of exactly 0")
-    return _ignores(gradient.abs().amax(1) == 0, probe.classes)
+    silent = gradient.abs().amax(1) == 0
+    costs = F.cross_entropy(probe.logits, probe.targets, reduction="none")
+    hardest = bool(silent.any()) and bool(costs[silent].max() <= costs[~silent].min())
+    if hardest and float(silent.float().mean()) <= MOSTLY_IGNORED:
+        return None  # hard-example mining (Shrivastava et al. 2016)
+    return _ignores(silent, probe.classes)
 
 
 def _ignores(silent: Tensor, classes: int) -> Finding | None:
@@ -252,6 +263,32 @@ def _scaled(probe: _Probe) -> Finding | None:
     text = f"is {factor:.3g} times a cross-entropy: {probe.equal:.4g} on equal logits"
     advice = "rescale the loss, or find a learning rate that fits with `cnntune lr-sweep`"
     return Finding("loss", "warn", text, advice, measured=probe.equal, expected=probe.expected)
+
+
+def _weights(subject: Subject) -> list[Finding]:
+    """The weights of the classes, by their gradients at equal logits, against their images."""
+    probe = _Probe.of(subject)
+    logits = torch.zeros_like(probe.logits).requires_grad_()
+    value = probe.function(logits, probe.targets)
+    if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+        return []
+    (gradient,) = torch.autograd.grad(value, logits, allow_unused=True)
+    if gradient is None:
+        return []
+    by_class = gradient.abs().sum(1).view(-1, probe.classes).mean(0).cpu()
+    counts = torch.bincount(subject.data.train.labels.cpu(), minlength=probe.classes)
+    present = (counts[: probe.classes] > 0) & (by_class > 0)
+    x, y = counts[: probe.classes][present].double().log(), by_class[present].double().log()
+    if len(x) < 2 or float(x.max() - x.min()) < math.log(UNEVEN):
+        return []
+    x, y = x - x.mean(), y - y.mean()
+    power = float((x * y).sum() / x.square().sum())
+    if power < RISING or float((y - power * x).norm()) > float(y.norm()) / 2:
+        return []
+    text = f"class weights rise with the number of images, as its power {power:.2g}: rare classes"
+    text += " count even less"
+    advice = "weight by 1 / images of the class, not by the number of images"
+    return [Finding("loss", "warn", text, advice, measured=power, expected=-1.0)]
 
 
 def _smoothing(subject: Subject) -> list[Finding]:

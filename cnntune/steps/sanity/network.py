@@ -63,7 +63,7 @@ def trainable_parameters(subject: Subject) -> list[Finding]:
         count = sum(p.numel() for _, p in parameters if not p.requires_grad)
         text = f"{count:,} of {count + trained:,} parameters are frozen, the first is {frozen[0]}"
         advice = "fine for a pretrained backbone; unfreeze them if their weights are random"
-        return [Finding("trainable-parameters", "warn", text, advice, measured=count)]
+        return [Finding("trainable-parameters", "info", text, advice, measured=count)]
     text = f"{trained:,} trainable parameters"
     return [Finding("trainable-parameters", "ok", text, measured=trained)]
 

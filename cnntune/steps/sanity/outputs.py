@@ -2,7 +2,6 @@
 
 import math
 import statistics
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +9,10 @@ from torch.nn import functional as F
 
 from cnntune.findings import Finding, Severity
 from cnntune.seeds import derive_seed
+from cnntune.steps.sanity.input_use import wake
+from cnntune.steps.sanity.record import NoDropout
 from cnntune.steps.sanity.subject import Subject
+from cnntune.steps.sanity.where import following
 from cnntune.training.device import seeded
 
 STEP_IMAGES = 4  # to test whether a training step is possible
@@ -19,41 +21,17 @@ MIN_IMAGES = 64  # with a smaller batch, the evidence gives its size
 LOSS_TOLERANCE = 0.3  # nats from log C: logits of standard deviation 0.8, as random heads have
 OVERCONFIDENT_STD = 4.0  # of logits; torchvision models with random weights reach 3.3
 MODEST_STD = 0.3  # of logits; adds 0.3^2 / 2 = 0.045 to log C
-BIAS_SHARE = 0.5  # of the logits' spread that is due to the head's bias
 SUM_TOLERANCE = 1e-3  # from 1, for a row that may be a softmax
 DROPPED = 0.02  # share of logits that are exactly 0 and not by chance
 
-BOUNDED = {
-    "SoftmaxBackward": "softmax",
-    "SigmoidBackward": "sigmoid",
-    "TanhBackward": "tanh",
-    "ReluBackward": "ReLU",
-    "HardtanhBackward": "clamp",
-    "ClampBackward": "clamp",
-    "ThresholdBackward": "ReLU",
-    "SoftplusBackward": "softplus",
-    "ExpBackward": "exp",
-    "AbsBackward": "abs",
-    "PowBackward": "power",
-    "GeluBackward": "GELU",
-    "SiluBackward": "SiLU",
-    "MishBackward": "Mish",
-    "EluBackward": "ELU",
-    "HardswishBackward": "hardswish",
-    "HardsigmoidBackward": "hardsigmoid",
-    "LogSigmoidBackward": "logsigmoid",
-    "LeakyReluBackward": "leaky ReLU",
-    "PreluKernelBackward": "PReLU",
-}
-NORMS = {
-    "NativeBatchNorm": "batch norm",
-    "CudnnBatchNorm": "batch norm",
-    "NativeLayerNorm": "layer norm",
-    "NativeGroupNorm": "group norm",
-}
-CAP = 10.0  # logits capped at 10 still reach 99.9 % among ten classes; Gemma 2 caps at 30
-CAPS = ("tanh", "sigmoid", "clamp", "softmax")
-PASSED_THROUGH = ("View", "Squeeze", "Unsqueeze", "Mul", "Div", "Add", "Reshape", "Alias", "Clone")
+SCALED_LAYERS = 4  # from the last one: the logits must follow one of them
+SCALED_IMAGES = 8
+FACTORS = (10.0, 1000.0, -1000.0)  # on weights; times 1,000 a sigmoid of usual inputs is 0 or 1
+FOLLOWS = 0.1  # share of the factor between the first two that reaches the logits; linear: 1
+RAISING_STEPS = 10  # the last one is a thousandth of the weights
+BOUND = 10.0  # logits within 10 still reach 99.9 % among ten classes; Gemma 2 caps at 30
+ONE_SIDED = 1e-2  # lowest over highest logit, if weights are scaled up and negated; linear: 1
+UNCHANGED = 1e-2  # relative change of logits that a norm leaves; its epsilon is 1e-5
 
 
 SKIPPED = Finding("skipped", "info", "remaining checks skipped until this is fixed")
@@ -65,6 +43,10 @@ def outputs(subject: Subject) -> list[Finding]:
     Cross-entropy applies the softmax itself. A softmax, sigmoid, tanh or ReLU before it bounds the
     logits, so that the loss cannot approach 0: with a softmax it stops at log(1 + (C - 1) / e),
     which is 1.46 for ten classes. (PyTorch documentation of `CrossEntropyLoss`; CS231n step 2.)
+    The last layers' weights are multiplied by 1,000, to see whether the logits follow:
+
+        return self.head(x).softmax(1)    # before: logits within 1, loss 1.46 at best
+        return self.head(x)               # after: any logits, loss near 0
     """
     images = subject.inputs
     with seeded(subject.recipe.seed, device=subject.device):
@@ -82,14 +64,8 @@ def outputs(subject: Subject) -> list[Finding]:
         text = f"{share:.0%} of the outputs are NaN or infinite before any training"
         advice = "check for a division by 0, or a log or square root of invalid values"
         return [Finding("outputs", "fail", text, advice)]
-    if bound := _bound(logits):
-        text = f"the network ends in a {bound}: its outputs are in {_span(logits)}"
-        advice = f"remove the {bound} and return logits; the loss applies the softmax"
-        return [Finding("outputs", "fail", text, advice)]
-    if norm := _last_operation(logits, NORMS)[0]:
-        text = f"the network ends in a {norm}, which rescales the logits"
-        advice = f"remove the {norm} after the last layer"
-        return [Finding("outputs", "warn", text, advice)]
+    if found := _squashed(subject):
+        return [found]
     if not torch.equal(images, subject.kept_inputs):
         text = "the forward pass changes the images in place"
         advice = "write x = x * 0.5, not x.mul_(0.5) or x *= 0.5"
@@ -145,49 +121,119 @@ def _span(logits: Tensor) -> str:
     return f"{float(logits.min()):.3g} to {float(logits.max()):.3g}"
 
 
-def _bound(logits: Tensor) -> str | None:
-    """The nonlinearity that bounds the outputs, by the autograd graph or their values.
+def _squashed(subject: Subject) -> Finding | None:
+    """Something bounds the logits, cuts off their sign, or rescales them.
 
-    None if there is none. A cap on large logits, of 10 or more, does not count.
+    The weights of the last layers are multiplied by large factors, one layer at a time. Logits that
+    nothing squashes follow one of them, to both sides. What is learned, such as the scale of a
+    cosine classifier, is no bound.
     """
-    bound, factor, node = _last_operation(logits, BOUNDED)
-    low, high = getattr(node, "_saved_min", -1.0), getattr(node, "_saved_max", 1.0)
-    limits = [abs(limit) for limit in (low, high) if isinstance(limit, int | float)]
-    if bound and not (bound in CAPS and limits and factor * min(limits) >= CAP):
-        return bound
-    one = (logits.sum(1) - 1).abs() < SUM_TOLERANCE
-    return "softmax" if bool((logits >= 0).all()) and bool(one.all()) else None
+    model, images = subject.model(), subject.inputs[:SCALED_IMAGES]
+    wake(model)
+    shapes: list[torch.Size] = []
+    with following(model, len(images), lambda _, result: shapes.append(result.shape)):
+        plain = _logits(subject, model, images)
+    # A ReLU in front of a mean over places, as in SqueezeNet, hardly ever leaves a logit of 0.
+    pooled = any(shape[1] == subject.classes and shape[2:].numel() > 1 for shape in shapes)
+    last = _last_weights(subject, model, images)
+    if not last:
+        return None
+    where, norm = last[0]
+    faults = []
+    rescaled: bool | None = None
+    for name, weights in last:
+        less, up, down = (_scaled(subject, model, weights, images, factor) for factor in FACTORS)
+        largest, high = float(up.abs().max()), float(torch.maximum(up, down).max())
+        low = -float(torch.minimum(up, down).min())
+        if rescaled is None and max(weight.ndim for weight in weights) > 1:
+            moved = float((less - plain).abs().max())
+            rescaled = name != where and moved < UNCHANGED * float(plain.abs().max())
+        fault = ""
+        if largest < FOLLOWS * FACTORS[1] / FACTORS[0] * float(less.abs().max()):
+            largest = max(largest, _raised(subject, model, weights, images))
+            fault = f"stay within ±{largest:.2g}" if largest < BOUND else ""
+        elif low < ONE_SIDED * high and not pooled:
+            fault = "are never below 0, whatever the sign of its weights"
+        faults.append(fault)
+    if all(faults):
+        text = f"{where} times {FACTORS[1]:,.0f}: the logits {faults[0]}"
+        advice = "return the last layer's output: no softmax, sigmoid, tanh, ReLU or norm after it"
+        return Finding("outputs", "fail", text, advice, where)
+    if rescaled and max(weight.numel() for weight in norm) >= subject.classes:
+        text = f"the logits do not follow the last layer's weights: {where} rescales them"
+        return Finding("outputs", "warn", text, "remove the norm after the last layer", where)
+    return None
 
 
-def _last_operation(logits: Tensor, named: dict[str, str]) -> tuple[str | None, float, Any]:
-    """The name of the last operation of `named`, the factor applied after it, and its graph node.
+def _last_weights(
+    subject: Subject, model: nn.Module, images: Tensor
+) -> list[tuple[str, list[nn.Parameter]]]:
+    """The modules whose weights are nearest to the logits, with these weights."""
+    names: dict[int, str] = {}
+    for name, parameter in model.named_parameters():
+        names[id(parameter)] = name.rpartition(".")[0]
+        if parameter.is_floating_point():
+            parameter.requires_grad_(True)  # frozen weights are in the graph, too
+    with seeded(subject.recipe.seed, device=subject.device), NoDropout():
+        nodes = [model(images.clone()).grad_fn]
+    found: dict[str, list[nn.Parameter]] = {}
+    seen = set(nodes)
+    for node in nodes:  # in the order of their distance; it grows on the way
+        weight = getattr(node, "variable", None)
+        if isinstance(weight, nn.Parameter) and id(weight) in names:
+            found.setdefault(names[id(weight)], []).append(weight)
+        if node is not None:
+            nodes += [n for n, _ in node.next_functions if n not in seen]
+            seen.update(nodes)
+    return list(found.items())[:SCALED_LAYERS]
 
-    Its result may be reshaped or scaled afterwards; an operation on two results ends the search.
-    """
-    node, factor = logits.grad_fn, 1.0
-    for _ in range(6):
-        if node is None:
+
+@torch.no_grad()
+def _logits(subject: Subject, model: nn.Module, images: Tensor) -> Tensor:
+    with seeded(subject.recipe.seed, device=subject.device), NoDropout():
+        logits: Tensor = model(images.clone())
+    return logits.float()
+
+
+def _raised(
+    subject: Subject, model: nn.Module, weights: list[nn.Parameter], images: Tensor
+) -> float:
+    """How high the first logit is after steps uphill: as long as the weights, then halved."""
+    kept = [weight.detach().clone() for weight in weights]
+    trained = [weight for weight in weights if weight.requires_grad]
+    value = 0.0
+    for step in range(RAISING_STEPS):
+        with seeded(subject.recipe.seed, device=subject.device), NoDropout():
+            logit = model(images.clone())[0, 0]
+        value = max(value, float(logit.detach()))
+        if not trained or not logit.requires_grad:
             break
-        name = node.name()
-        for prefix, operation in named.items():
-            if name.startswith(prefix):
-                return operation, factor, node
-        if not name.startswith(PASSED_THROUGH):
+        try:
+            slopes = torch.autograd.grad(logit, trained, allow_unused=True)
+        except RuntimeError:  # `first_step` reports it
             break
-        other = getattr(node, "_saved_other", None)
-        if isinstance(other, Tensor) and other.numel() == 1 and bool(other != 0):
-            value = abs(float(other.detach()))
-            factor *= value if name.startswith("Mul") else 1 / value
-        node = _before(node)
-    return None, factor, None
+        with torch.no_grad():
+            for weight, slope in zip(trained, slopes, strict=True):
+                if slope is not None and bool(slope.any()):
+                    weight.add_(slope, alpha=0.5**step * float(weight.norm() / slope.norm()))
+    with torch.no_grad():
+        for weight, values in zip(weights, kept, strict=True):
+            weight.copy_(values)
+    return value
 
 
-def _before(node: Any) -> Any:
-    """The operation whose result `node` passes on; None for a product with a parameter."""
-    before = [after for after, _ in node.next_functions if after is not None]
-    if not node.name().startswith("Mul"):
-        before = [after for after in before if not hasattr(after, "variable")]
-    return before[0] if len(before) == 1 else None
+@torch.no_grad()
+def _scaled(
+    subject: Subject, model: nn.Module, weights: list[nn.Parameter], images: Tensor, factor: float
+) -> Tensor:
+    """The logits with all of `weights` multiplied by `factor`."""
+    kept = [weight.clone() for weight in weights]
+    for weight in weights:
+        weight.mul_(factor)
+    logits = _logits(subject, model, images)
+    for weight, values in zip(weights, kept, strict=True):
+        weight.copy_(values)
+    return logits
 
 
 def initial_loss(subject: Subject) -> list[Finding]:
@@ -216,22 +262,32 @@ def initial_loss(subject: Subject) -> list[Finding]:
     if not math.isfinite(loss):
         severity, advice = "fail", "check for an overflow in the forward pass"
     elif abs(loss - expected) > LOSS_TOLERANCE:
-        severity = "warn" if spread > OVERCONFIDENT_STD else "info"
         excess = spread / MODEST_STD
-        evidence += "; over-confident initial logits: their standard deviation of"
-        evidence += f" {spread:.2g} is {excess:.0f}x too large"
-        advice = _head_bias(subject.untrained, spread) or (
-            f"scale the last layer's initial weights by {1 / excess:.2g}"
-        )
+        severity = "warn" if spread > OVERCONFIDENT_STD else "info"
+        evidence += f"; over-confident initial logits: their standard deviation of {spread:.2g} is"
+        evidence += f" {excess:.0f}x too large"
+        advice = f"scale the last layer's initial weights by {1 / excess:.2g}"
+        if bias := _biased(subject):
+            severity = "warn"
+            advice = f"initialise the last layer's bias to 0: it favours class {bias}"
     return [Finding("initial-loss", severity, evidence, advice, measured=loss, expected=expected)]
 
 
-def _head_bias(model: nn.Module, spread: float) -> str:
-    """Advice if the head's bias is most of the logits' spread; empty if not."""
-    heads = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    if not heads or heads[-1].bias is None:
+@torch.no_grad()
+def _biased(subject: Subject) -> str:
+    """The class that the head's bias favours, if the loss is far lower without it; else empty.
+
+    A bias of the logarithms of the class shares lowers the loss.
+    """
+    model = subject.untrained
+    biases = [p for p in model.parameters() if p.shape == (subject.classes,)]
+    if not biases:
         return ""
-    bias = heads[-1].bias.detach().float()
-    if len(bias) < 2 or float(bias.std()) < BIAS_SHARE * spread:
-        return ""
-    return f"initialise the last layer's bias to 0: it favours class {int(bias.argmax())}"
+    kept = biases[-1].clone()
+    losses = []
+    for factor in (1.0, 0.0):
+        biases[-1].mul_(factor)
+        logits = _logits(subject, model, subject.inputs)
+        losses.append(float(F.cross_entropy(logits, subject.labels)))
+    biases[-1].copy_(kept)
+    return f"number {int(kept.argmax())}" if losses[0] - losses[1] > LOSS_TOLERANCE else ""
