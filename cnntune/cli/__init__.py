@@ -97,6 +97,9 @@ def main() -> NoReturn:
     except BrokenPipeError:
         _silence()
         code = READER_GONE
+    except KeyboardInterrupt:  # before typer or after it, which makes an exit code of others
+        code = STOPPED
+        _say_stopped(typed)
     except TyperException as error:  # a wrong option or argument
         code, errors = 2, [error.format_message()]
     except (Exception, SystemExit) as error:

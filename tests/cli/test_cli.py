@@ -563,3 +563,22 @@ def test_what_own_code_prints_is_no_result(words: tuple[str, ...], tmp_path: Pat
     assert outcome.document["command"] == words[0]
     assert "imported" in outcome.err
     assert "forward (" in outcome.err
+
+
+INTERRUPTED_IMPORT = """
+import sys
+class Interrupted:
+    def find_spec(self, name, *more):
+        if name == "cnntune.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+from cnntune.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_while_modules_are_imported_is_no_traceback(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "interrupted\n")

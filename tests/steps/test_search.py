@@ -74,7 +74,7 @@ def search(
     with study.lock(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(trials_room, "run_jobs", pool)
         ledger = Ledger.create(study, recipe, asked=recipe)
-        happened = run_trials(ledger, budget=budget, workers=2, places=("cpu",))
+        happened = run_trials(ledger, budget=budget, workers=2, devices=("cpu",))
         seen = 0
         with contextlib.suppress(Killed):
             for _ in happened:
@@ -189,7 +189,7 @@ def test_a_trial_that_was_left_behind_when_the_coordinator_died_is_ended_and_dra
     ledger = Ledger.create(whole, halving, asked=halving)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trials_room, "run_jobs", one_after_the_other)
-        events = list(run_trials(ledger, budget=BUDGET, workers=1, places=("cpu",)))
+        events = list(run_trials(ledger, budget=BUDGET, workers=1, devices=("cpu",)))
     ends = [event.summary.status if event.summary else "" for event in events]
     search(Study(tmp_path / "runs/small"), halving, BUDGET, events=ends.index("pruned"))
     outcome = call("search", "small.toml", "--budget", str(BUDGET), cwd=tmp_path)
@@ -225,7 +225,7 @@ def test_a_worker_process_trains_as_this_process_does(
 ) -> None:
     first = Ledger.open(undisturbed).trials()[0]
     job = Job(0, recipe.for_trial(first.values), tmp_path / "trial-0000")
-    events = list(run_jobs(in_order([job]), workers=1, places=("cpu",)))
+    events = list(run_jobs(in_order([job]), workers=1, devices=("cpu",)))
     assert [event.epoch.epoch if event.epoch else None for event in events] == [None, 1, 2, None]
     assert events[-1].summary == Summary.from_json(Run(job.folder).summary())
     assert rows(job.folder) == rows(first.run.path)
@@ -694,7 +694,7 @@ def test_when_no_more_is_to_begin_what_has_begun_comes_to_its_end(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trials_room, "run_jobs", one_after_the_other)
         place = ("cpu",)
-        list(run_trials(ledger, budget=9, workers=1, places=place, begin_until=over, at_least=3))
+        list(run_trials(ledger, budget=9, workers=1, devices=place, begin_until=over, at_least=3))
     ends = sorted(trial.status for trial in ledger.trials())
     assert ends == (["complete"] * 3 if pruner == "none" else ["complete", "pruned", "pruned"])
 
@@ -718,7 +718,7 @@ def test_the_deadline_ends_workers_in_the_middle_of_a_run_which_goes_on_later(
     job = Job(0, recipe.for_trial({"train.epochs": 10**6}), tmp_path / "trial-0000")
     for _ in range(2):
         time_limit = Deadline.after(15.0)
-        pool = run_jobs(in_order([job]), workers=1, places=("cpu",), deadline=time_limit)
+        pool = run_jobs(in_order([job]), workers=1, devices=("cpu",), deadline=time_limit)
         assert all(event.summary is None for event in pool)
     epochs = [row.epoch for row in Run(job.folder).rows()]
     assert epochs == list(range(1, len(epochs) + 1))
