@@ -47,6 +47,8 @@ GARBAGE_EVERY = 50_000
 REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 RESUMABLE = ("search", "refine", "tune", "train")
 
+stopped = threading.Event()  # by a signal
+
 NO_RUNS: Mapping[str, Any] = {"runs": [], "skipped": []}  # `diagnose` where nothing can be judged
 NOTHING_FOUND: Mapping[str, Any] = {}
 
@@ -86,6 +88,9 @@ def main() -> NoReturn:
     _open_streams()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
+            signal.signal(signal.SIGINT, _stop)
+    stopped.clear()
     running.set(None)
     typed = Typed.of(sys.argv[1:])
     errors: list[str] = []
@@ -108,6 +113,9 @@ def main() -> NoReturn:
         if known or refused:
             code, errors = 2, known.lines if known else [str(refused)]
             found = known.document if known else found
+        elif stopped.is_set():  # a library that is interrupted while imported raises something else
+            code = STOPPED
+            _say_stopped(typed)
         else:
             code, errors = 3, traceback.format_exception_only(error)
             with _perhaps_unread():
@@ -175,7 +183,8 @@ def _silence() -> None:
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """SIGTERM, which batch systems send before they kill, ends a command as Ctrl-C does."""
+    """Ctrl-C, and SIGTERM, which batch systems send before they kill, end a command alike."""
+    stopped.set()
     raise KeyboardInterrupt
 
 

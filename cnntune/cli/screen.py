@@ -42,6 +42,7 @@ MARKS: dict[Severity, tuple[str, str]] = {
     "warn": ("WARN", "yellow"),
     "fail": ("FAIL", "bold red"),
 }
+SKIPPED = "skip"  # a rule that found nothing out, with the reason in its evidence
 MARK_WIDTH = max(len(mark) for mark, _ in MARKS.values())
 MIN_WIDTH = 36  # characters for the evidence beside mark and rule
 READABLE = 88  # characters per line of running text
@@ -114,6 +115,8 @@ class Screen:
             margin = 2
         for finding in findings:
             mark, style = MARKS[finding.severity]
+            if finding.evidence.startswith("skipped"):  # neither good nor bad: nothing was found
+                mark = SKIPPED
             head = Text.assemble((f"{mark:<{MARK_WIDTH}}", style), "  ", f"{finding.rule:<{rules}}")
             width = self.out.width - margin
             lines = [(line, "") for line in wrapped(finding.evidence, width)]
