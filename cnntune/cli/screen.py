@@ -212,7 +212,7 @@ class Screen:
 
     def summary(self, path: Path, summary: Mapping[str, Any]) -> None:
         """The result of a single run."""
-        self.title(f"{path}: {summary['status']} after {summary['epochs']} epochs")
+        self.title(f"{path}: {summary['status']} after {counted(summary['epochs'], 'epoch')}")
         if summary["status"] == "complete":
             self.text(
                 f"best epoch {summary['best_epoch']}: val acc {summary['val_acc']:.4f},"
