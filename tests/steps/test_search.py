@@ -114,13 +114,13 @@ def test_a_search_runs_its_budget_and_draws_within_the_space(undisturbed: Study)
 
 
 def two_at_a_time(
-    next_job: Callable[[], Job | None], *, places: Sequence[str], **_: Any
+    next_job: Callable[[], Job | None], *, devices: Sequence[str], **_: Any
 ) -> Iterator[Event]:
     """Two workers of which the second always finishes first."""
     while pair := [job for job in (next_job(), next_job()) if job]:
         yield from (Event(job) for job in pair)
         for job in reversed(pair):
-            yield from Trainer(torch.device(places[0])).train(job)
+            yield from Trainer(torch.device(devices[0])).train(job)
 
 
 def test_the_order_in_which_trials_finish_changes_nothing(
@@ -143,12 +143,12 @@ def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(
 
 
 def killed_after_the_second_trial(
-    next_job: Callable[[], Job | None], *, places: Sequence[str], **_: Any
+    next_job: Callable[[], Job | None], *, devices: Sequence[str], **_: Any
 ) -> Iterator[Event]:
     """The coordinator dies when `summary.json` is written and before it can read of it."""
     while job := next_job():
         yield Event(job)
-        *earlier, last = Trainer(torch.device(places[0])).train(job)
+        *earlier, last = Trainer(torch.device(devices[0])).train(job)
         yield from earlier
         if job.number == 1:
             raise Killed
@@ -472,12 +472,11 @@ def test_errors_that_differ_fail_their_trials_and_the_search_goes_on(tmp_path: P
     source = "import itertools\ncount = itertools.count()\n" + RAISING
     source = source.replace("MESSAGE", 'f"case {chr(97 + next(count))}"')
     outcome = commanded(tmp_path, OWN, own_net=source)("search", "--budget", "4")
-    assert outcome.code == 1  # nothing came of any
+    assert outcome.code == 2  # as `train` with the same code
     assert outcome.document["trials"]["failed"] == 4
     assert outcome.document["best"] is None
-    (finding,) = (f for f in outcome.document["findings"] if f["rule"] == "failed-trials")
-    assert finding["severity"] == "fail"
-    assert "4 of 4" in finding["evidence"]
+    assert any("case a" in line for line in outcome.document["errors"])
+    assert outcome.document["errors"][-1].startswith("4 trials failed, the first with this error")
 
 
 EXPLODING = SMALL.replace(
