@@ -108,7 +108,7 @@ def main() -> None:
             chosen = [picks(options.runs, cell, seed, data) for seed in SEEDS]
             rates = set(RATES).union(*((pick["ours"], pick["plain"]) for pick in chosen))
             jobs = training_jobs(options.runs, cell, rates)
-            for _ in run_jobs(in_order(jobs), workers=options.workers, places=("cpu",)):
+            for _ in run_jobs(in_order(jobs), workers=options.workers, devices=("cpu",)):
                 pass
             accuracies = {lr: accuracy_of(options.runs, cell, lr) for lr in sorted(rates)}
             best = max(accuracies, key=lambda lr: accuracies[lr])

@@ -145,7 +145,7 @@ def in_file(recipe: Recipe, folder: Path, size: int) -> float:
 
 
 def local(ledger: Ledger, size: int) -> float:
-    return milliseconds(run_trials(ledger, budget=size + MEASURED, workers=1, places=CPU))
+    return milliseconds(run_trials(ledger, budget=size + MEASURED, workers=1, devices=CPU))
 
 
 def on_server(storage: str, name: str, recipe: Recipe, folder: Path, size: int) -> float:
@@ -154,7 +154,7 @@ def on_server(storage: str, name: str, recipe: Recipe, folder: Path, size: int) 
         ledger, _ = search.join(Study(folder / name), recipe, server)
         fill(server.storage.engine, size)
         budget = size + MEASURED
-        return milliseconds(run_shared(ledger, budget=budget, workers=1, places=CPU, say=print))
+        return milliseconds(run_shared(ledger, budget=budget, workers=1, devices=CPU, say=print))
 
 
 def fill(engine: Engine, size: int) -> None:
@@ -204,7 +204,7 @@ def crowds(storage: str, sizes: list[int], count: int) -> None:
 def one_of_a_crowd(storage: str, name: str, recipe: Recipe, folder: Path, count: int) -> None:
     with connect(storage, name, lambda _: None) as server:
         ledger, _ = search.join(Study(folder / name), recipe, server)
-        for _event in run_shared(ledger, budget=count, workers=1, places=CPU, say=lambda _: None):
+        for _event in run_shared(ledger, budget=count, workers=1, devices=CPU, say=lambda _: None):
             pass
 
 

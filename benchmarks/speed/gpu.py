@@ -126,7 +126,7 @@ def trials(recipe: Recipe, workers: int, device: torch.device) -> float:
         ]
         ends = [
             time.perf_counter()
-            for event in run_jobs(in_order(jobs), workers=workers, places=trial_devices(device))
+            for event in run_jobs(in_order(jobs), workers=workers, devices=trial_devices(device))
             if event.summary is not None
         ]
         return 3600 * (len(ends) - workers) / (ends[-1] - ends[workers - 1])

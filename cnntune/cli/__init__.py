@@ -88,7 +88,7 @@ def main() -> NoReturn:
         interrupts.ignore()
         if code == STOPPED:
             _say_stopped(typed)
-    except KeyboardInterrupt:  # after the command, before its exit code
+    except KeyboardInterrupt:  # before typer or after it, which makes an exit code of others
         interrupts.ignore()
         code = STOPPED
         _say_stopped(typed)
@@ -103,6 +103,11 @@ def main() -> NoReturn:
         if known or refused:
             code, errors = 2, known.lines if known else [str(refused)]
             found = known.document if known else found
+        elif (
+            interrupts.came()
+        ):  # a library that is interrupted while imported raises something else
+            code = STOPPED
+            _say_stopped(typed)
         else:
             code, errors = 3, traceback.format_exception_only(error)
             with _perhaps_unread():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnntune.cli.command import Command, Setup, about, set_up
+from cnntune.cli.command import Command, Setup, about, beside_others, set_up
 from cnntune.cli.options import (
     RUNS,
     AsJson,
@@ -74,6 +74,7 @@ def _with_data(
 ) -> "tuple[Inspection, list[Finding]]":
     from cnntune.data.augment.check import label_findings
     from cnntune.data.augment.preview import save_picture
+    from cnntune.machine import cpus
     from cnntune.models import BUILT_IN
     from cnntune.steps import inspect as step
     from cnntune.steps.inspect.transfer_advice import transfer_finding
@@ -81,7 +82,10 @@ def _with_data(
 
     data = build.load_data(setup.recipe, setup.device)
     command.begin_work(about(setup, data))
-    found = step.inspect_recipe(setup.recipe, data, setup.device)
+    recipe = beside_others(command, setup, setup.recipe, data)  # as `train` runs it
+    if setup.device_name == "cpu" and (note := cpus.slowed(cpus.load_of_others(), cpus.cores())):
+        command.screen.say(note)
+    found = step.inspect_recipe(recipe, data, setup.device)
     findings = [*found.findings, *label_findings(setup.recipe, data)]
     name = setup.recipe.model.name
     if name not in BUILT_IN and ":" not in name:  # torchvision's have learned weights

@@ -126,8 +126,8 @@ Timeout = Annotated[
     typer.Option(
         parser=parse_seconds,
         metavar="TIME",
-        help="Stop after this time: 90s, 30m, 2h. Trials in training are cut after their last"
-        " finished epoch; run the same command again to resume them.",
+        help="Stop after this time: 90s, 30m, 2h; seconds without a unit. Trials in training"
+        " are cut after their last finished epoch; run the same command again to resume them.",
         show_default=False,
     ),
 ]

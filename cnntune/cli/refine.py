@@ -67,6 +67,7 @@ def refine(
 
     from cnntune.steps import refine as step
     from cnntune.steps import search, winner
+    from cnntune.steps.search_findings import refuse_failed
     from cnntune.study.ledger import Ledger
     from cnntune.training import device as devices
     from cnntune.user_code import imports
@@ -82,7 +83,8 @@ def refine(
         refinement = step.begin(found, epochs, budget, asked)
         recipe, ledger = refinement.recipe, refinement.ledger
         budget, fewer = search.within_grid(recipe, budget)
-        notes = [*refinement.changes, *fewer]
+        known = refinement.changes  # with those of an earlier call
+        notes = [*known, *(note for note in fewer if note not in known)]
         step.write_plan(refinement.study, budget, notes)
         devices_ = devices.trial_devices(resolved)
         plan = decide(command, recipe, devices_, asked_workers, Ledger.open(found))
@@ -106,6 +108,7 @@ def refine(
             seed=refinement.seed,
             deadline=deadline,
         )
+        refuse_failed(ledger.trials())
         whole_space = recipe.model_copy(update={"space": Ledger.open(found).recipe.space})
         result = search.result(ledger, whole_space)
         rivals = winner.best_rivals(winner.pool(winner.ledgers(found)))
@@ -135,6 +138,6 @@ def refine(
         command.screen.candidates(candidates)
         command.screen.findings([*work.notes, *findings])
     command.screen.next("diagnose", str(found.path))
-    if candidates:
-        command.screen.next("train", str(candidates[0].config))
+    if chosen := winner.winner(candidates, val_images=val_images):
+        command.screen.next("train", str(chosen.config))
     command.end(document)

@@ -43,6 +43,7 @@ MARKS: dict[Severity, tuple[str, str]] = {
     "warn": ("WARN", "yellow"),
     "fail": ("FAIL", "bold red"),
 }
+SKIPPED = "skip"  # a rule that found nothing out, with the reason in its evidence
 MARK_WIDTH = max(len(mark) for mark, _ in MARKS.values())
 MIN_WIDTH = 36  # characters for the evidence beside mark and rule
 READABLE = 88  # characters per line of running text
@@ -115,6 +116,8 @@ class Screen:
             margin = 2
         for finding in findings:
             mark, style = MARKS[finding.severity]
+            if finding.evidence.startswith("skipped"):  # neither good nor bad: nothing was found
+                mark = SKIPPED
             head = Text.assemble((f"{mark:<{MARK_WIDTH}}", style), "  ", f"{finding.rule:<{rules}}")
             width = self.out.width - margin
             lines = [(line, "") for line in wrapped(finding.evidence, width)]
@@ -210,7 +213,7 @@ class Screen:
 
     def summary(self, path: Path, summary: Mapping[str, Any]) -> None:
         """The result of a single run."""
-        self.title(f"{path}: {summary['status']} after {summary['epochs']} epochs")
+        self.title(f"{path}: {summary['status']} after {counted(summary['epochs'], 'epoch')}")
         if summary["status"] == "complete":
             self.text(
                 f"best epoch {summary['best_epoch']}: val acc {summary['val_acc']:.4f},"

@@ -66,7 +66,7 @@ def search(
     processes.prepare()
     # While the workers' server imports torch, which this process does not, there is time for these.
     from cnntune.steps import search as step
-    from cnntune.steps.search_findings import importance_findings
+    from cnntune.steps.search_findings import importance_findings, refuse_failed
     from cnntune.study import importance
     from cnntune.workers.capacity import parse_workers
 
@@ -90,6 +90,7 @@ def search(
             ledger, notes = step.begin(setup.study, setup.recipe)
         else:
             ledger, notes = step.join(setup.study, setup.recipe, work.server)
+        ledger = ledger.reopened()
         record(setup)
         budget, fewer = step.within_grid(ledger.recipe, budget)
         plan = decide(command, ledger.recipe, setup.trial_devices, asked_workers, ledger)
@@ -98,6 +99,7 @@ def search(
         ineffective = step.without_effect(ledger.recipe.space, set_ or [])
         work.note([*setup.space_warnings, *ineffective, *notes, *fewer])
         train_trials(command, setup, ledger, budget=budget, workers=plan.workers, deadline=deadline)
+        refuse_failed(ledger.trials())
         result = step.result(ledger, ledger.recipe)
         findings = [
             *cut_findings(result.trials, budget, deadline),

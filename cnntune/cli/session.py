@@ -163,12 +163,17 @@ def train_trials(
         command.screen.say(
             f"{setup.study.path}: {done} of {counted(budget, 'trial')} finished before"
         )
+    if ledger.again:
+        command.screen.say(
+            f"{counted(len(ledger.again), 'trial')} that failed by an error of your code or recipe"
+            f" {'is' if len(ledger.again) == 1 else 'are'} trained again"
+        )
     if isinstance(ledger, SharedLedger):
         events = run_shared(
             ledger,
             budget=budget,
             workers=workers,
-            places=setup.trial_devices,
+            devices=setup.trial_devices,
             deadline=deadline,
             say=command.screen.say,
         )
@@ -177,7 +182,7 @@ def train_trials(
             ledger,
             budget=budget,
             workers=workers,
-            places=setup.trial_devices,
+            devices=setup.trial_devices,
             given=given,
             seed=seed,
             deadline=deadline,
@@ -213,7 +218,7 @@ def repeat_best(
         return
     names = ", ".join(rival.name for rival in rivals)
     command.screen.say(f"training {names} again with {seeds} fresh seeds each: {len(todo)} runs")
-    events = step.repeat(todo, workers=workers, places=setup.trial_devices, deadline=deadline)
+    events = step.repeat(todo, workers=workers, devices=setup.trial_devices, deadline=deadline)
     watch(command, setup.recipe, events, total=len(todo), done=0)
 
 

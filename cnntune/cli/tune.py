@@ -112,7 +112,7 @@ def tune(
             shortened.extend(sweep_rates(command, setup, until)[0])
 
         phases = step.tune(
-            outcome, recipe_, limits, plan=plan, places=setup.trial_devices, sweep=sweep
+            outcome, recipe_, limits, plan=plan, devices=setup.trial_devices, sweep=sweep
         )
         for phase in phases:
             command.screen.say(phase.title)

@@ -39,6 +39,17 @@ def threads_beside(load: float, count: int, *, machine: int, given: int = 0) -> 
     return fitting, f"{busy}: using {fitting} thread{'s' * (fitting > 1)}"
 
 
+def slowed(load: float, count: int) -> str:
+    """A line where others want all `count` cores: what is timed now takes longer than it would.
+
+    Half a process is left to the noise of the measurement.
+    """
+    if load < count - 0.5:
+        return ""
+    cores_ = f"{count} core{'s' * (count > 1)}"
+    return f"{cores_}, load {load:.1f} from other processes: times are longer than on idle cores"
+
+
 def load_of_others(proc: Path = Path("/proc/loadavg")) -> float:
     """How many threads of other processes want a core now; a run measures it once, at its start.
 

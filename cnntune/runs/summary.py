@@ -24,6 +24,15 @@ FailureKind = Literal[
     "bug",
     "unknown",
 ]
+# What the user can fix, after which the trial may well be trained: nothing about its values.
+USER_ERRORS: tuple[FailureKind, ...] = (
+    "user-error",
+    "recipe",
+    "data",
+    "device",
+    "study",
+    "user-code",
+)
 FAILURE_KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 
 
@@ -33,6 +42,11 @@ class Failure:
 
     kind: FailureKind
     message: str
+
+    @property
+    def by_user(self) -> bool:
+        """Whether the user's code or recipe is the cause, and neither memory nor a bug of ours."""
+        return self.kind in USER_ERRORS
 
     @classmethod
     def of(cls, kind: object, message: object) -> "Failure":

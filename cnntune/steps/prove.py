@@ -227,7 +227,7 @@ def prove(
     with locked(experiment.folder) as ours:
         if not ours:
             raise StudyError(f"{experiment.folder}: another cnntune process proves this run; wait")
-        yield from run_jobs(in_order(settled), workers=workers, places=places, deadline=deadline)
+        yield from run_jobs(in_order(settled), workers=workers, devices=places, deadline=deadline)
 
 
 def result(experiment: Experiment) -> Proof:

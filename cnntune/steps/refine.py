@@ -224,7 +224,7 @@ def unfinished(study: Study) -> Round | None:
     learned = best_of(trials) is not None and not nothing_learned(trials)
     strong = strong_trials(trials, source.path) if learned else []
     planned, findings = read_plan(target)
-    return Round(Ledger.open(target), strong, number_of(target), findings, planned)
+    return Round(Ledger.open(target).reopened(), strong, number_of(target), findings, planned)
 
 
 def write_plan(target: Study, trials: int, changes: Sequence[Finding]) -> None:
@@ -304,7 +304,7 @@ def repeat(
     repeats: Sequence[Repeat],
     *,
     workers: int,
-    places: Sequence[str],
+    devices: Sequence[str],
     deadline: Deadline = NEVER,
 ) -> Iterator[Event]:
     """Train trials again with fresh seeds, until the deadline."""
@@ -312,7 +312,7 @@ def repeat(
     for rival, more, run in repeats:
         values = {**rival.trial.values, "seed": rival.recipe.seed + more}
         jobs.append(Job(rival.trial.number, rival.recipe.for_trial(values), run.path))
-    yield from run_jobs(in_order(jobs), workers=workers, places=places, deadline=deadline)
+    yield from run_jobs(in_order(jobs), workers=workers, devices=devices, deadline=deadline)
 
 
 def repeats_to_train(

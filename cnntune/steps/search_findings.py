@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from cnntune.config.recipe import Recipe
 from cnntune.config.space import Range, Space, edges, narrow, toml
+from cnntune.errors import UserCodeError
 from cnntune.findings import Finding
 from cnntune.study.importance import MIN_TRIALS, Importance
 from cnntune.study.trial import Trial, best_of, ranked
@@ -78,6 +79,9 @@ def trial_findings(trials: Sequence[Trial]) -> list[Finding]:
         error = failure.message if failure else ""
         lines = error.strip().splitlines() or ["no message"]
         cause = lines[-1] if error.startswith(TRACEBACK) else lines[0]
+        if failure and failure.by_user and len(lines) > 1:  # below the error stands where it was
+            cause += f" ({lines[-1].strip()})"
+        again = "; the same command trains them again" if failure and failure.by_user else ""
         none_complete = not best_of(trials)
         findings.append(
             Finding(
@@ -85,7 +89,7 @@ def trial_findings(trials: Sequence[Trial]) -> list[Finding]:
                 "fail" if none_complete else "warn",
                 f"{counts['failed']} of {counted(len(trials), 'trial')} failed, the first with:"
                 f" {cause}",
-                "see the full message in the trial's summary.json",
+                f"see the full message in the trial's summary.json{again}",
             )
         )
     if counts["diverged"]:
@@ -104,6 +108,27 @@ def trial_findings(trials: Sequence[Trial]) -> list[Finding]:
             )
         )
     return findings
+
+
+def refuse_failed(trials: Sequence[Trial]) -> None:
+    """Raise the error of the first trial where all failed by the user's code or recipe.
+
+    So `search` says what `train` says of the same mistake.
+
+    Raises:
+        UserCodeError: with the lines of the first error.
+    """
+    ended = [trial for trial in trials if trial.status != "running"]
+    errors = [trial.summary.error for trial in ended if trial.summary.error]
+    if not ended or len(errors) < len(ended) or not all(error.by_user for error in errors):
+        return
+    told = (
+        f"{counted(len(ended), 'trial')} failed, the first with this error; once it is fixed, the"
+        " same command trains them again"
+    )
+    raised = UserCodeError([*errors[0].message.splitlines(), told])
+    raised.document = {"trials": count(trials), "best": None, "importance": {}}
+    raise raised
 
 
 def file_findings(trials: Sequence[Trial]) -> list[Finding]:

@@ -30,7 +30,7 @@ from cnntune.steps.budget import (
     START_SECONDS,
     Budget,
 )
-from cnntune.steps.search_findings import file_findings, nothing_learned
+from cnntune.steps.search_findings import file_findings, nothing_learned, refuse_failed
 from cnntune.steps.winner import (
     CANDIDATES,
     Candidate,
@@ -43,6 +43,7 @@ from cnntune.steps.winner import (
     pool,
     rounds,
     val_images,
+    winner,
 )
 from cnntune.study.coordinator import run_trials
 from cnntune.study.ledger import Ledger
@@ -77,11 +78,13 @@ class Outcome:
     changes: list[Finding] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
+    val_images: int | None = None
 
     @property
     def winner(self) -> Path | None:
         """The `config.json` of the trial to train."""
-        return self.candidates[0].config if self.candidates else None
+        chosen = winner(self.candidates, val_images=self.val_images)
+        return chosen.config if chosen else None
 
 
 def tune(
@@ -90,7 +93,7 @@ def tune(
     budget: Budget,
     *,
     plan: Plan,
-    places: Sequence[str],
+    devices: Sequence[str],
     sweep: Callable[[Deadline], None] = lambda _: None,
 ) -> Iterator[Phase]:
     """Run the loop round by round; the study must be locked. `plan` holds workers and precision.
@@ -109,14 +112,14 @@ def tune(
     _settle(ledger, plan)
     current = refine.unfinished(study)
     if not rounds(study):
-        current = _search_round(ledger, notes, budget)
+        current = _search_round(ledger.reopened(), notes, budget)
     records = ledgers(study)
     waiting = _left_waiting(study, records)
     spent = False
     while True:
         limits = _with_reserve(budget, records, waiting, plan.workers)
         if current is not None:
-            yield from _train(current, limits, records, plan=plan, places=places)
+            yield from _train(current, limits, records, plan=plan, devices=devices)
             if not _is_over(current.ledger, limits):
                 outcome.findings.append(_cut(current, records))
                 break
@@ -142,7 +145,7 @@ def tune(
     for record in records:
         outcome.changes += refine.read_plan(record.study)[1]
     position = len(outcome.findings)
-    yield from _over_seeds(outcome, records, budget, plan=plan, places=places)
+    yield from _over_seeds(outcome, records, budget, plan=plan, devices=devices)
     if spent:  # the remaining budget is known after the repeats
         found = _spent(study, records, budget, plan.workers)
         outcome.findings.insert(position, found)
@@ -342,7 +345,7 @@ def _train(
     records: Sequence[Ledger],
     *,
     plan: Plan,
-    places: Sequence[str],
+    devices: Sequence[str],
 ) -> Iterator[Phase]:
     """Train the trials that a round lacks, as far as the budget goes after those of `records`."""
     ledger, used = current.ledger, _used(records)
@@ -361,7 +364,7 @@ def _train(
         ledger,
         budget=size,
         workers=plan.workers,
-        places=places,
+        devices=devices,
         given=current.given,
         seed=current.seed,
         deadline=budget.time,
@@ -370,8 +373,11 @@ def _train(
     )
     epochs = current.recipe.search.epochs
     title = f"round {current.number}: {counted(size, 'trial')} of {counted(epochs, 'epoch')}"
+    if ledger.again:
+        title += f"; {len(ledger.again)} that failed before"
     limited = _while_time(events, budget, complete)
     yield Phase(title, current.recipe, size, len(trials) - running, current.changes, limited)
+    refuse_failed(ledger.trials())
     if not (_is_over(ledger, budget) or budget.rounds_until.passed or budget.paused):
         raise StudyError(f"{current.study.path}: round {current.number} ended before its trials")
 
@@ -495,7 +501,7 @@ def _over_seeds(
     budget: Budget,
     *,
     plan: Plan,
-    places: Sequence[str],
+    devices: Sequence[str],
 ) -> Iterator[Phase]:
     """Train the best trials of all rounds again with fresh seeds, and compare them."""
     outcome.findings += [found for record in records for found in file_findings(record.trials())]
@@ -506,7 +512,7 @@ def _over_seeds(
         return
     todo = refine.repeats_to_train(rivals, seeds=SEEDS, most=budget.repeats(_used(records)))
     if todo and not budget.time.passed:
-        events = refine.repeat(todo, workers=plan.workers, places=places, deadline=budget.time)
+        events = refine.repeat(todo, workers=plan.workers, devices=devices, deadline=budget.time)
         title = f"the best {len(rivals)} trials with fresh seeds: {len(todo)} runs"
         yield Phase(title, rivals[0].recipe, len(todo), 0, [], events)
     outcome.candidates = candidates(rivals, seeds=SEEDS)
@@ -517,7 +523,8 @@ def _over_seeds(
     if budget.seconds is not None:
         seconds = math.ceil(repeat_seconds(rivals, plan.workers))
         advice = f"the same command with --budget {seconds}s trains them first"
-    outcome.findings += findings(outcome.candidates, val_images=val_images(rivals), advice=advice)
+    outcome.val_images = val_images(rivals)
+    outcome.findings += findings(outcome.candidates, val_images=outcome.val_images, advice=advice)
 
 
 def _missing(rivals: Sequence[Rival]) -> int:

@@ -200,6 +200,11 @@ class Candidate:
         return self.rival.trial.val_acc
 
     @property
+    def parameters(self) -> int | None:
+        """The parameters of its network; None in a study that does not record them."""
+        return self.rival.trial.summary.parameters
+
+    @property
     def missing(self) -> int:
         """The number of seeds that are not trained."""
         return self.asked - len(self.val_accs) - self.diverged - self.failed
@@ -292,6 +297,23 @@ def tied(found: Sequence[Candidate], *, val_images: int | None = None) -> list[C
     ]
 
 
+def winner(found: Sequence[Candidate], *, val_images: int | None = None) -> Candidate | None:
+    """The candidate to train: of those that are tied the smallest network, then the highest mean.
+
+    None if each diverged for a seed, or if none completed one. Where no seeds were asked for, or
+    none are trained yet, it is the trial with the highest validation accuracy.
+    """
+    if not found or found[0].diverged:
+        return None
+    if found[0].mean is None:
+        return None if any(one.diverged or one.failed for one in found) else found[0]
+    return min(tied(found, val_images=val_images), key=_size)  # the first of several
+
+
+def _size(candidate: Candidate) -> float:
+    return candidate.parameters or math.inf
+
+
 def findings(
     found: Sequence[Candidate],
     *,
@@ -367,12 +389,20 @@ def _winner(found: Sequence[Candidate], val_images: int | None) -> list[Finding]
                 "tie",
                 "info",
                 f"{evidence} does not beat {others}{_by_errors(steady)}",
-                "take the cheapest of them, or compare with more seeds or validation images",
+                f"{_of_tied(level)}, or compare with more seeds or validation images",
             )
         ]
     return [
         Finding("winner", "ok", f"{evidence}; next is {steady[1].name} with {steady[1].mean:.4f}")
     ]
+
+
+def _of_tied(level: Sequence[Candidate]) -> str:
+    """Which of the tied candidates to train, and why."""
+    taken = min(level, key=_size)
+    if len({one.parameters for one in level}) == 1 or not taken.parameters:
+        return f"train {taken.name}, whose mean is highest: all have the same number of parameters"
+    return f"train {taken.name}, the smallest of them: {taken.parameters:,} parameters"
 
 
 def _over_seeds(best: Candidate) -> str:

@@ -30,7 +30,7 @@ def run_trials(
     *,
     budget: int,
     workers: int,
-    places: Sequence[str],
+    devices: Sequence[str],
     given: Sequence[Mapping[str, Value]] = (),
     seed: int | None = None,
     deadline: Deadline = NEVER,
@@ -63,7 +63,7 @@ def run_trials(
     )
     coordinator.reconcile()
     yield from coordinator.prune()
-    yield from coordinator.train(workers, places)
+    yield from coordinator.train(workers, devices)
 
 
 class DataCheck:
@@ -131,7 +131,7 @@ class Coordinator(ABC):
             UserCodeError: where three consecutive trials fail with the same error.
         """
         for event in run_jobs(
-            self.next_job, workers=workers, places=devices, deadline=self.deadline
+            self.next_job, workers=workers, devices=devices, deadline=self.deadline
         ):
             if event.job.check:
                 self.data_check.note(event)

@@ -10,6 +10,7 @@ from cnntune.study.trial import Trial
 from cnntune.workers.pool import Event
 
 MAX_SAME_FAILURES = 3  # consecutive; Keras Tuner stops there too: what fails each trial is a bug
+SOUND = ("complete", "pruned", "diverged")  # the statuses of trials that could be trained
 
 
 class Failures:
@@ -18,6 +19,7 @@ class Failures:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.last: list[str] = []
+        self.again = ledger.again
 
     def note(self, event: Event) -> None:
         """Count the trial of an event that ends it.
@@ -34,6 +36,8 @@ class Failures:
         if error is None or error.kind == "out-of-memory":
             self.last = []
             return
+        if event.job.number in self.again and self._any_sound():
+            return  # it failed before, and the search went on
         message = error.message
         self.last = [*self.last, message][-MAX_SAME_FAILURES:]
         if len(self.last) == MAX_SAME_FAILURES and len(set(map(_without_numbers, self.last))) == 1:
@@ -43,6 +47,9 @@ class Failures:
                     f"stopped: {MAX_SAME_FAILURES} consecutive trials failed with the same error"
                 )
                 raise UserCodeError([*message.splitlines(), stopped])
+
+    def _any_sound(self) -> bool:
+        return any(trial.status in SOUND for trial in self.ledger.trials())
 
 
 def blames_an_option(space: Space, trials: Sequence[Trial], error: str) -> bool:
@@ -55,7 +62,7 @@ def blames_an_option(space: Space, trials: Sequence[Trial], error: str) -> bool:
     failed = [
         t for t in trials if t.summary.error and _without_numbers(t.summary.error.message) == same
     ]
-    sound = [t for t in trials if t.status in ("complete", "pruned", "diverged")]
+    sound = [t for t in trials if t.status in SOUND]
     for key, dimension in space.items():
         if isinstance(dimension, Choice) and len(dimension.options) > 1:
             bad = {trial.values.get(key) for trial in failed}

@@ -5,6 +5,7 @@ exists without them. Its number is its slot and names its folder.
 """
 
 import math
+import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -33,6 +34,7 @@ STUDY_NAME = "cnntune"  # in every study.db: the folder may be renamed
 SQLITE_WAIT_SECONDS = 60  # for another program's lock; SQLite's own 5 s fail under a backup
 DIVERGED_VALUE = 0.0  # the accuracy that Optuna records: finite, and never the best
 LOST = "holds trials of a study whose study.db is missing or empty"
+AGAIN = "again"  # the attribute of a trial that is trained again after it failed
 STATES = {"failed": TrialState.FAIL, "pruned": TrialState.PRUNED}
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -172,6 +174,40 @@ class Ledger:
             self.optuna_study.set_user_attr("image_bytes", image_bytes)
 
     @property
+    def again(self) -> set[int]:
+        """The trials that wait again after they failed, see `reopened`."""
+        trials = self.optuna_study.get_trials(deepcopy=False)
+        return {t.number for t in trials if AGAIN in t.user_attrs and not t.state.is_finished()}
+
+    def reopened(self) -> "Ledger":
+        """The record in which trials that failed by a user's error wait again; needs the lock.
+
+        Number, slot and values stay, and the folder is removed: its curve is that of other code.
+        Optuna opens no trial that has ended, so the record is copied, and replaced by a rename. One
+        that was killed before its folders were removed reads there again that the trials failed.
+        """
+        errors = {trial.number: trial.summary.error for trial in self.trials()}
+        failed = {number for number, error in errors.items() if error and error.by_user}
+        if not failed:
+            return self
+        path, draft = self.study.path / "study.db", self.study.path / ".study.db.reopened"
+        draft.unlink(missing_ok=True)
+        copy = optuna.create_study(
+            study_name=STUDY_NAME, storage=sqlite(draft), direction="maximize"
+        )
+        for key, value in self.optuna_study.user_attrs.items():
+            copy.set_user_attr(key, value)
+        for trial in self.optuna_study.get_trials(deepcopy=False):
+            copy.add_trial(_waiting(trial) if trial.number in failed else trial)
+        draft.replace(path)
+        for number in failed:
+            folder = self.study.trial(number).path
+            if folder.is_dir():  # renamed first: half a folder could be resumed
+                folder = folder.rename(folder.with_name(f".failed-{folder.name}"))
+                shutil.rmtree(folder)
+        return Ledger.open(self.study)
+
+    @property
     def brackets(self) -> list[Bracket]:
         """The brackets that the study's trials compete in."""
         stored = self.optuna_study.user_attrs.get("brackets", [])
@@ -220,6 +256,16 @@ class Ledger:
         epochs = self.optuna_study.user_attrs["recipe"]["search"]["epochs"]
         trials = self.optuna_study.get_trials(deepcopy=False)
         return [_trial(self.study, trial, epochs) for trial in trials]
+
+
+def _waiting(trial: FrozenTrial) -> FrozenTrial:
+    """The trial with its values, as it was before it was trained."""
+    return create_trial(
+        state=TrialState.RUNNING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=trial.user_attrs | {AGAIN: True},
+    )
 
 
 def exists(study: Study) -> bool:

@@ -23,7 +23,7 @@ def run_shared(
     *,
     budget: int,
     workers: int,
-    places: Sequence[str],
+    devices: Sequence[str],
     deadline: Deadline = NEVER,
     say: Callable[[str], None],
 ) -> Iterator[Event]:
@@ -42,7 +42,7 @@ def run_shared(
     coordinator = SharedCoordinator(ledger, budget=budget, deadline=deadline)
     waiting = False
     while True:
-        yield from coordinator.train(workers, places)
+        yield from coordinator.train(workers, devices)
         left = coordinator.left()
         if not left:
             return

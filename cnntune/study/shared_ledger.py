@@ -111,6 +111,10 @@ class SharedLedger(Ledger):
         data = recipe.data.model_copy(update={"stream": stream})
         vars(self)["recipe"] = recipe.model_copy(update={"data": data})  # where it is cached
 
+    def reopened(self) -> "SharedLedger":
+        """This very record: other machines have read that the trials ended, and read it once."""
+        return self
+
     @retried
     def trials(self) -> list[Trial]:
         """All trials of the study, by number, whichever machine trained them."""

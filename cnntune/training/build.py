@@ -26,6 +26,7 @@ from cnntune.training.contracts import (
     guard_forward,
     guarded_loss,
     is_own,
+    lines_noted,
     settings_kept,
 )
 from cnntune.training.device import seeded
@@ -148,11 +149,12 @@ def build_network(
     drawn = seeded(recipe.seed if seed is None else seed, "init", device=CPU)
     not_ours = section.name not in models.BUILT_IN
     with drawn, explaining():
-        with settings_kept(), border(f"building model {section.name}" if not_ours else None):
+        what = f"building model {section.name}" if not_ours else None
+        with settings_kept(), lines_noted() as lines, border(what):
             model: nn.Module = builder(num_classes=num_classes, in_shape=in_shape, **arguments)
         check_model(model, section.name)
         if not_ours:
-            guard_forward(model, section.name)
+            guard_forward(model, section.name, lines)
         if any(map(is_lazy, model.parameters())):
             with torch.no_grad():  # layers that take their size from the first images
                 model.eval()(torch.zeros(1, *in_shape))

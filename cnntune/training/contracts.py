@@ -6,6 +6,8 @@ be, and what was found.
 """
 
 import inspect
+import sys
+import traceback
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils.data import Dataset
 
 from cnntune import models
@@ -21,12 +24,14 @@ from cnntune.config.recipe import Recipe
 from cnntune.config.signatures import KEYWORDS
 from cnntune.errors import UserCodeError
 from cnntune.models.auxiliary import Loss
-from cnntune.user_code.borders import border
+from cnntune.user_code.borders import border, mark, own_line
 
 SHAPES = {
     "data": "def build(*, seed, ...)",
     "model": "def build(*, num_classes, in_shape, ...)",
 }
+
+Lines = weakref.WeakKeyDictionary[nn.Module, str | None]  # `file:line in function: text`
 
 
 def is_own(name: str) -> bool:
@@ -90,13 +95,33 @@ def check_model(model: Any, name: str) -> None:
         )
 
 
-def guard_forward(model: nn.Module, name: str) -> None:
+@contextmanager
+def lines_noted() -> Iterator[Lines]:
+    """Note for each module with weights that is made within the block the user's line that does.
+
+    A layer that torch made raises in torch's files: only the line that made it is the user's.
+    """
+    lines: Lines = weakref.WeakKeyDictionary()
+
+    def note(module: nn.Module, *_: object) -> None:
+        if module not in lines:
+            lines[module] = own_line(sys._getframe(1))
+
+    hook = register_module_parameter_registration_hook(note)
+    try:
+        yield lines
+    finally:
+        hook.remove()
+
+
+def guard_forward(model: nn.Module, name: str, lines: Lines) -> None:
     """Make the forward pass a border: what is raised in it is raised by the model.
 
     A hook is not enough: torch calls none where SystemExit leaves the forward pass.
     """
     inner = vars(model).get("forward")  # a scripted module holds its own
-    vars(model)["forward"] = _GuardedForward(model, f"model {name}, forward pass", inner)
+    made = {path: found for path, layer in model.named_modules() if (found := lines.get(layer))}
+    vars(model)["forward"] = _GuardedForward(model, f"model {name}, forward pass", made, inner)
 
 
 class _GuardedForward:
@@ -107,20 +132,44 @@ class _GuardedForward:
     """
 
     def __init__(
-        self, model: nn.Module, what: str, inner: Callable[..., Any] | None = None
+        self,
+        model: nn.Module,
+        what: str,
+        made: dict[str, str],
+        inner: Callable[..., Any] | None = None,
     ) -> None:
-        self._model, self._what, self._inner = weakref.ref(model), what, inner
+        self._model, self._what, self._made, self._inner = weakref.ref(model), what, made, inner
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         model = self._model()
         assert model is not None  # the caller holds it
-        with border(self._what):
+        try:
             if self._inner is not None:
                 return self._inner(*args, **kwargs)
             return type(model).forward(model, *args, **kwargs)
+        except (Exception, SystemExit) as error:
+            path, layer = raising_layer(model, error)
+            if layer is None:
+                mark(error, self._what)
+            else:
+                made = self._made.get(path)
+                mark(error, f"{self._what}, layer {path} ({type(layer).__name__})", made)
+            raise
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._model(), self._what, self._inner)
+        return type(self), (self._model(), self._what, self._made, self._inner)
+
+
+def raising_layer(model: nn.Module, error: BaseException) -> tuple[str, nn.Module | None]:
+    """The innermost layer of the model that an exception passed through, with its path.
+
+    Without a path and a layer where it is the model itself, whose frames tell the line.
+    """
+    paths = {id(layer): (path, layer) for path, layer in model.named_modules() if path}
+    found: tuple[str, nn.Module | None] = "", None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        found = paths.get(id(frame.f_locals.get("self")), found)
+    return found
 
 
 @torch.no_grad()

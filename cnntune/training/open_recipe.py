@@ -127,8 +127,14 @@ def described(recipe: Recipe, device: str, data: Data) -> str:
     """The images and the network, in a line, after what was done to read samples of user code."""
     test = f", {len(data.test)} test" if data.test is not None else ""
     shape = "x".join(str(size) for size in data.in_shape)
+    remarks, size = list(data.remarks), recipe.train.batch_size
+    if size > len(data.train):
+        remarks.append(
+            f"train.batch_size: {size} is more than the {len(data.train)} training images: each"
+            " epoch is one step"
+        )
     line = (
         f"{recipe.name}: {len(data.train)} training images, {len(data.val)} validation{test},"
         f" {shape}, {len(data.classes)} classes; model {recipe.model.name} on {device}"
     )
-    return "\n".join([*data.remarks, line])
+    return "\n".join([*remarks, line])

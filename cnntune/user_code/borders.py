@@ -19,6 +19,7 @@ from cnntune.user_code.failures import full_disk, out_of_memory
 MAX_MESSAGE = 300  # characters of an exception's message that are shown
 UNNAMED = "your code"  # where nothing more is known
 CROSSED = "_cnntune_border"  # the attribute of an exception that names the border it crossed
+MADE = "_cnntune_made"  # and of one that a layer raised: the user's line that made the layer
 INSTALLED = ("site-packages", "dist-packages")  # the second on Debian and Ubuntu
 LIBRARIES = ("<", str(Path(__file__).parents[1]) + os.sep, sysconfig.get_paths()["stdlib"])
 KNOWN = (
@@ -45,10 +46,14 @@ def border(what: str | None) -> Iterator[None]:
         raise
 
 
-def mark(error: BaseException, what: str) -> None:
-    """Name the border that an exception crosses, unless it crossed one before."""
+def mark(error: BaseException, what: str, made: str | None = None) -> None:
+    """Name the border that an exception crosses, unless it crossed one before.
+
+    `made` is the user's line that made the layer that raised it.
+    """
     if not isinstance(error, CnntuneError) and not hasattr(error, CROSSED):
         setattr(error, CROSSED, what)
+        setattr(error, MADE, made)
 
 
 @contextmanager
@@ -91,8 +96,25 @@ def explained(error: BaseException) -> CnntuneError | None:
     if what is None:
         return None
     lines = [f"{what}: {_in_a_line(error)}"]
-    lines += [f"  {f.filename}:{f.lineno} in {f.name}: {f.line}" for f in _own_frames(error)]
+    lines += [f"  {_shown(frame)}" for frame in _own_frames(error)]
+    made = getattr(error, MADE, None)
+    if made is not None:
+        lines.append(f"  the layer is made at {made}")
     return UserCodeError(lines)
+
+
+def own_line(frame: FrameType | None) -> str | None:
+    """The innermost line of the user's code that is being run, as errors show it, if any."""
+    while frame is not None:
+        if _is_own(frame):
+            code = frame.f_code
+            return _shown(traceback.FrameSummary(code.co_filename, frame.f_lineno, code.co_name))
+        frame = frame.f_back
+    return None
+
+
+def _shown(frame: traceback.FrameSummary) -> str:
+    return f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line}"
 
 
 def _in_a_line(error: BaseException) -> str:

@@ -67,7 +67,7 @@ class Plan:
 
 def plan(
     recipe: Recipe,
-    places: Sequence[str],
+    devices: Sequence[str],
     *,
     asked: int | None = None,
     image_bytes: int | None = None,
@@ -79,15 +79,17 @@ def plan(
     Raises:
         CnntuneError: where data or network cannot be used, or memory runs out.
     """
-    cuda = places[0].startswith("cuda")
+    cuda = devices[0].startswith("cuda")
     known = recipe.train.precision != "auto" and image_bytes is not None
     if known and not cuda:
         found = Found(recipe.train.precision, image_bytes or 0)
     else:
-        found = call("cnntune.workers.memory_probe:measure", recipe, places, cuda and asked is None)
-    workers, reason = (asked, "") if asked else _fitting_workers(recipe, places, found)
+        found = call(
+            "cnntune.workers.memory_probe:measure", recipe, devices, cuda and asked is None
+        )
+    workers, reason = (asked, "") if asked else _fitting_workers(recipe, devices, found)
     # The measured trial includes its images, and as many of those as were counted fit on a GPU.
-    on_a_gpu = 1 if found.trial is not None else math.ceil(workers / len(places))
+    on_a_gpu = 1 if found.trial is not None else math.ceil(workers / len(devices))
     fits = fit(found.image_bytes, workers)
     if found.free:
         fits = fits and fit(found.image_bytes, on_a_gpu, min(found.free))
@@ -99,12 +101,12 @@ def plan(
     return Plan(workers, found.precision, found.image_bytes, stream, tuple(reasons))
 
 
-def _fitting_workers(recipe: Recipe, places: Sequence[str], found: Found) -> tuple[int, str]:
+def _fitting_workers(recipe: Recipe, devices: Sequence[str], found: Found) -> tuple[int, str]:
     """How many trials of the recipe's space the machine trains side by side, and why."""
-    kind = places[0].partition(":")[0]
+    kind = devices[0].partition(":")[0]
     if found.problem:
         reason = f"one worker per GPU: the memory of a trial could not be measured: {found.problem}"
-        return len(places), reason
+        return len(devices), reason
     if found.trial is not None:
         return on_gpus(found.trial, found.free, cores())
     if kind == "cpu":

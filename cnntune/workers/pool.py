@@ -86,12 +86,12 @@ def run_jobs(
     next_job: Callable[[], Job | None],
     *,
     workers: int,
-    places: Sequence[str],
+    devices: Sequence[str],
     deadline: Deadline = NEVER,
 ) -> Iterator[Event]:
     """Train jobs on `workers` processes and yield their events as they happen.
 
-    `places` names the devices, which take the workers in turn.
+    `devices` are names; each takes a worker in turn.
 
     `next_job` is asked whenever a worker is free and the caller has seen every event before; None
     means that there is nothing to do until something else happens. The iterator ends when nothing
@@ -105,7 +105,7 @@ def run_jobs(
     Raises:
         CnntuneError: for what affects all jobs, such as a full disk or unreadable data.
     """
-    pool = _Pool(workers, places)
+    pool = _Pool(workers, devices)
     deaths: dict[Path, int] = {}
     again: list[Job] = []
     try:

@@ -3,9 +3,11 @@
 The whole workflow runs once in this process, and once more (slow) in processes of its own.
 """
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -563,3 +565,35 @@ def test_what_own_code_prints_is_no_result(words: tuple[str, ...], tmp_path: Pat
     assert outcome.document["command"] == words[0]
     assert "imported" in outcome.err
     assert "forward (" in outcome.err
+
+
+INTERRUPTED_IMPORT = """
+import sys
+class Interrupted:
+    def find_spec(self, name, *more):
+        if name == "cnntune.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+from cnntune.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_while_modules_are_imported_is_no_traceback(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "interrupted\n")
+
+
+def test_a_library_that_breaks_when_its_import_is_interrupted_is_no_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> int:
+        with contextlib.suppress(KeyboardInterrupt):  # as torch does around some imports
+            os.kill(os.getpid(), signal.SIGINT)
+        raise RecursionError("maximum recursion depth exceeded")
+
+    monkeypatch.setattr("cnntune.cli._run", interrupted)
+    ended = call("inspect", cwd=tmp_path)
+    assert (ended.code, ended.err) == (130, "interrupted\n")

@@ -267,7 +267,7 @@ def test_a_device_that_broke_takes_its_worker_with_it_and_no_other_trial(
     tmp_path: Path, jobs: Any
 ) -> None:
     doing = ["breaks", "trains", "trains", "breaks", "trains"]
-    events = list(run_jobs(in_order(jobs(*doing)), workers=1, places=("cpu",)))
+    events = list(run_jobs(in_order(jobs(*doing)), workers=1, devices=("cpu",)))
     ended = summaries(events)
     assert [ended[number].status for number in range(5)] == [
         "failed",
@@ -288,7 +288,7 @@ def test_a_device_that_broke_takes_its_worker_with_it_and_no_other_trial(
 
 def test_a_trial_without_memory_is_tried_again_alone(tmp_path: Path, jobs: Any) -> None:
     asked = jobs("waits", "hungers", "trains", "hungers always")
-    events = list(run_jobs(in_order(asked), workers=2, places=("cpu",)))
+    events = list(run_jobs(in_order(asked), workers=2, devices=("cpu",)))
     ended = summaries(events)
     statuses = [ended[number].status for number in range(4)]
     assert statuses == ["complete", "complete", "complete", "failed"]
@@ -310,3 +310,48 @@ def test_a_trial_without_memory_is_tried_again_alone(tmp_path: Path, jobs: Any) 
         at for at, event in enumerate(events) if event.job.number == 1 and event.summary
     )
     assert ends.index(0) < ends.index(1)
+
+
+FAILS = "return self.layer(x)"  # 1x4x4 pixels do not fit 16 numbers
+LR = "train.lr = { log = [1e-3, 1e-1] }\n"
+
+
+def test_where_own_code_fails_every_trial_search_says_what_train_says(tmp_path: Path) -> None:
+    (tmp_path / "own_failing.py").write_text(OWN.replace("return self.layer(x.flatten(1))", FAILS))
+    (tmp_path / "own.toml").write_text(RECIPE + LR)
+    trained = call("train", "own.toml", "--device", "cpu", cwd=tmp_path)
+    searched = call(
+        "search", "own.toml", "--budget", "2", "--device", "cpu", "--json", cwd=tmp_path
+    )
+    assert (trained.code, searched.code) == (2, 2)
+    where = tmp_path / "own_failing.py"
+    lines = [line for line in trained.err.splitlines() if str(where) in line]
+    lines += [line for line in trained.err.splitlines() if "RuntimeError" in line]
+    assert len(lines) == 3  # the error, the line of `forward`, and the line that makes the layer
+    errors = searched.document["errors"]
+    assert all(line in errors for line in lines)
+    assert searched.document["trials"]["failed"] == 2
+
+
+def test_trials_that_own_code_failed_are_trained_again_in_their_slots(tmp_path: Path) -> None:
+    own = tmp_path / "own_failing.py"
+    own.write_text(OWN.replace("return self.layer(x.flatten(1))", FAILS))
+    (tmp_path / "own.toml").write_text(RECIPE + LR)
+    again = ("search", "own.toml", "--budget", "2", "--device", "cpu", "--json")
+    study = tmp_path / "runs" / "own"
+
+    def drawn() -> list[float]:
+        configs = [json.loads(path.read_text()) for path in sorted(study.glob("*/config.json"))]
+        return [config["train"]["lr"] for config in configs]
+
+    assert call(*again, cwd=tmp_path).code == 2
+    failed = drawn()
+    own.write_text(OWN)
+    outcome = call(*again, cwd=tmp_path)
+    assert outcome.document["trials"]["complete"] == 2
+    assert outcome.document["trials"]["failed"] == 0
+    assert "2 trials that failed by an error of your code or recipe are" in outcome.err
+    assert len(set(failed)) == 2
+    assert drawn() == failed
+    there = sorted(path.name for path in study.glob("*trial*"))
+    assert there == ["trial-0000", "trial-0001", "trials.csv"]

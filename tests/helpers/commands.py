@@ -93,11 +93,11 @@ def one_after_the_other(
     next_job: Callable[[], Job | None],
     *,
     workers: int,
-    places: Sequence[str],
+    devices: Sequence[str],
     deadline: Deadline = NEVER,
 ) -> Iterator[Event]:
     """`run_jobs` without worker processes."""
-    trainer = Trainer(torch.device(places[0]))
+    trainer = Trainer(torch.device(devices[0]))
     again: list[Job] = []
     while job := (again.pop() if again else next_job()):
         if not job.alone:

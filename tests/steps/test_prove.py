@@ -139,7 +139,7 @@ def test_a_run_continues_from_a_checkpoint_with_the_change(tmp_path: Path) -> No
     recipe = load_recipe("digits", [*sets, "train.threads=1"]).for_run()
     run = Study(tmp_path / "study").run("trial-0000")
     for _ in one_after_the_other(
-        in_order([Job(0, recipe, run.path, until=2)]), workers=1, places=("cpu",)
+        in_order([Job(0, recipe, run.path, until=2)]), workers=1, devices=("cpu",)
     ):
         pass
     assert run.checkpoint.exists()
@@ -152,7 +152,7 @@ def test_a_run_continues_from_a_checkpoint_with_the_change(tmp_path: Path) -> No
     continued = [arm.cure for arm in experiment.arms() if arm.start == "checkpoint"]
     assert continued == [None, decay]
     jobs = [job for job in prove.to_train(experiment) if job.continues]
-    for _ in one_after_the_other(in_order(jobs), workers=1, places=("cpu",)):
+    for _ in one_after_the_other(in_order(jobs), workers=1, devices=("cpu",)):
         pass
     assert [job.folder.name for job in jobs[:2]] == [
         "checkpoint-control-seed-1",

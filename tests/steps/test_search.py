@@ -74,7 +74,7 @@ def search(
     with study.lock(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(trials_room, "run_jobs", pool)
         ledger = Ledger.create(study, recipe, asked=recipe)
-        happened = run_trials(ledger, budget=budget, workers=2, places=("cpu",))
+        happened = run_trials(ledger, budget=budget, workers=2, devices=("cpu",))
         seen = 0
         with contextlib.suppress(Killed):
             for _ in happened:
@@ -114,13 +114,13 @@ def test_a_search_runs_its_budget_and_draws_within_the_space(undisturbed: Study)
 
 
 def two_at_a_time(
-    next_job: Callable[[], Job | None], *, places: Sequence[str], **_: Any
+    next_job: Callable[[], Job | None], *, devices: Sequence[str], **_: Any
 ) -> Iterator[Event]:
     """Two workers of which the second always finishes first."""
     while pair := [job for job in (next_job(), next_job()) if job]:
         yield from (Event(job) for job in pair)
         for job in reversed(pair):
-            yield from Trainer(torch.device(places[0])).train(job)
+            yield from Trainer(torch.device(devices[0])).train(job)
 
 
 def test_the_order_in_which_trials_finish_changes_nothing(
@@ -143,12 +143,12 @@ def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(
 
 
 def killed_after_the_second_trial(
-    next_job: Callable[[], Job | None], *, places: Sequence[str], **_: Any
+    next_job: Callable[[], Job | None], *, devices: Sequence[str], **_: Any
 ) -> Iterator[Event]:
     """The coordinator dies when `summary.json` is written and before it can read of it."""
     while job := next_job():
         yield Event(job)
-        *earlier, last = Trainer(torch.device(places[0])).train(job)
+        *earlier, last = Trainer(torch.device(devices[0])).train(job)
         yield from earlier
         if job.number == 1:
             raise Killed
@@ -189,7 +189,7 @@ def test_a_trial_that_was_left_behind_when_the_coordinator_died_is_ended_and_dra
     ledger = Ledger.create(whole, halving, asked=halving)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trials_room, "run_jobs", one_after_the_other)
-        events = list(run_trials(ledger, budget=BUDGET, workers=1, places=("cpu",)))
+        events = list(run_trials(ledger, budget=BUDGET, workers=1, devices=("cpu",)))
     ends = [event.summary.status if event.summary else "" for event in events]
     search(Study(tmp_path / "runs/small"), halving, BUDGET, events=ends.index("pruned"))
     outcome = call("search", "small.toml", "--budget", str(BUDGET), cwd=tmp_path)
@@ -225,7 +225,7 @@ def test_a_worker_process_trains_as_this_process_does(
 ) -> None:
     first = Ledger.open(undisturbed).trials()[0]
     job = Job(0, recipe.for_trial(first.values), tmp_path / "trial-0000")
-    events = list(run_jobs(in_order([job]), workers=1, places=("cpu",)))
+    events = list(run_jobs(in_order([job]), workers=1, devices=("cpu",)))
     assert [event.epoch.epoch if event.epoch else None for event in events] == [None, 1, 2, None]
     assert events[-1].summary == Summary.from_json(Run(job.folder).summary())
     assert rows(job.folder) == rows(first.run.path)
@@ -472,12 +472,11 @@ def test_errors_that_differ_fail_their_trials_and_the_search_goes_on(tmp_path: P
     source = "import itertools\ncount = itertools.count()\n" + RAISING
     source = source.replace("MESSAGE", 'f"case {chr(97 + next(count))}"')
     outcome = commanded(tmp_path, OWN, own_net=source)("search", "--budget", "4")
-    assert outcome.code == 1  # nothing came of any
+    assert outcome.code == 2  # as `train` with the same code
     assert outcome.document["trials"]["failed"] == 4
     assert outcome.document["best"] is None
-    (finding,) = (f for f in outcome.document["findings"] if f["rule"] == "failed-trials")
-    assert finding["severity"] == "fail"
-    assert "4 of 4" in finding["evidence"]
+    assert any("case a" in line for line in outcome.document["errors"])
+    assert outcome.document["errors"][-1].startswith("4 trials failed, the first with this error")
 
 
 EXPLODING = SMALL.replace(
@@ -694,7 +693,7 @@ def test_when_no_more_is_to_begin_what_has_begun_comes_to_its_end(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trials_room, "run_jobs", one_after_the_other)
         place = ("cpu",)
-        list(run_trials(ledger, budget=9, workers=1, places=place, begin_until=over, at_least=3))
+        list(run_trials(ledger, budget=9, workers=1, devices=place, begin_until=over, at_least=3))
     ends = sorted(trial.status for trial in ledger.trials())
     assert ends == (["complete"] * 3 if pruner == "none" else ["complete", "pruned", "pruned"])
 
@@ -718,7 +717,7 @@ def test_the_deadline_ends_workers_in_the_middle_of_a_run_which_goes_on_later(
     job = Job(0, recipe.for_trial({"train.epochs": 10**6}), tmp_path / "trial-0000")
     for _ in range(2):
         time_limit = Deadline.after(15.0)
-        pool = run_jobs(in_order([job]), workers=1, places=("cpu",), deadline=time_limit)
+        pool = run_jobs(in_order([job]), workers=1, devices=("cpu",), deadline=time_limit)
         assert all(event.summary is None for event in pool)
     epochs = [row.epoch for row in Run(job.folder).rows()]
     assert epochs == list(range(1, len(epochs) + 1))

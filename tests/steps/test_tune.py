@@ -123,7 +123,7 @@ def loop(
     with study.lock(), pytest.MonkeyPatch.context() as patch:
         patch.setattr("cnntune.study.coordinator.run_jobs", partial(drawn_curves, **curves))
         patch.setattr("cnntune.steps.refine.run_jobs", partial(drawn_curves, **curves))
-        for phase in tune(outcome, recipe, budget, plan=PLAN, places=("cpu",), sweep=sweep):
+        for phase in tune(outcome, recipe, budget, plan=PLAN, devices=("cpu",), sweep=sweep):
             for _ in phase.events:
                 events -= 1
                 if events == 0:

@@ -1,6 +1,7 @@
 """Which trial of a study is the best: over all rounds, by fresh seeds, and when nobody can say."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from cnntune.steps.winner import (
     quantile,
     rounds,
     tied,
+    winner,
 )
 from cnntune.study.ledger import Ledger
 from cnntune.study.trial import Trial
@@ -233,3 +235,31 @@ def test_one_image_more_is_no_victory() -> None:
     best, second = candidate(0, *[0.9972] * 3), candidate(1, *[0.9944] * 3)
     assert tied([best, second], val_images=359) == [best, second]
     assert tied([best, second], val_images=None) == [best]
+
+
+def of_size(one: Candidate, parameters: int | None) -> Candidate:
+    trial = one.rival.trial
+    trial = replace(trial, summary=replace(trial.summary, parameters=parameters))
+    return replace(one, rival=replace(one.rival, trial=trial))
+
+
+def test_of_candidates_that_are_tied_the_smallest_network_is_the_winner() -> None:
+    # Their means are 0.97 and 0.96; with a spread of 0.01 they are tied, and 0.5 is not.
+    wide = of_size(candidate(1, 0.96, 0.97, 0.98), 4000)
+    slim = of_size(candidate(2, 0.95, 0.96, 0.97), 1000)
+    tiny = of_size(candidate(3, 0.49, 0.50, 0.51), 10)
+    assert winner([wide, slim, tiny]) == slim
+    (tie,) = findings([wide, slim, tiny])
+    assert tie.advice.startswith("train trial-0002, the smallest of them: 1,000 parameters")
+
+
+def test_of_networks_of_one_size_the_highest_mean_is_the_winner() -> None:
+    first = of_size(candidate(1, 0.96, 0.97, 0.98), 1000)
+    second = of_size(candidate(2, 0.95, 0.96, 0.97), 1000)
+    assert winner([first, second]) == first
+    assert findings([first, second])[0].advice.startswith("train trial-0001, whose mean is highest")
+
+
+def test_where_every_candidate_diverged_none_is_to_be_trained() -> None:
+    assert winner([candidate(1, 0.9, 0.9, diverged=1)]) is None
+    assert winner([]) is None

@@ -112,7 +112,7 @@ def search_on(
     """What happens when a machine searches in this process."""
     patch.setattr(coordinator, "run_jobs", one_after_the_other)
     time = Deadline.after(seconds)
-    return run_shared(ledger, budget=budget, workers=1, places=("cpu",), deadline=time, say=print)
+    return run_shared(ledger, budget=budget, workers=1, devices=("cpu",), deadline=time, say=print)
 
 
 def test_machines_take_one_slot_after_the_other_until_the_budget_is_spent(
@@ -317,7 +317,7 @@ def test_a_batch_size_that_found_no_memory_is_drawn_again_all_the_same(
 
     here = machines.join("here")
     monkeypatch.setattr(coordinator, "run_jobs", pool)
-    list(run_shared(here, budget=12, workers=1, places=("cpu",), say=print))
+    list(run_shared(here, budget=12, workers=1, devices=("cpu",), say=print))
     sizes = [trial.values["train.batch_size"] for trial in here.trials()]
     assert len(sizes) == 12
     assert sizes.count(64) > 3  # nobody else's memory decides over the next trial's values

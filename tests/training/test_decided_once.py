@@ -4,6 +4,7 @@ import gc
 import json
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 import torch
@@ -120,7 +121,7 @@ class Failing(nn.Module):
 
 def guarded(model: nn.Module) -> nn.Module:
     """As `build_model` hands over the user's."""
-    guard_forward(model, "mine")
+    guard_forward(model, "mine", WeakKeyDictionary())
     return model
 
 

@@ -116,7 +116,7 @@ FAULTS: dict[str, tuple[tuple[str, str, str], list[str]]] = {
     ),
     "layers that do not fit": (
         (MODEL + "return nn.Sequential(nn.Flatten(), nn.Linear(7, num_classes))\n", "", ""),
-        ["model {own}:build, forward pass: RuntimeError: mat1 and mat2 shapes"],
+        ["model {own}:build, forward pass, layer 1 (Linear): RuntimeError: mat1 and mat2 shapes"],
     ),
     "a change in place of what backward needs": (
         (
@@ -276,9 +276,36 @@ def test_a_model_that_is_nan_before_any_step_is_sent_to_sanity(
     assert finding["advice"].startswith("run `cnntune sanity` first")
 
 
+# Line 1 is the import, so that the layers of `build` are made in lines 5 to 8.
+LAYERS_BUILT = """from torch import nn
+
+def build(*, num_classes, in_shape):
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(100, num_classes),
+    )
+"""
+
+
+def test_a_layer_that_does_not_fit_is_named_with_the_line_that_makes_it(tmp_path: Path) -> None:
+    (tmp_path / "misfit.py").write_text(LAYERS_BUILT)
+    recipe = tmp_path / "own.toml"
+    recipe.write_text('name = "own"\n[data]\nname = "digits"\n[model]\nname = "misfit:build"\n')
+    for command in ("train", "inspect"):
+        ended = call(command, str(recipe), "--device", "cpu", cwd=tmp_path)
+        # 8 maps of 4x4 pixels are 128 numbers.
+        assert ended.code == 2
+        assert "model misfit:build, forward pass, layer 3 (Linear): RuntimeError" in ended.err
+        assert "128 and 100x10" in ended.err
+        made = f"  the layer is made at {tmp_path / 'misfit.py'}:8 in build: nn.Linear(100"
+        assert made in ended.err
+
+
 def test_a_guarded_model_is_freed_at_once_and_its_copies_stand_alone() -> None:
     model = nn.Linear(2, 2)
-    guard_forward(model, "own:build")
+    guard_forward(model, "own:build", weakref.WeakKeyDictionary())
     copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
     for number, other in enumerate(copies, start=1):
         nn.init.constant_(other.weight, number)

@@ -39,6 +39,8 @@ def labels(subject: Subject) -> list[Finding]:
         text += ", ".join(missing[:5])
         seen = torch.bincount(subject.data.val.labels, minlength=subject.classes)[counts == 0]
         advice = "add images for them, or number labels from 0 without gaps"
+        if missing == [names[0]] == ["0"]:
+            advice = "labels may be numbered from 1: subtract 1"
         if int(seen.sum()):
             text += f"; {int(seen.sum())} validation images are of such classes"
         severity: Severity = "fail" if int(seen.sum()) or len(missing) > len(names) / 2 else "warn"
