@@ -22,7 +22,8 @@ import threading
 import time
 import weakref
 import zlib
-from typing import Any, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 FORMAT = 1
 DEEP_FIRST = 10  # steps, backward passes and forward passes that are looked at closely at first
@@ -227,7 +228,7 @@ def caller() -> str:
     return ""
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def short(path: str) -> str:
     """A path as the user would type it."""
     try:
@@ -461,9 +462,7 @@ def note_backward(loss: Any, torch: Any) -> None:
         loss.grad_fn.metadata[MARK + " kept"] = sentinel
         SEEN.kept.append((SEEN.steps, weakref.ref(sentinel)))
         if deep:
-            held = {
-                SEEN.numbers.of(p) for o in living for g in o.param_groups for p in g["params"]
-            }
+            held = {SEEN.numbers.of(p) for o in living for g in o.param_groups for p in g["params"]}
             event.update(walk(loss.grad_fn, torch, held))
     if SEEN.scaled:
         event["scaled"] = True
@@ -768,7 +767,7 @@ def leave(reason: str) -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except Exception:  # noqa: S112  # closed, or nobody reads it
+        except Exception:  # closed, or nobody reads it
             continue
     multiprocessing = sys.modules.get("multiprocessing")
     for child in multiprocessing.active_children() if multiprocessing else ():

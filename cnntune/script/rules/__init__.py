@@ -60,7 +60,9 @@ def judge(record: Record) -> list[Finding]:
             text = f"could not be judged: {type(error).__name__}: {error}"
             found.append(Finding(name, "info", text))
     for hook, problem in record.errors.items():
-        found.append(Finding("observer", "info", f"{hook} failed, what it sees is missing: {problem}"))
+        found.append(
+            Finding("observer", "info", f"{hook} failed, what it sees is missing: {problem}")
+        )
     return found
 
 

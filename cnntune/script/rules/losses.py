@@ -143,7 +143,9 @@ def accumulation(record: Record) -> list[Finding]:
         clips = any(event["k"] == "clip" for event in record.events)
         name = record.class_of(number)
         if most >= 3 and abs(total - most) < 0.01 * most and not clips and not _one_sample(record):
-            text = f"{most} backward passes per step of {name}, and the loss is not divided by {most}"
+            text = (
+                f"{most} backward passes per step of {name}, and the loss is not divided by {most}"
+            )
             advice = f"divide the loss by {most}, unless the sum is meant"
             found.append(Finding("accumulation", "warn", text, advice, backs[-1]["at"], total, 1.0))
         elif most >= 3 and total < 1.6 / most:

@@ -30,7 +30,9 @@ def eval_while_training(record: Record) -> list[Finding]:
             advice = "call model.train() before the loop, unless this is meant"
             found.append(Finding("eval-while-training", "warn", text, advice, where))
         elif not passes[-1]["train"] and first == 0:
-            text = f"trained in eval mode from step {wrong[0]['n']} on: no dropout, fixed batch norm"
+            text = (
+                f"trained in eval mode from step {wrong[0]['n']} on: no dropout, fixed batch norm"
+            )
             found.append(Finding("eval-while-training", "fail", text, advice, where))
     return found
 
@@ -174,7 +176,11 @@ def seed_in_loop(record: Record) -> list[Finding]:
     if not seeds:
         return []
     steps = {event["n"] for event in seeds}
-    if record.steps >= 10 and len(steps) > USUAL * record.steps and len({e["seed"] for e in seeds}) == 1:
+    if (
+        record.steps >= 10
+        and len(steps) > USUAL * record.steps
+        and len({e["seed"] for e in seeds}) == 1
+    ):
         text = f"the same seed was set at {len(steps)} steps: each has the same random numbers"
         advice = "call torch.manual_seed once, before the loop"
         return [Finding("seed-in-loop", "warn", text, advice, seeds[-1]["at"])]

@@ -89,3 +89,7 @@ if os.environ.get("CNNTUNE_OBSERVER"):
     except Exception as error:
         say(f"the hidden sitecustomize raised {error!r}")
     sys.meta_path.insert(0, AfterImport())
+    try:  # tells a Python that imports no torch from one that never ran this file
+        open(os.path.join(os.environ["CNNTUNE_OUT"], f"python-{os.getpid()}"), "w").close()
+    except OSError as error:
+        say(f"cannot write into its folder: {error}")
