@@ -33,6 +33,7 @@ MAX_ROWS = 256  # of a batch that are recognized again
 VALUES = 64  # of a row that make its fingerprint
 MAX_NODES = 20_000  # of a graph that are followed
 SHORT_PASS = 4  # batches of a pass over a loader once enough steps were seen
+MANY_STAGES = 5  # times the steps that are wanted, where each stage has a network of its own
 VALIDATIONS = 2  # to see what differs between two of them
 SNAPSHOT_SECONDS = 5.0  # between two writes of the record, for a process that is killed
 MARK = "cnntune"  # key in a graph node's metadata
@@ -124,6 +125,7 @@ class Seen:
         self.leaf_index: dict[tuple[int, ...], int] = {}
         self.counts: dict[str, dict[str, int]] = {}  # what: place: how often
         self.kept: list[tuple[int, Any]] = []
+        self.stepped: dict[int, int] = {}  # first parameter: steps of its optimizers
         self.steps = self.forwards = self.backwards = self.losses = 0
         self.depth = 0
         self.root: Any = None
@@ -566,6 +568,8 @@ def note_after_step(optimizer: Any, torch: Any) -> None:
     known.cleared = False
     known.steps += 1
     SEEN.steps += 1
+    key = SEEN.numbers.of(held[0]) if held else 0
+    SEEN.stepped[key] = SEEN.stepped.get(key, 0) + 1
     SEEN.passes = 0
     if SEEN.validating:
         SEEN.validating = False
@@ -695,11 +699,11 @@ def perhaps_stop() -> None:
         write("running")
     if SEEN.full:
         return
-    most = max((known.steps for known in SEEN.optimizers.values()), default=0)
     wanted = SEEN.steps_wanted
     if SEEN.cut_from is None:
-        recent = [known.steps for known in SEEN.optimizers.values() if known.steps]
-        if recent and most >= wanted and min(recent[-2:]) >= wanted // 10:
+        recent = list(SEEN.stepped.values())[-2:]
+        many = recent and max(recent) >= wanted and min(recent) >= wanted // 10
+        if many or SEEN.steps >= MANY_STAGES * wanted:
             SEEN.cut_from = SEEN.steps
             SEEN.event("cut")
             if SEEN.validations >= VALIDATIONS:
@@ -728,7 +732,7 @@ def record(reason: str) -> dict[str, Any]:
         "torch": str(getattr(torch, "__version__", "")),
         "framework": SEEN.framework,
         "seconds": time.time() - SEEN.started,
-        "steps": max((known.steps for known in SEEN.optimizers.values()), default=0),
+        "steps": max(SEEN.stepped.values(), default=0),
         "cut_from": SEEN.cut_from if SEEN.cuts else None,
         "moved": SEEN.moved,
         "full": len(SEEN.events) >= MAX_EVENTS,

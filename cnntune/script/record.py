@@ -86,10 +86,32 @@ class Record:
         )
 
     @cached_property
+    def training_indices(self) -> frozenset[int]:
+        """The forward passes whose result is differentiated.
+
+        One line may serve training and validation. Where graphs hold one pass of a line, it is the
+        last before the backward pass; where they hold several (a sequence, an episode), all are.
+        """
+        lines = {event["index"]: site(event) for event in self.all("forward")}
+        several = set()
+        for event in self.walked:
+            found = [lines[index] for index in event["forwards"] if index in lines]
+            several |= {line for line in found if found.count(line) > 1}
+        waiting: dict[tuple[Any, ...], list[int]] = {}
+        indices: set[int] = set()
+        for event in self.events:
+            if event["k"] == "forward" and event["grad"] and site(event) in self.training_sites:
+                waiting.setdefault(site(event), []).append(event["index"])
+            elif event["k"] == "backward":
+                for line, passes in waiting.items():
+                    indices.update(passes if line in several else passes[-1:])
+                waiting = {}
+        return frozenset(indices)
+
+    @cached_property
     def training_forwards(self) -> list[Event]:
         """Forward passes whose result is differentiated."""
-        sites = self.training_sites
-        return [event for event in self.all("forward") if event["grad"] and site(event) in sites]
+        return [event for event in self.all("forward") if event["index"] in self.training_indices]
 
     @cached_property
     def trained_models(self) -> frozenset[int]:
@@ -131,16 +153,17 @@ class Record:
         blocks: list[list[Event]] = []
         block: list[Event] = []
         begun = False
-        sites = self.training_sites
         for event in self.events:
             if event["k"] == "pass":
+                if begun and block:
+                    blocks.append(block)
                 begun, block = True, []
             elif event["k"] in ("step", "backward"):
                 if begun and block:
                     blocks.append(block)
                 begun, block = False, []
             elif event["k"] == "forward" and begun:
-                if event["grad"] and site(event) in sites:
+                if event["index"] in self.training_indices:
                     begun, block = False, []
                 else:
                     block.append(event)

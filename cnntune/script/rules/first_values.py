@@ -77,6 +77,8 @@ def stuck_loss(record: Record) -> list[Finding]:
     if len(calls) < MIN_STEPS or len({event["classes"] for event in calls}) > 1:
         return []
     values = [event["value"] for event in calls]
+    if not all(map(math.isfinite, values)):
+        return []
     third = len(values) // 3
     first, last = statistics.fmean(values[:third]), statistics.fmean(values[-third:])
     expected = math.log(calls[0]["classes"])

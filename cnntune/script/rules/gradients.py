@@ -117,7 +117,7 @@ def missing_gradients(record: Record) -> list[Finding]:
         int(number): entry for number, entry in record.parameters.items() if entry["looked"] >= 10
     }
     # A result of `torch.autograd.grad` leaves no trace in `.grad`, so a loss has to be seen.
-    if not looked or not record.walked:
+    if not looked or not record.trained & record.held:
         return []
     none = [number for number, e in looked.items() if e["none"] == e["looked"]]
     none = [number for number in none if number not in record.trained]

@@ -145,6 +145,8 @@ def weights_move(record: Record) -> list[Finding]:
     same are copies, are overwritten after each step, or the rate is below their precision.
     """
     for number, steps in record.by_optimizer.items():
+        if record.class_of(number) == "LBFGS":
+            continue  # it stays where it has converged
         deep = [s for s in steps if s.get("compared") and s.get("norm") and max(s["lr"], default=0)]
         still = [step for step in deep if step["changed"] == 0]
         if len(deep) >= 5 and len(still) > 0.8 * len(deep):

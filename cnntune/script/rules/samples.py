@@ -29,20 +29,15 @@ def validation_overlap(record: Record) -> list[Finding]:
     copies of a sample in both: the measured accuracy is then that of memory. A pass over the
     training set to measure the training accuracy is meant, where there is another one.
     """
-    trained: dict[str, set[int]] = {}
-    for event in record.training_forwards:
-        if _wide(event):
-            trained.setdefault("rows", set()).update(event["rows"])
-    rows = trained.get("rows", set())
     judged = []
     for block in record.validation_blocks:
         wide = [event for event in block if _wide(event)]
         models = {event["model"] for event in wide}
         seen = [row for event in wide for row in event["rows"]]
         if len(seen) >= MIN_ROWS and models & record.trained_models:
-            before = _trained_before(record, block[0]["index"])
+            before = _trained_before(record, models, block[0]["index"])
             judged.append((sum(row in before for row in seen) / len(seen), wide[-1]))
-    if not judged or not rows or any(share < OVERLAP for share, _ in judged):
+    if not judged or any(share < OVERLAP for share, _ in judged):
         return []
     if any(count > 3 for count in _draws(record)):
         return []  # a handful of samples, all of which are everywhere
@@ -52,12 +47,12 @@ def validation_overlap(record: Record) -> list[Finding]:
     return [Finding("split", "fail", text, advice, event["at"], share, 0.0)]
 
 
-def _trained_before(record: Record, index: int) -> set[int]:
-    """Rows that were trained on before a forward pass, without those of the batch at hand."""
+def _trained_before(record: Record, models: set[int], index: int) -> set[int]:
+    """Rows that these models were trained on, without those of the batch at hand."""
     return {
         row
         for event in record.training_forwards
-        if event["index"] < index - 1
+        if event["index"] < index - 1 and event["model"] in models
         for row in event.get("rows", ())
     }
 
