@@ -3,7 +3,7 @@
 import math
 import statistics
 
-from cnntune.findings import Finding
+from cnntune.findings import Finding, Severity
 from cnntune.script.record import Event, Record
 
 FAR = 2.0  # times log C: an initial loss of logits that are confident before anything is learned
@@ -59,12 +59,12 @@ def initial_loss(record: Record) -> list[Finding]:
     value = first["value"]
     if not math.isfinite(value) or value <= FAR * expected + SLACK:
         return []
-    severity = "fail" if value > VERY_FAR * expected else "warn"
+    severity: Severity = "fail" if value > VERY_FAR * expected else "warn"
     text = f"the first loss is {value:.3g}, log({first['classes']}) = {expected:.3g}"
     if "prediction" in first:
         text += f"; the logits have a standard deviation of {first['prediction']['std']:.3g}"
     advice = "normalize the inputs; initialize the last layer with small weights"
-    return [Finding("initial-loss", severity, text, advice, first["at"], value, expected)]  # type: ignore[arg-type]
+    return [Finding("initial-loss", severity, text, advice, first["at"], value, expected)]
 
 
 def stuck_loss(record: Record) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from cnntune.findings import Finding
+from cnntune.findings import Finding, Severity
 from cnntune.script.record import Event, Record
 
 MIN_STEPS = 4  # of an optimizer, before its habit is judged
@@ -132,7 +132,7 @@ def missing_gradients(record: Record) -> list[Finding]:
             " forward() calls the layer; set requires_grad = False where they are to stay"
         )
         large = sum(looked[n]["size"] for n in none) > 0.2 * sum(e["size"] for e in looked.values())
-        severity = "fail" if all_of_them or large else "warn"
+        severity: Severity = "fail" if all_of_them or large else "warn"
         found.append(Finding("missing-gradients", severity, text, advice, where))
     matrices = [n for n in zero if looked[n]["size"] > 1]
     if len(matrices) > 0.2 * len(looked) and len(matrices) >= 2:

@@ -3,12 +3,12 @@
 import statistics
 from collections import Counter
 
-from cnntune.findings import Finding
+from cnntune.findings import Finding, Severity
 from cnntune.script.record import Event, Record
 
 USUAL = 0.8  # share of the passes that makes a habit
 MIN_CALLS = 3  # of a loss function
-PAIRS = {  # what enters a loss: what was found, what to do, how severe
+PAIRS: dict[str, tuple[str, str, Severity]] = {  # what enters a loss: what was found, what to do, how severe
     "LogSoftmax<Softmax": (
         "cross-entropy of a softmax: it applies the softmax itself, so that the loss cannot"
         " approach 0",
@@ -81,7 +81,7 @@ def loss_input(record: Record) -> list[Finding]:
         events = [event for event in record.walked if pair in event["pairs"]]
         if len(events) >= min(MIN_CALLS, len(record.walked)) and events:
             where = _line_of_loss(record, events[-1])
-            found.append(Finding("loss-input", severity, text, advice, where))  # type: ignore[arg-type]
+            found.append(Finding("loss-input", severity, text, advice, where))
     return found
 
 
@@ -112,8 +112,8 @@ def loss_shapes(record: Record) -> list[Finding]:
             spread = not leading or (len(second) == 1 and first[0] == second[0])
             text = f"{event['name']} of shapes {first} and {second}: they are broadcast"
             advice = "give both the same shape: squeeze(1) the one, or unsqueeze(1) the other"
-            severity = "fail" if spread else "info"
-            found[event["at"]] = Finding("loss-shapes", severity, text, advice, event["at"])  # type: ignore[arg-type]
+            severity: Severity = "fail" if spread else "info"
+            found[event["at"]] = Finding("loss-shapes", severity, text, advice, event["at"])
     return list(found.values())
 
 

@@ -1,4 +1,4 @@
-"""Python runs this file at its start where `cnntune sanity -- COMMAND` put its folder on PYTHONPATH.
+"""Python runs this file at its start: `cnntune sanity -- COMMAND` puts its folder on PYTHONPATH.
 
 It loads the observer right after `torch` has been imported, and nothing before. It hides another
 `sitecustomize`, which it therefore runs first.

@@ -7,6 +7,7 @@ from torch import nn
 
 from toy import TRAIN, VAL, X, Y, accuracy, loaders, mlp
 
+
 class Net(nn.Module):
     def __init__(self):
         super().__init__()

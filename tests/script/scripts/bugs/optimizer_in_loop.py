@@ -1,6 +1,6 @@
 # bug: remade-optimizer
 # old:         optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)\n
-# new:  
+# new:
 import torch
 import torch.nn.functional as F
 from torch import nn

@@ -1,6 +1,6 @@
 # bug: optimizer-parameters
 # old: model = mlp()\n
-# new:  
+# new:
 import torch
 import torch.nn.functional as F
 from torch import nn

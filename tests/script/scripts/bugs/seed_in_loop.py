@@ -1,6 +1,6 @@
 # bug: seed-in-loop
 # old:         torch.manual_seed(1)\n
-# new:  
+# new:
 import torch
 import torch.nn.functional as F
 from torch import nn

@@ -4,6 +4,7 @@ from torch import nn
 
 from toy import TRAIN, VAL, X, Y, accuracy, loaders, mlp
 
+
 class VAE(nn.Module):
     def __init__(self):
         super().__init__()
