@@ -14,6 +14,7 @@ from cnntune.script.record import Record
 
 STEPS = 100  # of each optimizer, as many as `lr-sweep` takes per learning rate
 TIMEOUT_SECONDS = 300.0
+NO_PYTHON = "no Python was observed: it has to run one, and not in isolated mode (-I, -E, -S)"
 STOPPED = {
     "ended": "the script ended",
     "steps": "enough steps were seen",
@@ -135,8 +136,9 @@ def _unseen(text: str, observed: Observed) -> ScriptError:
         reason = "no step of an optimizer before the time was over; raise it with --timeout"
     elif observed.code != 0:
         reason = f"ended with exit code {observed.code} before the first step of an optimizer"
+        reason += "" if observed.pythons else f"; {NO_PYTHON}"
     elif not observed.pythons:
-        reason = "no Python was observed: it has to run one, and not in isolated mode (-I, -E, -S)"
+        reason = NO_PYTHON
     elif not observed.records:
         reason = "torch was not imported"
     else:

@@ -765,7 +765,7 @@ def write(reason: str) -> None:
 
 
 def leave(reason: str) -> None:
-    """End the process here: nothing that the script catches, and nothing that it does at its end."""
+    """End the process here: nothing that the script catches or does at its end."""
     write(reason)
     SEEN.done = True
     for stream in (sys.stdout, sys.stderr):
@@ -1032,7 +1032,7 @@ def hook_loaders(torch: Any) -> None:
 
 
 def redirected(path: Any, *, write: bool) -> Any:
-    """A file in a folder of ours in place of the script's, unless it is to be read and is not there."""
+    """A file of ours in place of the script's, unless it is to be read and is not there."""
     if SEEN.full or not isinstance(path, (str, os.PathLike)):
         return path
     name = f"saved-{zlib.crc32(os.path.abspath(os.fspath(path)).encode()):08x}"

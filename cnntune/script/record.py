@@ -8,7 +8,7 @@ backward  `loss`, `factor` (the constants it was multiplied with), `leaf` (it ha
           at closely also `leaves` (index of a set of parameters), `forwards`, `pairs` (what enters
           a loss), `nodes`
 step      `optimizer`, `lr`, `cleared` (since its step before), `back` and `lost` (indices of
-          backward events that it uses, or that were cleared), `none` `of`; closely `norm`, `changed`
+          backward events that it uses, or that were cleared), `none`, `of`; closely `norm`
 loss      a loss function: `name`, `shapes`, `value`, `classes`, `kinds`, `low`, `high`
 others    `optimizer`, `clear`, `clip`, `schedule`, `pass`, `kept`, `seed`, `cut`
 """

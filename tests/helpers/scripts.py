@@ -16,8 +16,8 @@ def header(path: Path) -> dict[str, str]:
     lines = path.read_text(encoding="utf-8").splitlines()[:3]
     found = {}
     for line in lines:
-        key, _, value = line.removeprefix("# ").partition(": ")
-        found[key] = value.replace("\\n", "\n")
+        key, _, value = line.removeprefix("# ").partition(":")
+        found[key] = value.removeprefix(" ").replace("\\n", "\n")
     return found
 
 
@@ -27,8 +27,7 @@ def twin(path: Path, folder: Path) -> Path:
     text = path.read_text(encoding="utf-8").split("\n", 3)[3]
     assert told["old"] in text, path
     fixed = folder / path.name
-    new = "" if told["new"] == " " else told["new"]
-    fixed.write_text(text.replace(told["old"], new, 1), encoding="utf-8")
+    fixed.write_text(text.replace(told["old"], told["new"], 1), encoding="utf-8")
     return fixed
 
 
@@ -40,6 +39,7 @@ def sanity(
         [sys.executable, "-m", "cnntune", "sanity", "--json", *options, "--", *words],
         capture_output=True,
         text=True,
+        errors="replace",
         check=False,
         env={
             **os.environ,

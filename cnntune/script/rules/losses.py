@@ -8,7 +8,9 @@ from cnntune.script.record import Event, Record
 
 USUAL = 0.8  # share of the passes that makes a habit
 MIN_CALLS = 3  # of a loss function
-PAIRS: dict[str, tuple[str, str, Severity]] = {  # what enters a loss: what was found, what to do, how severe
+PAIRS: dict[
+    str, tuple[str, str, Severity]
+] = {  # what enters a loss: what was found, what to do, how severe
     "LogSoftmax<Softmax": (
         "cross-entropy of a softmax: it applies the softmax itself, so that the loss cannot"
         " approach 0",

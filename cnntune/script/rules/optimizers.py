@@ -15,9 +15,9 @@ MADE_ANEW = 3  # times with the same parameters
 def optimizer_parameters(record: Record) -> list[Finding]:
     """The optimizer must hold the parameters that the loss is computed from.
 
-    It holds others where it was made before the model was replaced, loaded, or wrapped, where it was
-    made from another model, or where layers are in a plain list, in which `parameters()` does not
-    see them. (PyTorch issues 14467 and 59925.)
+    It holds others where it was made before the model was replaced, loaded, or wrapped, or from
+    another model, or where layers are in a plain list, in which `parameters()` does not see them.
+    (PyTorch issues 14467 and 59925.)
     """
     if not record.by_optimizer or not record.walked:
         return []
@@ -131,7 +131,7 @@ def _made_to_count(record: Record) -> bool:
 
 
 def _before_the_optimizer(record: Record) -> Event | None:
-    """A scheduler's step before the first one of the optimizer, in a loop that goes on like that."""
+    """A scheduler's step before the first one of the optimizer."""
     order = [event for event in record.all("schedule", "step") if event["n"] < 2]
     if len(order) > 1 and order[0]["k"] == "schedule" and order[1]["k"] == "step":
         return order[0]

@@ -1,5 +1,5 @@
 # bug: optimizer-parameters
-# old: model = mlp()\n
+# old: model = mlp(0.2)\n
 # new:
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ train, val = loaders()
 model = mlp()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
-model = mlp()
+model = mlp(0.2)
 for epoch in range(6):
     model.train()
     for x, y in train:
