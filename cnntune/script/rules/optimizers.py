@@ -79,7 +79,8 @@ def learning_rate(record: Record) -> list[Finding]:
             continue
         highest = rates.index(max(rates))
         low = next((i for i, rate in enumerate(rates) if rate < COLLAPSED * max(rates)), None)
-        if low is not None and highest < low <= max(EARLY * len(rates), highest + 60):
+        stays = low is not None and max(rates[low:]) < 10 * COLLAPSED * max(rates)
+        if low is not None and stays and highest < low <= EARLY * len(rates):
             scheduler = record.all("schedule")
             line = scheduler[-1]["at"] if scheduler else where
             text = f"{name}: the learning rate fell from {max(rates):.2g} to {rates[low]:.2g}"
