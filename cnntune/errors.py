@@ -6,6 +6,7 @@ CnntuneError              one line per problem, exit code 2
 ├── DeviceError           a device or an installation that is missing
 ├── StudyError            a study folder in the wrong state
 ├── OutOfMemoryError      not enough memory, on any device
+├── ScriptError           a command that cannot be started or observed
 └── UserCodeError         an exception in the user's model, data or loss code
 
 `kind` is machine-readable: `error_kind` in the `summary.json` of a trial that failed.
@@ -55,6 +56,12 @@ class StudyError(CnntuneError):
     """A study folder that is missing, locked, or holds another recipe."""
 
     kind = "study"
+
+
+class ScriptError(CnntuneError):
+    """A training script that cannot be started, or in which nothing was seen."""
+
+    kind = "script"
 
 
 class OutOfMemoryError(CnntuneError):

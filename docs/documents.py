@@ -135,12 +135,34 @@ class Inspected(TypedDict):
 
 @described
 class Explained(TypedDict):
-    """What `sanity --explain RULE` adds; the other calls of `sanity` add nothing."""
+    """What `sanity --explain RULE` adds."""
 
     rule: NotRequired[str]
     """The rule that was asked for."""
     lesson: NotRequired[str]
     """The text behind it."""
+
+
+@described
+class ScriptEntry(TypedDict):
+    """The script that `sanity -- COMMAND` observed."""
+
+    command: str
+    """What was typed after `--`."""
+    steps: int
+    """Optimizer steps that were seen, of the parameters that were stepped most."""
+    stopped: Literal["ended", "steps", "validations", "time", "running"]
+    """Why the observation ended; `running` where the process was killed."""
+    framework: str | None
+    """Whose loop it is: `plain` (your own), `lightning`, `transformers`; null without a step."""
+
+
+@described
+class ScriptSeen(TypedDict):
+    """What `sanity -- COMMAND` adds."""
+
+    script: NotRequired[ScriptEntry]
+    """The script, and how much of it was seen."""
 
 
 @described
@@ -579,7 +601,7 @@ class ServerFile(TypedDict):
 COMMANDS: dict[str, tuple[Any, ...]] = {
     "init": (Initialised,),
     "inspect": (Inspected,),
-    "sanity": (Explained,),
+    "sanity": (Explained, ScriptSeen),
     "lr-sweep": (Swept,),
     "search": (Searched,),
     "refine": (Searched, Refined),

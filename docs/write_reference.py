@@ -30,6 +30,7 @@ from cnntune.findings import SEVERITIES
 from cnntune.models import from_timm, from_torchvision
 from cnntune.models.table import ARGUMENTS
 from cnntune.runs.run import Epoch
+from cnntune.script import rules as script_rules
 from cnntune.steps import sanity
 from cnntune.texts import unwrapped
 
@@ -50,6 +51,7 @@ def pages() -> dict[str, str]:
     texts = {
         "recipe.md": recipe_page(),
         "sanity.md": sanity_page(),
+        "script-rules.md": script_page(),
         "diagnose.md": diagnose_page(),
         "commands.md": commands_page(),
         "documents.md": documents_page(found),
@@ -279,6 +281,24 @@ def sanity_page() -> str:
         told = ", ".join(f"`{severity}`" for severity in found.get(rule, ()))
         blocks.append(f"## {rule}\n\nSeverities: {told}\n\n{unwrapped(sanity.explain(rule))}")
     return page("Sanity rules", *blocks)
+
+
+def script_page() -> str:
+    """Every rule of `cnntune sanity -- COMMAND`."""
+    names = script_rules.RULES
+    blocks = [
+        "The rules of `cnntune sanity -- COMMAND`, in the order in which findings are listed."
+        " `cnntune sanity --explain RULE` prints the same text.",
+        table(
+            ("rule", "in short"),
+            (
+                (f"[`{rule}`](#{rule})", script_rules.explain(rule).partition("\n\n")[0])
+                for rule in names
+            ),
+        ),
+    ]
+    blocks += [f"## {rule}\n\n{unwrapped(script_rules.explain(rule))}" for rule in names]
+    return page("Rules for scripts", *blocks)
 
 
 def severities(files: Iterable[Path]) -> dict[str, list[str]]:

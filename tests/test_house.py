@@ -19,7 +19,7 @@ LAYERS = (
     "runs",
     "config",
     "user_code",
-    "data models diagnosis",
+    "data models diagnosis script",
     "training",
     "workers",
     "study",
@@ -36,7 +36,7 @@ LIGHT = (
     " runs.study runs.summary runs.chance runs.tensorboard config.recipe config.files config.space"
     " config.combinations config.signatures user_code.imports user_code.borders"
     " study.pruning study.trial workers.processes"
-    " diagnosis.judge diagnosis.logs.find cli"
+    " diagnosis.judge diagnosis.logs.find script.launch script.rules cli"
 )
 WITHOUT_TORCH = (
     "steps.search study.coordinator study.shared_coordinator study.shared_ledger workers.capacity"

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from cnntune.cli import script
 from cnntune.cli.command import Command, about, beside_others, set_up, store
 from cnntune.cli.options import (
     RUNS,
@@ -15,11 +16,21 @@ from cnntune.cli.options import (
     Runs,
     Seed,
     Sets,
+    parse_seconds,
 )
+from cnntune.errors import RecipeError
 
 
 def sanity(
     recipe: RecipeArgument = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="-- COMMAND...",
+            help="A training script to observe instead: -- python train.py --epochs 1",
+            show_default=False,
+        ),
+    ] = None,
     explain: Annotated[
         str | None,
         typer.Option(metavar="RULE", help="Explain a rule.", show_default=False),
@@ -29,17 +40,42 @@ def sanity(
     seed: Seed = None,
     runs: Runs = RUNS,
     study: Name = None,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Of a command: steps of each optimizer to observe.")
+    ] = script.STEPS,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            parser=parse_seconds,
+            metavar="TIME",
+            help="Of a command: stop it after this time, such as 90s or 30m; 5m unless --full.",
+            show_default=False,
+        ),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Of a command: observe it to its own end; it may save.")
+    ] = False,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Steps 1 and 2: initial loss log C, overfitting of a tiny sample, and further checks."""
     command = Command.begin("sanity", json=json, quiet=quiet)
+    given = [text for text in (recipe, *(words or ())) if text is not None]
+    typed = script.words_typed(given)
+    if typed is not None:
+        if set_ or seed is not None or study or device != "auto":
+            raise RecipeError("--set, --seed, --study, --device: are for recipes, not for commands")
+        script.sanity(command, typed, steps=steps, timeout=timeout, full=full, quiet=quiet)
+    if words:
+        raise RecipeError(f"{words[0]}: a command is typed after --")
 
+    from cnntune.script import rules
     from cnntune.steps import sanity as step
     from cnntune.training import build, precision
 
     if explain is not None:
-        lesson = step.explain(explain)
+        of_a_loop = explain in rules.RULES and explain not in step.RULES
+        lesson = rules.explain(explain) if of_a_loop else step.explain(explain)
         if not json:
             command.screen.lesson(lesson)
         command.end(command.document([], None, rule=explain, lesson=lesson))

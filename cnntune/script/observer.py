@@ -1,0 +1,1093 @@
+"""Observes a training script from inside its process, and writes down what it saw.
+
+One file: the Python that runs the script may be another one than cnntune's (3.9 or later) with
+another PyTorch (2.1 or later), so that it imports the standard library and `torch` alone.
+`site/sitecustomize.py` loads it. It adds nothing to the script's modules and tensors, draws no
+random number, and keeps no tensor longer than a step.
+
+A record is one JSON file per process: `events` in the order in which they happened, each with its
+kind `k` and the number `n` of optimizer steps before it, and tables of optimizers, models,
+parameters and places. `cnntune/script/record.py` says what each key holds.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+import weakref
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+FORMAT = 1
+DEEP_FIRST = 10  # steps, backward passes and forward passes that are looked at closely at first
+DEEP_EVERY = 10  # and then one in so many: what costs is every parameter at every step
+MAX_EVENTS = 60_000  # then the record ends, and says so
+MAX_ROWS = 256  # of a batch that are recognized again
+VALUES = 64  # of a row that make its fingerprint
+MAX_NODES = 20_000  # of a graph that are followed
+SHORT_PASS = 4  # batches of a pass over a loader once enough steps were seen
+MANY_STAGES = 5  # times the steps that are wanted, where each stage has a network of its own
+VALIDATIONS = 2  # to see what differs between two of them
+SNAPSHOT_SECONDS = 5.0  # between two writes of the record, for a process that is killed
+MARK = "cnntune"  # key in a graph node's metadata
+SKIPPED = (  # operations that change the shape or the type of a value only
+    "View", "UnsafeView", "Reshape", "ReshapeAlias", "Squeeze", "Unsqueeze", "Permute", "T",
+    "Transpose", "Slice", "Select", "Index", "ToCopy", "Clone", "Expand", "Alias", "Gather",
+    "Flatten",
+)  # fmt: skip
+TOP = ("Mean", "Sum", "Add", "Mul", "Div", "Neg")  # between a loss and what is differentiated
+LOSSES = (
+    "cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits",
+    "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div",
+)  # fmt: skip
+CLASSIFYING = ("cross_entropy", "nll_loss")
+FRAMEWORKS = {  # part of a path: name
+    "/pytorch_lightning/": "lightning",
+    "/lightning/pytorch/": "lightning",
+    "/lightning/fabric/": "lightning-fabric",
+    "/transformers/trainer": "transformers",
+    "/ultralytics/": "ultralytics",
+    "/fastai/": "fastai",
+    "/accelerate/optimizer": "accelerate",
+}
+SITE_PACKAGES = ("site-packages", "dist-packages")
+STDLIB = os.path.dirname(os.__file__) + os.sep
+
+
+class Numbers:
+    """Numbers for objects, which an address is not: it is used again after an object's death."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, tuple[Any, int]] = {}
+        self.next = 0
+
+    def of(self, thing: Any) -> int:
+        """The number of an object."""
+        found = self.known.get(id(thing))
+        if found is not None and found[0]() is thing:
+            return found[1]
+        self.next += 1
+        self.known[id(thing)] = (weakref.ref(thing), self.next)
+        return self.next
+
+
+class Optimizer:
+    """What is known of one optimizer."""
+
+    def __init__(self, number: int, name: str, at: str, born: int) -> None:
+        self.number, self.name, self.at, self.born = number, name, at, born
+        self.steps = 0
+        self.cleared = True  # since its last step
+        self.results: list[dict[str, Any]] = []  # backward passes since it was cleared
+        self.lost: list[dict[str, Any]] = []  # those that were cleared before its step
+        self.event: dict[str, Any] = {}
+        self.before: list[tuple[Any, Any]] = []
+
+    def clear(self) -> None:
+        """Its gradients are None or 0 from here on."""
+        self.cleared = True
+        self.lost += self.results
+        self.results = []
+
+
+class Seen:
+    """All that was seen in this process."""
+
+    def __init__(self) -> None:
+        self.steps_wanted = int(os.environ.get("CNNTUNE_STEPS") or 100)
+        self.full = bool(os.environ.get("CNNTUNE_FULL"))
+        self.deadline = float(os.environ.get("CNNTUNE_DEADLINE") or "inf")
+        self.folder = os.environ.get("CNNTUNE_OUT") or "."
+        self.begin()
+
+    def begin(self) -> None:
+        """Nothing was seen yet; also in a fork, which is a process of its own."""
+        self.pid, self.thread = os.getpid(), threading.get_ident()
+        self.started = time.time()
+        self.written = self.started
+        self.events: list[dict[str, Any]] = []
+        self.errors: dict[str, str] = {}
+        self.numbers = Numbers()
+        self.optimizers: dict[int, Optimizer] = {}
+        self.living: dict[int, Any] = {}  # number of an optimizer: weak reference
+        self.models: dict[int, dict[str, Any]] = {}
+        self.roots: dict[int, Any] = {}  # number of a model: weak reference
+        self.watched: dict[int, list[Any]] = {}  # a model's dropout and norm modules
+        self.parameters: dict[int, dict[str, Any]] = {}
+        self.leaf_sets: list[list[int]] = []
+        self.leaf_index: dict[tuple[int, ...], int] = {}
+        self.counts: dict[str, dict[str, int]] = {}  # what: place: how often
+        self.kept: list[tuple[int, Any]] = []
+        self.stepped: dict[int, int] = {}  # first parameter: steps of its optimizers
+        self.steps = self.forwards = self.backwards = self.losses = 0
+        self.depth = 0
+        self.root: Any = None
+        self.inside = self.differentiating = self.scheduling = self.unscaling = self.done = False
+        self.scaled = False  # a loss was scaled since the last step, and nothing unscaled
+        self.stepping_scaler = False
+        self.cut_from: int | None = None
+        self.cuts = 0
+        self.passes = 0  # over loaders since the last step
+        self.validating = False
+        self.validations = 0
+        self.framework = ""
+        self.last_tokens: Any = None
+        self.moved = False
+        self.values: dict[int, Any] = {}
+
+    def ours(self) -> bool:
+        """Whether a hook is to look: in the script's own thread, and not at what we do."""
+        return not (
+            self.done
+            or self.inside
+            or os.getpid() != self.pid
+            or threading.get_ident() != self.thread
+        )
+
+    def deep(self, count: int) -> bool:
+        """Whether to look closely at something that has happened `count` times before."""
+        return count < DEEP_FIRST or count % DEEP_EVERY == 0
+
+    def event(self, kind: str, **values: Any) -> dict[str, Any]:
+        """Note what happened."""
+        values["k"], values["n"] = kind, self.steps
+        if len(self.events) < MAX_EVENTS:
+            self.events.append(values)
+        return values
+
+    def count(self, what: str, at: str) -> None:
+        """Note that something happened once more at a place."""
+        places = self.counts.setdefault(what, {})
+        places[at] = places.get(at, 0) + 1
+
+
+SEEN = Seen()
+
+
+def watching(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """What a hook raises costs what the hook would have seen, and nothing else."""
+
+    @functools.wraps(hook)
+    def guarded(*args: Any, **keywords: Any) -> Any:
+        if not SEEN.ours():
+            return None
+        SEEN.inside = True
+        try:
+            return hook(*args, **keywords)
+        except Exception as error:
+            SEEN.errors.setdefault(hook.__name__, repr(error)[:300])
+            return None
+        finally:
+            SEEN.inside = False
+
+    return guarded
+
+
+# Places
+
+_theirs: dict[str, bool] = {}
+
+
+def is_theirs(path: str) -> bool:
+    """Whether a file is the user's, and not Python's, a library's or this one."""
+    known = _theirs.get(path)
+    if known is None:
+        known = not (
+            any(word in path for word in SITE_PACKAGES)
+            or path.startswith((STDLIB, "<"))
+            or path == __file__
+            or os.path.basename(path) in ("torchrun", "accelerate")
+        )
+        _theirs[path] = known
+    return known
+
+
+def place() -> str:
+    """`train.py:57`: the innermost line of the user's that leads here, below the current folder."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if is_theirs(frame.f_code.co_filename):
+            return f"{short(frame.f_code.co_filename)}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
+
+
+def caller() -> str:
+    """The line that called the module or function, whoever wrote it."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if path != __file__ and f"{os.sep}torch{os.sep}" not in path:
+            return f"{os.path.basename(path)}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
+
+
+@functools.cache
+def short(path: str) -> str:
+    """A path as the user would type it."""
+    try:
+        inside = os.path.relpath(path)
+    except (ValueError, OSError):
+        return os.path.basename(path)
+    return os.path.basename(path) if inside.startswith("..") else inside
+
+
+def framework() -> str:
+    """The framework whose loop leads here; empty for a loop of the user's own."""
+    frame = sys._getframe(1)
+    found = ""
+    while frame is not None:
+        path = frame.f_code.co_filename.replace(os.sep, "/")
+        for part, name in FRAMEWORKS.items():
+            if part in path:
+                found = name
+        frame = frame.f_back  # type: ignore[assignment]
+    return found
+
+
+# Tensors
+
+
+def tensors_in(values: Iterable[Any], torch: Any, depth: int = 2) -> Iterator[Any]:
+    """The tensors in arguments or results, also in lists and dictionaries."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif depth and isinstance(value, (list, tuple)):
+            yield from tensors_in(value[:16], torch, depth - 1)
+        elif depth and hasattr(value, "values") and hasattr(value, "keys"):
+            yield from tensors_in(list(value.values()), torch, depth - 1)
+
+
+def row_prints(tensor: Any, torch: Any) -> list[int]:
+    """A number per row that is the same for the same values."""
+    rows = tensor.detach()[:MAX_ROWS].reshape(min(len(tensor), MAX_ROWS), -1)
+    width = rows.shape[1]
+    if width > VALUES:  # spread unevenly, so that no border of an image is all that is seen
+        columns = [(i * 7919 + i * i * 31) % width for i in range(VALUES)]
+        rows = rows[:, torch.tensor(columns, device=rows.device)]
+    if rows.dtype in (torch.bfloat16, torch.float16):
+        rows = rows.float()
+    found = rows.contiguous().cpu().numpy()
+    return [zlib.crc32(row.tobytes()) for row in found]
+
+
+def statistics(tensor: Any, torch: Any) -> dict[str, Any]:
+    """Mean, standard deviation, extremes and whether all values are finite."""
+    values = tensor.detach().float()
+    deviation, mean = torch.std_mean(values, unbiased=False)
+    low, high = torch.aminmax(values)
+    return {
+        "mean": float(mean),
+        "std": float(deviation),
+        "min": float(low),
+        "max": float(high),
+        "finite": bool(torch.isfinite(values).all()),
+    }
+
+
+def few_values(tensor: Any) -> Any:
+    """The first values of a tensor, as a copy."""
+    found = tensor.detach()
+    while found.dim() > 1:
+        found = found[0]
+    return (found[:8] if found.dim() else found).clone()
+
+
+def look(parameters: list[Any]) -> list[float]:
+    """A few numbers that change when the parameters do, for a model of any size."""
+    spread = parameters[:: max(1, len(parameters) // 8)][:8]
+    return [float(few_values(parameter).double().sum()) for parameter in spread]
+
+
+# Graphs
+
+
+def bare(node: Any) -> str:
+    """`Softmax` of `SoftmaxBackward0`."""
+    return str(node.name()).split("Backward")[0].rsplit("::", 1)[-1]
+
+
+def below(node: Any) -> Any:
+    """What a node was computed from: its first differentiable input, shapes and types skipped."""
+    for _ in range(20):
+        node = next((other for other, _ in node.next_functions if other is not None), None)
+        if node is None or bare(node) not in SKIPPED:
+            return node
+    return node
+
+
+def constant_factor(node: Any, torch: Any) -> float:
+    """The product of constants that the loss was multiplied with, last of all."""
+    factor = 1.0
+    for _ in range(8):
+        inputs = [other for other, _ in node.next_functions if other is not None]
+        name = bare(node)
+        if name in ("Mul", "Div") and len(inputs) == 1:
+            other = getattr(node, "_saved_other", None)
+            if other is None or (isinstance(other, torch.Tensor) and other.numel() != 1):
+                break
+            factor = factor * float(other) if name == "Mul" else factor / float(other)
+        elif name not in ("ToCopy", "View", "Alias", "Clone"):
+            break
+        node = inputs[0] if inputs else None
+        if node is None:
+            break
+    return factor
+
+
+def walk(start: Any, torch: Any, held: set[int]) -> dict[str, Any]:
+    """The graph below a loss: its parameters, its forward passes, what enters its losses."""
+    seen, stack = {start}, [start]
+    leaves: list[int] = []
+    forwards: set[int] = set()
+    pairs: set[str] = set()
+    while stack and len(seen) < MAX_NODES:
+        node = stack.pop()
+        leaf = getattr(node, "variable", None)
+        if leaf is not None:
+            number = SEEN.numbers.of(leaf)
+            if isinstance(leaf, torch.nn.Parameter) or number in held:
+                leaves.append(number)
+                note_parameter(number, leaf)
+            continue
+        name = bare(node)
+        if name in ("LogSoftmax", "NllLoss", "NllLoss2D", "BinaryCrossEntropyWithLogits"):
+            under = below(node)
+            pairs.add(f"{name}<{bare(under) if under is not None else ''}")
+        mark = node.metadata.get(MARK)
+        if mark is not None:
+            forwards.add(mark)
+        for other, _ in node.next_functions:
+            if other is not None and other not in seen:
+                seen.add(other)
+                stack.append(other)
+    key = tuple(sorted(leaves))
+    if key not in SEEN.leaf_index:
+        SEEN.leaf_index[key] = len(SEEN.leaf_sets)
+        SEEN.leaf_sets.append(list(key))
+    return {
+        "leaves": SEEN.leaf_index[key],
+        "forwards": sorted(forwards),
+        "pairs": sorted(pairs),
+        "nodes": len(seen),
+    }
+
+
+def note_parameter(number: int, parameter: Any) -> dict[str, Any]:
+    """The entry of a parameter."""
+    entry = SEEN.parameters.get(number)
+    if entry is None:
+        entry = {"size": parameter.numel(), "name": "", "looked": 0, "none": 0, "zero": 0}
+        SEEN.parameters[number] = entry
+    return entry
+
+
+# What the hooks note
+
+
+@watching
+def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any) -> None:
+    """A forward pass of a module that no other module called."""
+    parameters = list(module.parameters())
+    if not parameters:
+        return
+    number = SEEN.numbers.of(module)
+    deep = SEEN.deep(SEEN.forwards)
+    SEEN.forwards += 1
+    if number not in SEEN.roots or deep:
+        SEEN.roots[number] = weakref.ref(module)
+        SEEN.watched[number] = [part for part in module.modules() if differs_in_eval(part)]
+        entry = SEEN.models.setdefault(number, {"class": type(module).__name__, "first": None})
+        entry["shapes"] = zlib.crc32(repr([tuple(p.shape) for p in parameters]).encode())
+        if entry["first"] is None:
+            entry["first"] = look(parameters)
+    at, grad = place(), torch.is_grad_enabled()
+    event = SEEN.event(
+        "forward",
+        model=number,
+        train=module.training,
+        active=sum(part.training for part in SEEN.watched[number]),
+        watched=len(SEEN.watched[number]),
+        grad=grad,
+        at=at,
+        by=caller(),
+        index=SEEN.forwards,
+        trains=any(p.requires_grad for p in parameters),
+    )
+    inputs = list(tensors_in([*args, *keywords.values()], torch))
+    first = next((x for x in inputs if x.dim() > 0 and len(x)), None)
+    if first is not None:
+        event["shape"], event["type"] = list(first.shape), str(first.dtype).rpartition(".")[2]
+        event["rows"] = row_prints(first, torch)
+        SEEN.last_tokens = None if first.is_floating_point() else first.detach()
+        if deep and first.is_floating_point():
+            event["input"] = statistics(first, torch)
+    if not grad or not module.training:
+        event["look"] = look(parameters)
+        if SEEN.passes and SEEN.steps:
+            SEEN.validating = True
+    for tensor in tensors_in([output], torch):
+        if tensor.grad_fn is not None:
+            tensor.grad_fn.metadata[MARK] = SEEN.forwards
+
+
+def differs_in_eval(module: Any) -> bool:
+    """Whether a module does something else in eval mode: dropout and batch norm."""
+    name = type(module).__name__
+    if "BatchNorm" in name:
+        return getattr(module, "running_mean", None) is not None
+    rates = (getattr(module, key, 0) for key in ("p", "drop_prob", "drop_rate"))
+    return "Drop" in name and any(isinstance(rate, float) and rate > 0 for rate in rates)
+
+
+@watching
+def note_backward(loss: Any, torch: Any) -> None:
+    """A loss is about to be differentiated."""
+    deep = SEEN.deep(SEEN.backwards)
+    SEEN.backwards += 1
+    living = [optimizer for _, optimizer in living_optimizers()]
+    event = SEEN.event("backward", at=place(), size=loss.numel(), leaf=loss.grad_fn is None)
+    if loss.numel() == 1:
+        event["loss"] = float(loss.detach())
+    if loss.grad_fn is not None:
+        event["factor"] = constant_factor(loss.grad_fn, torch)
+        sentinel = threading.local()
+        loss.grad_fn.metadata[MARK + " kept"] = sentinel
+        SEEN.kept.append((SEEN.steps, weakref.ref(sentinel)))
+        if deep:
+            held = {SEEN.numbers.of(p) for o in living for g in o.param_groups for p in g["params"]}
+            event.update(walk(loss.grad_fn, torch, held))
+    if SEEN.scaled:
+        event["scaled"] = True
+    for number, optimizer in living_optimizers():
+        known = SEEN.optimizers[number]
+        if not known.cleared and not any_gradient(optimizer, torch):
+            known.clear()
+        known.results.append({"at": event["at"], "look": SEEN.steps, "event": len(SEEN.events) - 1})
+    if not SEEN.steps and deep:  # weights that change although nothing steps
+        leaves = [p for _, r in SEEN.roots.items() if (m := r()) for p in m.parameters()][:64]
+        values = look(leaves) if leaves else []
+        SEEN.moved = SEEN.moved or values != SEEN.values.get(0, values)
+        SEEN.values[0] = values
+
+
+def living_optimizers() -> list[tuple[int, Any]]:
+    """The optimizers that have not been deleted, with their numbers."""
+    return [(n, optimizer) for n, r in SEEN.living.items() if (optimizer := r()) is not None]
+
+
+def any_gradient(optimizer: Any, torch: Any) -> bool:
+    """Whether any gradient is neither None nor 0 throughout."""
+    found = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+    return any(bool(gradient.detach().any()) for gradient in found)
+
+
+@watching
+def note_optimizer(optimizer: Any) -> None:
+    """An optimizer was made."""
+    number, at = SEEN.numbers.of(optimizer), place()
+    SEEN.living[number] = weakref.ref(optimizer)
+    SEEN.optimizers[number] = Optimizer(number, type(optimizer).__name__, at, SEEN.steps)
+    SEEN.event("optimizer", optimizer=number, at=at, parameters=numbers_in(optimizer))
+
+
+def numbers_in(optimizer: Any) -> list[int]:
+    """The numbers of the parameters that an optimizer holds."""
+    return [SEEN.numbers.of(p) for group in optimizer.param_groups for p in group["params"]]
+
+
+@watching
+def note_cleared(parameters: list[Any] | None, optimizer: Any) -> None:
+    """Gradients were cleared by an optimizer, or by a module with these parameters."""
+    if optimizer is not None:
+        touched = [SEEN.numbers.of(optimizer)]
+    else:
+        ids = {id(p) for p in parameters or ()}
+        touched = [
+            number
+            for number, other in living_optimizers()
+            if any(id(p) in ids for g in other.param_groups for p in g["params"])
+        ]
+    for number in touched:
+        if number in SEEN.optimizers:
+            SEEN.optimizers[number].clear()
+    SEEN.event("clear", optimizers=touched, at=place())
+
+
+@watching
+def note_before_step(optimizer: Any, torch: Any) -> None:
+    """An optimizer is about to step; a closure may still have to compute the gradients."""
+    number = SEEN.numbers.of(optimizer)
+    known = SEEN.optimizers.setdefault(number, Optimizer(number, type(optimizer).__name__, "", 0))
+    SEEN.living[number] = weakref.ref(optimizer)
+    if not SEEN.framework:
+        SEEN.framework = framework() or "plain"
+    known.event = {
+        "optimizer": number,
+        "at": place(),
+        "lr": [float(group["lr"]) for group in optimizer.param_groups if "lr" in group],
+        "deep": SEEN.deep(known.steps),
+        "scaler": SEEN.stepping_scaler,
+        "scaled": SEEN.scaled,
+        "cut": SEEN.cut_from is not None,
+    }
+    if known.event["deep"]:
+        held = [p for group in optimizer.param_groups for p in group["params"]]
+        spread = held[:: max(1, len(held) // 16)][:16]
+        known.before = [(p, few_values(p)) for p in spread]
+
+
+@watching
+def note_after_step(optimizer: Any, torch: Any) -> None:
+    """An optimizer has stepped."""
+    number = SEEN.numbers.of(optimizer)
+    known, event = SEEN.optimizers[number], SEEN.optimizers[number].event
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    event["of"] = len(held)
+    event["none"] = sum(p.grad is None for p in held)
+    if event["deep"]:
+        event.update(close_look(held, torch))
+        pairs = known.before
+        event["changed"] = sum(bool((few_values(p) != old).any()) for p, old in pairs)
+        event["compared"] = len(pairs)
+    event["cleared"] = known.cleared
+    event["back"] = [result["event"] for result in known.results]
+    event["lost"] = [result["event"] for result in known.lost]
+    event["step"] = known.steps
+    SEEN.event("step", **event)
+    known.before, known.results, known.lost = [], [], []
+    known.cleared = False
+    known.steps += 1
+    SEEN.steps += 1
+    key = SEEN.numbers.of(held[0]) if held else 0
+    SEEN.stepped[key] = SEEN.stepped.get(key, 0) + 1
+    SEEN.passes = 0
+    if SEEN.validating:
+        SEEN.validating = False
+        SEEN.validations += 1
+    if SEEN.deep(SEEN.steps):
+        old = [ref for born, ref in SEEN.kept if born < SEEN.steps - 3]
+        alive = sum(ref() is not None for ref in old)
+        SEEN.event("kept", alive=alive, of=len(old))
+        SEEN.kept = SEEN.kept[-200:]
+
+
+def close_look(held: list[Any], torch: Any) -> dict[str, Any]:
+    """Gradients one by one: which are missing, which are exactly 0, and their norm."""
+    dense = [p for p in held if p.grad is not None and not p.grad.is_sparse]
+    norms = torch._foreach_norm([p.grad.detach() for p in dense]) if dense else []
+    values = torch.stack([norm.float().cpu() for norm in norms]).tolist() if dense else []
+    zero = {id(p) for p, norm in zip(dense, values) if norm == 0}
+    for p in held:
+        entry = note_parameter(SEEN.numbers.of(p), p)
+        entry["looked"] += 1
+        entry["none"] += p.grad is None
+        entry["zero"] += id(p) in zero
+    return {"norm": sum(norm * norm for norm in values) ** 0.5, "zero": len(zero)}
+
+
+@watching
+def note_loss(name: str, args: Any, keywords: Any, result: Any, torch: Any) -> None:
+    """A loss function was called."""
+    prediction = args[0] if args else keywords.get("input")
+    target = args[1] if len(args) > 1 else keywords.get("target")
+    if not isinstance(prediction, torch.Tensor) or not isinstance(target, torch.Tensor):
+        return
+    event = SEEN.event(
+        "loss",
+        name=name,
+        at=place(),
+        shapes=[list(prediction.shape), list(target.shape)],
+        grad=prediction.requires_grad,
+        reduction=keywords.get("reduction", "mean"),
+        plain=keywords.get("weight") is None and not keywords.get("label_smoothing"),
+    )
+    deep = SEEN.deep(SEEN.losses)
+    SEEN.losses += 1
+    whole = not target.is_floating_point() and prediction.dim() > 1 and target.numel() > 0
+    if name in CLASSIFYING and whole:
+        ignored = keywords.get("ignore_index", -100)
+        counted = target.detach()[target.detach() != ignored]
+        event["classes"] = prediction.shape[1]
+        if counted.numel():
+            kinds, counts = torch.unique(counted, return_counts=True)
+            event["kinds"], event["targets"] = len(kinds), int(counts.sum())
+            event["low"], event["high"] = int(kinds.min()), int(kinds.max())
+        if result.numel() == 1:
+            event["value"] = float(result.detach())
+        tokens = SEEN.last_tokens
+        if tokens is not None and tokens.dim() == 2 and tokens.numel() == target.numel():
+            event["copies"] = bool((tokens.reshape(-1) == target.detach().reshape(-1)).all())
+    if deep and prediction.is_floating_point() and prediction.numel():
+        event["prediction"] = statistics(prediction, torch)
+
+
+@watching
+def note_clip(torch: Any) -> None:
+    """Gradients were clipped."""
+    results = [len(SEEN.optimizers[number].results) for number, _ in living_optimizers()]
+    SEEN.event(
+        "clip",
+        at=place(),
+        fresh=bool(results and max(results)),
+        stale=any(any_gradient(o, torch) for _, o in living_optimizers()[:4]),
+        scaled=SEEN.scaled,
+    )
+
+
+@watching
+def note_schedule(scheduler: Any) -> None:
+    """A scheduler was stepped."""
+    number = SEEN.numbers.of(scheduler)
+    SEEN.event(
+        "schedule",
+        scheduler=number,
+        name=type(scheduler).__name__,
+        at=place(),
+        total=getattr(scheduler, "total_steps", None),
+        cut=SEEN.cut_from is not None,
+    )
+
+
+@watching
+def note_pass(loader: Any) -> None:
+    """A pass over a loader begins."""
+    SEEN.passes += 1
+    dataset, count = loader.dataset, None
+    if hasattr(dataset, "__len__"):
+        count = len(dataset)
+    batches = -(-count // loader.batch_size) if count and loader.batch_size else None
+    SEEN.event(
+        "pass", loader=SEEN.numbers.of(loader), dataset=id(dataset), batches=batches, at=place()
+    )
+
+
+@watching
+def note_restored(module: Any, state: Any) -> None:
+    """A state is about to be loaded into a module; it may be the module's own."""
+    own = module.state_dict()
+    shared = [k for k, v in own.items() if k in state and v.numel() and same_memory(v, state[k])]
+    if own and len(shared) >= len([v for v in own.values() if v.numel()]) > 0:
+        SEEN.event("restored itself", at=place())
+
+
+def same_memory(one: Any, other: Any) -> bool:
+    """Whether two tensors share their values."""
+    return hasattr(other, "data_ptr") and one.data_ptr() == other.data_ptr() and one is not None
+
+
+# The end
+
+
+def perhaps_stop() -> None:
+    """Stop where enough was seen, or the time is over."""
+    if SEEN.inside or SEEN.done or os.getpid() != SEEN.pid:
+        return
+    now = time.time()
+    if now > SEEN.deadline:
+        leave("time")
+    if now - SEEN.written > SNAPSHOT_SECONDS:
+        write("running")
+    if SEEN.full:
+        return
+    wanted = SEEN.steps_wanted
+    if SEEN.cut_from is None:
+        recent = list(SEEN.stepped.values())[-2:]
+        many = recent and max(recent) >= wanted and min(recent) >= wanted // 10
+        if many or SEEN.steps >= MANY_STAGES * wanted:
+            SEEN.cut_from = SEEN.steps
+            SEEN.event("cut")
+            if SEEN.validations >= VALIDATIONS:
+                leave("steps")
+    elif SEEN.validations >= VALIDATIONS:
+        leave("validations")
+    elif SEEN.steps >= 2 * SEEN.cut_from or SEEN.steps >= SEEN.cut_from + wanted:
+        leave("steps")
+
+
+def record(reason: str) -> dict[str, Any]:
+    """All that was seen, as plain values."""
+    for reference in SEEN.roots.values():
+        module = reference()
+        for name, parameter in module.named_parameters() if module is not None else ():
+            entry = SEEN.parameters.get(SEEN.numbers.of(parameter))
+            if entry is not None and len(name) >= len(entry["name"]):
+                entry["name"] = name
+    torch = sys.modules.get("torch")
+    return {
+        "format": FORMAT,
+        "reason": reason,
+        "pid": SEEN.pid,
+        "rank": int(os.environ.get("RANK") or 0),
+        "python": sys.version.split()[0],
+        "torch": str(getattr(torch, "__version__", "")),
+        "framework": SEEN.framework,
+        "seconds": time.time() - SEEN.started,
+        "steps": max(SEEN.stepped.values(), default=0),
+        "cut_from": SEEN.cut_from if SEEN.cuts else None,
+        "moved": SEEN.moved,
+        "full": len(SEEN.events) >= MAX_EVENTS,
+        "events": SEEN.events,
+        "optimizers": {
+            str(known.number): {"class": known.name, "at": known.at, "steps": known.steps}
+            for known in SEEN.optimizers.values()
+        },
+        "models": {str(number): entry for number, entry in SEEN.models.items()},
+        "parameters": {str(number): entry for number, entry in SEEN.parameters.items()},
+        "leaf_sets": SEEN.leaf_sets,
+        "counts": SEEN.counts,
+        "errors": SEEN.errors,
+    }
+
+
+def write(reason: str) -> None:
+    """Write the record, whole or not at all."""
+    inside, SEEN.inside = SEEN.inside, True
+    try:
+        SEEN.written = time.time()
+        path = os.path.join(SEEN.folder, f"record-{SEEN.pid}.json")
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            json.dump(record(reason), file, default=str)
+        os.replace(path + ".new", path)
+    except Exception as error:
+        sys.stderr.write(f"cnntune: cannot write what was seen: {error!r}\n")
+    finally:
+        SEEN.inside = inside
+
+
+def leave(reason: str) -> None:
+    """End the process here: nothing that the script catches or does at its end."""
+    write(reason)
+    SEEN.done = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # closed, or nobody reads it
+            continue
+    multiprocessing = sys.modules.get("multiprocessing")
+    for child in multiprocessing.active_children() if multiprocessing else ():
+        child.terminate()
+    os._exit(0)
+
+
+def at_exit() -> None:
+    """The script ended by itself."""
+    if not SEEN.done and os.getpid() == SEEN.pid:
+        write("ended")
+
+
+# The hooks
+
+
+def around(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+    """Replace a function of a module or class by one that calls it."""
+    original = getattr(owner, name, None)
+    if original is None:
+        return
+    replaced = make(original)
+    functools.update_wrapper(replaced, original)
+    setattr(owner, name, replaced)
+
+
+def after(owner: Any, name: str, then: Callable[..., None]) -> None:
+    """Call `then(result, *args, **keywords)` after a function."""
+
+    def make(original: Any) -> Any:
+        def call(*args: Any, **keywords: Any) -> Any:
+            result = original(*args, **keywords)
+            then(result, *args, **keywords)
+            return result
+
+        return call
+
+    around(owner, name, make)
+
+
+def before(owner: Any, name: str, first: Callable[..., None]) -> None:
+    """Call `first(*args, **keywords)` before a function."""
+
+    def make(original: Any) -> Any:
+        def call(*args: Any, **keywords: Any) -> Any:
+            first(*args, **keywords)
+            return original(*args, **keywords)
+
+        return call
+
+    around(owner, name, make)
+
+
+def install(torch: Any) -> None:
+    """Put the hooks into torch; called once, right after its import."""
+    hook_modules(torch)
+    hook_backward(torch)
+    hook_optimizers(torch)
+    hook_functions(torch)
+    hook_schedulers(torch)
+    hook_scaler(torch)
+    hook_loaders(torch)
+    before(torch.nn.Module, "load_state_dict", lambda m, state, *a, **k: note_restored(m, state))
+    before(torch, "manual_seed", lambda seed, *a: note_seed(seed))
+    redirect_saves(torch)
+    atexit.register(at_exit)
+    os.register_at_fork(after_in_child=SEEN.begin)
+
+
+@watching
+def note_seed(seed: Any) -> None:
+    """The random numbers begin anew."""
+    SEEN.event("seed", seed=int(seed), at=place())
+
+
+def hook_modules(torch: Any) -> None:
+    """Forward passes that no other module called."""
+
+    def make(original: Any) -> Any:
+        def call(self: Any, *args: Any, **keywords: Any) -> Any:
+            if SEEN.depth or SEEN.differentiating or not SEEN.ours():
+                return original(self, *args, **keywords)
+            SEEN.depth, SEEN.root = 1, self
+            try:
+                output = original(self, *args, **keywords)
+            finally:
+                SEEN.depth = 0
+            note_forward(self, args, keywords, output, torch)
+            SEEN.root = None
+            perhaps_stop()
+            return output
+
+        return call
+
+    around(torch.nn.Module, "__call__", make)
+    before(
+        torch.nn.Module, "zero_grad", lambda m, *a, **k: note_cleared(list(m.parameters()), None)
+    )
+
+
+def hook_backward(torch: Any) -> None:
+    """Losses that are differentiated, by the method or by the function."""
+
+    def make(original: Any) -> Any:
+        def call(tensors: Any, *args: Any, **keywords: Any) -> Any:
+            if SEEN.differentiating or not SEEN.ours():
+                return original(tensors, *args, **keywords)
+            found = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
+            for tensor in found:
+                note_backward(tensor, torch)
+            SEEN.differentiating = True
+            try:
+                return original(found[0] if len(found) == 1 else found, *args, **keywords)
+            finally:
+                SEEN.differentiating = False
+
+        return call
+
+    around(torch.Tensor, "backward", make)
+    around(torch.autograd, "backward", make)
+
+
+def hook_optimizers(torch: Any) -> None:
+    """Optimizers: made, cleared, stepped."""
+    kind = sys.modules["torch.optim.optimizer"]  # `torch.optim` deletes the name
+    after(kind.Optimizer, "__init__", lambda _, self, *a, **k: note_optimizer(self))
+    after(kind.Optimizer, "zero_grad", lambda _, self, *a, **k: note_cleared(None, self))
+
+    def step(optimizer: Any, _args: Any, _keywords: Any) -> None:
+        note_after_step(optimizer, torch)
+        perhaps_stop()
+
+    kind.register_optimizer_step_pre_hook(lambda o, a, k: note_before_step(o, torch))
+    kind.register_optimizer_step_post_hook(step)
+
+
+def hook_functions(torch: Any) -> None:
+    """Functions: losses, dropout, clipping, argmax."""
+    functional = torch.nn.functional
+
+    def noting(name: str) -> Callable[..., None]:
+        return lambda result, *args, **keywords: note_loss(name, args, keywords, result, torch)
+
+    for name in LOSSES:
+        after(functional, name, noting(name))
+    before(functional, "dropout", note_dropout)
+    for owner in (torch, torch.Tensor):
+        before(owner, "argmax", note_argmax)
+    for name in ("clip_grad_norm_", "clip_grad_value_"):
+        before(torch.nn.utils, name, lambda *a, **k: note_clip(torch))
+
+
+@watching
+def note_dropout(_input: Any, p: float = 0.5, training: bool = True, *_rest: Any) -> None:
+    """Dropout as a function, in a module that is in eval mode."""
+    called_by = sys._getframe(3).f_code.co_filename
+    of_a_module = called_by.endswith(os.path.join("nn", "modules", "dropout.py"))
+    if training and p > 0 and SEEN.root is not None and not SEEN.root.training and not of_a_module:
+        SEEN.count("dropout in eval", place())
+
+
+@watching
+def note_argmax(tensor: Any, dim: Any = None, *_rest: Any, **_keywords: Any) -> None:
+    """The index of the largest value of all rows together."""
+    if dim is None and tensor.dim() == 2 and len(tensor) > 1:
+        SEEN.count("argmax of all rows", place())
+
+
+def hook_schedulers(torch: Any) -> None:
+    """Schedulers, whose classes each have their own `step`."""
+    kind = torch.optim.lr_scheduler
+    base = getattr(kind, "LRScheduler", None) or kind._LRScheduler
+    classes = [base, *(c for c in vars(kind).values() if isinstance(c, type))]
+
+    def quietly(original: Any) -> Any:
+        def call(*args: Any, **keywords: Any) -> Any:
+            outer, SEEN.scheduling = SEEN.scheduling, True
+            try:
+                return original(*args, **keywords)
+            finally:
+                SEEN.scheduling = outer
+
+        return call
+
+    def noting(original: Any) -> Any:
+        def call(self: Any, *args: Any, **keywords: Any) -> Any:
+            if SEEN.scheduling:
+                return original(self, *args, **keywords)
+            SEEN.scheduling = True
+            try:
+                result = original(self, *args, **keywords)
+            finally:
+                SEEN.scheduling = False
+            note_schedule(self)
+            return result
+
+        return call
+
+    for cls in dict.fromkeys(classes):
+        if "__init__" in vars(cls) and hasattr(cls, "step"):
+            around(cls, "__init__", quietly)
+        if "step" in vars(cls):
+            around(cls, "step", noting)
+
+
+def hook_scaler(torch: Any) -> None:
+    """The scaler of mixed precision."""
+    kind = getattr(torch.amp, "GradScaler", None) or torch.cuda.amp.GradScaler
+
+    def scaled(_result: Any, self: Any, *_args: Any, **_keywords: Any) -> None:
+        SEEN.scaled = bool(self.is_enabled())
+
+    def unscaled(_result: Any, self: Any, *_args: Any, **_keywords: Any) -> None:
+        SEEN.scaled = False
+
+    def stepping(original: Any) -> Any:
+        def call(self: Any, *args: Any, **keywords: Any) -> Any:
+            SEEN.stepping_scaler = bool(self.is_enabled())
+            try:
+                return original(self, *args, **keywords)
+            finally:
+                SEEN.stepping_scaler = SEEN.scaled = False
+
+        return call
+
+    after(kind, "scale", scaled)
+    after(kind, "unscale_", unscaled)
+    around(kind, "step", stepping)
+    after(kind, "update", lambda *a, **k: SEEN.count("scaler updated", ""))
+
+
+def hook_loaders(torch: Any) -> None:
+    """Passes over loaders, which are short once enough steps were seen."""
+    data = torch.utils.data.dataloader
+
+    def begin(iterator: Any, loader: Any) -> None:
+        note_pass(loader)
+        iterator._cnntune_given = 0
+        iterator._cnntune_sized = hasattr(loader.dataset, "__len__")
+
+    def make(original: Any) -> Any:
+        def call(self: Any) -> Any:
+            given = getattr(self, "_cnntune_given", 0)
+            if SEEN.cut_from is not None and given >= SHORT_PASS and SEEN.ours():
+                if getattr(self, "_cnntune_sized", False):
+                    SEEN.cuts += 1
+                    raise StopIteration
+            self._cnntune_given = given + 1
+            return original(self)
+
+        return call
+
+    after(data.DataLoader, "__iter__", begin)
+    around(data._BaseDataLoaderIter, "__next__", make)
+
+
+# What a script writes
+
+
+def redirected(path: Any, *, write: bool) -> Any:
+    """A file of ours in place of the script's, unless it is to be read and is not there."""
+    if SEEN.full or not isinstance(path, (str, os.PathLike)):
+        return path
+    name = f"saved-{zlib.crc32(os.path.abspath(os.fspath(path)).encode()):08x}"
+    ours = os.path.join(SEEN.folder, name)
+    if write:
+        SEEN.count("saved", str(path))
+    return ours if write or os.path.exists(ours) else path
+
+
+def redirect_saves(torch: Any) -> None:
+    """Checkpoints go to a folder that is removed afterwards, and are read from there."""
+
+    def saving(original: Any) -> Any:
+        def call(thing: Any, f: Any, *args: Any, **keywords: Any) -> Any:
+            return original(thing, redirected(f, write=True), *args, **keywords)
+
+        return call
+
+    def loading(original: Any) -> Any:
+        def call(f: Any, *args: Any, **keywords: Any) -> Any:
+            return original(redirected(f, write=False), *args, **keywords)
+
+        return call
+
+    around(torch, "save", saving)
+    around(torch, "load", loading)
+
+
+def redirect_safetensors(module: Any) -> None:
+    """As `redirect_saves`, for the files of Hugging Face."""
+
+    def saving(original: Any) -> Any:
+        def call(tensors: Any, filename: Any, *args: Any, **keywords: Any) -> Any:
+            return original(tensors, redirected(filename, write=True), *args, **keywords)
+
+        return call
+
+    around(module, "save_file", saving)
+
+
+def redirect_lightning(module: Any) -> None:
+    """Lightning writes its checkpoints by itself: none is written."""
+    if not SEEN.full:
+        around(module, "_atomic_save", lambda original: lambda *a, **k: None)
+
+
+def redirect_tensorboard(module: Any) -> None:
+    """Event files go to a folder that is removed afterwards."""
+
+    def make(original: Any) -> Any:
+        def call(self: Any, *args: Any, **keywords: Any) -> Any:
+            keywords["log_dir"] = tempfile.mkdtemp(prefix="events-", dir=SEEN.folder)
+            return original(self, *args[1:], **keywords)
+
+        return call
+
+    if not SEEN.full:
+        around(module.SummaryWriter, "__init__", make)

@@ -1,0 +1,71 @@
+"""The rules: functions from a record of a script's loop to findings.
+
+A rule's docstring is the lesson that `cnntune sanity --explain RULE` prints. The order is that of
+their worth: what cannot work comes first. A rule that raises costs its own verdict only.
+"""
+
+import inspect
+from collections.abc import Callable
+
+from cnntune.findings import Finding
+from cnntune.script.record import Record
+from cnntune.script.rules import first_values, gradients, losses, modes, optimizers, samples
+
+Rule = Callable[[Record], list[Finding]]
+
+RULES: dict[str, Rule] = {
+    "never-stepped": gradients.never_stepped,
+    "optimizer-parameters": optimizers.optimizer_parameters,
+    "missing-gradients": gradients.missing_gradients,
+    "loss-graph": gradients.loss_graph,
+    "loss-input": losses.loss_input,
+    "accumulation": losses.accumulation,
+    "missing-zero-grad": gradients.missing_zero_grad,
+    "cleared-gradients": gradients.cleared_gradients,
+    "eval-while-training": modes.eval_while_training,
+    "train-while-validating": modes.train_while_validating,
+    "dropout-in-eval": modes.dropout_in_eval,
+    "split": samples.validation_overlap,
+    "same-batch": samples.same_batch,
+    "one-class-batches": samples.one_class_batches,
+    "copied-tokens": samples.copied_tokens,
+    "loss-shapes": losses.loss_shapes,
+    "learning-rate": optimizers.learning_rate,
+    "scheduler": optimizers.scheduler_pace,
+    "remade-optimizer": optimizers.remade_optimizer,
+    "weights-move": optimizers.weights_move,
+    "clipping": losses.clipping,
+    "mixed-precision": losses.mixed_precision,
+    "kept-graphs": gradients.kept_graphs,
+    "stale-copy": modes.stale_copy,
+    "restored-alias": modes.restored_alias,
+    "argmax-axis": modes.argmax_axis,
+    "seed-in-loop": modes.seed_in_loop,
+    "finite-loss": first_values.finite_loss,
+    "initial-loss": first_values.initial_loss,
+    "stuck-loss": first_values.stuck_loss,
+    "first-gradients": first_values.first_gradients,
+    "inputs": first_values.inputs,
+    "labels": first_values.labels,
+}
+
+
+def judge(record: Record) -> list[Finding]:
+    """What all rules find in one record."""
+    found: list[Finding] = []
+    for name, rule in RULES.items():
+        try:
+            found += rule(record)
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            text = f"could not be judged: {type(error).__name__}: {error}"
+            found.append(Finding(name, "info", text))
+    for hook, problem in record.errors.items():
+        found.append(
+            Finding("observer", "info", f"{hook} failed, what it sees is missing: {problem}")
+        )
+    return found
+
+
+def explain(rule: str) -> str:
+    """The docstring of a rule."""
+    return inspect.getdoc(RULES[rule]) or ""

@@ -1,0 +1,187 @@
+"""Train and eval mode, and what validation may not change."""
+
+from collections.abc import Sequence
+
+from cnntune.findings import Finding
+from cnntune.script.record import Event, Record
+
+USUAL = 0.8  # share of the passes that makes a habit
+MIN_PASSES = 3  # forward passes of a kind
+
+
+def eval_while_training(record: Record) -> list[Finding]:
+    """A network is trained in train mode.
+
+    `model.eval()` before a validation stays in force until `model.train()`: from the second epoch
+    on there is no dropout, and batch norm uses averages that no longer change. A network that is in
+    eval mode from the beginning may be meant, as where a pretrained one is fine-tuned.
+    """
+    found = []
+    for model in sorted(record.trained_models):
+        passes = [e for e in record.training_forwards if e["model"] == model and e["watched"]]
+        wrong = [e for e in passes if not e["train"] and e["active"] == 0 and e["trains"]]
+        if len(wrong) < MIN_PASSES:
+            continue
+        first = next((i for i, event in enumerate(passes) if event["train"]), None)
+        where = wrong[-1]["at"]
+        advice = "call model.train() at the beginning of each epoch"
+        if first is None:
+            text = "trained in eval mode from the first step on: no dropout, fixed batch norm"
+            advice = "call model.train() before the loop, unless this is meant"
+            found.append(Finding("eval-while-training", "warn", text, advice, where))
+        elif not passes[-1]["train"] and first == 0:
+            text = (
+                f"trained in eval mode from step {wrong[0]['n']} on: no dropout, fixed batch norm"
+            )
+            found.append(Finding("eval-while-training", "fail", text, advice, where))
+    return found
+
+
+def train_while_validating(record: Record) -> list[Finding]:
+    """A network is measured in eval mode.
+
+    In train mode dropout removes units of the network that is measured, and batch norm normalizes
+    with the batch at hand and takes the validation images into its averages.
+    """
+    found = {}
+    for block in record.validation_blocks:
+        wrong = [e for e in block if e["train"] and e["active"] and _is_trained(record, e)]
+        if len(wrong) < min(2, len(block)) or _repeats(block) or not _scored(record, block):
+            continue
+        event = wrong[-1]
+        text = f"validation in train mode: {event['active']} dropout or norm layers are active"
+        advice = "call model.eval() before the validation and model.train() after it"
+        found[event["at"]] = Finding("train-while-validating", "fail", text, advice, event["at"])
+    return list(found.values())
+
+
+def _is_trained(record: Record, event: Event) -> bool:
+    return event["model"] in record.trained_models and event["trains"]
+
+
+def _repeats(block: Sequence[Event]) -> bool:
+    """Whether the same batch passes several times, as for Monte Carlo dropout."""
+    rows = [tuple(event.get("rows", ())) for event in block]
+    return len(rows) >= 2 and len(set(rows)) <= len(rows) / 2
+
+
+def _scored(record: Record, block: Sequence[Event]) -> bool:
+    """Whether it is a validation, and no recalibration of batch norm on the training batches."""
+    seen = _rows_of(record.training_forwards)
+    rows = _rows_of(block)
+    return len(rows & seen) <= 0.5 * len(rows) or _losses_near(record, block)
+
+
+def _losses_near(record: Record, block: Sequence[Event]) -> bool:
+    first, last = block[0]["index"], block[-1]["index"]
+    inside = False
+    for event in record.events:
+        if event["k"] == "forward":
+            inside = first <= event["index"] <= last
+        elif event["k"] == "loss" and inside:
+            return True
+    return False
+
+
+def _rows_of(events: Sequence[Event]) -> set[int]:
+    return {row for event in events for row in event.get("rows", ())}
+
+
+def dropout_in_eval(record: Record) -> list[Finding]:
+    """`F.dropout` needs `training=self.training`.
+
+    The function drops by default, also in eval mode, so that predictions are random. Monte Carlo
+    dropout is meant.
+    """
+    places = record.counts.get("dropout in eval", {})
+    found = []
+    for where, times in places.items():
+        if times >= MIN_PASSES:
+            text = f"F.dropout was active in eval mode, {times} times"
+            advice = "pass training=self.training, or use nn.Dropout"
+            found.append(Finding("dropout-in-eval", "warn", text, advice, where))
+    return found
+
+
+def argmax_axis(record: Record) -> list[Finding]:
+    """The predicted class is `argmax(dim=1)`.
+
+    Without `dim` it is one index into the whole batch.
+    """
+    found = []
+    for where, times in record.counts.get("argmax of all rows", {}).items():
+        if times >= MIN_PASSES:
+            text = f"argmax without dim of a batch, {times} times: one number for all rows"
+            found.append(Finding("argmax-axis", "warn", text, "use argmax(dim=1)", where))
+    return found
+
+
+def stale_copy(record: Record) -> list[Finding]:
+    """What is validated must be what is trained.
+
+    A copy that was made before the training, or a second model of the same class, stays as it was:
+    its validation says nothing about the training.
+    """
+    trained = record.trained_models
+    twins = [
+        number
+        for number, entry in record.models.items()
+        if int(number) not in trained
+        and any(record.models[str(other)]["shapes"] == entry["shapes"] for other in trained)
+    ]
+    for number in twins:
+        blocks = [
+            block
+            for block in record.validation_blocks
+            if all(event["model"] == int(number) for event in block)
+        ]
+        looks = [block[-1].get("look") for block in blocks]
+        entry = record.models[number]
+        origin = next(
+            (
+                record.models[str(other)]
+                for other in trained
+                if record.models[str(other)]["first"] == entry["first"]
+            ),
+            None,
+        )
+        if len(looks) >= 2 and all(look == looks[0] for look in looks) and origin is not None:
+            text = f"the validated {entry['class']} is a copy of the one that is trained, from"
+            text += f" before the training: it did not change in {len(looks)} validations"
+            advice = "validate the model that the optimizer holds"
+            return [Finding("stale-copy", "fail", text, advice, blocks[-1][-1]["at"])]
+    return []
+
+
+def restored_alias(record: Record) -> list[Finding]:
+    """The best weights must be a copy.
+
+    `model.state_dict()` shares its tensors with the model: kept as "best", it changes with each
+    step, and loading it changes nothing. `copy.deepcopy` keeps it.
+    """
+    events = [event for event in record.all("restored itself") if event["n"] > 0]
+    if not events:
+        return []
+    text = "load_state_dict() gets the model's own tensors: nothing is restored"
+    advice = "keep copy.deepcopy(model.state_dict())"
+    return [Finding("restored-alias", "fail", text, advice, events[-1]["at"])]
+
+
+def seed_in_loop(record: Record) -> list[Finding]:
+    """The seed is set once.
+
+    Set at each step, dropout and augmentation repeat one draw for ever.
+    """
+    seeds = [event for event in record.all("seed") if event["n"] > 0]
+    if not seeds:
+        return []
+    steps = {event["n"] for event in seeds}
+    if (
+        record.steps >= 10
+        and len(steps) > USUAL * record.steps
+        and len({e["seed"] for e in seeds}) == 1
+    ):
+        text = f"the same seed was set at {len(steps)} steps: each has the same random numbers"
+        advice = "call torch.manual_seed once, before the loop"
+        return [Finding("seed-in-loop", "warn", text, advice, seeds[-1]["at"])]
+    return []

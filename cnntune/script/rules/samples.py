@@ -1,0 +1,127 @@
+"""Which samples are trained on, and which are measured."""
+
+from collections import Counter
+
+from cnntune.findings import Finding
+from cnntune.script.record import Event, Record
+
+MIN_ROWS = 32  # of a validation, before its overlap with the training set is judged
+OVERLAP = 0.75  # share of the validation's rows that were trained on
+ONE_CLASS = 0.4  # share of the batches
+MIN_BATCHES = 8
+MIN_BATCH = 8  # targets, for a batch of one class to be no accident
+WIDE = 8  # values of a row, below which states of a small world repeat
+
+
+def _wide(event: Event) -> bool:
+    """Whether a row has enough values for two equal rows to be one sample."""
+    values = 1
+    for size in event.get("shape", [1])[1:]:
+        values *= size
+    tokens = "int" in event.get("type", "")
+    return values >= (4 * WIDE if tokens else WIDE) and bool(event.get("rows"))
+
+
+def validation_overlap(record: Record) -> list[Finding]:
+    """Samples that are validated must not be trained on.
+
+    A loader of the training set in place of the validation set, a split that was drawn twice, or
+    copies of a sample in both: the measured accuracy is then that of memory. A pass over the
+    training set to measure the training accuracy is meant, where there is another one.
+    """
+    judged = []
+    for block in record.validation_blocks:
+        wide = [event for event in block if _wide(event)]
+        models = {event["model"] for event in wide}
+        seen = [row for event in wide for row in event["rows"]]
+        if len(seen) >= MIN_ROWS and models & record.trained_models:
+            before = _trained_before(record, models, block[0]["index"])
+            judged.append((sum(row in before for row in seen) / len(seen), wide[-1]))
+    if not judged or any(share < OVERLAP for share, _ in judged):
+        return []
+    if any(count > 3 for count in _draws(record)):
+        return []  # a handful of samples, all of which are everywhere
+    share, event = judged[-1]
+    text = f"{100 * share:.0f} % of the validation samples were trained on before"
+    advice = "give the validation a set of its own, split before anything else"
+    return [Finding("split", "fail", text, advice, event["at"], share, 0.0)]
+
+
+def _trained_before(record: Record, models: set[int], index: int) -> set[int]:
+    """Rows that these models were trained on, without those of the batch at hand."""
+    return {
+        row
+        for event in record.training_forwards
+        if event["index"] < index - 1 and event["model"] in models
+        for row in event.get("rows", ())
+    }
+
+
+def _draws(record: Record) -> list[int]:
+    """How often the usual training sample was drawn."""
+    times = Counter(
+        row for event in record.training_forwards if _wide(event) for row in event["rows"]
+    )
+    counts = sorted(times.values())
+    return [counts[len(counts) // 2]] if len(counts) < 100 and counts else []
+
+
+def same_batch(record: Record) -> list[Finding]:
+    """Each step needs another batch.
+
+    `next(iter(loader))` inside the loop begins a new pass each time: without shuffling, the first
+    batch is the only one. Overfitting one batch on purpose, and a set that fits into one batch, are
+    meant.
+    """
+    passes = record.all("pass")
+    if not passes or record.steps < MIN_BATCHES:
+        return []
+    starts = Counter(event["n"] for event in passes if (event["batches"] or 0) > 1)
+    restarted = len(starts) > 0.8 * record.steps
+    batches = Counter(tuple(event.get("rows", ())) for event in record.training_forwards)
+    if restarted and batches and batches.most_common(1)[0][1] > 0.8 * sum(batches.values()):
+        event = passes[-1]
+        text = f"a new pass over a loader of {event['batches']} batches begins at each step: all"
+        text += " steps see the same batch"
+        advice = "loop over the loader, or keep its iterator"
+        return [Finding("same-batch", "fail", text, advice, event["at"])]
+    return []
+
+
+def one_class_batches(record: Record) -> list[Finding]:
+    """Batches must be mixed.
+
+    A folder of classes is read in order: without `shuffle=True` each batch holds one class, and the
+    network learns to answer with the last one.
+    """
+    calls = [
+        event
+        for event in record.all("loss")
+        if event["grad"] and event.get("targets", 0) >= MIN_BATCH and event.get("classes", 0) > 1
+    ]
+    kinds = {(event["low"], event["high"]) for event in calls}
+    if len(calls) < MIN_BATCHES or len(kinds) < 2:
+        return []
+    if any(len(event["shapes"][1]) > 1 for event in calls):
+        return []  # tokens or pixels
+    single = [event for event in calls if event["kinds"] == 1]
+    if len(single) <= ONE_CLASS * len(calls):
+        return []
+    text = f"{len(single)} of {len(calls)} training batches hold one class only"
+    advice = "pass shuffle=True to the training loader"
+    return [Finding("one-class-batches", "fail", text, advice, single[-1]["at"])]
+
+
+def copied_tokens(record: Record) -> list[Finding]:
+    """A language model predicts the next token, not the one that it reads.
+
+    Targets that equal the inputs are learned by copying: the loss falls to 0 and the samples are
+    repetitions. An autoencoder of tokens is meant.
+    """
+    calls = [event for event in record.all("loss") if event["grad"] and "copies" in event]
+    copies = [event for event in calls if event["copies"]]
+    if len(copies) < MIN_BATCHES or len(copies) < len(calls):
+        return []
+    text = "the targets of cross-entropy are the very tokens that the model gets"
+    advice = "shift them: model(tokens[:, :-1]) against tokens[:, 1:]"
+    return [Finding("copied-tokens", "warn", text, advice, copies[-1]["at"])]

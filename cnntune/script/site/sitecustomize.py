@@ -1,0 +1,95 @@
+"""Python runs this file at its start: `cnntune sanity -- COMMAND` puts its folder on PYTHONPATH.
+
+It loads the observer right after `torch` has been imported, and nothing before. It hides another
+`sitecustomize`, which it therefore runs first.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.util
+import os
+import sys
+from typing import Any
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+WATCHED = {  # module: what the observer does once it is imported
+    "torch": "install",
+    "torch.utils.tensorboard.writer": "redirect_tensorboard",
+    "safetensors.torch": "redirect_safetensors",
+    "lightning.fabric.utilities.cloud_io": "redirect_lightning",
+    "lightning_fabric.utilities.cloud_io": "redirect_lightning",
+}
+
+
+def run_hidden_sitecustomize() -> None:
+    """The `sitecustomize` that Python would have run without ours."""
+    path, ours = sys.path[:], sys.modules.pop("sitecustomize", None)
+    sys.path[:] = [folder for folder in path if os.path.abspath(folder or ".") != HERE]
+    try:
+        if importlib.util.find_spec("sitecustomize") is not None:
+            importlib.import_module("sitecustomize")
+    finally:
+        sys.path[:] = path + [folder for folder in sys.path if folder not in path]
+        if ours is not None:
+            sys.modules.setdefault("sitecustomize", ours)
+
+
+def observer() -> Any:
+    """The observer, a file that knows nothing of the package that it lies in."""
+    name = "_cnntune_observer"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, os.environ["CNNTUNE_OBSERVER"])
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+class AfterImport(importlib.abc.MetaPathFinder):
+    """Calls the observer after one of the watched modules was imported."""
+
+    def __init__(self) -> None:
+        self.looking = False
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """The module's own spec, whose loader goes on to the observer."""
+        if name not in WATCHED or self.looking:
+            return None
+        self.looking = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self.looking = False
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def execute_and_observe(module: Any) -> None:
+            execute(module)
+            try:
+                getattr(observer(), WATCHED[name])(module)
+            except Exception as error:
+                say(f"cannot observe {name}: {error!r}")
+
+        spec.loader.exec_module = execute_and_observe  # type: ignore[method-assign]
+        return spec
+
+
+def say(text: str) -> None:
+    """A line on stderr, between those of the script."""
+    sys.stderr.write(f"cnntune: {text}\n")
+
+
+if os.environ.get("CNNTUNE_OBSERVER"):
+    try:
+        run_hidden_sitecustomize()
+    except Exception as error:
+        say(f"the hidden sitecustomize raised {error!r}")
+    sys.meta_path.insert(0, AfterImport())
+    try:  # tells a Python that imports no torch from one that never ran this file
+        open(os.path.join(os.environ["CNNTUNE_OUT"], f"python-{os.getpid()}"), "w").close()
+    except OSError as error:
+        say(f"cannot write into its folder: {error}")

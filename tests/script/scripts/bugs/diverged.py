@@ -1,0 +1,21 @@
+# bug: finite-loss
+# old: lr=1e20
+# new: lr=0.1
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from toy import TRAIN, VAL, X, Y, accuracy, loaders, mlp
+
+train, val = loaders()
+model = mlp(norm=False)
+optimizer = torch.optim.SGD(model.parameters(), lr=1e20)
+
+for epoch in range(6):
+    model.train()
+    for x, y in train:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+    print(epoch, loss.item(), accuracy(model, val))

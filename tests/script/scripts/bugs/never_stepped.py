@@ -1,0 +1,20 @@
+# bug: never-stepped
+# old:         loss.backward()
+# new:         loss.backward()\n        optimizer.step()
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from toy import TRAIN, VAL, X, Y, accuracy, loaders, mlp
+
+train, val = loaders()
+model = mlp()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+for epoch in range(6):
+    model.train()
+    for x, y in train:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+    print(epoch, loss.item(), accuracy(model, val))

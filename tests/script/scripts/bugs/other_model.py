@@ -1,0 +1,22 @@
+# bug: optimizer-parameters
+# old: model = mlp(0.2)\n
+# new:
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from toy import TRAIN, VAL, X, Y, accuracy, loaders, mlp
+
+train, val = loaders()
+model = mlp()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+model = mlp(0.2)
+for epoch in range(6):
+    model.train()
+    for x, y in train:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+    print(epoch, loss.item(), accuracy(model, val))

@@ -1,0 +1,23 @@
+# bug: train-while-validating
+# old:     with torch.no_grad():
+# new:     model.eval()\n    with torch.no_grad():
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from toy import TRAIN, VAL, X, Y, accuracy, loaders, mlp
+
+train, val = loaders()
+model = mlp()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+for epoch in range(6):
+    model.train()
+    for x, y in train:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        right = sum((model(x).argmax(1) == y).sum().item() for x, y in val)
+    print(epoch, right)

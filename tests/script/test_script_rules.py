@@ -1,0 +1,79 @@
+"""Rules on records by hand, without torch and without a process."""
+
+from typing import Any
+
+import pytest
+
+from cnntune.script.record import Record, read
+from cnntune.script.rules import RULES, explain, judge
+
+
+def step(number: int, **changed: Any) -> dict[str, Any]:
+    """A sound step: one backward pass, cleared before."""
+    usual = {
+        "k": "step", "n": number, "step": number, "optimizer": 1, "at": "train.py:9", "lr": [0.1],
+        "deep": False, "scaler": False, "scaled": False, "cut": False, "of": 2, "none": 0,
+        "cleared": True, "back": [0], "lost": [],
+    }  # fmt: skip
+    return {**usual, **changed}
+
+
+def record(*events: dict[str, Any], **keys: Any) -> Record:
+    backward = {"k": "backward", "n": 0, "at": "train.py:8", "leaf": False, "loss": 1.0}
+    return Record([backward, *events], optimizers={"1": {"class": "SGD"}}, **keys)
+
+
+def found(record: Record) -> list[tuple[str, str]]:
+    return [(f.rule, f.severity) for f in judge(record) if f.severity in ("warn", "fail")]
+
+
+def test_steps_after_cleared_gradients_are_sound() -> None:
+    assert found(record(*(step(i) for i in range(20)))) == []
+
+
+def test_gradients_that_are_never_cleared_are_named_with_the_line_of_the_step() -> None:
+    (finding,) = judge(record(*(step(i, cleared=i == 0) for i in range(20))))
+    assert (finding.rule, finding.severity) == ("missing-zero-grad", "fail")
+    assert finding.where == "train.py:9"
+    assert "19 of 19 steps" in finding.evidence
+
+
+def test_a_discriminator_that_is_dirty_at_one_step_in_five_is_sound() -> None:
+    assert found(record(*(step(i, cleared=i % 5 != 0) for i in range(20)))) == []
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(9, []), (40, [("learning-rate", "fail")])])
+def test_a_rate_of_zero_is_a_bug_unless_a_warm_up_may_end(
+    steps: int, expected: list[tuple[str, str]]
+) -> None:
+    assert found(record(*(step(i, lr=[0.0]) for i in range(steps)))) == expected
+
+
+def test_a_rule_that_raises_costs_its_own_verdict_only() -> None:
+    broken = record(*(step(i, cleared=i == 0, lr=["?"]) for i in range(20)))
+    rules = {finding.rule: finding.severity for finding in judge(broken)}
+    assert rules["missing-zero-grad"] == "fail"
+    assert rules["learning-rate"] == "info"
+
+
+def test_a_hook_that_raised_is_reported() -> None:
+    (finding,) = judge(record(errors={"note_loss": "KeyError('x')"}))
+    assert (finding.rule, finding.severity) == ("observer", "info")
+
+
+def test_a_loss_that_is_not_finite_is_named() -> None:
+    nan = {"k": "backward", "n": 3, "at": "train.py:8", "leaf": False, "loss": float("nan")}
+    assert ("finite-loss", "fail") in found(record(nan))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_each_rule_has_a_lesson_that_begins_with_a_sentence(rule: str) -> None:
+    first = explain(rule).partition("\n\n")[0]
+    assert first.endswith(".")
+    assert len(explain(rule)) > 40
+
+
+def test_a_record_that_is_torn_is_left_out(tmp_path: Any) -> None:
+    (tmp_path / "record-1.json").write_text('{"format": 1, "steps": 3')
+    (tmp_path / "record-2.json").write_text('{"format": 1, "steps": 4, "events": []}')
+    assert [one.steps for one in read(tmp_path)] == [4]
