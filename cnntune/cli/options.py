@@ -80,14 +80,6 @@ Pruner = Annotated[
         show_default=False,
     ),
 ]
-Storage = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="A PostgreSQL server that several machines share: postgresql://user@host/database.",
-        show_default=False,
-    ),
-]
 Workers = Annotated[
     str,
     typer.Option(

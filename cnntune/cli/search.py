@@ -19,7 +19,6 @@ from cnntune.cli.options import (
     Sampler,
     Seed,
     Sets,
-    Storage,
     Timeout,
     Verbose,
     Workers,
@@ -52,7 +51,15 @@ def search(
     deterministic: Deterministic = False,
     runs: Runs = RUNS,
     study: Name = None,
-    storage: Storage = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="A PostgreSQL server that several machines share:"
+            " postgresql://user@host/database.",
+            show_default=False,
+        ),
+    ] = None,
     json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

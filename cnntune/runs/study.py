@@ -2,9 +2,13 @@
 
 runs/digits/                 a study
 study.json  recipe.toml    what was asked
-study.db                   Optuna's study
+study.db  server.json      Optuna's study, or where it is on a server
 sanity.json ...            the last result of each step
-trial-0007/                a run, see `cnntune.runs.run`
+trials.csv  report.html    all trials as a table, as a page
+log.txt                    one line per event
+trial-0007/                a run, see `cnntune.runs.run`; train-0001/ is one that is no trial
+refine-1/                  a round of refinement: a study of its own, with the plan in plan.json
+prove/                     the runs of `diagnose --prove`; what they showed is in prove.json
 """
 
 import platform

@@ -160,10 +160,12 @@ def _optuna_sampler(sampler: Sampler, seed: int) -> BaseSampler:
     seed %= 2**SOBOL_SEED_BITS
     if sampler == "gp":
         return GPSampler(seed=seed, n_startup_trials=RANDOM_TRIALS)
-    # constant_liar: trials that other workers run now count as bad, so that they are not run twice.
-    return TPESampler(
-        seed=seed, multivariate=True, constant_liar=True, n_startup_trials=RANDOM_TRIALS
-    )
+    if sampler == "tpe":
+        # constant_liar: trials that run now count as bad, so that they are not run twice.
+        return TPESampler(
+            seed=seed, multivariate=True, constant_liar=True, n_startup_trials=RANDOM_TRIALS
+        )
+    raise ValueError(f"{sampler} proposes nothing")
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -293,7 +293,9 @@ def build_optimizer(
         return SGD(groups, settings.momentum)
     if settings.optimizer == "adam":
         return Adam(groups)
-    return AdamW(groups)
+    if settings.optimizer == "adamw":
+        return AdamW(groups)
+    assert_never(settings.optimizer)
 
 
 def clean_indices(images: int, seed: int) -> Tensor:

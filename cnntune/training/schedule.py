@@ -1,7 +1,7 @@
 """Learning-rate schedules as pure functions of the step (lecture: learning rate decay)."""
 
 import math
-from typing import Literal
+from typing import Literal, assert_never
 
 Schedule = Literal["constant", "cosine", "step", "one-cycle"]
 
@@ -27,7 +27,9 @@ def rate_factor(schedule: Schedule, step: int, total_steps: int, warmup_steps: i
         return STEP_FACTOR ** sum(progress >= drop for drop in STEP_DROPS)
     if schedule == "one-cycle":
         return _one_cycle(step, total_steps)
-    return 1.0
+    if schedule == "constant":
+        return 1.0
+    assert_never(schedule)
 
 
 def _one_cycle(step: int, total_steps: int) -> float:
