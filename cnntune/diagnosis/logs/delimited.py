@@ -24,6 +24,7 @@ MAX_WORDS_LENGTH = 400  # characters of a header whose names are separated by wh
 MAX_NAME_LENGTH = 120  # characters; a longer cell is prose, not the name of a column
 LOOK_AHEAD = 5  # lines below a header, one of which must be a row of numbers
 TRUNCATED = re.compile(r".*[.,eE+-]")  # the end of a truncated number
+REPORT = frozenset({"precision", "recall", "support"})  # scikit-learn's report: a class per row
 LENGTHS = 20  # rows from which the usual length of the last cell is taken
 
 WRONG_WIDTH = "rows with more or fewer cells than the header were skipped"
@@ -177,6 +178,8 @@ def _names(line: str, separator: str, *, alone: bool = False) -> list[str]:
         return []
     cells = [cell for cell in _split(line.lstrip("#"), separator) if cell]
     if len(cells) < (1 if alone else 2) or not all(map(_is_name, cells)):
+        return []
+    if {cell.lower() for cell in cells} >= REPORT:
         return []
     kinds = {meaning(cell).kind for cell in cells}
     return cells if kinds & CURVES or (kinds & COUNTS and separator in ",;\t") else []

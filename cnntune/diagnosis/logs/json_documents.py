@@ -102,7 +102,10 @@ def _hugging_face(history: Sequence[Any]) -> list[Record]:
 
 def _lists(value: Mapping[Any, Any], prefix: str = "", depth: int = MAX_DEPTH) -> Iterator[Any]:
     """The lists of numbers below `value`, each with its name; None where a value is missing."""
+    drawn = isinstance(value.get("x"), list) and isinstance(value.get("y"), list)
     for key, inner in value.items():
+        if drawn and key == "x":
+            continue  # ClearML's `{"x": steps, "y": values}`: the values are the curve
         name = f"{prefix}{key}"
         if isinstance(inner, Mapping) and depth:
             if inner and all(str(index).isdigit() for index in inner):  # pandas' DataFrame.to_json
