@@ -263,8 +263,9 @@ def read_text(content: str) -> list[Record]:
         table, reason = [], str(error)
     if table and _values(table) >= content.count("\n") * MIN_TABLE_VALUES:
         return table
-    found = max(table, text.read(content), key=_values)
-    if not found and json_documents.is_broken(content):
+    document = json_documents.is_document(content)
+    found = max(table, [] if document else text.read(content), key=_values)
+    if document and not found and json_documents.is_broken(content):
         reason = "incomplete JSON"
     if not found and reason:
         raise UnreadableLogError(reason)

@@ -13,6 +13,7 @@ from cnntune.diagnosis.logs.rows import records
 
 MAX_DEPTH = 8  # levels of nesting that are searched
 LONGER = 2  # times as many values: one list is logged per step, the other per epoch
+DOCUMENT = re.compile(r"\s*(?:\{\s*[\"}]|\[\s*[\"{\[\]])")
 HUGGING_FACE = "log_history"
 # Where a printed Python dict differs from JSON.
 PYTHON = (
@@ -51,9 +52,25 @@ def loads(text: str) -> Any:
     return json.loads(text)
 
 
+def is_document(text: str) -> bool:
+    """Whether a text is one JSON document, or the beginning of one that spans several lines.
+
+    Lines such as `[0] train-rmse:0.4` begin with a bracket too, and so do lines of JSON.
+    """
+    if not DOCUMENT.match(text):
+        return False
+    try:
+        json.loads(text)
+    except ValueError as error:
+        return "Extra data" not in str(error)
+    except RecursionError:
+        return True
+    return True
+
+
 def is_broken(text: str) -> bool:
-    """Whether a text starts as a JSON document with a loss in it but is not valid: truncated."""
-    if text.lstrip()[:1] not in ("{", "[") or "loss" not in text:
+    """Whether a document with a loss in it is not valid: truncated."""
+    if "loss" not in text:
         return False
     try:
         json.loads(text)

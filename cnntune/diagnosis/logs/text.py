@@ -62,7 +62,8 @@ SPLIT_EPOCH = re.compile(
 )
 # XGBoost's `[3]  train-rmse:0.4` and CatBoost's `3: learn: 0.4`: a count without a name
 LEADING_COUNT = re.compile(
-    r"(?: ?\[\d\d:\d\d:\d\d\])? ?(?:\[ ?(?P<boxed>[0-9]+)\]|(?P<bare>[0-9]+):|[Ee](?P<glued>[0-9]+)(?=[:, ]))"
+    r"(?: ?\[\d\d:\d\d:\d\d\])? ?"
+    r"(?:\[ ?(?P<boxed>[0-9]+)\]|(?P<bare>[0-9]+):|[Ee](?P<glued>[0-9]+)(?=[:, ]))"
     r"[ \t:,|-]+(?=[^\W\d])"
 )
 MIN_RISING = 0.8  # of the changes from one such count to the next
