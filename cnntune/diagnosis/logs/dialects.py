@@ -9,11 +9,11 @@ Epoch 3 finished
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from cnntune.diagnosis.curve import MIN_POINTS
 from cnntune.diagnosis.logs.cells import NUMBER
-from cnntune.diagnosis.logs.names import COUNTS, SPLITS, Split
+from cnntune.diagnosis.logs.names import COUNTS, SPLITS
 
 Rows = list[dict[str, float]]
 
@@ -85,7 +85,7 @@ def epochs_after(rows: Rows, marks: Sequence[tuple[int, float]]) -> Rows:
     return moved
 
 
-def name_by_trend(rows: Rows, named: Iterable[Split]) -> str:
+def name_by_trend(rows: Rows, named: Collection[str]) -> str:
     """Name the values of which only the split is known, in place; returns a note on it, or nothing.
 
     In the rows these have the keys `train`, `val` and `test`; `named` are the splits that have a
