@@ -22,10 +22,11 @@ POINT_VALUE = re.compile(r"[\s:=(][-+]?[0-9]+\.[0-9]")
 MIN_COMMAS = 3  # values with a decimal comma, in a log without any decimal point
 
 _SPLIT = "|".join(sorted(set(SPLITS) - {"te", "vl"}, key=len, reverse=True))
+_WORD = r"[A-Za-z][\w@-]{0,40}"  # bounded, so that a line is read in linear time
 _PAIRED = rf"\(?\b(?P<first>{_SPLIT}) ?[/|&,] ?(?P<second>{_SPLIT})\b\)?"
 _VALUES = rf" ?[:=] ?[(\[]?(?P<x>{NUMBER})(?P<px> ?%)? ?[/|&,] ?(?P<y>{NUMBER})(?P<py> ?%)?[)\]]?"
 PAIR = re.compile(
-    rf"(?P<before>(?:[A-Za-z][\w@-]* ?){{0,2}}){_PAIRED}(?P<after>(?: [A-Za-z][\w@-]*){{0,2}})"
+    rf"(?P<before>(?:\b{_WORD} )?(?:\b{_WORD} ?)?){_PAIRED}(?P<after>(?: {_WORD}){{0,2}})"
     rf"{_VALUES}(?![\w./])",
     re.IGNORECASE,
 )
