@@ -3,6 +3,7 @@
 perdita 0,41                                      decimal commas
 Loss (train/val): 0.41 / 0.52                     a pair of splits before a pair of values
 [Epoch 3] train=0.81 val=0.74                     values of which only the split is named
+    accuracy          0.85    1000                a report of scikit-learn
 valid loss 0.52                                   values before the line that ends their epoch
 Epoch 3 finished
 """
@@ -31,6 +32,11 @@ PAIR = re.compile(
     re.IGNORECASE,
 )
 PAIR_SIGN = re.compile(rf"\b(?:{_SPLIT}) ?[/|&,] ?(?:{_SPLIT})\b", re.IGNORECASE)
+
+# The header of scikit-learn's classification_report, and its other lines: a class or an average
+REPORT = re.compile(r"\s*precision +recall +f1-score +support\s*", re.IGNORECASE)
+REPORT_LINE = re.compile(r"[^:=]{0,200}? +(?:[01]\.[0-9]+ +){1,3}[0-9]+(?:\.[0-9]+)?\s*")
+MAX_REPORT_LINE = 300  # characters; a longer line is not one of a report
 
 BARE = frozenset({"train", "val", "test"})  # names of values of which only the split is known
 MAX_PERCENTAGE = 100.1  # up to rounding
@@ -63,6 +69,23 @@ def _each_named(found: re.Match[str]) -> str:
     name = f"{found['before']} {found['after']}".strip()
     one = f"{first} {name}: {found['x']}{found['px'] or ''}"
     return f" {one}, {second} {name}: {found['y']}{found['py'] or ''}"
+
+
+def without_reports(lines: Sequence[str]) -> list[str]:
+    """The lines without the reports of scikit-learn: nothing in these says the split or epoch."""
+    kept, inside = [], False
+    for line in lines:
+        if "recall" in line and len(line) <= MAX_REPORT_LINE and REPORT.fullmatch(line):
+            inside = True
+        elif inside and line.strip() and not _is_in_report(line):
+            inside = False
+        if not inside:
+            kept.append(line)
+    return kept
+
+
+def _is_in_report(line: str) -> bool:
+    return len(line) <= MAX_REPORT_LINE and REPORT_LINE.fullmatch(line) is not None
 
 
 def names_two_splits(name: str) -> bool:

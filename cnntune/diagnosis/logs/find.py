@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from cnntune.diagnosis.curve import MIN_POINTS
 from cnntune.diagnosis.logs import (
     catboost,
     darknet,
@@ -17,6 +18,7 @@ from cnntune.diagnosis.logs import (
     json_lines,
     looks,
     mlflow,
+    named_lists,
     notebook,
     split_table,
     tensorboard,
@@ -264,7 +266,10 @@ def read_text(content: str) -> list[Record]:
     if table and _values(table) >= content.count("\n") * MIN_TABLE_VALUES:
         return table
     document = json_documents.is_document(content)
-    found = max(table, [] if document else text.read(content), key=_values)
+    printed = [] if document else text.read(content)
+    found = max(table, printed, key=_values)
+    if not document and not any(map(_has_shape, found)):
+        found = max(found, named_lists.read(content), key=_values)
     if document and not found and json_documents.is_broken(content):
         reason = "incomplete JSON"
     if not found and reason:
@@ -283,6 +288,15 @@ def is_text(head: bytes) -> bool:
     """Whether the beginning of a file is text; zero bytes may be UTF-16, or left by a crash."""
     strange = sum(head.count(byte) for byte in CONTROL)
     return strange <= MAX_CONTROL_SHARE * len(head)
+
+
+def _has_shape(record: Record) -> bool:
+    """Whether one of the curves of a record has enough values for a shape."""
+    return any(
+        len({at for at, _ in points}) >= MIN_POINTS
+        for name, points in record.columns.items()
+        if meaning(name).kind in CURVES
+    )
 
 
 def _values(records: Sequence[Record]) -> int:

@@ -129,7 +129,7 @@ def meaning(name: str) -> Meaning:
     words = words_of(name)
     found = set(words)
     split = _split(name, words)
-    rest = [word for word in words if word not in SPLITS]
+    rest = [word for at, word in enumerate(words) if not _is_of_split(words, at)]
     base = " ".join(rest)
     batch = bool(found & STEP)
     kind, rank = _kind(rest)
@@ -193,6 +193,12 @@ def _split(name: str, words: list[str]) -> Split:
         if word in SPLITS:
             return SPLITS[word]
     return "val" if name.strip().lower().startswith("metrics/") else ""
+
+
+def _is_of_split(words: list[str], at: int) -> bool:
+    """Whether a word says the split, or which set of a split: `valid_1` is validation set 1."""
+    numbers = words[at].isdigit() and at > 0 and words[at - 1] in SPLITS
+    return words[at] in SPLITS or numbers
 
 
 def _kind(words: list[str]) -> tuple[Kind, int]:

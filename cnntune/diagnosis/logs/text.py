@@ -23,6 +23,7 @@ from cnntune.diagnosis.logs.dialects import (
     names_two_splits,
     with_decimal_points,
     without_pairs,
+    without_reports,
 )
 from cnntune.diagnosis.logs.languages import english
 from cnntune.diagnosis.logs.names import (
@@ -177,7 +178,7 @@ def read(text: str) -> list[Record]:
         notes.append(TRUNCATED_LINE)
         lines.pop()
     state, points = _State(), 0
-    for line in lines:
+    for line in without_reports(lines):
         if 0 < len(line) <= MAX_LINE_LENGTH:
             points += _read_line(line, state)
         if points > MAX_POINTS:
