@@ -286,7 +286,7 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 
 def _header(line: str, separator: str) -> list[str]:
-    """The cells of a header; those of its first columns that are short names for a count in full."""
+    """The cells of a header; those of its first columns that are short counts in full."""
     cells = _split(line.lstrip("#"), separator)
     for at, cell in enumerate(cells[:MAX_SHORT_COUNTS]):
         cells[at] = SHORT_COUNTS.get(cell.lower(), cell)

@@ -11,15 +11,18 @@ from cnntune.diagnosis.curve import MIN_POINTS
 from cnntune.diagnosis.logs import (
     catboost,
     darknet,
+    database,
     delimited,
     dvclive,
     joined,
     json_documents,
     json_lines,
+    long_tables,
     looks,
     mlflow,
     named_lists,
     notebook,
+    optuna_study,
     split_table,
     tensorboard,
     text,
@@ -215,8 +218,8 @@ def read_file(path: Path) -> list[Record]:
         "rb"
     ) as stream:  # opened once: a pipe such as <(zcat log.gz) cannot be read again
         head = stream.read(HEAD)
-        if mlflow.is_database(head):
-            return mlflow.read_database(path)
+        if database.is_database(head):
+            return mlflow.read_database(path) or optuna_study.read_database(path)
         if not (tensorboard.is_event_file(head) or wandb.is_wandb_file(head) or is_text(head)):
             return []
         if is_text(head) and thin.has_lines(head):
@@ -253,11 +256,12 @@ def read_text(content: str) -> list[Record]:
     """
     if notebook.is_notebook(content):
         return notebook.read(content, read_text)
-    for read in (catboost.read, json_documents.read, json_lines.read, yolo.read, darknet.read):
+    for read in (
+        *(catboost.read, json_documents.read, optuna_study.read_journal, json_lines.read),
+        *(yolo.read, darknet.read, split_table.read, long_tables.read),
+    ):
         if found := read(content):
             return found
-    if found := split_table.read(content):
-        return found
     reason = ""
     try:
         table = delimited.read(content)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from cnntune.diagnosis.logs import long_tables
 from cnntune.diagnosis.logs.cells import as_number
 from cnntune.diagnosis.logs.names import CURVES, has_curves, meaning
 from cnntune.diagnosis.logs.record import Record
@@ -84,7 +85,12 @@ def read_value(value: Any) -> list[Record]:
     if isinstance(value, Mapping) and isinstance(value.get(HUGGING_FACE), list):
         return _hugging_face(value[HUGGING_FACE])
     if isinstance(value, list):
-        rows = [flatten(entry) for entry in value if isinstance(entry, Mapping)]
+        entries = [entry for entry in value if isinstance(entry, Mapping)]
+        if found := long_tables.read_rows(entries):
+            return found
+        if drawn := {str(entry["name"]): entry for entry in entries if _is_line(entry)}:
+            return read_value(drawn)
+        rows = [flatten(entry) for entry in entries]
         return records("json", rows) if has_curves(name for row in rows for name in row) else []
     if not isinstance(value, Mapping) or {"format", "command", "findings"} <= set(value):
         return []  # the latter is a document of cnntune
@@ -96,6 +102,11 @@ def read_value(value: Any) -> list[Record]:
     ]
     tables = [inner for inner in value.values() if isinstance(inner, list)]
     return found or [run for table in tables for run in read_value(table)]
+
+
+def _is_line(entry: Mapping[Any, Any]) -> bool:
+    """Whether an object is the line of a chart, as Plotly and ClearML write it."""
+    return "name" in entry and isinstance(entry.get("y"), list)
 
 
 def flatten(entry: Mapping[Any, Any], prefix: str = "", depth: int = MAX_DEPTH) -> dict[str, float]:

@@ -11,7 +11,9 @@ from functools import lru_cache
 
 ACCENTS = re.compile(r"[\u0300-\u036f]")
 WORD = re.compile(r"(?<![^\W_.])[^\W\d_]+(?![^\W_])")  # that is not a part of a number
-HALF_WIDTH = str.maketrans("：，（）％；｜＝łŁı", ":,()%;|=lLi")  # two letters have no accent to drop
+HALF_WIDTH = str.maketrans(
+    "：，（）％；｜＝łŁı", ":,()%;|=lLi"
+)  # two letters have no accent to drop
 
 # German and Dutch compounds such as `Trainingsverlust` and `validatieverlies` hold these as a part.
 STEMS = {
@@ -23,8 +25,10 @@ STEMS = {
 }
 # Without accents; ends in `*` where any ending is meant.
 WORDS = {
-    "loss": ("perte pertes perdida perdidas perda perdas perdita perdite kosten потер* лосс"
-        " strata straty verlies kayip kaybi kayiplari"),
+    "loss": (
+        "perte pertes perdida perdidas perda perdas perdita perdite kosten потер* лосс"
+        " strata straty verlies kayip kaybi kayiplari"
+    ),
     "accuracy": (
         "exactitude exactitud acuracia acuratezza accuratezza korrektklassifizierungsrate точност*"
         " dokladnosc* dokladnosci nauwkeurigheid juistheid dogruluk dogrulugu"
@@ -111,9 +115,7 @@ EUROPEAN = re.compile(
     ),
     re.IGNORECASE,
 )
-ASIAN = {
-    _plain(word): english for english, words in ASIAN_WORDS.items() for word in words.split()
-}
+ASIAN = {_plain(word): english for english, words in ASIAN_WORDS.items() for word in words.split()}
 ASCII_WORDS = frozenset(LATIN.findall(" ".join(WORDS.values())))
 ASIAN_WORD = re.compile("|".join(sorted(map(re.escape, ASIAN), key=len, reverse=True)))
 

@@ -10,7 +10,7 @@ val_loss:                                         YAML
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from cnntune.diagnosis.curve import MIN_POINTS
 from cnntune.diagnosis.logs.cells import NUMBER, number
@@ -48,7 +48,17 @@ def read(text: str) -> list[Record]:
         for name, values in lists.items()
         if name not in changed and len(values) >= MIN_POINTS
     }
-    return read_value(kept) if any(meaning(name).kind in CURVES for name in kept) else []
+    return read_value(kept) if _are_curves(kept) else []
+
+
+def _are_curves(names: Iterable[str]) -> bool:
+    """Whether lists hold a value per epoch: accuracies alone may be those of classes or models."""
+    known = [meaning(name) for name in names]
+    splits = {its.split for its in known if its.kind in CURVES}
+    return bool(splits) and (
+        any(its.kind == "loss" or its.kind in COUNTS for its in known)
+        or ("train" in splits and bool(splits & {"val", "test"}))
+    )
 
 
 def _found(lines: list[str]) -> Iterator[tuple[str, list[float]]]:
@@ -89,7 +99,8 @@ def _up_to_bracket(lines: list[str], at: int, start: int) -> tuple[str, int]:
 
     Nothing, and the next line, where another bracket is opened before, or none closes it.
     """
-    parts, rest = [], lines[at][start:]
+    parts: list[str] = []
+    rest = lines[at][start:]
     for after in range(at + 1, min(len(lines), at + MAX_LIST_LINES) + 1):
         inside, closed, _ = rest.partition("]")
         if "[" in inside or (parts and not _may_be_numbers(inside)):
