@@ -87,7 +87,7 @@ def _join_headers(lines: list[str]) -> None:
             continue
         first, second = _split(above, "|"), _split(below, "|")
         words = [cell for cell in second if cell]
-        if len(words) == len(second) or not words or not all(first):
+        if len(first) != len(second) or len(words) == len(second) or not words or not all(first):
             continue
         if all(map(_is_name, first)) and not any(number(cell) is not None for cell in words):
             names = (" ".join(pair).strip() for pair in zip(first, second, strict=True))
