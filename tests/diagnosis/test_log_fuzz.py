@@ -22,8 +22,11 @@ from cnntune.diagnosis.logs import (
     dvclive,
     json_documents,
     json_lines,
+    long_tables,
     mlflow,
+    named_lists,
     notebook,
+    optuna_study,
     split_table,
     tensorboard,
     text,
@@ -74,6 +77,21 @@ TABLE_HTML = "<table><tr><th>epoch<th>loss</tr><tr><td>0<td>3.5</tr><tr><td>1<td
 OUTPUTS = [{"text": [PEOPLE]}, {"data": {"text/html": TABLE_HTML, "text/plain": "1"}}]
 CELLS = json.dumps({"cells": [{"cell_type": "code", "outputs": [out]} for out in OUTPUTS]})
 
+LONG = "epoch,metric,value\n1,loss,3.5\n2,loss,nan\n3,loss,2.5\n1,val_loss,0.5\n"
+LISTS = "loss = [3.5, 2.5, nan]\nval loss: [3.5 2.5\n 1.5]\nval_acc:\n- 0.5\n- 0.25\n- 0.75\n"
+JOURNAL = "".join(
+    json.dumps(entry) + "\n"
+    for entry in (
+        {"op_code": 0, "study_name": "s", "directions": [1]},
+        {"op_code": 4, "study_id": 0},
+        {"op_code": 7, "trial_id": 0, "step": 1, "intermediate_value": 3.5},
+        {"op_code": 7, "trial_id": 0, "step": 2, "intermediate_value": 2.5},
+    )
+)
+TABLE_OF_TWO_LINES = (
+    "| Epoch | Mini | Val |\n|  | Loss | Loss |\n| 1 | 3.5 | 2.5 |\n| 2 | 1.5 | nan |\n"
+)
+
 Reader = Callable[[bytes], list[Record]]
 
 
@@ -100,6 +118,10 @@ READERS: dict[str, tuple[Reader, bytes]] = {
     "table of splits": (of_text(split_table.read), SPLITS.encode()),
     "catboost": (of_text(catboost.read), BOOST.encode()),
     "notebook": (of_text(lambda content: notebook.read(content, read_text)), CELLS.encode()),
+    "long table": (of_text(long_tables.read), LONG.encode()),
+    "named lists": (of_text(named_lists.read), LISTS.encode()),
+    "optuna journal": (of_text(optuna_study.read_journal), JOURNAL.encode()),
+    "header of two lines": (of_text(delimited.read), TABLE_OF_TWO_LINES.encode()),
     "any": (read_data, TABLE.encode()),
     "any event file": (read_data, EVENTS),
 }

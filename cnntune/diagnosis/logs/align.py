@@ -17,6 +17,8 @@ MAX_FRACTION = 1.001
 WORD_ERRORS = frozenset({"wer", "cer"})  # insertions can make these exceed 1
 MIN_PERCENTAGE = 1.5  # where the median of such an error is above this, it is in percent
 
+PERPLEXITY = frozenset({"ppl", "perplexity"})
+
 MAX_PLACEHOLDERS = 0.2  # of a loss; more zeros at its start are values, perhaps rounded
 MIN_STEPS_PER_EPOCH = 3  # a train curve this many times longer than validation counts steps
 LONE_EVALUATION = 0.1  # of the usual gap: between evaluations this close nothing was trained
@@ -46,6 +48,7 @@ def align(record: Record, choice: Choice) -> Aligned:
         if role in choice.columns
     }
     series = {role: points for role, points in series.items() if points}
+    series |= _in_nats(choice, series, notes)
     held_out = [series[role] for role in ("val_loss", "val_acc") if role in series]
     series |= _counted_alike(record, series, held_out, notes)
     grid = _grid(series, held_out, notes)
@@ -68,6 +71,24 @@ def align(record: Record, choice: Choice) -> Aligned:
 def _entries(points: Points) -> int:
     """The number of distinct epochs or steps of the points."""
     return len({at for at, _ in points})
+
+
+def _in_nats(
+    choice: Choice, series: dict[str, list[Point]], notes: list[str]
+) -> dict[str, list[Point]]:
+    """A perplexity as its logarithm, the cross-entropy, where the other curve is a loss."""
+    perplexities = [
+        role
+        for role in ("train_loss", "val_loss")
+        if role in series and PERPLEXITY & set(words_of(choice.columns[role][0]))
+    ]
+    if len(perplexities) != 1 or not {"train_loss", "val_loss"} <= set(series):
+        return {}
+    (role,) = perplexities
+    if any(value <= 0 for _, value in series[role]):
+        return {}
+    notes.append(f"{role} is the logarithm of {choice.columns[role][0]!r}, as the other one is")
+    return {role: [(at, math.log(value)) for at, value in series[role]]}
 
 
 def _counted_alike(

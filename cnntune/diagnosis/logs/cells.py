@@ -22,6 +22,7 @@ DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
 TIME = re.compile(
     r"\[?\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?\]?"
     r"(?:\s*[-:|]\s*(?:[\w.]+\s*[-:|]\s*)?(?:DEBUG|INFO|WARNING|ERROR)\b)?\s*(?:[-:|]\s+)?"
+    r"(?:\[(?:DEBUG|INFO|WARNING|ERROR)\]\s*)?"
 )
 
 BYTE_ORDER_MARKS = (

@@ -1,5 +1,6 @@
 """Which columns of a record are its curves; guesses are noted."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -25,6 +26,12 @@ ROLES = (
 )
 RATES: frozenset[Kind] = frozenset({"accuracy", "error"})
 HELD_OUT = ("val", "test")
+# XGBoost names the sets in `eval_set` by their index.
+EVALUATION_SET = re.compile(r"validation_(?P<index>\d+)(?P<metric>[-/_].+)")
+FIRST_OF_TWO = (
+    "the first of two sets in XGBoost's eval_set, which is most often the training set;"
+    " it also has the better values"
+)
 COMPONENT_RANK = 1  # of a loss with one more word, such as `box_loss`
 MAX_LISTED = 5  # columns named in a remark
 
@@ -179,10 +186,33 @@ def _candidates(record: Record, known: Mapping[str, Meaning]) -> list[Candidate]
         if points[name] >= MIN_POINTS or its.split in HELD_OUT  # evaluations may be few
     }
     found = []
+    first = _first_of_two_sets(record, known)
     for name, its in known.items():
         split, guess = _split(name, record, enough if points[name] >= MIN_POINTS else known)
+        if name in first:
+            split, guess = "train", FIRST_OF_TWO
         found.append(Candidate(name, its, points[name], split, guess))
     return found
+
+
+def _first_of_two_sets(record: Record, known: Mapping[str, Meaning]) -> frozenset[str]:
+    """The columns of XGBoost's `validation_0`, where that is likely to be the training set.
+
+    That is so beside `validation_1` alone, with better values at the end in a shared metric.
+    """
+    found = {name: its for name in known if (its := EVALUATION_SET.fullmatch(name))}
+    if {its["index"] for its in found.values()} != {"0", "1"} or any(
+        its.split == "train" for its in known.values()
+    ):
+        return frozenset()
+    first = {name for name, its in found.items() if its["index"] == "0"}
+    for name in first:
+        other = f"validation_1{found[name]['metric']}"
+        if other in found and known[name].kind in CURVES:
+            lead = record.columns[other][-1][1] - record.columns[name][-1][1]
+            if lead > 0 if known[name].kind != "accuracy" else lead < 0:
+                return frozenset(first)
+    return frozenset()
 
 
 def _distinct(points: Sequence[Point]) -> int:

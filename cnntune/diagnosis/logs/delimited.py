@@ -17,13 +17,20 @@ from cnntune.diagnosis.logs.names import COUNTS, CURVES, MODES, meaning, with_mo
 from cnntune.diagnosis.logs.record import Record, UnreadableLogError
 from cnntune.diagnosis.logs.rows import HEADER, Row, records
 
-SEPARATORS = (",", ";", "\t", "|", " ")  # the last one: any white space
+BLANKS = "  "  # names of several words: two blanks or more between the names of a header
+SEPARATORS = (",", ";", "\t", "|", " ", BLANKS)  # one blank: any white space
 MAX_HEADER_LINE = 500  # a header further down is not searched for
 MAX_HEADER_LENGTH = 20_000  # characters; the export of a chart of a hundred runs has so many
 MAX_WORDS_LENGTH = 400  # characters of a header whose names are separated by white space
 MAX_NAME_LENGTH = 120  # characters; a longer cell is prose, not the name of a column
 LOOK_AHEAD = 5  # lines below a header, one of which must be a row of numbers
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours, as skorch prints them
+BOX = str.maketrans("│┃║", "|||")  # between the cells of a table that Rich prints
+# Short names of the first columns, as spaCy prints them; anywhere else they may be other things.
+SHORT_COUNTS = {"e": "epoch", "itn": "epoch", "#": "step"}
+MAX_SHORT_COUNTS = 2  # columns from the left
 TRUNCATED = re.compile(r".*[.,eE+-]")  # the end of a truncated number
+REPORT = frozenset({"precision", "recall", "support"})  # scikit-learn's report: a class per row
 LENGTHS = 20  # rows from which the usual length of the last cell is taken
 
 WRONG_WIDTH = "rows with more or fewer cells than the header were skipped"
@@ -37,7 +44,8 @@ def read(text: str) -> list[Record]:
     Raises:
         UnreadableLogError: where no row is as wide as the header.
     """
-    lines = text.split("\n")
+    lines = _plain(text).split("\n")
+    _join_headers(lines)
     found = find_header(lines)
     if found is None:
         return []
@@ -57,6 +65,33 @@ def read(text: str) -> list[Record]:
     tool, bare, percent = tool_of(names)
     found_runs = records(tool, rows, notes)
     return [replace(run, bare=bare, percent=percent) for run in found_runs]
+
+
+def _plain(text: str) -> str:
+    """The text without colours, and with `|` for the lines of a box."""
+    if "\x1b" in text:
+        text = ESCAPES.sub("", text)
+    return text if text.isascii() else text.translate(BOX)
+
+
+def _join_headers(lines: list[str]) -> None:
+    """Join the names of a header of two lines, in place, as MATLAB prints it.
+
+    | Epoch | Mini-batch | Validation |
+    |       |  Accuracy  |  Accuracy  |
+    """
+    for at, (above, below) in enumerate(pairwise(lines[:MAX_HEADER_LINE])):
+        if above.count("|") < 2 or above.count("|") != below.count("|"):
+            continue
+        if max(len(above), len(below)) > MAX_HEADER_LENGTH:
+            continue
+        first, second = _split(above, "|"), _split(below, "|")
+        words = [cell for cell in second if cell]
+        if len(first) != len(second) or len(words) == len(second) or not words or not all(first):
+            continue
+        if all(map(_is_name, first)) and not any(number(cell) is not None for cell in words):
+            names = (" ".join(pair).strip() for pair in zip(first, second, strict=True))
+            lines[at : at + 2] = ["|".join(names), ""]
 
 
 def find_header(lines: Sequence[str]) -> tuple[int, str] | None:
@@ -92,7 +127,7 @@ def read_rows(lines: Sequence[str], separator: str, skipped: Counter[str]) -> It
             if shown == header:
                 yield HEADER
             continue
-        cells = _split(line, separator)
+        cells = _row(line, separator)
         if blanks:
             cells = [cell for cell in cells if cell]
         if len(cells) == len(names) + 1 and not cells[-1]:
@@ -133,6 +168,8 @@ def tool_of(names: Sequence[str]) -> tuple[str, Literal["train", "val", ""], boo
         return "timm", "", True
     if {"train_loss", "valid_loss", "time"} <= known:
         return "fastai", "val", False
+    if {"epoch", "step", "score"} <= known and any(name.startswith("loss ") for name in known):
+        return "spacy", "val", False
     if known & {"_step", "_runtime"}:
         return "wandb", "", False
     if {"epoch", "step"} <= known or {"epoch", "created_at"} <= known:
@@ -175,8 +212,10 @@ def _names(line: str, separator: str, *, alone: bool = False) -> list[str]:
         return []
     if separator not in line and not alone:
         return []
-    cells = [cell for cell in _split(line.lstrip("#"), separator) if cell]
+    cells = [cell for cell in _header(line, separator) if cell]
     if len(cells) < (1 if alone else 2) or not all(map(_is_name, cells)):
+        return []
+    if {cell.lower() for cell in cells} >= REPORT:
         return []
     kinds = {meaning(cell).kind for cell in cells}
     return cells if kinds & CURVES or (kinds & COUNTS and separator in ",;\t") else []
@@ -197,7 +236,7 @@ def _has_numbers(lines: Sequence[str], separator: str, width: int) -> bool:
     """Whether a row of numbers as wide as the header follows soon after it."""
     below = (line for line in lines[: 4 * LOOK_AHEAD] if line.strip())
     for line, _ in zip(below, range(LOOK_AHEAD), strict=False):
-        cells = _split(line, separator)
+        cells = _row(line, separator)
         filled = [cell for cell in cells if cell]
         if width in (len(cells), len(cells) - 1, len(filled), len(filled) - 1) and any(
             number(cell, decimal_comma=separator != ",") is not None for cell in cells
@@ -208,11 +247,11 @@ def _has_numbers(lines: Sequence[str], separator: str, width: int) -> bool:
 
 def _columns(lines: Sequence[str], separator: str) -> list[str]:
     """The names in the first line; an index that is written without a name is an empty name."""
-    names = _split(lines[0].lstrip("#"), separator)
+    names = _header(lines[0], separator)
     while names and not names[-1]:
         names.pop()
     below = islice((line for line in lines[1:] if line.strip()), LENGTHS)
-    cells = [_split(line, separator) for line in below]
+    cells = [_row(line, separator) for line in below]
     if cells and len(cells[0]) == len(names) + 1 and cells[0][-1] and _have_index(cells, names):
         names.insert(0, "")
     return _unique(names)
@@ -246,8 +285,23 @@ def _unique(names: Sequence[str]) -> list[str]:
     return unique
 
 
+def _header(line: str, separator: str) -> list[str]:
+    """The cells of a header; those of its first columns that are short counts in full."""
+    cells = _split(line.lstrip("#"), separator)
+    for at, cell in enumerate(cells[:MAX_SHORT_COUNTS]):
+        cells[at] = SHORT_COUNTS.get(cell.lower(), cell)
+    return cells
+
+
+def _row(line: str, separator: str) -> list[str]:
+    """The cells of a row; below names of several words a number may fill its column."""
+    return _split(line, " " if separator == BLANKS else separator)
+
+
 def _split(line: str, separator: str) -> list[str]:
     line = without_time(line)
+    if separator == BLANKS:
+        return re.split(r" {2,}|\t", line.strip())
     if separator == " ":
         return line.split()
     if separator == "|":

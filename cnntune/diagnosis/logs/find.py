@@ -7,17 +7,22 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from cnntune.diagnosis.curve import MIN_POINTS
 from cnntune.diagnosis.logs import (
     catboost,
     darknet,
+    database,
     delimited,
     dvclive,
     joined,
     json_documents,
     json_lines,
+    long_tables,
     looks,
     mlflow,
+    named_lists,
     notebook,
+    optuna_study,
     split_table,
     tensorboard,
     text,
@@ -215,8 +220,8 @@ def read_file(path: Path) -> list[Record]:
         "rb"
     ) as stream:  # opened once: a pipe such as <(zcat log.gz) cannot be read again
         head = stream.read(HEAD)
-        if mlflow.is_database(head):
-            return mlflow.read_database(path)
+        if database.is_database(head):
+            return mlflow.read_database(path) or optuna_study.read_database(path)
         if not (tensorboard.is_event_file(head) or wandb.is_wandb_file(head) or is_text(head)):
             return []
         if is_text(head) and thin.has_lines(head):
@@ -253,11 +258,12 @@ def read_text(content: str) -> list[Record]:
     """
     if notebook.is_notebook(content):
         return notebook.read(content, read_text)
-    for read in (catboost.read, json_documents.read, json_lines.read, yolo.read, darknet.read):
+    for read in (
+        *(catboost.read, json_documents.read, optuna_study.read_journal, json_lines.read),
+        *(yolo.read, darknet.read, split_table.read, long_tables.read),
+    ):
         if found := read(content):
             return found
-    if found := split_table.read(content):
-        return found
     reason = ""
     try:
         table = delimited.read(content)
@@ -265,8 +271,12 @@ def read_text(content: str) -> list[Record]:
         table, reason = [], str(error)
     if table and _values(table) >= content.count("\n") * MIN_TABLE_VALUES:
         return table
-    found = max(table, text.read(content), key=_values)
-    if not found and json_documents.is_broken(content):
+    document = json_documents.is_document(content)
+    printed = [] if document else text.read(content)
+    found = max(table, printed, key=_values)
+    if not document and not any(map(_has_shape, found)):
+        found = max(found, named_lists.read(content), key=_values)
+    if document and not found and json_documents.is_broken(content):
         reason = "incomplete JSON"
     if not found and reason:
         raise UnreadableLogError(reason)
@@ -284,6 +294,15 @@ def is_text(head: bytes) -> bool:
     """Whether the beginning of a file is text; zero bytes may be UTF-16, or left by a crash."""
     strange = sum(head.count(byte) for byte in CONTROL)
     return strange <= MAX_CONTROL_SHARE * len(head)
+
+
+def _has_shape(record: Record) -> bool:
+    """Whether one of the curves of a record has enough values for a shape."""
+    return any(
+        len({at for at, _ in points}) >= MIN_POINTS
+        for name, points in record.columns.items()
+        if meaning(name).kind in CURVES
+    )
 
 
 def _values(records: Sequence[Record]) -> int:

@@ -31,7 +31,6 @@ EPOCH_FILE = re.compile(r"(?P<name>.*?)(?P<epoch>\d+)(?P<rest>\D*)\.json", re.IG
 TABLES = frozenset({".tsv", ".csv"})
 HEADER_BYTES = 20_000
 MAX_TABLE_BYTES = 2**24  # of a table of one split; larger ones are read one by one
-LEARN = frozenset({"learn"})  # CatBoost's and XGBoost's word for train
 ONE_NUMBER = "one number per line and no count: each line is taken for one epoch"
 
 
@@ -137,14 +136,11 @@ def _header(path: Path) -> str:
 
 
 def _split_of(stem: str) -> str:
-    words = words_of(stem)
-    if LEARN & set(words):
-        return "train"
-    return next((SPLITS[word] for word in words if word in SPLITS), "")
+    return next((SPLITS[word] for word in words_of(stem) if word in SPLITS), "")
 
 
 def _other_words(stem: str) -> list[str]:
-    return [word for word in words_of(stem) if word not in SPLITS and word not in LEARN]
+    return [word for word in words_of(stem) if word not in SPLITS]
 
 
 def _read_tables(tables: Mapping[str, Path]) -> Record | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from cnntune.diagnosis.logs import long_tables
 from cnntune.diagnosis.logs.cells import as_number
 from cnntune.diagnosis.logs.names import CURVES, has_curves, meaning
 from cnntune.diagnosis.logs.record import Record
@@ -13,6 +14,7 @@ from cnntune.diagnosis.logs.rows import records
 
 MAX_DEPTH = 8  # levels of nesting that are searched
 LONGER = 2  # times as many values: one list is logged per step, the other per epoch
+DOCUMENT = re.compile(r"\s*(?:\{\s*[\"}]|\[\s*[\"{\[\]])")
 HUGGING_FACE = "log_history"
 # Where a printed Python dict differs from JSON.
 PYTHON = (
@@ -51,9 +53,25 @@ def loads(text: str) -> Any:
     return json.loads(text)
 
 
+def is_document(text: str) -> bool:
+    """Whether a text is one JSON document, or the beginning of one that spans several lines.
+
+    Lines such as `[0] train-rmse:0.4` begin with a bracket too, and so do lines of JSON.
+    """
+    if not DOCUMENT.match(text):
+        return False
+    try:
+        json.loads(text)
+    except ValueError as error:
+        return "Extra data" not in str(error)
+    except RecursionError:
+        return True
+    return True
+
+
 def is_broken(text: str) -> bool:
-    """Whether a text starts as a JSON document with a loss in it but is not valid: truncated."""
-    if text.lstrip()[:1] not in ("{", "[") or "loss" not in text:
+    """Whether a document with a loss in it is not valid: truncated."""
+    if "loss" not in text:
         return False
     try:
         json.loads(text)
@@ -67,7 +85,12 @@ def read_value(value: Any) -> list[Record]:
     if isinstance(value, Mapping) and isinstance(value.get(HUGGING_FACE), list):
         return _hugging_face(value[HUGGING_FACE])
     if isinstance(value, list):
-        rows = [flatten(entry) for entry in value if isinstance(entry, Mapping)]
+        entries = [entry for entry in value if isinstance(entry, Mapping)]
+        if found := long_tables.read_rows(entries):
+            return found
+        if drawn := {str(entry["name"]): entry for entry in entries if _is_line(entry)}:
+            return read_value(drawn)
+        rows = [flatten(entry) for entry in entries]
         return records("json", rows) if has_curves(name for row in rows for name in row) else []
     if not isinstance(value, Mapping) or {"format", "command", "findings"} <= set(value):
         return []  # the latter is a document of cnntune
@@ -79,6 +102,11 @@ def read_value(value: Any) -> list[Record]:
     ]
     tables = [inner for inner in value.values() if isinstance(inner, list)]
     return found or [run for table in tables for run in read_value(table)]
+
+
+def _is_line(entry: Mapping[Any, Any]) -> bool:
+    """Whether an object is the line of a chart, as Plotly and ClearML write it."""
+    return "name" in entry and isinstance(entry.get("y"), list)
 
 
 def flatten(entry: Mapping[Any, Any], prefix: str = "", depth: int = MAX_DEPTH) -> dict[str, float]:
@@ -102,7 +130,10 @@ def _hugging_face(history: Sequence[Any]) -> list[Record]:
 
 def _lists(value: Mapping[Any, Any], prefix: str = "", depth: int = MAX_DEPTH) -> Iterator[Any]:
     """The lists of numbers below `value`, each with its name; None where a value is missing."""
+    drawn = isinstance(value.get("x"), list) and isinstance(value.get("y"), list)
     for key, inner in value.items():
+        if drawn and key == "x":
+            continue  # ClearML's `{"x": steps, "y": values}`: the values are the curve
         name = f"{prefix}{key}"
         if isinstance(inner, Mapping) and depth:
             if inner and all(str(index).isdigit() for index in inner):  # pandas' DataFrame.to_json

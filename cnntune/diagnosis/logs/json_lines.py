@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from cnntune.diagnosis.logs import long_tables
 from cnntune.diagnosis.logs.json_documents import flatten, loads
 from cnntune.diagnosis.logs.names import MODES, has_curves, with_mode
 from cnntune.diagnosis.logs.record import Record
@@ -17,6 +18,8 @@ def read(text: str) -> list[Record]:
     """The runs of a file of JSON lines; an empty list where it holds none."""
     lines = text.split("\n")
     objects = [(line, _object(line)) for line in lines if "{" in line]
+    if found_runs := long_tables.read_rows([found for _, found in objects if found is not None]):
+        return found_runs
     rows = [_row(found) for _, found in objects if found is not None]
     if len(rows) < MIN_LINES or not has_curves(name for row in rows for name in row):
         return []

@@ -1,8 +1,8 @@
 """Names in other languages, as the English words that `names` knows.
 
 Assumed is that a log uses one word of these languages for each meaning (`Verlust`, `损失`): whole
-words in European languages, written with or without accents, and any part of a name in Chinese and
-Japanese, which have no spaces.
+words in European languages and Turkish, written with or without accents, and any part of a name in
+Chinese, Japanese and Korean, which have no spaces or write endings at their words.
 """
 
 import re
@@ -11,32 +11,39 @@ from functools import lru_cache
 
 ACCENTS = re.compile(r"[\u0300-\u036f]")
 WORD = re.compile(r"(?<![^\W_.])[^\W\d_]+(?![^\W_])")  # that is not a part of a number
-HALF_WIDTH = str.maketrans("：，（）％；｜＝", ":,()%;|=")
+HALF_WIDTH = str.maketrans(
+    "：，（）％；｜＝łŁı", ":,()%;|=lLi"
+)  # two letters have no accent to drop
 
-# German compounds such as `Trainingsverlust` and `Validierungsgenauigkeit` hold these as a part.
+# German and Dutch compounds such as `Trainingsverlust` and `validatieverlies` hold these as a part.
 STEMS = {
-    "loss": r"verlust",
-    "accuracy": r"(?:treffer)?genauigkeit",
-    "train": r"trainings?(?=verlust|genauigkeit|fehler)",
-    "validation": r"validierungs?",
+    "loss": r"verlust|verlies",
+    "accuracy": r"(?:treffer)?genauigkeit|nauwkeurigheid",
+    "train": r"trainings?(?=verlust|genauigkeit|fehler|verlies|nauwkeurigheid)",
+    "validation": r"validierungs?|validatie",
     "error": r"(?:fehlerrate|fehler)(?=\b|_)",
 }
 # Without accents; ends in `*` where any ending is meant.
 WORDS = {
-    "loss": ("perte pertes perdida perdidas perda perdas perdita perdite kosten потер* лосс"),
+    "loss": (
+        "perte pertes perdida perdidas perda perdas perdita perdite kosten потер* лосс"
+        " strata straty verlies kayip kaybi kayiplari"
+    ),
     "accuracy": (
         "exactitude exactitud acuracia acuratezza accuratezza korrektklassifizierungsrate точност*"
+        " dokladnosc* dokladnosci nauwkeurigheid juistheid dogruluk dogrulugu"
     ),
     "train": (
         "entrainement apprentissage entrenamiento treinamento treino addestramento allenamento"
-        " обуч* трениров*"
+        " обуч* трениров* treningow* uczen* treningu egitim"
     ),
     "validation": (
         "validierung validacion validacao validazione convalida валидац* проверк* проверочн*"
+        " walidac* validatie dogrulama gecerleme"
     ),
-    "test": "prueba pruebas teste testes тест*",
-    "epoch": "epoche epochen epoque epoques epoca epocas эпох*",
-    "error": "erreur erreurs erro erros errore errori ошибк*",
+    "test": "prueba pruebas teste testes тест* testow* testowa sinama",
+    "epoch": "epoche epochen epoque epoques epoca epocas эпох* epoka epoki epok tijdvak donem",
+    "error": "erreur erreurs erro erros errore errori ошибк* blad fout hata",
     "step": "schritt etape paso passo iteracion iteracao iterazione шаг* итерац*",
     "lr": "lernrate",
     "best": (
@@ -49,20 +56,20 @@ WORDS = {
 # With its accent, French `précision` (and Spanish `precisión`, ...) is the accuracy.
 ACCENTED = re.compile(r"pr[ée]cisi[óo]n|precis[ãa]o", re.IGNORECASE)
 # The longest first: `学习率` is the learning rate, but `学習` training.
-CHINESE_JAPANESE = {
-    "lr": "学习率 學習率 学習率",
-    "loss": "损失函数值 损失函数 损失值 损失 損失関数 損失値 損失 ロス",
-    "accuracy": "准确率 准确度 準確率 準確度 正确率 正確率 精确度 精度 正解率",
-    "precision": "精确率 適合率",
-    "recall": "召回率 再現率",
-    "train": "训练集 训练 訓練集 訓練 トレーニング 学習",
-    "validation": "验证集 验证 驗證集 驗證 校验 検証 評価 评估 評估",
-    "test": "测试集 测试 測試集 測試 テスト",
-    "epoch": "轮次 轮数 纪元 世代 周期 エポック",
-    "step": "迭代 步数 ステップ",
-    "avg": "平均",
-    "best": "最佳 最好 最优 最高 最低 最良",
-    "time": "耗时 用时 时间 時間",
+ASIAN_WORDS = {
+    "lr": "学习率 學習率 学習率 학습률",
+    "loss": "损失函数值 损失函数 损失值 损失 損失関数 損失値 損失 ロス 손실값 손실률 손실",
+    "accuracy": "准确率 准确度 準確率 準確度 正确率 正確率 精确度 精度 正解率 정확도",
+    "precision": "精确率 適合率 정밀도",
+    "recall": "召回率 再現率 재현율",
+    "train": "训练集 训练 訓練集 訓練 トレーニング 学習 훈련 학습",
+    "validation": "验证集 验证 驗證集 驗證 校验 検証 評価 评估 評估 검증 평가",
+    "test": "测试集 测试 測試集 測試 テスト 테스트 시험",
+    "epoch": "轮次 轮数 纪元 世代 周期 エポック 에포크 에폭",
+    "step": "迭代 步数 ステップ 스텝 단계",
+    "avg": "平均 평균",
+    "best": "最佳 最好 最优 最高 最低 最良 최고 최적",
+    "time": "耗时 用时 时间 時間 시간",
 }
 ORDINAL = re.compile(
     r"第 ?(\d+)(?: ?/ ?(\d+))? ?(?:个|個)? ?(?:轮|輪|期|代|次训练|epochs?|世代|エポック)"
@@ -71,8 +78,11 @@ IS = re.compile(r"[为為是は] ?(?=[-+.\d])")  # `损失为0.5`
 ELISION = re.compile(r"(?<!\w)[dl]['\u2019](?=\w)", re.IGNORECASE)  # `perte d'entraînement`
 NOT_ASCII = re.compile(r"\w*[^\x00-\x7f]\w*")
 LATIN = re.compile(r"[a-z]{4,}")  # of WORDS, all have four letters or more
-ASCII_STEMS = ("verlust", "genauigkeit", "validierung", "fehler")
-FOREIGN_LETTER = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
+ASCII_STEMS = (
+    *("verlust", "genauigkeit", "validierung", "fehler"),
+    *("verlies", "nauwkeurigheid", "validatie"),
+)
+FOREIGN_LETTER = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]")
 
 
 def _plain(text: str) -> str:
@@ -105,9 +115,7 @@ EUROPEAN = re.compile(
     ),
     re.IGNORECASE,
 )
-ASIAN = {
-    _plain(word): english for english, words in CHINESE_JAPANESE.items() for word in words.split()
-}
+ASIAN = {_plain(word): english for english, words in ASIAN_WORDS.items() for word in words.split()}
 ASCII_WORDS = frozenset(LATIN.findall(" ".join(WORDS.values())))
 ASIAN_WORD = re.compile("|".join(sorted(map(re.escape, ASIAN), key=len, reverse=True)))
 

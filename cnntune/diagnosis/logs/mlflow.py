@@ -1,14 +1,12 @@
 """MLflow's tracking stores: the SQLite database, and the older folder of plain files."""
 
 import math
-import sqlite3
 from pathlib import Path
-from urllib.parse import quote
 
+from cnntune.diagnosis.logs import database
 from cnntune.diagnosis.logs.cells import decode, number
-from cnntune.diagnosis.logs.record import MAX_BYTES, MAX_POINTS, Point, Record, UnreadableLogError
+from cnntune.diagnosis.logs.record import MAX_BYTES, Point, Record, UnreadableLogError
 
-SQLITE = b"SQLite format 3\0"
 MAX_DOUBLE = 1.7976931348623157e308  # what MLflow stores for infinity
 QUERY = """
     SELECT m.run_uuid, coalesce(r.name, ''), m.key, m.value, m.step, m.is_nan
@@ -16,16 +14,11 @@ QUERY = """
     WHERE coalesce(r.lifecycle_stage, 'active') != 'deleted'
     ORDER BY r.start_time, m.run_uuid, m.key, m.timestamp, m.step
 """
-TABLES = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('metrics', 'runs')"
+TABLES = ("metrics", "runs")
 
 META, METRICS = "meta.yaml", "metrics"
 
 Columns = dict[str, list[Point]]
-
-
-def is_database(head: bytes) -> bool:
-    """Whether the bytes are the start of an SQLite database."""
-    return head.startswith(SQLITE)
 
 
 def read_database(path: Path) -> list[Record]:
@@ -36,17 +29,7 @@ def read_database(path: Path) -> list[Record]:
     Raises:
         UnreadableLogError: where the database is damaged.
     """
-    try:
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
-        try:
-            connection.text_factory = lambda text: text.decode(errors="replace")
-            if connection.execute(TABLES).fetchone()[0] < 2:
-                return []
-            rows = connection.execute(QUERY).fetchmany(MAX_POINTS)
-        finally:
-            connection.close()
-    except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
-        raise UnreadableLogError(f"cannot be read as an SQLite database: {error}") from None
+    rows = database.rows(path, TABLES, QUERY) or []
     runs: dict[str, tuple[str, Columns]] = {}
     for run, name, key, value, step, is_nan in rows:
         columns = runs.setdefault(str(run), (str(name), {}))[1]

@@ -26,9 +26,10 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-TRAIN = words("train training trn tr")
+TRAIN = words("train training trn tr learn")  # the last one: CatBoost's
 VAL = words(
-    "val vals valid validation validate validating vld vl eval evaluation dev holdout heldout"
+    "val vals valid validation validate validating vld vl va eval evaluation dev holdout heldout"
+    " crossval crossvalidation cv oof"
 )
 TEST = words("test testing tst te")
 SPLITS: dict[str, Split] = {
@@ -37,9 +38,10 @@ SPLITS: dict[str, Split] = {
     **dict.fromkeys(TEST, "test"),
 }
 
-LOSS = words("loss losses nll xent crossentropy ce bce cost objective logloss")
-REGRESSION = words("mse mae rmse mape msle mses ppl perplexity huber smoothl1")
-ERROR = words("error errors err misclassification")
+LOSS = words("loss losses nll xent crossentropy ce bce cost objective logloss mlogloss")
+REGRESSION = words("mse mae rmse rmsle mape msle mses ppl perplexity huber smoothl1 mphe deviance")
+NORMS = words("l1 l2")  # a loss where nothing but a split is named; elsewhere often a penalty
+ERROR = words("error errors err misclassification merror")
 ERROR_RATES = words("wer cer eer")
 ACCURACY = words("accuracy acc accu accs accuracies top prec")
 # Other scores for which higher is better; those most like an accuracy come first.
@@ -127,10 +129,12 @@ def meaning(name: str) -> Meaning:
     words = words_of(name)
     found = set(words)
     split = _split(name, words)
-    rest = [word for word in words if word not in SPLITS]
+    rest = [word for at, word in enumerate(words) if not _is_of_split(words, at)]
     base = " ".join(rest)
     batch = bool(found & STEP)
     kind, rank = _kind(rest)
+    if split and set(rest) <= NORMS and rest:  # LightGBM's `valid_0's l2`
+        kind, rank = "loss", REGRESSION_RANK
     if kind in ("loss", "accuracy", "error"):
         rank += BATCH_RANK * batch + ADVERSARIAL_RANK * bool(found & ADVERSARIAL)
         base = " ".join(word for word in rest if word not in EPOCH | STEP)
@@ -165,7 +169,7 @@ def with_mode(row: Mapping[str, float], mode: str) -> Mapping[str, float]:
 
 def words_of(name: str) -> list[str]:
     """The words of a name in lower case: `val/acc@1`, `ValAcc1` and `val_acc_1` are val, acc1."""
-    name = english(name)
+    name = english(name).replace("'s ", " ")  # LightGBM's `valid_1's l2`
     for pattern, plain in RESPELLED:
         name = pattern.sub(plain, name)
     words: list[str] = []
@@ -189,6 +193,12 @@ def _split(name: str, words: list[str]) -> Split:
         if word in SPLITS:
             return SPLITS[word]
     return "val" if name.strip().lower().startswith("metrics/") else ""
+
+
+def _is_of_split(words: list[str], at: int) -> bool:
+    """Whether a word says the split, or which set of a split: `valid_1` is validation set 1."""
+    numbers = words[at].isdigit() and at > 0 and words[at - 1] in SPLITS
+    return words[at] in SPLITS or numbers
 
 
 def _kind(words: list[str]) -> tuple[Kind, int]:

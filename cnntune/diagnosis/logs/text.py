@@ -12,9 +12,19 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import pairwise
 
 from cnntune.diagnosis.curve import MIN_POINTS
+from cnntune.diagnosis.logs.align import MAX_FRACTION
 from cnntune.diagnosis.logs.cells import NUMBER, percentage, without_time
+from cnntune.diagnosis.logs.dialects import (
+    epochs_after,
+    name_by_trend,
+    names_two_splits,
+    with_decimal_points,
+    without_pairs,
+    without_reports,
+)
 from cnntune.diagnosis.logs.languages import english
 from cnntune.diagnosis.logs.names import (
     COUNTS,
@@ -38,18 +48,37 @@ VALUE = re.compile(r"\d|nan|inf", re.IGNORECASE)  # found in every line with a v
 BLANKS = re.compile(r"[ \t]{2,}")
 EPOCH = re.compile(
     r"(?<!\w)(?P<word>epochs?|ep\.?) ?(?:\( ?(?P<split>[a-z]+) ?\))?"
-    r"[\s:#=\[(_-]{0,9}(?P<epoch>[0-9]+(?:\.[0-9]+)?)(?![\w.])(?P<of> ?(?:/|of) ?\d+)?",
+    r"[\s:#=\[(_-]{0,9}(?P<epoch>[0-9]+(?:\.[0-9]+)?)(?!\w|\.(?!\.))(?P<of> ?(?:/|of) ?\d+)?",
     re.IGNORECASE,
 )
 # mmcv's `Iter [50/20000]`, where no epoch is named; `Iter(val) [50]` is another count
 ITERATION = re.compile(
     r"(?<!\w)(?:iter(?:ation)?|step) ?[:#=\[(]{0,3} ?(?P<step>[0-9]+)(?![\w.])", re.IGNORECASE
 )
-# timm's `Train: 0 [  50/1251 (  4%)]`: the epoch without a name
-TIMM_EPOCH = re.compile(r" ?(?P<split>train|test|val|eval)\w*: (?P<epoch>[0-9]+) \[", re.IGNORECASE)
+# timm's `Train: 0 [  50/1251 (  4%)]` and Catalyst's `valid (3/10)`: the epoch without a name
+SPLIT_EPOCH = re.compile(
+    r" ?(?P<split>train|test|val|valid|eval)\w*(?:: (?P<timm>[0-9]+) \["
+    r"| ?\( ?(?P<catalyst>[0-9]+) ?/ ?[0-9]+ ?\) )",
+    re.IGNORECASE,
+)
+# XGBoost's `[3]  train-rmse:0.4` and CatBoost's `3: learn: 0.4`: a count without a name
+LEADING_COUNT = re.compile(
+    r"(?: ?\[\d\d:\d\d:\d\d\])? ?"
+    r"(?:\[ ?(?P<boxed>[0-9]+)\]|(?P<bare>[0-9]+):|[Ee](?P<glued>[0-9]+)(?=[:, ]))"
+    r"[ \t:,|-]+(?=[^\W\d])"
+)
+MIN_RISING = 0.8  # of the changes from one such count to the next
+# `train=0.81 val=0.74`: a value of which only the split is named
+BARE_SPLIT = re.compile(
+    r"(?<![\w./-])(?P<split>" + "|".join(sorted(SPLITS, key=len, reverse=True)) + r") ?[:=] ?"
+    rf"(?P<value>(?=[-+0-9]*\.){NUMBER})(?![\w/:])(?P<percent> ?%)?"
+    r"(?! ?(?:s|sec|secs|seconds|ms|m|min|h)\b)",
+    re.IGNORECASE,
+)
 NAMED_VALUE = re.compile(
-    rf"(?<=[\s:=(])(?P<value>{NUMBER})"
-    rf"(?: ?/ ?(?P<whole>[0-9]+)(?![\w.])|(?![\w./:]|,\d|-\d| ?-+>)(?P<percent> ?%)?"
+    rf"(?<=[\s:=('\"])(?P<value>{NUMBER})"
+    rf"(?: ?/ ?(?P<whole>[0-9]+)(?![\w.])"
+    rf"|(?![\w/:]|\.(?!\.(?!\d))|,\d|-\d| ?-+>)(?P<percent> ?%)?"
     rf"(?: ?\( ?(?P<mean>{NUMBER}) ?%? ?\))?)",
     re.IGNORECASE,
 )
@@ -64,10 +93,11 @@ VALUE_FIRST = re.compile(
 )
 WORD = r"[^\W\d][\w@()./-]*|\([\w@()./-]*"
 NAME = re.compile(
-    rf"(?<![\w./])([^\W\d][\w@()./-]*(?:[ \t](?:{WORD})){{0,3}}) ?[:=]? ?(?:tensor\( ?)?$"
+    rf"(?<![\w./])([^\W\d][\w@()./-]*(?:(?:'s)?[ \t](?:{WORD})){{0,3}})"
+    r"['\"]? ?[:=]? ?['\"]?(?:[A-Za-z.]*(?:tensor|[Aa]rray)\( ?)?$"
 )
 FREE_SPLIT = re.compile(
-    r"(?<![\w/.-])(" + "|".join(sorted(SPLITS)) + r")(?![\w/=-]|\.(?! [A-Za-z]))",
+    r"(?<![\w/.-])(" + "|".join(sorted(set(SPLITS) - {"learn"})) + r")(?![\w/=-]|\.(?! [A-Za-z]))",
     re.IGNORECASE,
 )
 # Words of sentences about other epochs, not about values of this one.
@@ -135,18 +165,20 @@ class _State:
     split: str = ""
     rows: list[dict[str, float]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)  # that of each row
+    leading: list[float | None] = field(default_factory=list)  # the count at the start of each row
+    marks: list[tuple[int, float]] = field(default_factory=list)  # see `epochs_after`
     running: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def read(text: str) -> list[Record]:
     """The runs in a text log; an empty list where no line holds a curve."""
-    lines = REDRAWN.sub("\n", ESCAPES.sub(" ", text)).split("\n")
+    lines = with_decimal_points(REDRAWN.sub("\n", ESCAPES.sub(" ", text))).split("\n")
     notes = []
     if lines[-1].rstrip()[-1:] in tuple("0123456789.+-eE"):
         notes.append(TRUNCATED_LINE)
         lines.pop()
     state, points = _State(), 0
-    for line in lines:
+    for line in without_reports(lines):
         if 0 < len(line) <= MAX_LINE_LENGTH:
             points += _read_line(line, state)
         if points > MAX_POINTS:
@@ -154,20 +186,29 @@ def read(text: str) -> list[Record]:
             break
     if _name_second_of_two(state):
         notes.append(GIVEN_TWICE)
-    rows = [row for row in state.rows if set(row) - COUNTS]
+    _count_by_leading(state)
+    known = {meaning(name).split for row in state.rows for name in row if has_curves([name])}
+    if note := name_by_trend(state.rows, known):
+        notes.append(note)
+    rows = epochs_after(state.rows, state.marks)
+    rows = [row for row in rows if set(row) - COUNTS]
     names = {name for row in rows for name in row}
     if not has_curves(names):
         return []
     counted = [row for row in rows if "epoch" in row] or [row for row in rows if "step" in row]
     rows = counted or _counted(rows)
     axis: Axis = "epoch" if "epoch" in rows[0] else "step"
-    percent = any(map(PERCENTAGES.search, names))
+    rates = {name for name in names if meaning(name).kind in ("accuracy", "error")}
+    percent = any(map(PERCENTAGES.search, names)) and any(
+        row.get(name, 0) > MAX_FRACTION for row in rows for name in rates
+    )
     return [replace(run, percent=percent) for run in records("text", rows, notes, axis)]
 
 
 def _read_line(line: str, state: _State) -> int:
     """Update `state` with the epoch, split and values of a line; returns the number of values."""
-    line = BLANKS.sub(" ", english(without_time(line)))
+    line = without_pairs(BLANKS.sub(" ", english(without_time(line))))
+    leading, line = _leading_count(line)
     values: list[tuple[str, float, bool]] = []
     if VALUE.search(line):
         about = _read_epoch(line, state)
@@ -176,6 +217,10 @@ def _read_line(line: str, state: _State) -> int:
         values, split = _values(line, state.split)
         if not values and (shorter := AFTER.sub("", line)) != line:
             values, split = _values(shorter, state.split)
+        values += [
+            (SPLITS[bare["split"].lower()], _of_percent(bare), False)
+            for bare in BARE_SPLIT.finditer(line)
+        ]
         if not values and about == PRESENT_EPOCH and (total := TOTAL.search(line)):
             values = [(f"{total['name']} loss", float(total["value"]), False)]
         if values and (_is_code(line) or (about == NO_EPOCH and _is_settings(line))):
@@ -199,7 +244,36 @@ def _read_line(line: str, state: _State) -> int:
     if values:
         state.rows.append(row)
         state.lines.append(line)
+        state.leading.append(leading)
     return len(values)
+
+
+def _of_percent(found: re.Match[str]) -> float:
+    percent = percentage(found["value"]) if found["percent"] else None
+    return float(found["value"]) if percent is None else percent
+
+
+def _count_by_leading(state: _State) -> None:
+    """Take the counts at the start of lines, which have no name, where nothing else counts.
+
+    Nearly all must rise: a process number in brackets does not, and a list may begin again.
+    """
+    pairs = list(zip(state.rows, state.leading, strict=True))
+    if any(count is None or COUNTS & set(row) for row, count in pairs):
+        return
+    changes = [(b or 0.0) - (a or 0.0) for a, b in pairwise(state.leading)]
+    if len(changes) < MIN_POINTS - 1 or sum(x > 0 for x in changes) < MIN_RISING * len(changes):
+        return
+    for row, count in pairs:
+        row["step"] = count or 0.0
+
+
+def _leading_count(line: str) -> tuple[float | None, str]:
+    """The count at the start of a line with values, and the rest of the line."""
+    found = LEADING_COUNT.match(line)
+    if not found or not VALUE.search(line, found.end()):
+        return None, line
+    return float(found["boxed"] or found["bare"] or found["glued"]), line[found.end() :]
 
 
 def _is_tagged(line: str) -> bool:
@@ -212,8 +286,12 @@ def _read_epoch(line: str, state: _State) -> str:
 
     `best epoch: 12, val acc: 0.9` is a summary; `epochs: 100` may be a setting.
     """
-    found = TIMM_EPOCH.match(line)
-    if found is None and (found := EPOCH.search(line)):
+    if counted := SPLIT_EPOCH.match(line):
+        state.epoch = float(counted["timm"] or counted["catalyst"])
+        state.marks.append((len(state.rows), state.epoch))
+        state.split = counted["split"].lower()
+        return PRESENT_EPOCH
+    if found := EPOCH.search(line):
         before = line[max(0, found.start() - MAX_NAME_LENGTH) : found.start()].split()
         if before and before[-1].lower() in PROSE:
             return OTHER_EPOCH
@@ -222,6 +300,7 @@ def _read_epoch(line: str, state: _State) -> str:
     found = found or TWO_COUNTS.search(line)
     if found:
         state.epoch = float(found["epoch"])
+        state.marks.append((len(state.rows), state.epoch))
         state.split = (found.groupdict().get("split") or "").lower()
     elif step := ITERATION.search(line):
         if state.epoch is None:
@@ -300,7 +379,7 @@ def _values_first(line: str, context: str) -> list[tuple[str, float, bool]]:
 def _name_before(text: str) -> tuple[str, bool]:
     """The name of a curve or learning rate at the end of a text, and whether it lacks a split."""
     found = NAME.search(text)
-    if not found or (PROSE | DATES) & set(words_of(found[1])):
+    if not found or (PROSE | DATES) & set(words_of(found[1])) or names_two_splits(found[1]):
         return "", False
     if METHOD_CALL.search(found[1]):
         return "", False
