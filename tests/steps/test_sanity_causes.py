@@ -126,7 +126,7 @@ def test_a_cause_is_named(own: OwnSetUp, cause: str) -> None:
 def test_layers_of_torch_that_do_not_fit_are_the_users_error(own: OwnSetUp) -> None:
     # No line of the user's is on the way to the exception: the stack is torch's alone.
     model = MODEL + "return nn.Sequential(nn.Flatten(), nn.Linear(7, num_classes))\n"
-    with pytest.raises(UserCodeError, match=r"forward pass: RuntimeError.*64"):
+    with pytest.raises(UserCodeError, match=r"forward pass, layer 1 .*: RuntimeError.*64"):
         own.findings(model)
 
 

@@ -76,12 +76,14 @@ def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]
     Raises:
         UserCodeError: if the user's model or loss code raises.
     """
+    alarmed: set[str] = set()
     with explaining():
         subject = Subject.of(recipe, data, device)
         blocking = _blocking_rules(subject)
         for name, rule in (blocking or DATA_RULES | FIRST_RULES).items():
             with seeded(recipe.seed, name, device=device):
                 found = rule(subject)
+            alarmed |= {f.rule for f in found if f.severity in ("fail", "warn")}
             yield from found
         if blocking:
             yield outputs.SKIPPED
@@ -94,13 +96,15 @@ def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]
         for name, rule in NETWORK_RULES.items():
             with seeded(recipe.seed, name, device=device):
                 found = rule(subject)
+            alarmed |= {f.rule for f in found if f.severity in ("fail", "warn")}
             yield from found
         with seeded(recipe.seed, "overfit-tiny", device=device):
             tiny_overfit = tiny.overfit_tiny_batch(subject)
         for name, trained_rule in TRAINED_RULES.items():
             with seeded(recipe.seed, name, device=device):
                 found = trained_rule(subject, tiny_overfit)
-            yield from found
+            # What `learns` names by replacing it is left out where its own rule has said more.
+            yield from (f for f in found if f.rule == name or f.rule not in alarmed)
 
 
 def _blocking_rules(subject: Subject) -> dict[str, Rule]:

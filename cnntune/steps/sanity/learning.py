@@ -14,6 +14,7 @@ from cnntune.runs.chance import ENOUGH_IMAGES, Chance
 from cnntune.seeds import derive_seed
 from cnntune.steps.sanity.modes import batch_norms, recalibrate_batch_norm
 from cnntune.steps.sanity.overfit import FAR_OFF
+from cnntune.steps.sanity.record import NoDropout
 from cnntune.steps.sanity.references import Reference, best_reference, far_below
 from cnntune.steps.sanity.subject import Subject
 from cnntune.steps.sanity.thumbnails import nearest_labels
@@ -155,13 +156,22 @@ def _short(run: _Run, lr: float, acc: float) -> list[Finding]:
     if _rising(acc, longer, best):
         text += f"; it is still rising ({acc:.1%} after {run.planned})"
         return [Finding("learns", "info", text, measured=longer, expected=best.acc)]
+    replaced = []
     for rule, part, other, changed in _replacements(recipe):
+        replaced.append(other)
         repaired = run.train(changed, lr)[0]
         if repaired - acc > REPAIRED * (best.acc - acc):
             cause = f"validation accuracy {acc:.1%} with {part}, {repaired:.1%} with {other}"
             found = Finding(rule, "fail", cause, f"check {part}", "", acc, repaired)
             return [Finding("learns", "fail", text, "", "", longer, best.acc), found]
-    text += "; another loss or augmentation does not help"
+    with NoDropout():
+        together = run.train(_plain(recipe), lr)[0]
+    if together - acc > REPAIRED * (best.acc - acc):
+        text += f"; {together:.1%} without dropout and other regularisation"
+        advice = "regularise less, or train for longer"
+        return [Finding("learns", "warn", text, advice, measured=longer, expected=best.acc)]
+    if replaced:
+        text += f"; not repaired by {' or '.join(replaced)}"
     advice = "check the network: what it pools, drops or normalises, and how it is initialised"
     return [Finding("learns", "fail", text, advice, measured=longer, expected=best.acc)]
 
@@ -173,7 +183,7 @@ def _replacements(recipe: Recipe) -> Iterator[tuple[str, str, str, Recipe]]:
         yield "loss", "your loss", "cross-entropy", recipe.model_copy(update={"train": plain})
     if recipe.augment != AugmentSection():
         without = recipe.model_copy(update={"augment": AugmentSection()})
-        yield "augmentation", "[augment]", "none", without
+        yield "augmentation", "[augment]", "no augmentation", without
     plain = recipe.train.model_copy(update={"weight_decay": 0.0, "grad_clip": 0.0, "momentum": 0.9})
     if plain != recipe.train:
         changed = recipe.model_copy(update={"train": plain})
@@ -183,6 +193,13 @@ def _replacements(recipe: Recipe) -> Iterator[tuple[str, str, str, Recipe]]:
             "momentum 0.9 and no decay or clipping",
             changed,
         )
+
+
+def _plain(recipe: Recipe) -> Recipe:
+    """With all of these replaced at once, since each alone may be too much."""
+    for rule, *_ in _replacements(recipe):
+        recipe = next(changed for name, *_, changed in _replacements(recipe) if name == rule)
+    return recipe
 
 
 def _rising(acc: float, longer: float, best: Reference) -> bool:
