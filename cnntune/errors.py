@@ -61,8 +61,6 @@ class StudyError(CnntuneError):
 class ScriptError(CnntuneError):
     """A training script that cannot be started, or in which nothing was seen."""
 
-    kind = "script"
-
 
 class OutOfMemoryError(CnntuneError):
     """Not enough memory, on any device."""
