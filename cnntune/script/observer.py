@@ -86,7 +86,8 @@ class Optimizer:
         self.steps = 0
         self.cleared = True  # since its last step
         self.results: list[dict[str, Any]] = []  # backward passes since it was cleared
-        self.lost: list[dict[str, Any]] = []  # those that were cleared before its step
+        self.lost: list[dict[str, Any]] = []  # those that were cleared before it ended its step
+        self.lost_before_step = 0
         self.event: dict[str, Any] = {}
         self.before: list[tuple[Any, Any]] = []
 
@@ -540,6 +541,8 @@ def note_before_step(optimizer: Any, torch: Any) -> None:
         "scaled": SEEN.scaled,
         "cut": SEEN.cut_from is not None,
     }
+    # What a closure clears within the step, it computes again: that of L-BFGS, several times.
+    known.lost_before_step = len(known.lost)
     if known.event["deep"]:
         held = [p for group in optimizer.param_groups for p in group["params"]]
         spread = held[:: max(1, len(held) // 16)][:16]
@@ -561,7 +564,7 @@ def note_after_step(optimizer: Any, torch: Any) -> None:
         event["compared"] = len(pairs)
     event["cleared"] = known.cleared
     event["back"] = [result["event"] for result in known.results]
-    event["lost"] = [result["event"] for result in known.lost]
+    event["lost"] = [result["event"] for result in known.lost[: known.lost_before_step]]
     event["step"] = known.steps
     SEEN.event("step", **event)
     known.before, known.results, known.lost = [], [], []

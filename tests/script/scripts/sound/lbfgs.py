@@ -5,8 +5,8 @@ from torch import nn
 from toy import TRAIN, VAL, X, Y, accuracy, loaders, mlp
 
 model = mlp(dropout=0.0, norm=False)
-optimizer = torch.optim.LBFGS(model.parameters(), lr=0.5)
-for i in range(12):
+optimizer = torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=10)
+for i in range(25):
 
     def closure():
         optimizer.zero_grad()
