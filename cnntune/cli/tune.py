@@ -181,7 +181,8 @@ def check(command: Command, setup: Setup, until: Deadline) -> list[Finding]:
             checked.append(news)
         else:
             command.screen.say(news)
-    if failed(checked):
+    # A network below what the images allow, without a cause, may be too small: rounds widen it.
+    if failed(finding for finding in checked if finding.rule != "learns"):
         command.screen.findings(checked)
         command.screen.next("sanity", *setup.again)
         command.end(command.document(checked, setup.study))

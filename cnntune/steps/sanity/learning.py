@@ -147,7 +147,7 @@ def _short(run: _Run, lr: float, acc: float) -> list[Finding]:
         text += f" {lr:.2g}, after {run.planned} steps each; by {best.name} {best.acc:.1%}"
         longer = replace(run, planned=2 * run.planned).train(recipe, recipe.train.lr)[0]
         near = 1 / FAR_OFF < recipe.train.lr / lr < FAR_OFF  # `lr-sweep` finds it
-        severity: Severity = "info" if near or _rising(own, longer, best) else "fail"
+        severity: Severity = "info" if near or _rising(own, longer, best) else "warn"
         advice = "run `cnntune lr-sweep`"
         return [Finding("optimizer", severity, text, advice, measured=own, expected=best.acc)]
     longer = replace(run, planned=2 * run.planned).train(recipe, lr)[0]
