@@ -10,6 +10,7 @@ ABOVE_CHANCE = 3.0  # standard errors: one false alarm in 700
 ENOUGH_IMAGES = 40  # validation images below which chance cannot be told from skill
 UNKNOWN_NOISE = 0.3  # of the accuracy of guessing, where the number of images is not known
 HOPELESS = 100.0  # times the loss of guessing: the right class has a probability of C^-100
+SHORTFALL = 0.15  # of accuracy; the worst of 56 sound set-ups is 4.5 points below its reference
 
 
 @dataclass(frozen=True)

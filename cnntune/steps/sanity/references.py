@@ -12,14 +12,13 @@ from torch.nn import functional as F
 
 from cnntune.config.recipe import AugmentSection
 from cnntune.data.augment import augment, loss_of
-from cnntune.runs.chance import ABOVE_CHANCE
+from cnntune.runs.chance import ABOVE_CHANCE, SHORTFALL
 from cnntune.seeds import derive_seed
 from cnntune.steps.sanity.subject import Subject
 from cnntune.steps.sanity.thumbnails import Pictures, draw_images, nearest_labels
 from cnntune.training.device import seeded
 from cnntune.training.optimizers import AdamW
 
-SHORTFALL = 0.15  # of accuracy; the worst of 56 sound set-ups is 4.5 points below its reference
 PLAIN_IMAGES = 1000  # per set: a standard error of at most 1.6 points
 PLAIN_PIXELS = 2**22  # of these images, so that large ones fit in memory; 64 of 256x256
 PLAIN_SIDE = 32  # pixels; larger images are shrunk to it: what takes seconds on a CPU core

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-LIBRARIES = ("torch", "torchvision", "timm", "cnntune")  # packages whose lines no user can change
+LIBRARIES = ("torch", "torchvision", "timm")  # packages whose lines no user can change
+OURS = "cnntune"
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,18 @@ class _Following(TorchFunctionMode):
 
 
 def _users_line() -> str:
-    """The innermost line on the stack that belongs to no library; empty if there is none."""
+    """The innermost line of the forward pass that belongs to no library; empty if there is none.
+
+    Where the stack reaches our own code, the forward pass began: what called us is not the model.
+    """
     frame = sys._getframe(2)
     while frame is not None:
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package == OURS:
+            break
         if package not in LIBRARIES:
             path = frame.f_code.co_filename
             return f"{Path(path).name}:{frame.f_lineno}"
-        if frame.f_code is following.__wrapped__.__code__:  # type: ignore[attr-defined]
-            break
         frame = frame.f_back  # type: ignore[assignment]
     return ""
 
