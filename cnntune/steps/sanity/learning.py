@@ -1,7 +1,7 @@
 """Checks of generalisation: a little training must carry over to validation images."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -34,6 +34,8 @@ LEARN_BATCH = 64
 LEARN_IMAGES = 2000  # validation images: a standard error of at most 1.1 points
 MIN_IMAGES_PER_CLASS = 20  # for training; with fewer, chance level proves nothing
 REPAIRED = 0.5  # of the shortfall, which the guilty part's replacement makes good
+PLAIN_LOSS = {"loss": CROSS_ENTROPY, "label_smoothing": 0.0}  # of [train], as defaults are
+PLAIN_SETTINGS = {"weight_decay": 0.0, "grad_clip": 0.0, "momentum": 0.9}
 RECALIBRATION_PASSES = 3  # running statistics are nearly right after training
 
 
@@ -179,27 +181,25 @@ def _short(run: _Run, lr: float, acc: float) -> list[Finding]:
 def _replacements(recipe: Recipe) -> Iterator[tuple[str, str, str, Recipe]]:
     """For each part that is not plain: its rule, what it is, what replaces it, and the recipe."""
     if recipe.train.loss != CROSS_ENTROPY or recipe.train.label_smoothing:
-        plain = recipe.train.model_copy(update={"loss": CROSS_ENTROPY, "label_smoothing": 0.0})
-        yield "loss", "your loss", "cross-entropy", recipe.model_copy(update={"train": plain})
+        yield "loss", "your loss", "cross-entropy", _with(recipe, PLAIN_LOSS)
     if recipe.augment != AugmentSection():
         without = recipe.model_copy(update={"augment": AugmentSection()})
         yield "augmentation", "[augment]", "no augmentation", without
-    plain = recipe.train.model_copy(update={"weight_decay": 0.0, "grad_clip": 0.0, "momentum": 0.9})
-    if plain != recipe.train:
-        changed = recipe.model_copy(update={"train": plain})
-        yield (
-            "optimizer",
-            "your optimizer settings",
-            "momentum 0.9 and no decay or clipping",
-            changed,
-        )
+    changed = _with(recipe, PLAIN_SETTINGS)
+    if changed != recipe:
+        other = "momentum 0.9 and no decay or clipping"
+        yield "optimizer", "your optimizer settings", other, changed
 
 
 def _plain(recipe: Recipe) -> Recipe:
     """With all of these replaced at once, since each alone may be too much."""
-    for rule, *_ in _replacements(recipe):
-        recipe = next(changed for name, *_, changed in _replacements(recipe) if name == rule)
-    return recipe
+    plain = _with(recipe, PLAIN_LOSS | PLAIN_SETTINGS)
+    return plain.model_copy(update={"augment": AugmentSection()})
+
+
+def _with(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
+    train = recipe.train.model_copy(update=dict(settings))
+    return recipe.model_copy(update={"train": train})
 
 
 def _rising(acc: float, longer: float, best: Reference) -> bool:

@@ -62,9 +62,9 @@ def _users_line() -> str:
     frame = sys._getframe(2)
     while frame is not None:
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if package == OURS:
+        if package == OURS and frame.f_code.co_name != "__torch_function__":  # another mode
             break
-        if package not in LIBRARIES:
+        if package not in (*LIBRARIES, OURS):
             path = frame.f_code.co_filename
             return f"{Path(path).name}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
