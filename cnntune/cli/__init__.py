@@ -103,9 +103,7 @@ def main() -> NoReturn:
         if known or refused:
             code, errors = 2, known.lines if known else [str(refused)]
             found = known.document if known else found
-        elif (
-            interrupts.came()
-        ):  # a library that is interrupted while imported raises something else
+        elif interrupts.came():  # a library that is interrupted in its import raises what it likes
             code = STOPPED
             _say_stopped(typed)
         else:

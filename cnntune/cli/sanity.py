@@ -18,6 +18,7 @@ from cnntune.cli.options import (
     Sets,
     parse_seconds,
 )
+from cnntune.config.problems import unknown
 from cnntune.errors import RecipeError
 
 
@@ -74,6 +75,9 @@ def sanity(
     from cnntune.training import build, precision
 
     if explain is not None:
+        known = list(dict.fromkeys((*step.RULES, *rules.RULES)))
+        if explain not in known:
+            raise RecipeError(f"--explain: {unknown(explain, known, 'rule')}")
         of_a_loop = explain in rules.RULES and explain not in step.RULES
         lesson = rules.explain(explain) if of_a_loop else step.explain(explain)
         if not json:

@@ -132,7 +132,7 @@ def _crash(observed: Observed, record: Record) -> Finding:
 
 def _unseen(text: str, observed: Observed) -> ScriptError:
     """Why nothing was seen."""
-    if observed.code is None:
+    if observed.code is None or any(record.reason == "time" for record in observed.records):
         reason = "no step of an optimizer before the time was over; raise it with --timeout"
     elif observed.code != 0:
         reason = f"ended with exit code {observed.code} before the first step of an optimizer"

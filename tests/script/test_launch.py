@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from commands import call
 from scripts import PACKAGE, SCRIPTS, sanity
 
 PLAIN = str(SCRIPTS / "sound" / "plain.py")
@@ -154,6 +155,20 @@ def test_the_time_limit_ends_a_script_that_hangs_with_its_children(tmp_path: Pat
     assert run.returncode == 2
     assert "--timeout" in json.loads(run.stdout)["errors"][0]
     assert processes_with("hanging-child") == []
+
+
+@pytest.mark.slow
+def test_a_script_that_has_loaded_torch_and_does_not_train_in_time_says_so(tmp_path: Path) -> None:
+    path = written(tmp_path, "import time, torch\nfor _ in range(6000):\n    time.sleep(0.1)\n")
+    run = sanity(sys.executable, path, options=("--timeout", "8s"))
+    assert run.returncode == 2
+    assert "--timeout" in json.loads(run.stdout)["errors"][0]
+
+
+def test_a_rule_of_scripts_that_is_misspelt_gets_a_suggestion(tmp_path: Path) -> None:
+    misspelt = call("sanity", "--explain", "missing-zero-gard", cwd=tmp_path)
+    assert misspelt.code == 2
+    assert "missing-zero-grad" in misspelt.err
 
 
 @pytest.mark.slow
