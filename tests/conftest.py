@@ -4,6 +4,7 @@ Small networks gain little from a second thread, and on a busy machine threads t
 other lose tenfold.
 """
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from typing import Any
 import postgres as servers
 import pytest
 import torch
+from commands import Workflow, call, worked_through
+from filelock import FileLock
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -40,3 +43,16 @@ def postgres() -> Iterator[servers.Postgres]:
 def storage(postgres: servers.Postgres) -> str:
     """A new database, as `--storage` takes it."""
     return postgres.database()
+
+
+@pytest.fixture(scope="session")
+def workflow(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """A study in which each command has run once, for all processes that test: only read it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "workflow"
+    shared.mkdir(exist_ok=True)
+    with FileLock(shared / "lock"):
+        if not (shared / "outcomes.json").exists():
+            made = worked_through(shared / "folder", call)
+            (shared / "outcomes.json").write_text(json.dumps(made.stored()))
+    return Workflow.read(shared / "folder", json.loads((shared / "outcomes.json").read_text()))

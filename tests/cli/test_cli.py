@@ -7,21 +7,19 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
-from commands import CNNTUNE, Outcome, call, run
+from commands import CNNTUNE, QUICK, Workflow, call, run, worked_through
 
 from cnntune.cli import app
 
 HEAVY = ("torch", "torchvision", "pandas", "optuna", "sklearn")
-QUICK = ("--set", "data.size=300", "--set", "model.width=8", "--set", "model.depth=2")
 
 # The contract, key by key; what we add to it stands apart.
 COMMON = {"format", "command", "ok", "findings", "study"}
@@ -52,47 +50,26 @@ OUR_RUN = {"flags", "command", "columns", "notes"}
 LABELS = {"overfitting", "underfitting", "still-improving", "converged", "unstable", "too-short"}
 
 
-@dataclass(frozen=True)
-class Session:
-    """A folder in which every command has run once, with `--json`."""
-
-    folder: Path
-    outcomes: dict[str, Outcome]
-
-    def document(self, command: str) -> dict[str, Any]:
-        return self.outcomes[command].document
-
-
 @pytest.fixture(scope="module", params=["quick", pytest.param("processes", marks=pytest.mark.slow)])
-def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Session:
-    folder = tmp_path_factory.mktemp("session")
-    go = call if request.param == "quick" else run
-    commands = {
-        "sanity": ("sanity", *QUICK),
-        "lr-sweep": ("lr-sweep", *QUICK),
-        "search": ("search", *QUICK, "--budget", "4", "--workers", "2"),
-        "refine": ("refine", "--budget", "2", "--epochs", "4", "--seeds", "2", "--workers", "2"),
-        "diagnose": ("diagnose", "runs"),
-        "train": ("train", "runs/digits/trial-0000/config.json"),
-        "report": ("report",),
-    }
-    return Session(
-        folder, {name: go(*words, "--json", cwd=folder) for name, words in commands.items()}
-    )
+def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    if request.param == "quick":
+        shared: Workflow = request.getfixturevalue("workflow")
+        return shared
+    return worked_through(tmp_path_factory.mktemp("session") / "folder", run)
 
 
 every_command = pytest.mark.parametrize("command", sorted(ADDED))
 
 
 @every_command
-def test_a_command_without_a_failure_exits_with_0(session: Session, command: str) -> None:
+def test_a_command_without_a_failure_exits_with_0(session: Workflow, command: str) -> None:
     outcome = session.outcomes[command]
     assert outcome.code == 0, outcome.err
     assert outcome.document["ok"] is True
 
 
 @every_command
-def test_a_document_has_the_keys_of_the_contract(session: Session, command: str) -> None:
+def test_a_document_has_the_keys_of_the_contract(session: Workflow, command: str) -> None:
     document = session.document(command)
     assert document.keys() == COMMON | ADDED[command] | OURS.get(command, set())
     assert document["format"] == 1
@@ -100,7 +77,7 @@ def test_a_document_has_the_keys_of_the_contract(session: Session, command: str)
 
 
 @every_command
-def test_every_finding_has_the_keys_of_the_contract(session: Session, command: str) -> None:
+def test_every_finding_has_the_keys_of_the_contract(session: Workflow, command: str) -> None:
     for finding in session.document(command)["findings"]:
         assert finding.keys() == FINDING
         assert finding["severity"] in ("ok", "info", "warn")
@@ -109,7 +86,7 @@ def test_every_finding_has_the_keys_of_the_contract(session: Session, command: s
 
 
 @every_command
-def test_progress_goes_to_stderr_as_plain_lines(session: Session, command: str) -> None:
+def test_progress_goes_to_stderr_as_plain_lines(session: Workflow, command: str) -> None:
     err = session.outcomes[command].err
     assert "\x1b" not in err
     assert "\r" not in err
@@ -118,20 +95,20 @@ def test_progress_goes_to_stderr_as_plain_lines(session: Session, command: str) 
         assert "next: cnntune " in err
 
 
-def test_a_study_is_named_by_its_folder(session: Session) -> None:
+def test_a_study_is_named_by_its_folder(session: Workflow) -> None:
     studies = {command: session.document(command)["study"] for command in ADDED}
     assert studies.pop("diagnose") is None
     assert studies.pop("refine") == "runs/digits/refine-1"
     assert set(studies.values()) == {"runs/digits"}
 
 
-def test_sanity_checks_the_initial_loss_and_overfits_a_tiny_sample(session: Session) -> None:
+def test_sanity_checks_the_initial_loss_and_overfits_a_tiny_sample(session: Workflow) -> None:
     rules = {finding["rule"]: finding for finding in session.document("sanity")["findings"]}
     assert rules["initial-loss"]["expected"] == pytest.approx(2.302585)  # log 10
     assert rules["overfit-tiny"]["severity"] == "ok"
 
 
-def test_lr_sweep_gives_a_rate_a_range_and_the_curves(session: Session) -> None:
+def test_lr_sweep_gives_a_rate_a_range_and_the_curves(session: Workflow) -> None:
     document = session.document("lr-sweep")
     low, high = document["range"]
     assert low < document["lr"] <= high
@@ -149,7 +126,7 @@ def test_lr_sweep_gives_a_rate_a_range_and_the_curves(session: Session) -> None:
 
 @pytest.mark.parametrize(("command", "trials"), [("search", 4), ("refine", 2)])
 def test_a_search_counts_its_trials_and_names_the_best(
-    session: Session, command: str, trials: int
+    session: Workflow, command: str, trials: int
 ) -> None:
     document = session.document(command)
     counts, best = document["trials"], document["best"]
@@ -166,7 +143,7 @@ def test_a_search_counts_its_trials_and_names_the_best(
     assert set(best["values"]) >= {"train.lr", "train.weight_decay"}
 
 
-def test_search_takes_over_the_range_of_the_sweep_and_says_so(session: Session) -> None:
+def test_search_takes_over_the_range_of_the_sweep_and_says_so(session: Workflow) -> None:
     low, high = session.document("lr-sweep")["range"]
     said = [f for f in session.document("search")["findings"] if f["rule"] == "lr-range"]
     assert len(said) == 1
@@ -175,7 +152,7 @@ def test_search_takes_over_the_range_of_the_sweep_and_says_so(session: Session) 
         assert low <= json.loads(config.read_text())["train"]["lr"] <= high
 
 
-def test_refine_trains_its_best_over_the_seeds_asked_for(session: Session) -> None:
+def test_refine_trains_its_best_over_the_seeds_asked_for(session: Workflow) -> None:
     document = session.document("refine")
     assert len(document["candidates"]) == 3  # the best of the search and the refinement
     assert all(len(candidate["val_accs"]) == 2 for candidate in document["candidates"])
@@ -186,7 +163,7 @@ def test_refine_trains_its_best_over_the_seeds_asked_for(session: Session) -> No
     assert document["best"]["epochs"] == 4
 
 
-def test_diagnose_judges_every_run_of_search_and_refinement(session: Session) -> None:
+def test_diagnose_judges_every_run_of_search_and_refinement(session: Workflow) -> None:
     document = session.document("diagnose")
     assert len(document["runs"]) == 4 + 2 + 6  # trials, refined trials, two seeds of the best
     assert document["skipped"] == []
@@ -199,7 +176,7 @@ def test_diagnose_judges_every_run_of_search_and_refinement(session: Session) ->
         assert (session.folder / entry["path"] / "metrics.csv").is_file()
 
 
-def test_every_command_leaves_its_result_in_the_study(session: Session) -> None:
+def test_every_command_leaves_its_result_in_the_study(session: Workflow) -> None:
     study = session.folder / "runs/digits"
     for step in ("sanity", "lr-sweep", "search", "refine-1/refine"):
         stored = json.loads((study / f"{step}.json").read_text())
@@ -211,20 +188,21 @@ def test_every_command_leaves_its_result_in_the_study(session: Session) -> None:
     assert (study / "study.db").is_file()
 
 
-def test_the_final_test_is_measured_once_and_recorded(session: Session) -> None:
+def test_the_final_test_is_measured_once_and_recorded(session: Workflow, tmp_path: Path) -> None:
     first = session.document("train")
+    shutil.copytree(session.folder, tmp_path, dirs_exist_ok=True)
     config = "runs/digits/trial-0000/config.json"
-    record = session.folder / "runs/digits/test.json"
+    record = tmp_path / "runs/digits/test.json"
     looks = json.loads(record.read_text())["looks"]
     assert [look["test_acc"] for look in looks] == [first["test_acc"]]
     assert first["test_images"] == 60  # a fifth of 300
 
-    second = call("train", config, "--json", cwd=session.folder).document
+    second = call("train", config, "--json", cwd=tmp_path).document
     assert "test_acc" not in second
     assert [finding["rule"] for finding in second["findings"]] == ["test"]
     assert json.loads(record.read_text())["looks"] == looks
 
-    again = call("train", config, "--test-again", "--json", cwd=session.folder).document
+    again = call("train", config, "--test-again", "--json", cwd=tmp_path).document
     assert again["test_acc"] == first["test_acc"]  # the same weights, bit for bit
     assert [finding["severity"] for finding in again["findings"]] == ["warn"]
     assert len(json.loads(record.read_text())["looks"]) == 2

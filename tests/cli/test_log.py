@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commands import call, run
+from commands import Workflow, call, run
 
 from cnntune.cli.log import EventLog
 
@@ -76,19 +76,14 @@ def test_train_and_the_search_of_its_recipe_share_a_log(folder: Path) -> None:
     assert found[-1] == "train ended with exit code 0"
 
 
-def test_a_refinement_logs_in_the_study_that_it_refines(folder: Path) -> None:
-    learns = SMALL.replace("size = 120", "size = 600").replace("width = 2", "width = 8")
-    learns = learns.replace("batch_size = 64", "batch_size = 16").replace("[1e-2", "[1e-1")
-    learns = learns.replace("epochs = 1", "epochs = 2")
-    (folder / "small.toml").write_text(learns)
-    assert call(*SEARCH, "--budget", "1", cwd=folder).code == 0
-    assert call("refine", "--budget", "1", "--seeds", "1", cwd=folder).code == 0
-    text = "\n".join(events(folder))
-    assert "refine started: cnntune refine --budget 1 --seeds 1" in text
-    assert "refine-1/trial-0000 complete after 2 epochs" in text
+def test_a_refinement_logs_in_the_study_that_it_refines(workflow: Workflow) -> None:
+    study = workflow.folder / "runs/digits"
+    text = (study / "log.txt").read_text()
+    assert "refine started: cnntune refine --budget 2 --epochs 4" in text
+    assert "refine-1/trial-0000 complete after 4 epochs" in text
     assert "trial-0000-seed-1 started: train.lr=" in text
     assert "refine ended with exit code 0" in text
-    assert not (folder / "runs/small/refine-1/log.txt").exists()
+    assert not (study / "refine-1/log.txt").exists()
 
 
 def test_warnings_and_failures_are_logged(folder: Path) -> None:
@@ -136,6 +131,7 @@ def build(*, num_classes, in_shape, width=2):
 """
 
 
+@pytest.mark.slow
 def test_a_worker_that_died_is_logged_with_its_exit_code(folder: Path) -> None:
     (folder / "dying.py").write_text(DYING)
     (folder / "small.toml").write_text(SMALL.replace("width = 2", 'name = "dying:build"'))

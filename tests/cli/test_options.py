@@ -204,6 +204,7 @@ def test_refine_names_a_key_that_is_none_as_the_other_verbs_do(folder: Path) -> 
     assert "did you mean 'width'" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_refinement_whose_time_is_over_is_resumed_and_none_begins_anew(folder: Path) -> None:
     early = call(*REFINE, *NO_TIME, "--json", cwd=folder)
     (finding,) = (one for one in early.document["findings"] if one["rule"] == "timeout")
@@ -216,6 +217,7 @@ def test_a_refinement_whose_time_is_over_is_resumed_and_none_begins_anew(folder:
     assert not (folder / STUDY / "refine-2").exists()
 
 
+@pytest.mark.slow
 def test_repeats_whose_time_is_over_are_trained_by_the_same_command(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,7 @@ def test_it_has_a_page(folder: Path) -> None:
     assert "0.9081" in page  # val acc of its best trial
 
 
+@pytest.mark.slow
 def test_a_further_refinement_trains_the_best_of_its_rounds_again(folder: Path) -> None:
     refine = ("refine", "runs/old", "--budget", "2", "--epochs", "2", "--seeds", "1", "--json")
     outcome = call(*refine, cwd=folder)

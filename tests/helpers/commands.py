@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import pytest
 import torch
@@ -109,6 +109,43 @@ def one_after_the_other(
                 yield event
             if deadline.passed:
                 return
+
+
+QUICK = ("--set", "data.size=300", "--set", "model.width=8", "--set", "model.depth=2")
+COMMANDS = {
+    "sanity": ("sanity", *QUICK),
+    "lr-sweep": ("lr-sweep", *QUICK),
+    "search": ("search", *QUICK, "--budget", "4", "--workers", "2"),
+    "refine": ("refine", "--budget", "2", "--epochs", "4", "--seeds", "2", "--workers", "2"),
+    "diagnose": ("diagnose", "runs"),
+    "train": ("train", "runs/digits/trial-0000/config.json"),
+    "report": ("report",),
+}
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A folder in which every command has run once, with `--json`."""
+
+    folder: Path
+    outcomes: dict[str, Outcome]
+
+    def document(self, command: str) -> dict[str, Any]:
+        return self.outcomes[command].document
+
+    def stored(self) -> dict[str, dict[str, Any]]:
+        return {name: asdict(outcome) for name, outcome in self.outcomes.items()}
+
+    @classmethod
+    def read(cls, folder: Path, stored: dict[str, dict[str, Any]]) -> Self:
+        return cls(folder, {name: Outcome(**fields) for name, fields in stored.items()})
+
+
+def worked_through(folder: Path, go: Callable[..., Outcome]) -> Workflow:
+    """Run every command in a new folder: `go` is `call` or `run`."""
+    folder.mkdir()
+    ended = {name: go(*words, "--json", cwd=folder) for name, words in COMMANDS.items()}
+    return Workflow(folder, ended)
 
 
 def rows(run_folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from commands import Outcome, call
+from commands import Outcome, Workflow, call
 
 from cnntune.runs.study import Study
 from cnntune.steps.report import charts
@@ -21,7 +21,7 @@ from cnntune.training.open_recipe import load_recipe
 VOID = ("meta", "br", "img", "hr", "link", "input")
 
 SMALL = """
-name = "small"
+name = "digits"
 [data]
 name = "digits"
 size = 120
@@ -90,18 +90,10 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(swept: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(workflow: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study with a sweep, a sanity check, a search, a refinement over seeds and a final run."""
     folder = tmp_path_factory.mktemp("whole")
-    shutil.copytree(swept, folder, dirs_exist_ok=True)
-    for command in (
-        "sanity small.toml",
-        "search small.toml --budget 4",
-        "refine small --budget 2 --epochs 3 --seeds 2",
-        "train runs/small/refine-1/trial-0000/config.json",
-    ):
-        outcome = call(*command.split(), "--quiet", cwd=folder)
-        assert outcome.code in (0, 1), outcome.err
+    shutil.copytree(workflow.folder, folder, dirs_exist_ok=True)
     return folder
 
 
@@ -114,27 +106,27 @@ def test_a_page_has_a_section_for_each_thing_that_a_study_holds(whole: Path, pag
     assert page.sections == {
         *("best", "diagnosis", "search", "refine-1", "lr-sweep", "sanity", "runs", "asked")
     }
-    assert page.texts["h1"] == ["small"]
+    assert page.texts["h1"] == ["digits"]
     assert page.texts["p"][0] == "6 trials in 2 rounds: 6 complete."
-    document = json.loads((whole / "runs/small/refine-1/refine.json").read_text())
+    document = json.loads((whole / "runs/digits/refine-1/refine.json").read_text())
     winner = document["candidates"][0]
     assert page.texts["pre"][0] == f"cnntune train {winner['config']}"
     assert f"{winner['mean']:.4f}" in page.texts["td"]
-    for change in json.loads((whole / "runs/small/refine-1/plan.json").read_text())["changes"]:
+    for change in json.loads((whole / "runs/digits/refine-1/plan.json").read_text())["changes"]:
         assert change in page.texts["li"]
-    assert "cnntune refine small --budget 2 --epochs 3 --seeds 2 --quiet" in page.texts["code"]
+    assert "cnntune refine --budget 2 --epochs 4 --seeds 2 --workers 2 --json" in page.texts["code"]
 
 
 def test_every_trial_is_a_row_with_its_values_and_its_accuracy(whole: Path, page: Page) -> None:
     cells = page.texts["td"]
     for number in range(4):
-        trial = whole / f"runs/small/trial-{number:04d}"
+        trial = whole / f"runs/digits/trial-{number:04d}"
         summary = json.loads((trial / "summary.json").read_text())
         config = json.loads((trial / "config.json").read_text())
         assert f"{summary['val_acc']:.4f}" in cells
         assert f"{summary['val_loss']:.4f}" in cells
         assert f"{config['train']['lr']:.3g}" in cells
-        assert config["model"]["norm"] in cells
+        assert f"{config['model']['dropout']:.3g}" in cells
 
 
 @pytest.mark.parametrize(
@@ -174,7 +166,7 @@ def test_a_report_changes_nothing_in_the_study(whole: Path, tmp_path: Path) -> N
         return {path: path.read_bytes() for path in files if path.name != "report.html"}
 
     before = held()
-    outcome = call("report", "small", "--out", str(tmp_path / "page.html"), "--json", cwd=whole)
+    outcome = call("report", "digits", "--out", str(tmp_path / "page.html"), "--json", cwd=whole)
     assert outcome.document["report"] == str(tmp_path / "page.html")
     assert outcome.document["ok"]
     assert (tmp_path / "page.html").is_file()
@@ -190,7 +182,7 @@ def build(*, num_classes, in_shape, kind="ok"):
     return small_cnn(num_classes=num_classes, in_shape=in_shape, width=2)
 """
 FAILING = """
-name = "small"
+name = "digits"
 [data]
 name = "digits"
 size = 120
@@ -227,7 +219,7 @@ def test_texts_of_a_study_are_never_markup_and_its_own_code_may_be_gone(
 ) -> None:
     name = "<script>alert(1)<"
     study = tmp_path / "runs" / name
-    shutil.copytree(failing / "runs/small", study)
+    shutil.copytree(failing / "runs/digits", study)
     about = json.loads((study / "study.json").read_text()) | {"code": str(tmp_path)}
     (study / "study.json").write_text(json.dumps(about))
     page = reported(tmp_path)
@@ -261,8 +253,8 @@ def test_a_study_of_one_trial_has_a_page(tmp_path: Path) -> None:
 
 
 def test_trials_that_a_killed_search_left_are_running(whole: Path, tmp_path: Path) -> None:
-    study = tmp_path / "runs/small"
-    shutil.copytree(whole / "runs/small", study, ignore=shutil.ignore_patterns("refine-*"))
+    study = tmp_path / "runs/digits"
+    shutil.copytree(whole / "runs/digits", study, ignore=shutil.ignore_patterns("refine-*"))
     unfinish(study, 1)
     page = reported(tmp_path)
     assert page.texts["p"][0] == "4 trials: 3 complete, 1 running."
@@ -272,15 +264,15 @@ def test_trials_that_a_killed_search_left_are_running(whole: Path, tmp_path: Pat
 def test_a_study_whose_database_lies_elsewhere_shows_the_trials_in_its_folder(
     whole: Path, tmp_path: Path, page: Page
 ) -> None:
-    study = tmp_path / "runs/small"
+    study = tmp_path / "runs/digits"
     elsewhere = shutil.ignore_patterns("refine-*", "study.db", "train-*")
-    shutil.copytree(whole / "runs/small", study, ignore=elsewhere)
+    shutil.copytree(whole / "runs/digits", study, ignore=elsewhere)
     (study / "trial-0001" / "summary.json").unlink()
     found = reported(tmp_path)
     assert found.texts["p"][0] == "4 trials: 3 complete, 1 running."
     values = json.loads((study / "trial-0002/config.json").read_text())
     assert f"{values['train']['lr']:.3g}" in found.texts["td"]
-    assert values["model"]["norm"] in found.texts["td"]
+    assert f"{values['model']['dropout']:.3g}" in found.texts["td"]
 
 
 def unfinish(study: Path, number: int) -> None:
@@ -294,8 +286,8 @@ def unfinish(study: Path, number: int) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["nothing"], "nothing: no study of that name in runs; there are: small"),
-        (["small", "--out", "no/such/page.html"], "no/such/page.html: cannot be written"),
+        (["nothing"], "nothing: no study of that name in runs; there are: digits"),
+        (["digits", "--out", "no/such/page.html"], "no/such/page.html: cannot be written"),
     ],
 )
 def test_a_page_that_cannot_be_made_is_a_line(whole: Path, words: list[str], told: str) -> None:
@@ -313,10 +305,10 @@ def test_a_file_of_a_study_that_is_something_else_is_a_line(
     swept: Path, tmp_path: Path, file: str, text: str
 ) -> None:
     shutil.copytree(swept, tmp_path, dirs_exist_ok=True)
-    (tmp_path / "runs/small" / file).write_text(text)
+    (tmp_path / "runs/digits" / file).write_text(text)
     outcome = call("report", cwd=tmp_path)
     assert outcome.code == 2
-    assert outcome.err.startswith(f"runs/small/{file}: ")
+    assert outcome.err.startswith(f"runs/digits/{file}: ")
     assert len(outcome.err.splitlines()) == 1
 
 
@@ -363,7 +355,7 @@ def test_a_browser_shows_the_page_without_a_complaint(
 ) -> None:
     folder = request.getfixturevalue(study)
     reported(folder)
-    assert complaints(chromium(folder / "runs/small/report.html")) == []
+    assert complaints(chromium(folder / "runs/digits/report.html")) == []
 
 
 @pytest.mark.slow
@@ -378,7 +370,7 @@ def test_a_page_is_no_wider_than_its_window_and_its_tables_can_be_sorted(
 ) -> None:
     folder = request.getfixturevalue(study)
     reported(folder)
-    html = (folder / "runs/small/report.html").read_text(encoding="utf-8")
+    html = (folder / "runs/digits/report.html").read_text(encoding="utf-8")
     open_to_scripts = re.sub(r"<meta http-equiv=.*?>", "", html)
     (tmp_path / "page.html").write_text(open_to_scripts.replace("</body>", f"{MEASURE}</body>"))
     (tmp_path / "frame.html").write_text(FRAME.format(width=width))
@@ -397,9 +389,9 @@ def test_a_page_is_no_wider_than_its_window_and_its_tables_can_be_sorted(
 def test_a_browser_runs_no_script_but_ours(
     whole: Path, page: Page, tmp_path: Path, chromium: Callable[[Path], Outcome]
 ) -> None:
-    html = (whole / "runs/small/report.html").read_text(encoding="utf-8")
+    html = (whole / "runs/digits/report.html").read_text(encoding="utf-8")
     foreign = tmp_path / "foreign.html"
     foreign.write_text(html.replace("</body>", "<script>document.title = 'owned'</script></body>"))
     outcome = chromium(foreign)
-    assert "<title>small: cnntune report</title>" in outcome.out
+    assert "<title>digits: cnntune report</title>" in outcome.out
     assert complaints(outcome)

@@ -322,6 +322,7 @@ def test_time_that_does_not_hold_a_trial_of_the_next_round_goes_to_repeats(
     assert trials_of(study, "refine-1") >= 4
 
 
+@pytest.mark.slow
 def test_repeats_that_an_earlier_call_left_come_before_a_further_round(
     tmp_path: Path, recipe: Recipe
 ) -> None:
@@ -381,6 +382,7 @@ def test_a_search_that_learned_nothing_is_followed_by_a_round_of_swept_rates(
     assert "nothing-learned" not in rules(again)
 
 
+@pytest.mark.slow
 def test_a_round_of_swept_rates_goes_on_after_a_stop_and_is_tried_once(
     tmp_path: Path, recipe: Recipe
 ) -> None:
@@ -395,6 +397,7 @@ def test_a_round_of_swept_rates_goes_on_after_a_stop_and_is_tried_once(
         assert not (study.path / "refine-2").exists()
 
 
+@pytest.mark.slow
 def test_a_search_that_has_learned_nothing_yet_is_followed_by_longer_trials(
     tmp_path: Path, recipe: Recipe
 ) -> None:
@@ -409,6 +412,7 @@ def test_a_search_that_has_learned_nothing_yet_is_followed_by_longer_trials(
     assert outcome.winner.parent.parent.name.startswith("refine-")
 
 
+@pytest.mark.slow
 def test_longer_trials_that_learn_nothing_either_are_the_last(
     tmp_path: Path, recipe: Recipe
 ) -> None:

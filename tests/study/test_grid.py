@@ -91,6 +91,7 @@ def trained(folder: Path) -> list[tuple[Value, ...]]:
     return [tuple(trial.values.values()) for trial in ledger.trials()]
 
 
+@pytest.mark.slow
 def test_a_search_ends_with_the_grid_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "small.toml").write_text(TOML)
     first = call("search", "small.toml", "--budget", "2", "--json", cwd=tmp_path)

@@ -69,6 +69,7 @@ def test_the_precision_is_decided_for_the_study_and_every_trial_says_it(tmp_path
     assert [config["train"]["precision"] for config in configs(tmp_path)] == ["float32"] * 2
 
 
+@pytest.mark.slow
 def test_a_study_that_is_older_than_the_record_goes_on_as_its_trials_began(tmp_path: Path) -> None:
     searched(tmp_path, 1)
     study = Study(tmp_path / "runs/small")
@@ -90,6 +91,7 @@ def test_a_study_that_is_older_than_the_record_goes_on_as_its_trials_began(tmp_p
     assert {json.loads(path.read_text())["train"]["precision"] for path in later} == {"bfloat16"}
 
 
+@pytest.mark.slow
 def test_where_memory_is_short_all_trials_stream_and_each_command_looks_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

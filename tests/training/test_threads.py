@@ -109,6 +109,7 @@ def test_a_number_that_is_promised_is_kept_beside_others(tmp_path: Path, word: s
     assert threads_of(tmp_path, "train-0001") == 2
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_in_its_threads_whatever_runs_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_cores: None
 ) -> None:
