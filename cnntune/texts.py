@@ -1,4 +1,4 @@
-"""Text for the terminal: counts with their nouns, and line wrapping that keeps commands whole."""
+"""Text for the terminal: counts, durations, and line wrapping that keeps commands whole."""
 
 import re
 
@@ -10,6 +10,13 @@ PIECES = re.compile(rf"--?[\w-]+ {QUOTED}|\S*{QUOTED}|\S*`[^`]*`\S*|\S+")
 def counted(number: int, noun: str) -> str:
     """`1 trial`, `2 trials`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """`8 s`, `3 min` or `2.5 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def wrapped(text: str, width: int) -> list[str]:

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnntune.cli.command import Command
-from cnntune.cli.options import AsJson, Quiet
+from cnntune.cli.options import AsJson, Device, Quiet
 from cnntune.errors import RecipeError
 
 if TYPE_CHECKING:
     from cnntune.data.survey import Survey
+    from cnntune.steps.inspect.first_recipe import FirstRecipe
 
 LONGEST_NAME = 64  # characters of a recipe's name
 VAL_FRACTION, TEST_FRACTION = 0.2, 0.1
+LR = 0.2  # of SGD: the best of three in benchmarks/search/first_networks.py
 RECIPE = """\
 # {images} images of {classes} classes in {folder}
 name = {name}
@@ -24,30 +26,31 @@ seed = 0
 name = "folder"
 path = {path}
 image_size = {size}     # every image is resized and cropped to this square
+color = "{color}"       # {about_color}
 val_fraction = {val_fraction}  # drawn once per class; repeats over seeds share it
 test_fraction = {test_fraction} # evaluated once, by `cnntune train`
 
-[model]
-name = "resnet18"   # any torchvision classifier; its stem is adapted to small images
+[model]              # any torchvision or timm classifier too: docs/models.md
+{model}
 
 [augment]
-flip = true         # set to false where left and right matter
-crop = {crop}
+flip = {flip}         # {about_flip}
+crop = {crop}            # shift by up to an eighth
 
 [train]
-optimizer = "sgd"
-lr = 5e-2           # `cnntune lr-sweep` finds the learning rate
-weight_decay = 1e-4
+optimizer = "{optimizer}"
+lr = {lr}           # `cnntune lr-sweep` finds the learning rate
+weight_decay = {weight_decay}
 batch_size = {batch}
 epochs = 20
-schedule = "cosine"
-warmup_epochs = 0.5
+schedule = "{schedule}"
+warmup_epochs = {warmup_epochs}
 
 [search]
-epochs = 3
+epochs = {epochs}           # {about_time}
 
 [space]
-train.lr = {{ log = [1e-3, 3e-1] }}
+train.lr = {{ log = [1e-3, 1.0] }}
 train.weight_decay = {{ log = [1e-6, 1e-2] }}
 """
 
@@ -57,6 +60,7 @@ def init(
         Path,
         typer.Argument(metavar="[DIR]", help="The folder of images, with one subfolder per class."),
     ] = Path(),
+    device: Device = "auto",
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -69,40 +73,58 @@ def init(
         raise RecipeError(f"{target}: exists already; remove it, or edit it")
 
     from cnntune.data.survey import survey
+    from cnntune.steps.inspect.first_recipe import propose
     from cnntune.steps.inspect.transfer_advice import PHOTOGRAPH, advise
+    from cnntune.training.device import resolve
 
     found = survey(folder, val_fraction=VAL_FRACTION, test_fraction=TEST_FRACTION)
+    first = propose(found, resolve(device))
     try:
-        target.write_bytes(_first_recipe(folder, found).encode())
+        target.write_bytes(_text(folder, found, first).encode())
     except UnicodeEncodeError:
         raise RecipeError(f"{str(folder)!r}: a recipe cannot hold what is no Unicode") from None
     per_class = found.training / found.classes
-    findings = [advise(per_class, similar=found.size >= PHOTOGRAPH)]
+    similar = not found.grey and found.size >= PHOTOGRAPH
+    findings = [*first.findings, advise(per_class, similar=similar)]
     if not json:
         command.screen.title(
             f"{target}: {found.images} images, {found.training} of them for training,"
-            f" {found.classes} classes, {found.size} px"
+            f" {found.classes} classes, {first.network.size} px"
         )
         command.screen.findings(findings)
     command.screen.next("sanity")
     command.end(command.document(findings, None, recipe=str(target)))
 
 
-def _first_recipe(folder: Path, found: "Survey") -> str:
+def _text(folder: Path, found: "Survey", first: "FirstRecipe") -> str:
     """The recipe of the images in `folder`, as TOML with comments."""
+    import tomli_w
+
+    from cnntune.steps.inspect.first_recipe import EPOCHS, SETTINGS, TRIALS
+    from cnntune.texts import duration
+
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name)[:LONGEST_NAME].strip("-._")
-    path = _toml_value(folder.as_posix())
+    path, network = _toml_value(folder.as_posix()), first.network
     return RECIPE.format(
         images=found.images,
         classes=found.classes,
         folder=path[1:-1],  # in a comment, where a line must not end early either
         path=path,
         name=_toml_value(name or "images"),
-        size=found.size,
+        size=network.size,
+        color="grey" if found.grey else "rgb",
+        about_color="no image that was read has colour" if found.grey else "or grey: one channel",
         val_fraction=VAL_FRACTION,
         test_fraction=TEST_FRACTION,
-        crop=max(1, found.size // 8),
-        batch=min(128, max(8, found.training // 20)),
+        model=tomli_w.dumps(network.model).strip(),
+        flip="true" if first.flip else "false",
+        about_flip=first.about_flip.evidence,
+        crop=max(1, network.size // 8),
+        lr=LR,
+        batch=first.batch_size,
+        epochs=EPOCHS,
+        about_time=f"{TRIALS} trials take about {duration(network.seconds)} here",
+        **SETTINGS,
     )
 
 

@@ -24,7 +24,7 @@ from rich.text import Text
 from cnntune.cli.plot import ASCII, UNICODE, plot
 from cnntune.findings import Finding, Severity
 from cnntune.runs.run import Epoch
-from cnntune.texts import broken, counted, unwrapped, wrapped
+from cnntune.texts import broken, counted, duration, unwrapped, wrapped
 
 if TYPE_CHECKING:
     from cnntune.diagnosis.judge import JudgedRun
@@ -459,13 +459,6 @@ def engineering(count: int) -> str:
 def brief(seconds: float) -> str:
     """`3.2 ms`, or as `duration` where it takes seconds."""
     return f"{1000 * seconds:.3g} ms" if seconds < 1 else duration(seconds)
-
-
-def duration(seconds: float) -> str:
-    """`8 s`, `3 min` or `2.5 h`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 class TrialWatch:

@@ -6,7 +6,14 @@ import pytest
 from commands import call
 from PIL import Image
 
+from cnntune.steps.inspect import first_recipe
 from cnntune.training.open_recipe import load_recipe
+
+
+@pytest.fixture(autouse=True)
+def no_network_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That takes seconds, and tests/steps/test_first_recipe.py does it."""
+    monkeypatch.setattr(first_recipe, "_step_seconds", lambda *_: 0.1)
 
 
 def images(folder: Path, classes: tuple[str, ...] = ("cat", "dog"), side: int = 70) -> None:
@@ -21,7 +28,8 @@ def test_init_writes_a_recipe_for_the_images_that_inspect_takes(tmp_path: Path) 
     images(tmp_path / "pets")
     written = call("init", "pets", "--json", cwd=tmp_path)
     assert written.code == 0, written.err
-    (advice,) = written.document["findings"]
+    advice = written.document["findings"][-1]
+    assert advice["rule"] == "transfer"
     # Of 10 images a class 2 are for validation and 1 for the test.
     assert "7 training images per class (little)" in advice["evidence"]
     text = (tmp_path / "cnntune.toml").read_text()
