@@ -8,8 +8,7 @@ from typing import Any, get_args
 
 from cnntune.diagnosis.curve import MIN_POINTS, Curve
 from cnntune.diagnosis.load_runs import ReadRun, Skipped, read_paths, run_of
-from cnntune.diagnosis.logs.choose import ROLES
-from cnntune.diagnosis.logs.history import records_of
+from cnntune.diagnosis.logs.record import ROLES
 from cnntune.diagnosis.rules import Diagnosis, Label, diagnose
 from cnntune.errors import DataError, RecipeError
 from cnntune.findings import Finding, Severity
@@ -137,6 +136,8 @@ def judge_history(history: Any) -> Diagnosis:
     Raises:
         DataError: where no column is a loss or an accuracy.
     """
+    from cnntune.diagnosis.logs.history import records_of
+
     runs = [run_of(Path("history"), record) for record in records_of(history)]
     curves = [run.curve for run in runs if run.curve.epochs]
     if not curves:
