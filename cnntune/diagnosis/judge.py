@@ -9,8 +9,7 @@ from typing import Any, get_args
 
 from cnntune.diagnosis.curve import MIN_POINTS, Curve
 from cnntune.diagnosis.load_runs import ReadRun, Skipped, read_paths, run_of
-from cnntune.diagnosis.logs.choose import ROLES
-from cnntune.diagnosis.logs.history import records_of
+from cnntune.diagnosis.logs.record import ROLES
 from cnntune.diagnosis.proven import Proof, proofs_in, study_of, with_proofs
 from cnntune.diagnosis.rules import Diagnosis, Label, diagnose
 from cnntune.errors import DataError, RecipeError, StudyError
@@ -176,6 +175,8 @@ def judge_history(history: Any) -> JudgedRun:
     Raises:
         DataError: where no column is a loss or an accuracy.
     """
+    from cnntune.diagnosis.logs.history import records_of
+
     read = [run_of(Path("history"), record) for record in records_of(history)]
     runs = [run for run in read if run.curve.epochs]
     if not runs:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from cnntune.diagnosis.curve import MIN_POINTS, Curve
-from cnntune.diagnosis.logs.align import align
-from cnntune.diagnosis.logs.choose import choose
 from cnntune.diagnosis.logs.duplicates import Entry, duplicates
 from cnntune.diagnosis.logs.find import UNKNOWN_FORMAT, Source, sources
 from cnntune.diagnosis.logs.record import Record, UnreadableLogError
@@ -58,7 +56,7 @@ def read_paths(
 ) -> tuple[list[ReadRun], list[Skipped]]:
     """Every run at or below `paths`, each once, and the runs of a file in their order.
 
-    `mapping` names the columns of curves, see `choose.ROLES`. The second list holds path and reason
+    `mapping` names the columns of curves, see `record.ROLES`. The second list holds path and reason
     of what looks like a log and was skipped.
 
     Raises:
@@ -104,6 +102,9 @@ def is_ours(folder: Path) -> bool:
 
 def run_of(path: Path, record: Record, mapping: Mapping[str, str] | None = None) -> ReadRun:
     """The run of a record that another tool logged."""
+    from cnntune.diagnosis.logs.align import align  # runs of cnntune need neither
+    from cnntune.diagnosis.logs.choose import choose
+
     aligned = align(record, choose(record, mapping))
     return ReadRun(
         path, record.format, aligned.curve, record.part, aligned.columns, notes=aligned.notes

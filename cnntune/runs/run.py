@@ -166,7 +166,7 @@ def _drop_torn_line(path: Path) -> None:
 
 def _parse_row(line: str) -> Epoch | None:
     try:
-        number, *values = (float(cell) for cell in line.strip().split(","))
+        number, *values = map(float, line.split(","))
         return Epoch(int(number), *values)
     except (TypeError, ValueError, OverflowError):
         return None

@@ -19,11 +19,6 @@ from cnntune.diagnosis.logs.names import (
 )
 from cnntune.diagnosis.logs.record import Point, Record
 
-# What `--map` may name: a curve, an error rate instead of an accuracy, the lr, the epoch.
-ROLES = (
-    *("train_loss", "val_loss", "train_acc", "val_acc"),
-    *("train_err", "val_err", "lr", "epoch"),
-)
 RATES: frozenset[Kind] = frozenset({"accuracy", "error"})
 HELD_OUT = ("val", "test")
 # XGBoost names the sets in `eval_set` by their index.
@@ -61,7 +56,7 @@ class Candidate:
 
 
 def choose(record: Record, mapping: Mapping[str, str] | None = None) -> Choice:
-    """The columns that are the curves of a record; `mapping` names columns for some of `ROLES`."""
+    """The columns that are the curves of a record; `mapping` names some of them, by role."""
     given = {role: name for role, name in (mapping or {}).items() if name in record.columns}
     known = {name: meaning(name) for name, points in record.columns.items() if points}
     gan = _gan_losses(record, known)

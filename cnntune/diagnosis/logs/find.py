@@ -1,4 +1,7 @@
-"""Find the logs at and below a path, and read each with the reader for its content."""
+"""Find the logs at and below a path, and read each with the reader for its content.
+
+The readers are loaded where the first file asks for one: a run of cnntune needs none of them.
+"""
 
 import os
 import re
@@ -8,31 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from cnntune.diagnosis.curve import MIN_POINTS
-from cnntune.diagnosis.logs import (
-    catboost,
-    darknet,
-    database,
-    delimited,
-    dvclive,
-    joined,
-    json_documents,
-    json_lines,
-    long_tables,
-    looks,
-    mlflow,
-    named_lists,
-    notebook,
-    optuna_study,
-    split_table,
-    tensorboard,
-    text,
-    thin,
-    wandb,
-    yolo,
-)
-from cnntune.diagnosis.logs.cells import decode
-from cnntune.diagnosis.logs.names import CURVES, SPLITS, meaning, words_of
-from cnntune.diagnosis.logs.record import MAX_BYTES, Record, UnreadableLogError
+from cnntune.diagnosis.logs.record import MAX_BYTES, Point, Record, UnreadableLogError
 from cnntune.runs.study import PROOFS
 
 UNKNOWN_FORMAT = "not a training log in a known format"
@@ -96,34 +75,49 @@ def sources(path: Path, is_ours: Callable[[Path], bool]) -> Iterator[Source]:
             folders[:] = [inner for inner in folders if inner != PROOFS]  # unless it is named
         if METRICS in files and is_ours(folder):
             yield Source(folder, list, ours=True)
-            files = [file for file in files if EVENT_FILE.fullmatch(file)]
+            if not (files := [file for file in files if EVENT_FILE.fullmatch(file)]):
+                continue
         elif METRICS not in files and SUMMARY in files and _in_study(studies, folder):
             yield Source(folder, list, ours=True)  # reading it reports that the curve is missing
             continue
         elif _in_study(studies, folder):
             continue
-        elif mlflow.is_run_folder(folder):
-            folders.clear()
-            yield Source(folder, partial(mlflow.read_folder, folder))
-            continue
-        elif dvclive.is_run_folder(folder):
-            folders[:] = [inner for inner in folders if inner != "plots"]
-            yield Source(folder, partial(dvclive.read_folder, folder))
-        files = [file for file in sorted(files) if _may_be_log(folder / file)]
-        for group in joined.groups(folder, files):
-            files = [file for file in files if file not in group.files]
-            yield Source(group.path, group.read)
-        for file in files:
-            at = folder / file
-            if EVENT_FILE.fullmatch(file):
-                events.setdefault(folder, []).append(at)
-            elif at.is_file():
-                yield Source(at, partial(read_found_file, at))
+        for source in _in_folder(folder, folders, files):
+            if EVENT_FILE.fullmatch(source.path.name):
+                events.setdefault(folder, []).append(source.path)
+            else:
+                yield source
     yield from event_sources(events)
+
+
+def _in_folder(folder: Path, folders: list[str], files: Sequence[str]) -> Iterator[Source]:
+    """The logs of other tools in a folder, and each event file; drops what belongs to them.
+
+    `folders` are the names of the inner folders that remain to be searched, changed in place.
+    """
+    from cnntune.diagnosis.logs import dvclive, joined, mlflow
+
+    if mlflow.is_run_folder(folder):
+        folders.clear()
+        yield Source(folder, partial(mlflow.read_folder, folder))
+        return
+    if dvclive.is_run_folder(folder):
+        folders[:] = [inner for inner in folders if inner != "plots"]
+        yield Source(folder, partial(dvclive.read_folder, folder))
+    files = [file for file in sorted(files) if _may_be_log(folder / file)]
+    for group in joined.groups(folder, files):
+        files = [file for file in files if file not in group.files]
+        yield Source(group.path, group.read)
+    for file in files:
+        at = folder / file
+        if EVENT_FILE.fullmatch(file) or at.is_file():
+            yield Source(at, partial(read_found_file, at))
 
 
 def _may_be_log(path: Path) -> bool:
     """Whether a file in a folder is opened; hidden files, links and other files are not."""
+    from cnntune.diagnosis.logs import looks
+
     suffix = path.suffix.lower()
     if path.name.startswith(".") or suffix in OTHER_SUFFIXES or path.is_symlink():
         return False
@@ -158,10 +152,14 @@ def event_sources(events: Mapping[Path, Sequence[Path]]) -> Iterator[Source]:
 
 
 def _split_of(folder: Path) -> str:
+    from cnntune.diagnosis.logs.names import SPLITS, words_of
+
     return next((SPLITS[word] for word in words_of(folder.name) if word in SPLITS), "")
 
 
 def _tags_name_splits(files: Sequence[Path]) -> bool:
+    from cnntune.diagnosis.logs.names import CURVES, meaning
+
     columns = {tag for record in _read_events(files) for tag in record.columns}
     curves = [known for known in map(meaning, columns) if known.kind in CURVES]
     return any(known.split for known in curves) or not curves
@@ -169,12 +167,14 @@ def _tags_name_splits(files: Sequence[Path]) -> bool:
 
 def _read_events(files: Sequence[Path]) -> list[Record]:
     """One run, or several, from the event files of a folder, in the order of their time stamps."""
+    from cnntune.diagnosis.logs import tensorboard
+
     return tensorboard.read([read_bytes(file)[0] for file in sorted(files)])
 
 
 def _read_split_folders(files: Mapping[Path, Sequence[Path]], parent: Path) -> list[Record]:
     """One run from several folders; the folder's name is put before each tag."""
-    columns: tensorboard.Columns = {}
+    columns: dict[str, list[Point]] = {}
     notes: list[str] = []
     for folder, found in files.items():
         for record in _read_events(found)[-1:]:
@@ -191,6 +191,9 @@ def read_found_file(path: Path) -> list[Record]:
         UnreadableLogError: where it cannot be read, or looks like a log and holds no known format.
         OSError: where the file cannot be opened.
     """
+    from cnntune.diagnosis.logs import looks
+    from cnntune.diagnosis.logs.cells import decode
+
     if path.suffix.lower() in COMPRESSED:
         raise UnreadableLogError("compressed: decompress it first")
     document = path.suffix.lower() in DOCUMENTS
@@ -216,11 +219,16 @@ def read_file(path: Path) -> list[Record]:
         UnreadableLogError: where the format is known, but nothing can be read.
         OSError: where the file cannot be opened.
     """
+    from cnntune.diagnosis.logs import database, joined, tensorboard, thin, wandb
+    from cnntune.diagnosis.logs.cells import decode
+
     with path.open(
         "rb"
     ) as stream:  # opened once: a pipe such as <(zcat log.gz) cannot be read again
         head = stream.read(HEAD)
         if database.is_database(head):
+            from cnntune.diagnosis.logs import mlflow, optuna_study  # both open SQLite
+
             return mlflow.read_database(path) or optuna_study.read_database(path)
         if not (tensorboard.is_event_file(head) or wandb.is_wandb_file(head) or is_text(head)):
             return []
@@ -245,6 +253,9 @@ def read_data(data: bytes) -> list[Record]:
     Raises:
         UnreadableLogError: where the format is known, but nothing can be read.
     """
+    from cnntune.diagnosis.logs import tensorboard, wandb
+    from cnntune.diagnosis.logs.cells import decode
+
     if tensorboard.is_event_file(data):
         return tensorboard.read([data])
     return wandb.read(data) if wandb.is_wandb_file(data) else read_text(decode(data))
@@ -256,6 +267,21 @@ def read_text(content: str) -> list[Record]:
     Raises:
         UnreadableLogError: where the format is known, but nothing can be read.
     """
+    from cnntune.diagnosis.logs import (
+        catboost,
+        darknet,
+        delimited,
+        json_documents,
+        json_lines,
+        long_tables,
+        named_lists,
+        notebook,
+        optuna_study,
+        split_table,
+        text,
+        yolo,
+    )
+
     if notebook.is_notebook(content):
         return notebook.read(content, read_text)
     for read in (
@@ -298,6 +324,8 @@ def is_text(head: bytes) -> bool:
 
 def _has_shape(record: Record) -> bool:
     """Whether one of the curves of a record has enough values for a shape."""
+    from cnntune.diagnosis.logs.names import CURVES, meaning
+
     return any(
         len({at for at, _ in points}) >= MIN_POINTS
         for name, points in record.columns.items()
@@ -307,6 +335,8 @@ def _has_shape(record: Record) -> bool:
 
 def _values(records: Sequence[Record]) -> int:
     """The number of values in all curves."""
+    from cnntune.diagnosis.logs.names import CURVES, meaning
+
     return sum(
         len(points)
         for record in records

@@ -9,6 +9,12 @@ Point = tuple[float, float]
 MAX_BYTES = 64 * 2**20  # per file; the rest is skipped with a note
 MAX_POINTS = 2_000_000  # per file, about 200 MB in memory; the rest is skipped with a note
 
+# What `--map` may name: a curve, an error rate instead of an accuracy, the lr, the epoch.
+ROLES = (
+    *("train_loss", "val_loss", "train_acc", "val_acc"),
+    *("train_err", "val_err", "lr", "epoch"),
+)
+
 
 class UnreadableLogError(Exception):
     """The format is known, but no curve can be read from the file; `str()` is the reason."""
