@@ -288,7 +288,8 @@ def stuck(shape: Shape) -> Verdict | None:
         return None
     first, last, fall = shape.train.values[0], shape.train_end, shape.train_fall
     text = f"{shape.train_name} went from {first:.4g} to {last:.4g}, a change of {-fall:+.1%}"
-    if classes := chance_level(shape):
+    known = shape.chance or supposed_chance(shape)  # a loss alone does not say how many classes
+    if known and (classes := chance_level(shape)):
         text += f"; guessing among {classes} classes gives ln {classes} = {math.log(classes):.4g}"
     margin = ratio(SLOW, max(fall, STUCK))
     return Verdict("underfitting", "stuck", text, margin, "warn", ("converged",))

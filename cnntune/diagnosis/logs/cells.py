@@ -13,6 +13,11 @@ MISSING = frozenset({"", "-", "--", "na", "n/a", "#n/a", "#na#", "<na>", "none",
 # [0-9], since \d matches the digits of every script.
 NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?(?:nan|inf(?:inity)?)"
 PERCENTAGE = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)")
+# `1.88D+00` of Fortran and `0.99f0` of Julia, as a search finds them fast in a long text
+OTHER_EXPONENT = re.compile(
+    r"(?<![\w.])(?P<digits>[0-9]*\.[0-9]*)[dDf](?P<power>[-+]?[0-9]{1,3})(?![\w.])"
+)
+EXPONENT_SIGNS = ("D+", "D-", "D0", "d+", "d-", "d0", "f0", "f-")
 WRAPPED = re.compile(rf"[\w.]*[(\[]+\s*({NUMBER})\s*(?:,[^()]*)?[)\]]+", re.IGNORECASE)
 WINDOWS_NAN = re.compile(r"-?(?:1\.#(?:qnan|snan|ind)0*|nan\((?:ind|snan)\))", re.IGNORECASE)
 WINDOWS_INF = re.compile(r"(-?)1\.#inf0*", re.IGNORECASE)
@@ -64,6 +69,13 @@ def _of_bytes(data: bytes) -> str:
                 if written_in(text[:MAX_SAMPLE]):
                     return text
     return data.decode(errors="replace")
+
+
+def with_e_exponents(text: str) -> str:
+    """The text with `e` before every exponent, where Fortran or Julia wrote `D`, `d` or `f`."""
+    if not any(sign in text for sign in EXPONENT_SIGNS):
+        return text
+    return OTHER_EXPONENT.sub(r"\g<digits>e\g<power>", text)
 
 
 def without_time(line: str) -> str:

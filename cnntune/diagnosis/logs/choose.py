@@ -178,10 +178,11 @@ def _candidates(record: Record, known: Mapping[str, Meaning]) -> list[Candidate]
     enough = {
         name: its
         for name, its in known.items()
-        if points[name] >= MIN_POINTS or its.split in HELD_OUT  # evaluations may be few
+        # evaluations may be few, but a single one is a summary
+        if points[name] >= (2 if its.split in HELD_OUT else MIN_POINTS)
     }
     found = []
-    first = _first_of_two_sets(record, known)
+    first = _first_of_two_sets(record, enough)
     for name, its in known.items():
         split, guess = _split(name, record, enough if points[name] >= MIN_POINTS else known)
         if name in first:

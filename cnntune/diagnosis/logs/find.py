@@ -26,12 +26,12 @@ EVENT_FILE = re.compile(r"events\.out\.tfevents\..*")
 
 COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst"})
 # Hold other things too: read in a folder only where their text looks like a log.
-DOCUMENTS = frozenset({".ipynb", ".md", ".rst"})
+DOCUMENTS = frozenset({".ipynb", ".md", ".rst", ".yaml", ".yml"})
 # Never a training log, so not opened when a folder is searched.
 OTHER_SUFFIXES = frozenset(
     f".{suffix}"
     for suffix in (
-        *("py", "pyc", "html", "htm", "css", "js", "yaml", "yml", "toml"),
+        *("py", "pyc", "html", "htm", "css", "js", "toml"),
         *("png", "jpg", "jpeg", "gif", "bmp", "webp", "tif", "tiff", "svg", "pdf", "mp4", "ico"),
         *("pt", "pth", "ckpt", "h5", "hdf5", "keras", "onnx", "safetensors", "pb", "bin", "pkl"),
         *("npy", "npz", "parquet", "arrow", "feather", "mat", "zip", "tar"),
@@ -281,7 +281,9 @@ def read_text(content: str) -> list[Record]:
         text,
         yolo,
     )
+    from cnntune.diagnosis.logs.cells import with_e_exponents
 
+    content = with_e_exponents(content)
     if notebook.is_notebook(content):
         return notebook.read(content, read_text)
     for read in (

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
+from statistics import median
 
 from cnntune.diagnosis.curve import MIN_POINTS
 from cnntune.diagnosis.logs.align import MAX_FRACTION
@@ -144,12 +145,14 @@ AFTER = re.compile(
     r" (?:after|at|in|for|of) (?:epoch|iter|iteration|step)s? ?#?[0-9]+(?= ?[:=])", re.IGNORECASE
 )
 DECIMALS = re.compile(r"[0-9]*\.[0-9]+(?:e[-+]?[0-9]+)?|\bnan\b|\binf\b", re.IGNORECASE)
+DIGITS = re.compile(r"[0-9]+")
+MAX_LINES_BACK = 1000  # in which a line like the last one is searched for
 MAX_LINES = 10  # with values per epoch: a log with more prints every few batches
 MIN_TWICE = 0.8  # of the epochs: a line given twice in so many is that of two splits
 UNEQUAL = 1.5  # times as many values as another name has: the two do not count the same
 PERCENTAGES = re.compile(
-    r"(?:acc|prec)@1|top-?1", re.IGNORECASE
-)  # logged as percentages in all known examples
+    r"(?:acc|prec)@[15]|top-?[15]", re.IGNORECASE
+)  # where one of these is above 1, all are percentages
 
 PRESENT_EPOCH, NO_EPOCH, OTHER_EPOCH = "present", "none", "other"  # what a line is about
 GIVEN_TWICE = "the same line is printed twice per epoch: the second one is taken for validation"
@@ -174,7 +177,7 @@ def read(text: str) -> list[Record]:
     """The runs in a text log; an empty list where no line holds a curve."""
     lines = with_decimal_points(REDRAWN.sub("\n", ESCAPES.sub(" ", text))).split("\n")
     notes = []
-    if lines[-1].rstrip()[-1:] in tuple("0123456789.+-eE"):
+    if _may_be_truncated(lines):
         notes.append(TRUNCATED_LINE)
         lines.pop()
     state, points = _State(), 0
@@ -187,7 +190,8 @@ def read(text: str) -> list[Record]:
     if _name_second_of_two(state):
         notes.append(GIVEN_TWICE)
     _count_by_leading(state)
-    known = {meaning(name).split for row in state.rows for name in row if has_curves([name])}
+    counts = Counter(name for row in state.rows for name in row if has_curves([name]))
+    known = {meaning(name).split for name, count in counts.items() if count >= MIN_POINTS}
     if note := name_by_trend(state.rows, known):
         notes.append(note)
     rows = epochs_after(state.rows, state.marks)
@@ -198,11 +202,34 @@ def read(text: str) -> list[Record]:
     counted = [row for row in rows if "epoch" in row] or [row for row in rows if "step" in row]
     rows = counted or _counted(rows)
     axis: Axis = "epoch" if "epoch" in rows[0] else "step"
-    rates = {name for name in names if meaning(name).kind in ("accuracy", "error")}
-    percent = any(map(PERCENTAGES.search, names)) and any(
-        row.get(name, 0) > MAX_FRACTION for row in rows for name in rates
-    )
+    rates = {
+        name
+        for name in filter(PERCENTAGES.search, names)
+        if meaning(name).kind in ("accuracy", "error")
+    }
+    percent = any(row.get(name, 0) > MAX_FRACTION for row in rows for name in rates)
     return [replace(run, percent=percent) for run in records("text", rows, notes, axis)]
+
+
+def _may_be_truncated(lines: list[str]) -> bool:
+    """Whether the last line, which no newline ends, may lack a part of its last number.
+
+    It does not where earlier lines of the same form mostly end with no more decimals.
+    """
+    last = lines[-1].rstrip()
+    if last[-1:] not in tuple("0123456789.+-eE"):
+        return False
+    if not last[-1].isdigit():
+        return True
+    form = DIGITS.sub("0", last)
+    alike = [line.rstrip() for line in lines[-MAX_LINES_BACK:-1]]
+    lengths = [_last_digits(line) for line in alike if line and DIGITS.sub("0", line) == form]
+    return not lengths or _last_digits(last) < median(lengths)
+
+
+def _last_digits(line: str) -> int:
+    """The number of digits at the end of a line."""
+    return len(line) - len(line.rstrip("0123456789"))
 
 
 def _read_line(line: str, state: _State) -> int:
