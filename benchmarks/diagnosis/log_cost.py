@@ -56,7 +56,7 @@ def main() -> None:
 
 def measure(folder: Path) -> None:
     large = write(folder / "large.csv", large_table())
-    cost = show(f"CSV of {large.stat().st_size / 1e6:.0f} MB", large)
+    show(f"CSV of {large.stat().st_size / 1e6:.0f} MB", large)
     print(f"    wanted: {LARGE_SECONDS:g} s, {LARGE_MIB} MiB; label: overfitting")
     show(f"CSV of {WIDE_COLUMNS} columns", write(folder / "wide.csv", wide_table()))
     makers: tuple[tuple[str, Callable[[int], Iterator[str]]], ...] = (

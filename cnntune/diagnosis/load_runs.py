@@ -90,14 +90,17 @@ def read_paths(
 def is_ours(folder: Path) -> bool:
     """Whether a folder with a `metrics.csv` is a run of cnntune, not of another tool.
 
-    A run that was killed before its header was written is recognised by its `config.json`.
+    A run that was killed before its header was written is recognised by its `config.json`, and one
+    whose header is torn by the names that are left of it.
     """
     try:
         with Run(folder).metrics.open(encoding="utf-8", errors="replace") as file:
-            header = file.readline(MAX_HEADER_LENGTH).strip()
+            line = file.readline(MAX_HEADER_LENGTH)
     except OSError:
         return False
-    return header == ",".join(COLUMNS) or (not header and (folder / "config.json").exists())
+    header, whole = line.strip(), ",".join(COLUMNS)
+    torn = not line.endswith("\n") and "," in header and whole.startswith(header)
+    return header == whole or torn or (not header and (folder / "config.json").exists())
 
 
 def run_of(path: Path, record: Record, mapping: Mapping[str, str] | None = None) -> ReadRun:
@@ -153,11 +156,15 @@ def _read_ours(folder: Path) -> ReadRun:
         flatten,  # loads pydantic, which logs of other tools do not need
     )
 
-    if not Run(folder).metrics.is_file():
+    metrics = Run(folder).metrics
+    if not metrics.is_file():
         raise UnreadableLogError("its metrics.csv is missing")
     rows = Run(folder).rows()
     if not rows:
-        raise UnreadableLogError("has no completed epoch")
+        raise UnreadableLogError(
+            f"has no completed epoch: metrics.csv holds {metrics.stat().st_size} bytes and no whole"
+            " row; train the run again"
+        )
     columns = {name: name for name in ("train_loss", "val_loss", "train_acc", "val_acc", "lr")}
     settings = flatten(Run(folder).config())
     summary: dict[str, Any] = {}

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from cnntune.diagnosis.logs.names import CURVES, meaning, words_of
+from cnntune.diagnosis.logs.names import CURVES, has_curves, meaning, words_of
 
 HEAD = 2**18  # bytes from which this is decided
 MIN_LINES = 3  # with a count or a curve and a number; fewer may be prose
@@ -20,6 +20,11 @@ CURVE = re.compile(
     r"(?:loss|accuracy|\b(?:acc|val|valid|train|error|err|miou|map)\b)[^\n]{0,30}?\d", re.IGNORECASE
 )
 NUMBERS = re.compile(r"[\s,;|]*[-+]?(?:\d|nan\b|inf\b)[-+\d.,;|:/%eEGMKnaif\s]*", re.IGNORECASE)
+# A header of a table that fastai prints, without lines between its cells
+COUNT_HEADER = re.compile(r"[>#\s]*(?:epoch|step|iter(?:ation)?)s?(?:\t| {2,})", re.IGNORECASE)
+DECIMAL = re.compile(r"[a-z][ :=]{1,3}[0-9]*\.[0-9]", re.IGNORECASE)  # a value after its name
+CELLS = re.compile(r"\t| {2,}")
+MIN_VALUES = 3  # such values in a line that is no prose
 COUNT_CELL = re.compile(r"\|\s*(?:epoch|step|iter(?:ation)?)s?\s*\|", re.IGNORECASE)
 
 
@@ -51,8 +56,12 @@ def is_log(path: Path, text: str) -> bool:
 def is_log_in_document(text: str) -> bool:
     """Whether a document such as a README holds printed lines or a table that count epochs."""
     lines = text.split("\n")
-    counted = sum(bool(COUNTED.search(line) and CURVE.search(line)) for line in lines)
-    if counted >= MIN_LINES or any(COUNT_CELL.search(line) for line in lines):
+    counted = [line for line in lines if COUNTED.search(line) and CURVE.search(line)]
+    if len(counted) >= MIN_LINES or any(COUNT_CELL.search(line) for line in lines):
+        return True
+    if any(len(DECIMAL.findall(line)) >= MIN_VALUES for line in counted):
+        return True
+    if any(COUNT_HEADER.match(line) and has_curves(CELLS.split(line)) for line in lines):
         return True
     return '"cell_type"' in text and ("<th>epoch" in text or _counts_in_one_line(text))
 

@@ -1,0 +1,82 @@
+"""Ends of files, single values and other notations: what is kept of a log, and what is said."""
+
+from pathlib import Path
+
+import pytest
+
+from cnntune.diagnosis.load_runs import ReadRun, read_paths
+from cnntune.errors import DataError
+from cnntune.runs.run import COLUMNS
+
+EPOCHS = (1, 2, 3, 4)
+
+
+def run_in(path: Path, content: str) -> ReadRun:
+    path.write_text(content, encoding="utf-8")
+    (run,), skipped = read_paths([path])
+    assert skipped == []
+    return run
+
+
+@pytest.mark.parametrize(("end", "epochs"), [("0.3125", 4), ("0.31", 3), ("0.", 3)])
+def test_a_last_number_is_kept_if_it_is_as_long_as_those_before(
+    tmp_path: Path, end: str, epochs: int
+) -> None:
+    lines = [f"epoch {e} loss 0.5000 val_loss 0.{9 - e}000\n" for e in EPOCHS[:3]]
+    run = run_in(tmp_path / "a.log", "".join(lines) + f"epoch 4 loss 0.5000 val_loss {end}")
+    assert run.curve.epochs == [1, 2, 3, 4][:epochs]
+    assert any("truncated" in note for note in run.notes) == (epochs == 3)
+
+
+@pytest.mark.parametrize("exponent", ["D-01", "d-1", "f-1", "E-01"])
+def test_exponents_of_fortran_and_julia_are_read(tmp_path: Path, exponent: str) -> None:
+    lines = [
+        f"epoch {e} train loss = {9 - e}.0{exponent} val loss = {8 - e}.5{exponent}" for e in EPOCHS
+    ]
+    run = run_in(tmp_path / "a.log", "\n".join(lines) + "\n")
+    assert run.curve.train_loss == pytest.approx([0.8, 0.7, 0.6, 0.5])
+    assert run.curve.val_loss == pytest.approx([0.75, 0.65, 0.55, 0.45])
+
+
+def test_a_single_value_at_the_end_does_not_decide_whose_the_others_are(tmp_path: Path) -> None:
+    lines = [
+        f"Epoch {e} - train_loss: 0.{9 - e} val_loss: 0.{8 - e}\nEpoch {e} - Score: 0.{4 + e}"
+        for e in EPOCHS
+    ]
+    run = run_in(tmp_path / "a.log", "\n".join([*lines, "cv score: 0.61", ""]))
+    assert run.columns["val_acc"] == "Score"
+    assert run.curve.val_acc == [0.5, 0.6, 0.7, 0.8]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("README.md", "# Mine\n\nepoch\ttrain_loss\tvalid_loss\n" + "{e}\t0.{t}\t0.{v}\n"),
+        (
+            "run.yaml",
+            "history:\n" + "  - {{epoch: {e}, train: {{loss: 0.{t}}}, val: {{loss: 0.{v}}}}}\n",
+        ),
+    ],
+)
+def test_a_folder_is_searched_for_curves_in_documents(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    *head, row = content.splitlines(keepends=True)
+    rows = [row.format(e=e, t=9 - e, v=8 - e) for e in EPOCHS]
+    (tmp_path / name).write_text("".join([*head, *rows]), encoding="utf-8")
+    (run,), _ = read_paths([tmp_path])
+    assert run.curve.train_loss == [0.8, 0.7, 0.6, 0.5]
+    assert run.curve.val_loss == [0.7, 0.6, 0.5, 0.4]
+
+
+def test_settings_in_yaml_are_no_log(tmp_path: Path) -> None:
+    text = "train:\n  epochs: 30\n  loss: 0.5\nval:\n  accuracy: 0.9\nepoch: 3\n"
+    (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match="no training log found"):
+        read_paths([tmp_path])
+
+
+def test_a_torn_header_of_ours_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text(",".join(COLUMNS)[:20], encoding="utf-8")
+    with pytest.raises(DataError, match=r"metrics\.csv holds 20 bytes and no whole row; train"):
+        read_paths([tmp_path])
