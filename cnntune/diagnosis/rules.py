@@ -256,7 +256,7 @@ def stuck(shape: Shape) -> Verdict | None:
     """A loss that hardly changes: the learning rate is far off, or something is broken.
 
     The network, the labels or the inputs may be at fault: repeat steps 1-3. A slow but steady fall
-    that would reach a twentieth of the first loss in another run as long is left to `still_improving`.
+    that would gain a twentieth of the first loss in another run as long is `still_improving`.
     Where accuracy is known, `poorly_fitted` decides how much of it is unlearned.
     """
     if len(shape.train) < MIN_POINTS or shape.train_fall >= NOTICEABLE:
