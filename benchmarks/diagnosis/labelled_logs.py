@@ -32,15 +32,13 @@ UNREAD = "unread"
 FOLDS = 20
 FACTORS = (0.5, 0.75, 1.0, 1.5, 2.0)  # that a threshold is tried at, times its value in the code
 THRESHOLDS = (
-    "NOTICEABLE",
-    "RISEN",
+    "RISE",
+    "GAP",
     "IMPROVING",
-    "TREND_NOISE",
-    "RISE_NOISE",
+    "NOISE",
     "ACC_GAP",
-    "LOSS_GAP",
     "UNLEARNED",
-    "ACC_SWING",
+    "NOTICEABLE",
 )
 MARKS = ("<!-- reliability -->", "<!-- end of reliability -->")
 CONFIDENCES = (0.0, 0.6, 0.7, 0.8, 0.9, 1.01)

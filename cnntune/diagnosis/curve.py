@@ -23,6 +23,8 @@ MIN_SMOOTH_POINTS = 3  # the shortest window whose median ignores one outlier
 TREND_FRACTION = 1 / 3  # of the points: the trend of the last third is extrapolated
 MIN_TREND_POINTS = 5  # with fewer, the noise of small validation sets dominates
 MAX_SLOPE_POINTS = 100  # pairwise slopes cost n^2, and more points hardly change the median
+MAX_SCALE = 10.0  # between the first losses on train and on val, where they share a unit
+MAX_LOG = math.log(1e6)  # nats; a loss that is rounded to 0 would be infinitely far below
 STEP_SIZE = 0.954  # of a standard deviation: the median step between two normal values, by tables
 
 
@@ -76,9 +78,9 @@ class Shape:
 
     They hold losses, or error rates (1 - accuracy) where no loss was logged, as their names say;
     `val` holds the train curve if nothing was validated. `smooth` is the rolling median of `val`,
-    `best` the index of its minimum and `end` its final value. Small differences are measured in
-    `unit`: the first train loss, else the first val loss, or 1 where `val` is an error rate.
-    `chance` is what guessing gives on the validation set, None where that is not known.
+    `best` the index of its minimum and `end` its final value. Differences are measured as shares of
+    what was learned, `range`, so that the unit of a loss does not matter. `chance` is
+    what guessing gives on the validation set, None where that is not known.
     """
 
     curve: Curve
@@ -89,7 +91,6 @@ class Shape:
     smooth: list[float]
     best: int
     end: float
-    unit: float
     chance: Chance | None = None
 
     @property
@@ -98,9 +99,14 @@ class Shape:
         return self.val_name.startswith("val") and len(self.train) >= MIN_POINTS
 
     @property
+    def start(self) -> float:
+        """Where `val` began: the maximum of its first quarter."""
+        return max(self.smooth[: max(1, len(self.smooth) // 4)])
+
+    @property
     def range(self) -> float:
-        """How far `val` fell, from the maximum of its first quarter to its minimum."""
-        return max(self.smooth[: max(1, len(self.smooth) // 4)]) - min(self.smooth)
+        """What was learned: how far `val` fell from its start to its minimum."""
+        return self.start - min(self.smooth)
 
     @property
     def rise(self) -> float:
@@ -138,11 +144,20 @@ class Shape:
         return fraction(self.val.values[0] - self.end, self.val.values[0])
 
     @property
-    def loss_gap(self) -> float | None:
-        """Val loss minus train loss at the end, in units of the first train loss."""
-        if not self.has_both or self.train_name != "train loss" or self.val_name != "val loss":
-            return None
-        return fraction(self.end - self.train_end, self.unit)
+    def gap(self) -> float:
+        """How far val ends above train: the share of what training learned that val did not follow.
+
+        0.0 where both end alike, 1.0 where val never left its start, negative where val is ahead;
+        0.0 too where the two cannot be compared: an error rate and a loss, or two losses that began
+        a factor of `MAX_SCALE` apart, such as one summed over a batch.
+        """
+        if not self.has_both or self.train_name.split()[1] != self.val_name.split()[1]:
+            return 0.0
+        firsts = sorted((abs(self.train.values[0]), abs(self.start)))
+        if firsts[1] > MAX_SCALE * firsts[0]:
+            return 0.0
+        gap, learned = self.end - self.train_end, self.start - min(self.end, self.train_end)
+        return gap / learned if learned > 0 else math.copysign(1.0, gap) if gap else 0.0
 
     @property
     def acc_gap(self) -> float | None:
@@ -168,7 +183,6 @@ def measure(curve: Curve, chance: Chance | None = None) -> Shape | None:
         return None
     min_window = MIN_SMOOTH_POINTS if len(val) >= MANY_POINTS else 1
     smooth = rolling_median(val.values, max(min_window, round(len(val) * SMOOTH_FRACTION)))
-    first = (train if train_name == "train loss" and len(train) else val).values[0]
     return Shape(
         curve=curve,
         train=train,
@@ -178,7 +192,6 @@ def measure(curve: Curve, chance: Chance | None = None) -> Shape | None:
         smooth=smooth,
         best=smooth.index(min(smooth)),
         end=tail_median(smooth, END_FRACTION),
-        unit=1.0 if val_name.endswith("error") else abs(first),
         chance=chance,
     )
 
@@ -306,6 +319,21 @@ def steps(values: Sequence[float]) -> list[float]:
 def noise(values: Sequence[float]) -> float:
     """The median absolute step from one value to the next; 0.0 for a constant."""
     return median(map(abs, steps(values))) if len(set(values)) > 1 else 0.0
+
+
+def scatter(values: Sequence[float]) -> float:
+    """The median distance of a value from the mean of its neighbours; 0.0 on a straight line."""
+    inner = range(1, len(values) - 1)
+    return median(
+        [abs(values[at] - (values[at - 1] + values[at + 1]) / 2) for at in inner] or [0.0]
+    )
+
+
+def log_ratio(above: float, below: float) -> float:
+    """ln(above / below) in 0..MAX_LOG; 0.0 for a negative loss, whose zero means nothing."""
+    if above <= below or below < 0:
+        return 0.0
+    return min(MAX_LOG, math.log(above / below)) if below > 0 else MAX_LOG
 
 
 def slope(values: Sequence[float]) -> float:

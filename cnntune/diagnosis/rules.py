@@ -1,18 +1,17 @@
 """Label a run's learning curves and give advice (CS231n step 6: look at loss and accuracy curves).
 
 Each rule is a function whose docstring is the lesson; the first rule that matches decides the
-label. Thresholds are relative to the curve itself, so the unit of the loss does not matter. Where
-no other source is named they were set on 100 labelled public logs: round values in the middle of
-the range over which the score stays the same. Changing one by up to a factor of 1.5 moved the score
-by at most 3 points. The exception is NOTICEABLE, which was set to fix two of these logs: from 0.014
-to 0.023 the score stays within a point, at 0.03 it is 5 points lower. What concerns a poor fit
-(UNLEARNED and what follows it), spikes and swings was set on the synthetic curves of
+label. Thresholds are shares: of what was learned (the fall of val from its start to its best), of
+the first loss, or of the noise of the curve itself, so the unit of the loss does not matter.
+The shares of a gap, a rise and a fall were set on the labels of 172 public logs; what
+concerns a poor fit, spikes and swings was set on the synthetic curves of
 benchmarks/diagnosis/diagnosis_robustness.py, since few public logs show it.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any, Literal
 
 from cnntune.diagnosis.advice import (
@@ -34,11 +33,13 @@ from cnntune.diagnosis.curve import (
     fraction,
     known_loss,
     last_third,
+    log_ratio,
     logged,
     measure,
     noise,
     rolling_median,
     row_lost,
+    scatter,
     steps,
     tail_median,
     without_duplicates,
@@ -47,7 +48,6 @@ from cnntune.diagnosis.signs import (
     ACC_GAP,
     CHANCE,
     FEW_POINTS,
-    LOSS_GAP,
     chance_level,
     signs_of,
     spikes,
@@ -61,42 +61,25 @@ Label = Literal[
     "overfitting", "underfitting", "still-improving", "converged", "unstable", "too-short"
 ]
 
-GAVE_BACK = 0.5  # of the fall of the train loss, undone by the end
-BLOW_UP = 0.1  # of the first train loss: a smaller rise is noise
-OSCILLATION = 0.25  # of the train range, by the median step after the first quarter
-MIN_OSCILLATION_STEPS = 6
-ACC_SWING = 0.12  # of all answers, by the median step after the first quarter: 25 samples give 0.1
+NOTICEABLE = 0.1  # of the first loss: a smaller rise is noise, a smaller fall is no learning
+HALF = 0.5  # of what the train loss fell, lost again by the end
+SWING = 0.5  # of the level, by the median distance of a value from the mean of its neighbours
+MIN_SWINGS = 6  # steps after the first quarter; fewer may be chance
 MIN_SPIKES = 3  # one is an accident, two a coincidence
 SPIKE_SHARE = 0.02  # of the points: a long run that recovered from all of them is sound
-
 WORSE_THAN_CHANCE = 10.0  # times the loss of guessing; a calibrated network stays near it
-MAX_CHANCE_MARGIN = 10.0  # for the margin by which a run at chance has not learned
 
-SLOW = 0.1  # of the first train loss; labelled runs that learned something fell by 15% and more
-SLOW_VAL = 0.2  # of the first val loss; larger, since small validation sets are noisy
-STUCK = 0.03  # of the first train loss: below, even a steady fall is "loss barely changing"
-STEADY = 0.25  # of the range gained in the last third; a straight line gains 0.33
-ACCURATE = 0.8  # val accuracy of a fine-tuned network that had little left to learn
 UNLEARNED = 0.25  # share of wrong answers times share of the loss left: half of either
-UNLEARNED_SCORE = 2 * UNLEARNED  # without train accuracy: the val score may be mAP or IoU
-NEARLY_UNLEARNED = 0.5  # of the limit: a careful reader may say either
-HALVED = 0.5  # of the first train loss: that much is learned by no network that is stuck
-UNVALIDATED = 0.6  # the confidence in a label that validation could overturn
-LOSS_LEFT = 0.75  # of the first train loss; without any accuracy, underfitting is then possible
-
-NOTICEABLE = 0.02  # of the first train loss: a smaller change of val is noise near zero
-# Of 172 labelled logs RISEN decides one and NEAR_ZERO none: both rest on synthetic curves, of val
-# losses that rise from a low best (RISEN) and of rounding noise beside a loss of zero (NEAR_ZERO).
-RISEN = 0.1  # of the best val: a rise by as much is noticeable however high the loss began
-NEAR_ZERO = 0.004  # of the first train loss: a smaller rise changes hardly any prediction
-RISE_NOISE = 2  # median steps since the best epoch
-TRAIN_FELL = 0.05  # of the train loss at the best epoch: otherwise train stopped falling too
+RISE = 0.045  # geometric mean of a rise's share of what was learned and its log ratio to the best
+GAP = 0.6  # geometric mean of the gap's share of what was learned and the log ratio of val to train
+IMPROVING = 0.05  # of what was learned, gained over the last third
+NOISE = 2.0  # median steps, or standard errors, within which a change is chance
 SAME_ACC = 0.005  # half a point below its best: val accuracy has not fallen
+SATURATED = 0.02  # of what was learned, gained over the last half
 
-IMPROVING = 0.05  # of the val range gained over the last third
-TREND_NOISE = 2.0  # standard errors of the fall over the last third: chance reaches 1 in 44
-WEAKER = 0.1  # of the first train loss, above the reference at the end on train and on val
-SATURATED = 0.02  # of the val range gained over the last half
+NEAR = 0.5  # of a threshold: beyond it the label that it decides is possible too
+MAX_MARGIN = 10.0  # of a measurement beyond its threshold that noise may have raised
+UNVALIDATED = 0.6  # the confidence in a label that validation could overturn
 
 
 @dataclass(frozen=True)
@@ -149,7 +132,7 @@ def diverged(curve: Curve, planned_epochs: int | None = None) -> Verdict | None:
         text = f"{name.replace('_', ' ')} is not finite after epoch {numbers.epochs[-1]:g}"
         return Verdict("unstable", "diverged", text, math.inf, "fail")
     accuracy = curve.series("val_acc").values
-    learned = accuracy and max(accuracy) - accuracy[0] > BLOW_UP
+    learned = accuracy and max(accuracy) - accuracy[0] > NOTICEABLE
     if len(numbers) or learned or not (losses or logged(curve.train_loss)):
         return None
     return Verdict("unstable", "diverged", "no logged loss is finite", math.inf, "fail")
@@ -165,8 +148,8 @@ def train_loss_rises(shape: Shape) -> Verdict | None:
     name, held = (shape.train_name, shape.train) if known else (shape.val_name, shape.val)
     values = rolling_median(held.values, MIN_SMOOTH_POINTS)
     first, low, last = values[0], min(values), tail_median(held.values, END_FRACTION)
-    back, noticeable = last - low, BLOW_UP * abs(first)
-    if back <= max(GAVE_BACK * (first - low), noticeable):
+    back, noticeable = last - low, NOTICEABLE * abs(first)
+    if back <= max(HALF * (first - low), noticeable):
         return None
     if not known and last - first <= noticeable:
         return None
@@ -175,18 +158,29 @@ def train_loss_rises(shape: Shape) -> Verdict | None:
     return Verdict("unstable", "diverged", text, ratio(back, noticeable), "fail")
 
 
-def oscillates(shape: Shape) -> Verdict | None:
-    """A train loss that jumps by a large fraction of its range: steps overshoot the minimum."""
-    settled = shape.train.values[len(shape.train) // 4 :]
-    if len(steps(settled)) < max(MIN_OSCILLATION_STEPS, len(settled) // 2):
-        return None  # it rests most of the time
-    size, span = noise(settled), max(shape.train.values) - min(shape.train.values)
-    if size <= OSCILLATION * span:
-        return None  # six larger steps cannot all have the same sign
-    if size <= BLOW_UP * abs(settled[0]):
-        return None
-    text = f"{shape.train_name} jumps up and down by {size:.3g} per epoch, in a range of {span:.3g}"
-    return Verdict("unstable", "oscillating", text, ratio(size, OSCILLATION * span), "warn")
+def swings(shape: Shape) -> Verdict | None:
+    """A curve that jumps up and down: the steps overshoot, and each evaluates another network.
+
+    A train loss by half of its level and by a tenth of its first value, or a val accuracy by a
+    tenth of all answers. A validation set of a few samples swings as much by chance.
+    """
+    loss = shape.train_name == "train loss"
+    for name, values, level in (
+        (shape.train_name, shape.train.values if loss else [], SWING),
+        ("val accuracy", shape.curve.series("val_acc").values, 0.0),
+    ):
+        settled = values[len(values) // 4 :]
+        if len(steps(settled)) < max(MIN_SWINGS, len(settled) // 2):
+            continue  # it rests most of the time
+        size, unit = scatter(settled), abs(values[0]) if level else 1.0
+        wanted = max(level * median(map(abs, settled)), NOTICEABLE * unit)
+        if size > wanted:
+            text = f"{name} jumps up and down by {size:.3g} per epoch, between {min(settled):.3g}"
+            text += f" and {max(settled):.3g}"
+            also: tuple[Label, ...] = () if level else ("still-improving",)
+            margin = min(1 / NEAR, ratio(size, wanted))
+            return Verdict("unstable", "oscillating", text, margin, "warn", also)
+    return None
 
 
 def spikes_often(shape: Shape) -> Verdict | None:
@@ -205,22 +199,6 @@ def spikes_often(shape: Shape) -> Verdict | None:
     text = f"{name} jumps far above the values around it {len(found)} times (epochs {at}"
     text += ", ...)" if len(found) > MIN_SPIKES else ")"
     return Verdict("unstable", "oscillating", text, ratio(len(found), wanted - 1), "warn")
-
-
-def accuracy_swings(shape: Shape) -> Verdict | None:
-    """A val accuracy that changes by a tenth of all answers from one evaluation to the next.
-
-    The weights move so far that each evaluation is that of another network. A validation set of
-    fewer than 25 samples swings as much by chance.
-    """
-    accs = shape.curve.series("val_acc").values
-    settled = accs[len(accs) // 4 :]
-    if len(steps(settled)) < MIN_OSCILLATION_STEPS or noise(settled) <= ACC_SWING:
-        return None
-    text = f"val accuracy changes by {100 * noise(settled):.0f} points per evaluation, between"
-    text += f" {min(settled):.3g} and {max(settled):.3g}"
-    margin = min(2.0, ratio(noise(settled), ACC_SWING))
-    return Verdict("unstable", "oscillating", text, margin, "warn", ("still-improving",))
 
 
 def guessing(shape: Shape) -> Verdict | None:
@@ -270,7 +248,7 @@ def no_better_than_chance(shape: Shape) -> Verdict | None:
 def _no_better(chance: Chance, accs: Sequence[float], text: str) -> Verdict:
     text += f" and accuracy is {max(accs):.3g} at best; guessing gives {chance.loss:.4g}"
     text += f" and {chance.acc:.3g}"
-    margin = min(MAX_CHANCE_MARGIN, ratio(chance.noise, max(0.0, max(accs) - chance.acc)))
+    margin = min(MAX_MARGIN, ratio(chance.noise, max(0.0, max(accs) - chance.acc)))
     return Verdict("underfitting", "guessing", text, margin, "warn")
 
 
@@ -278,20 +256,25 @@ def stuck(shape: Shape) -> Verdict | None:
     """A loss that hardly changes: the learning rate is far off, or something is broken.
 
     The network, the labels or the inputs may be at fault: repeat steps 1-3. A slow but steady fall
-    is left to `still_improving`.
+    that would gain a twentieth of the first loss in another run as long is `still_improving`.
+    Where accuracy is known, `poorly_fitted` decides how much of it is unlearned.
     """
-    if len(shape.train) < MIN_POINTS or shape.train_fall >= SLOW or shape.val_fall >= SLOW_VAL:
+    if len(shape.train) < MIN_POINTS or shape.train_fall >= NOTICEABLE:
         return None
-    accuracy = shape.curve.end("val_acc") or shape.curve.end("train_acc") or 0.0
-    steady = shape.trend > STEADY * shape.range > 0
-    if accuracy >= ACCURATE or (shape.train_fall >= STUCK and steady):
+    train = shape.train.values
+    rate = fall(last := last_third(train)) * len(train) / len(last)
+    steady = fall(last) > NOISE * fall_error(last) and rate > NEAR * NOTICEABLE * abs(train[0])
+    accuracy = best_accuracy(shape)[1]
+    unlearned_part = 1.0 if accuracy is None else (1 - accuracy) * loss_left(shape)
+    fell_on_val = shape.val_fall >= 2 * NOTICEABLE  # twice: a small validation set is noisy
+    if steady or fell_on_val or unlearned_part <= UNLEARNED:
         return None
-    first, last, fall = shape.train.values[0], shape.train_end, shape.train_fall
-    text = f"{shape.train_name} went from {first:.4g} to {last:.4g}, a change of {-fall:+.1%}"
+    first, end, fell = train[0], shape.train_end, shape.train_fall
+    text = f"{shape.train_name} went from {first:.4g} to {end:.4g}, a change of {-fell:+.1%}"
     known = shape.chance or supposed_chance(shape)  # a loss alone does not say how many classes
     if known and (classes := chance_level(shape)):
         text += f"; guessing among {classes} classes gives ln {classes} = {math.log(classes):.4g}"
-    margin = ratio(SLOW, max(fall, STUCK))
+    margin = min(MAX_MARGIN, ratio(NOTICEABLE, max(fell, 0.0)))
     return Verdict("underfitting", "stuck", text, margin, "warn", ("converged",))
 
 
@@ -301,19 +284,19 @@ def val_rises(shape: Shape) -> Verdict | None:
     Regularise, or get more data, and keep the weights of the best epoch.
     """
     since = shape.val.epochs[shape.best]
-    noticeable = noticeable_rise(shape)
-    trusted = max(noticeable, RISE_NOISE * noise(shape.val.values[shape.best :]))
-    if not shape.has_both or shape.rise <= trusted:
+    chance = NOISE * noise(shape.val.values[shape.best :])
+    near_zero = shape.end <= SATURATED * shape.start  # a change of which alters no prediction
+    if not shape.has_both or near_zero or shape.rise <= chance or rise_score(shape) <= RISE:
         return None
     before = shape.train.until(since) or shape.train.values
     then, now = tail_median(before, 1 / len(before)), shape.train_end
-    if fraction(then - now, then) <= TRAIN_FELL:
+    if fraction(then - now, then) <= IMPROVING:
         return None
-    if shape.loss_gap is not None and shape.loss_gap <= 0:
+    if shape.gap < 0:
         return None  # val is still lower than train: the training set is augmented or mixed
     text = f"{shape.val_name} rose from {shape.smooth[shape.best]:.3g} (epoch {since:g}) to "
     text += f"{shape.end:.3g} while {shape.train_name} fell from {then:.3g} to {now:.3g}"
-    margin = ratio(shape.rise, noticeable)
+    margin = ratio(rise_score(shape), RISE)
     if not accuracy_holds(shape):
         return Verdict("overfitting", "overfitting", text, margin, "warn")
     text += "; val accuracy did not fall"
@@ -322,12 +305,10 @@ def val_rises(shape: Shape) -> Verdict | None:
 
 
 def still_improving(shape: Shape) -> Verdict | None:
-    """A val curve that still falls at the end: longer training is the cheapest improvement.
-
-    The fall must also be noticeable relative to the first train loss: a network that was fine-tuned
-    or is nearly perfect has a small range, and slow changes within it do not count.
-    """
-    wanted = noticeable_trend(shape)
+    """A val curve that still falls at the end: longer training is the cheapest improvement."""
+    wanted = IMPROVING * shape.range
+    if shape.train_name.split()[1] == shape.val_name.split()[1] and len(shape.train):
+        wanted = max(wanted, SATURATED * abs(shape.train.values[0]))  # most was learned before val
     if shape.range <= 0 or shape.trend <= wanted or not trusted(shape):
         return None
     share = min(1.0, shape.trend / shape.range)
@@ -336,8 +317,13 @@ def still_improving(shape: Shape) -> Verdict | None:
         f" {len(shape.last_third)} points"
     )
     margin = ratio(shape.trend, wanted)
-    also: tuple[Label, ...] = ("converged",) if margin < 2 else ()
-    return Verdict("still-improving", "still-improving", text, margin, "info", also)
+    also: list[Label] = ["converged"] if margin < 1 / NEAR else []
+    if gap_score(shape) > NEAR * GAP and not bounded_gap(shape):
+        also.append("overfitting")
+        text += f", although {shape.train_name} is at {shape.train_end:.3g}"
+    if len(shape.val) < FEW_POINTS:
+        also.append("too-short")
+    return Verdict("still-improving", "still-improving", text, margin, "info", tuple(also))
 
 
 def trusted(shape: Shape) -> bool:
@@ -349,7 +335,7 @@ def trusted(shape: Shape) -> bool:
     values = shape.val.values
     if len(values) < MANY_POINTS and values[-1] < min(values[:-1]):
         return True
-    beyond = shape.trend > TREND_NOISE * fall_error(shape.last_third)
+    beyond = shape.trend > NOISE * fall_error(shape.last_third)
     return beyond and len(values) >= FEW_POINTS
 
 
@@ -357,7 +343,7 @@ def contradictory(shape: Shape) -> Verdict | None:
     """Three or four points that rise and fall: another epoch could turn any label around."""
     values, moves = shape.val.values, steps(shape.val.values)
     both_ways = min(max(moves, default=0.0), -min(moves, default=0.0))
-    if len(values) >= FEW_POINTS or both_ways <= NOTICEABLE * shape.unit:
+    if len(values) >= FEW_POINTS or both_ways <= IMPROVING * abs(shape.start):
         return None
     listed = ", ".join(f"{value:.3g}" for value in values)
     text = f"{shape.val_name} is {listed}: {len(values)} points that contradict each other"
@@ -366,23 +352,49 @@ def contradictory(shape: Shape) -> Verdict | None:
 
 
 def large_gap(shape: Shape) -> Verdict | None:
-    """Val is far above train: the lecture's "big gap = overfitting", also while val still falls.
+    """Val is far above train: the lecture's "big gap = overfitting".
 
-    Regularise more, or get more data. Where both accuracies are known they decide, not the losses;
-    so too where val accuracy is so close to 1 that no large gap is possible.
+    Regularise more, or get more data. Where both accuracies are known they decide, also while val
+    still falls; so too where val accuracy is so close to 1 that no large gap is possible. A gap of
+    losses counts by the share of what training learned that val did not follow, and by their ratio:
+    two losses near zero are far apart only as a ratio, and those of a poor fit only as a share.
     """
-    accuracy = shape.curve.end("val_acc")
-    acc_gap, loss_gap = shape.acc_gap or 0.0, shape.loss_gap or 0.0
-    bounded = shape.acc_gap is not None or (accuracy is not None and 1 - accuracy <= ACC_GAP)
-    if not shape.has_both or (acc_gap <= ACC_GAP and (bounded or loss_gap <= LOSS_GAP)):
+    acc_gap, score = shape.acc_gap or 0.0, 0.0 if bounded_gap(shape) else gap_score(shape)
+    if not shape.has_both or (acc_gap <= ACC_GAP and score <= GAP):
+        return None
+    improves = still_improving(shape) is not None
+    if acc_gap <= ACC_GAP and improves:
         return None
     text = f"{shape.val_name} ends at {shape.end:.3g}, {shape.train_name} at "
     text += f"{shape.train_end:.3g}"
     if acc_gap > ACC_GAP:
         text += f"; val accuracy is {100 * acc_gap:.0f} points below train accuracy"
-    margin = max(ratio(acc_gap, ACC_GAP), 0.0 if bounded else ratio(loss_gap, LOSS_GAP))
-    other: Label = "still-improving" if still_improving(shape) else "converged"
+    else:
+        text += f"; val did not follow {shape.gap:.0%} of what training learned"
+    margin = max(ratio(acc_gap, ACC_GAP), ratio(score, GAP))
+    other: Label = "still-improving" if improves else "converged"
     return Verdict("overfitting", "overfitting", text, margin, "warn", (other,))
+
+
+def gap_score(shape: Shape) -> float:
+    """The gap as a share of what was learned and as a log ratio: their geometric mean."""
+    share = shape.gap
+    return math.sqrt(share * log_ratio(shape.end, shape.train_end)) if share > 0 else 0.0
+
+
+def bounded_gap(shape: Shape) -> bool:
+    """Whether accuracies say how large the gap is, or can be."""
+    accuracy = shape.curve.end("val_acc")
+    return shape.acc_gap is not None or (accuracy is not None and 1 - accuracy <= ACC_GAP)
+
+
+def rise_score(shape: Shape) -> float:
+    """The rise of val since its best, as a share of what was learned and as a log ratio.
+
+    Their geometric mean: a loss near zero may double, and one that hardly fell may lose all of it.
+    """
+    share = 1.0 if shape.range <= 0 else min(1.0, shape.rise / shape.range)
+    return math.sqrt(max(0.0, share) * log_ratio(shape.end, shape.smooth[shape.best]))
 
 
 def too_weak(shape: Shape, reference: Shape | None) -> Verdict | None:
@@ -397,12 +409,12 @@ def too_weak(shape: Shape, reference: Shape | None) -> Verdict | None:
     if names != (reference.train_name, reference.val_name):
         return None
     on_train = fraction(shape.train_end - reference.train_end, shape.train.values[0])
-    on_val = fraction(shape.end - min(reference.smooth), shape.unit)
-    if min(on_train, on_val) <= WEAKER:
+    on_val = fraction(shape.end - min(reference.smooth), shape.val.values[0])
+    if min(on_train, on_val) <= NOTICEABLE:
         return None
     text = f"{names[0]} ends at {shape.train_end:.3g} and {names[1]} at {shape.end:.3g}; "
     text += f"the best run reached {reference.train_end:.3g} and {min(reference.smooth):.3g}"
-    margin = ratio(min(on_train, on_val), WEAKER)
+    margin = ratio(min(on_train, on_val), NOTICEABLE)
     return Verdict("underfitting", "too-weak", text, margin, "warn", ("converged",))
 
 
@@ -415,11 +427,11 @@ def poorly_fitted(shape: Shape) -> Verdict | None:
     next word or one of 1000 classes: there `levelled_off` names both labels.
     """
     left, limit = unlearned(shape)
-    if left <= limit or loss_left(shape) < HALVED:
+    if left <= limit or loss_left(shape) < HALF:
         return None
     train = shape.curve.series("train_acc").values
     if len(train) >= MIN_POINTS and fall(errors := [1 - acc for acc in last_third(train)]) > max(
-        IMPROVING * (max(train) - min(train)), TREND_NOISE * fall_error(errors)
+        IMPROVING * (max(train) - min(train)), NOISE * fall_error(errors)
     ):
         return None  # train accuracy still rises
     name, best = best_accuracy(shape)
@@ -434,13 +446,14 @@ def poorly_fitted(shape: Shape) -> Verdict | None:
 def unlearned(shape: Shape) -> tuple[float, float]:
     """How much is unlearned in 0..1, and the limit beyond which a network is poorly fitted.
 
-    0.0 where no accuracy was logged.
+    0.0 where no accuracy was logged. Without train accuracy the limit is twice as high, since the
+    val score may be an mAP or IoU.
     """
     _, best = best_accuracy(shape)
     if best is None:
         return 0.0, UNLEARNED
     known = len(shape.curve.series("train_acc")) >= MIN_POINTS
-    return (1 - best) * loss_left(shape), UNLEARNED if known else UNLEARNED_SCORE
+    return (1 - best) * loss_left(shape), UNLEARNED if known else 2 * UNLEARNED
 
 
 def loss_left(shape: Shape) -> float:
@@ -450,7 +463,8 @@ def loss_left(shape: Shape) -> float:
     """
     if not len(shape.train):
         return 1.0
-    return min(1.0, max(0.0, fraction(shape.train_end, first_loss(shape))))
+    first = first_loss(shape)
+    return min(1.0, max(0.0, shape.train_end / abs(first))) if first else 1.0
 
 
 def best_accuracy(shape: Shape) -> tuple[str, float | None]:
@@ -475,21 +489,22 @@ def levelled_off(shape: Shape) -> Verdict:
     best = min(shape.val.values)
     text = f"{shape.val_name} levelled off at {shape.end:.3g}; its best was {best:.3g}"
     alone = shape.val_name.startswith("val") and not shape.has_both
-    rise = ratio(shape.rise, noticeable_rise(shape)) if alone else 0.0
-    gap = max(ratio(shape.acc_gap or 0, ACC_GAP), ratio(shape.loss_gap or 0, LOSS_GAP))
-    trend = ratio(shape.trend, noticeable_trend(shape))
+    rise = rise_score(shape) / RISE if alone and shape.rise > NOISE * noise(shape.val.values) else 0
+    loss_gap = 0.0 if bounded_gap(shape) else gap_score(shape) / GAP
+    gap = max(ratio(shape.acc_gap or 0, ACC_GAP), loss_gap)
+    trend = ratio(shape.trend, IMPROVING * shape.range)
     poor = ratio(*unlearned(shape))
     name, accuracy = best_accuracy(shape)
-    also: list[Label] = ["still-improving"] if trend > 0.5 else []
-    if poor > NEARLY_UNLEARNED:
+    also: list[Label] = ["still-improving"] if trend > NEAR else []
+    if poor > NEAR:
         also.append("underfitting")
         text += f"; {name} accuracy is {accuracy:.3g}, so a larger network may fit better"
-    elif accuracy is None and len(shape.train) and loss_left(shape) > LOSS_LEFT:
+    elif accuracy is None and len(shape.train) and loss_left(shape) > 1 - NOTICEABLE / NEAR:
         also.append("underfitting")
-        poor = NEARLY_UNLEARNED
+        poor = NEAR
         text += "; without accuracy, underfitting cannot be ruled out"
     problem = "converged-early" if shape.second_half <= SATURATED * shape.range else "converged"
-    if max(gap, rise) > 0.5:
+    if max(gap, rise) > NEAR:
         also.append("overfitting")
         problem = "converged-with-gap"
     if not shape.val_name.startswith("val"):
@@ -503,9 +518,8 @@ def levelled_off(shape: Shape) -> Verdict:
 
 RULES: tuple[Callable[[Shape], Verdict | None], ...] = (
     train_loss_rises,
-    oscillates,
+    swings,
     spikes_often,
-    accuracy_swings,
     guessing,
     stuck,
     val_rises,
@@ -613,20 +627,6 @@ def accuracy_holds(shape: Shape) -> bool:
     if shape.val_name != "val loss" or not accuracy:
         return False
     return tail_median(accuracy, END_FRACTION) >= max(accuracy) - SAME_ACC
-
-
-def noticeable_rise(shape: Shape) -> float:
-    """How far val has to end above its best to count as worse.
-
-    A loss that fell from 5 to 0.04 and ends at 0.05 has risen, though by little beside the 5.
-    """
-    near_zero = NEAR_ZERO * shape.unit
-    return min(NOTICEABLE * shape.unit, max(near_zero, RISEN * abs(shape.smooth[shape.best])))
-
-
-def noticeable_trend(shape: Shape) -> float:
-    """How far val has to fall over the last third of a run to be worth more epochs."""
-    return max(IMPROVING * shape.range, NOTICEABLE * shape.unit)
 
 
 def ratio(measured: float, threshold: float) -> float:

@@ -19,7 +19,7 @@ from cnntune.runs.chance import Chance
 
 FEW_POINTS = 5  # below: confidence at most one half
 ACC_GAP = 0.1  # between train and val at the end; AutoTrainer (ICSE 2021) uses 0.07 and 0.10
-LOSS_GAP = 0.25  # of the first train loss, between val and train at the end
+START_GAP = 1 / 3  # of what was learned, between val and train at the end and at the first epoch
 
 LR_ENDED = 0.05  # of the peak learning rate: the schedule has ended
 LR_STEP = 0.5  # of the previous learning rate; step schedules use factors of 1/2, 1/5 or 1/10
@@ -71,7 +71,7 @@ def signs_of(
         "noisy-val": len(values) >= MANY_POINTS and noise(half) > NOISY * shape.range,
         "transient-spike": label != "unstable"
         and (has_spike(shape.train.values) or has_spike(values)),
-        "val-better-than-train": min(shape.loss_gap or 0.0, shape.acc_gap or 0.0) < -ACC_GAP / 2,
+        "val-better-than-train": min(shape.gap, shape.acc_gap or 0.0) < -ACC_GAP / 2,
         "gap-from-start": gap_from_start(shape),
         "best-at-start": label == "overfitting" and shape.best == 0,
         "over-confident": problem == "over-confident",
@@ -129,10 +129,11 @@ def gap_from_start(shape: Shape) -> bool:
 
     Memorising takes a few epochs: such a gap points to images of another kind or a broken split.
     """
-    if (shape.loss_gap or 0.0) <= LOSS_GAP:
+    if shape.gap <= START_GAP:
         return False
     train = shape.train.until(shape.val.epochs[0])
-    return bool(train) and shape.val.values[0] - train[-1] > LOSS_GAP * shape.unit
+    learned = shape.start - shape.train_end
+    return bool(train) and learned > 0 and shape.val.values[0] - train[-1] > START_GAP * learned
 
 
 def has_spike(values: Sequence[float]) -> bool:

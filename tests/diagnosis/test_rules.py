@@ -8,7 +8,16 @@ from drawn_curves import CONVERGED, LABELLED, NAN, OVERFITTING, decay, every, ru
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnntune.diagnosis.curve import Curve, fall_error, noise, rolling_median, slope, tail_median
+from cnntune.diagnosis.curve import (
+    Curve,
+    fall_error,
+    log_ratio,
+    noise,
+    rolling_median,
+    scatter,
+    slope,
+    tail_median,
+)
 from cnntune.diagnosis.rules import diagnose
 from cnntune.runs.chance import Chance
 
@@ -580,3 +589,43 @@ def test_a_train_curve_alone_gives_no_high_confidence() -> None:
     found = diagnose(run(CONVERGED.train_loss))
     assert (found.label, found.confidence) == ("converged", 0.6)
     assert "without a validation curve" in found.evidence
+
+
+# Shares of what was learned
+
+
+def test_a_gap_counts_by_what_val_did_not_follow_however_high_train_began() -> None:
+    # val fell from 4.2 to 1.6, train from 12 to 0.15: of 4.05 that could be learned 1.45 is missing
+    train, val = decay(12.0, 0.15, 0.8, 12), decay(4.2, 1.6, 1.2, 12)
+    found = diagnose(run(train, val))
+    assert found.label == "overfitting"
+    assert "val did not follow 36% of what training learned" in found.evidence
+
+
+def test_losses_that_began_more_than_tenfold_apart_are_not_compared() -> None:
+    # train per word, val summed over a sentence
+    train, val = decay(5.7, 2.6, 0.8, 20), decay(120.0, 65.0, 0.8, 20)
+    assert diagnose(run(train, val)).label == "converged"
+
+
+def test_a_gap_of_losses_while_val_still_falls_is_named_beside_the_improvement() -> None:
+    train = [0.48, 0.44, 0.41, 0.38, 0.36, 0.34, 0.325, 0.31, 0.3]
+    val = [0.5, 0.48, 0.465, 0.45, 0.44, 0.432, 0.424, 0.416, 0.409]
+    found = diagnose(run(train, val))
+    assert (found.label, "overfitting" in found.also) == ("still-improving", True)
+    assert "although train loss is at 0.3" in found.evidence
+
+
+def test_a_rise_of_a_loss_near_zero_changes_no_prediction() -> None:
+    train = decay(2.3, 0.0002, 0.7, 20)
+    val = [*decay(2.0, 0.002, 0.9, 10), *[0.002 + 0.001 * epoch for epoch in range(10)]]
+    assert diagnose(run(train, val)).label == "converged"
+
+
+def test_scatter_and_log_ratio_by_hand() -> None:
+    assert scatter([1, 3, 1, 3]) == 2  # each inner value is 2 away from the mean of its neighbours
+    assert scatter([8, 6, 4, 2]) == 0
+    assert scatter([1, 2]) == 0
+    assert log_ratio(math.e, 1.0) == pytest.approx(1.0)
+    assert log_ratio(1.0, 2.0) == 0.0
+    assert log_ratio(2.0, -1.0) == 0.0
