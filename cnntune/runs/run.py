@@ -26,34 +26,59 @@ class Epoch:
     and `train_acc` are measured like `val_loss` and `val_acc`, in eval mode and without
     augmentation, on a fixed part of the training images: the two curves can be compared. `lr` is
     that of the last step; `grad_norm` is the mean over steps, before clipping.
+
+    In a run of a command (`cnntune search SPACE -- COMMAND`) an epoch is one evaluation, the
+    numbers are those that the script logged, and None is what it did not log.
     """
 
     epoch: int
-    lr: float
-    train_loss: float
-    train_acc: float
-    val_loss: float
-    val_acc: float
-    grad_norm: float
+    lr: float | None
+    train_loss: float | None
+    train_acc: float | None
+    val_loss: float | None
+    val_acc: float | None
+    grad_norm: float | None
     seconds: float
 
     @property
     def diverged(self) -> bool:
         """Whether a loss is NaN or infinite."""
-        return not (math.isfinite(self.train_loss) and math.isfinite(self.val_loss))
+        losses = (self.train_loss, self.val_loss)
+        return not all(math.isfinite(loss) for loss in losses if loss is not None)
+
+    @property
+    def score(self) -> float:
+        """What epochs and trials are ranked by, see `score_of`."""
+        return score_of(self.val_acc, self.val_loss, self.train_acc, self.train_loss)
+
+
+def score_of(
+    val_acc: float | None,
+    val_loss: float | None,
+    train_acc: float | None = None,
+    train_loss: float | None = None,
+) -> float:
+    """The first of these that is known, losses with a minus: more is better.
+
+    A recipe's run always has a validation accuracy. Minus infinity where nothing is known.
+    """
+    for value, sign in ((val_acc, 1), (val_loss, -1), (train_acc, 1), (train_loss, -1)):
+        if value is not None:
+            return sign * value if math.isfinite(value) else -math.inf
+    return -math.inf
 
 
 COLUMNS = tuple(field.name for field in fields(Epoch))
 
 
 def best_epoch(rows: list[Epoch]) -> Epoch | None:
-    """The epoch whose weights are worth keeping: highest validation accuracy, then lowest loss.
+    """The epoch whose weights are worth keeping: highest score, then lowest validation loss.
 
     Epochs of a diverged run do not count.
     """
     if not rows or rows[-1].diverged:
         return None
-    return max(rows, key=lambda row: (row.val_acc, -row.val_loss))
+    return max(rows, key=lambda row: (row.score, -math.inf if row.val_loss is None else -row.val_loss))
 
 
 @dataclass(frozen=True)
@@ -136,8 +161,8 @@ class Run:
 def read_metrics(path: Path) -> list[Epoch]:
     """The rows of a `metrics.csv`.
 
-    A line is whole when a newline ends it and it has a number in every column; others are dropped,
-    since half a number would be a wrong number. An epoch has one row, however often it was written:
+    A line is whole when a newline ends it and each cell is a number or, where a script did not log
+    one, empty; others are dropped, since half a number would be a wrong number. An epoch has one row, however often it was written:
     two machines may have trained a trial for a while, where each took the other for dead.
 
     Raises:
@@ -166,7 +191,8 @@ def _drop_torn_line(path: Path) -> None:
 
 def _parse_row(line: str) -> Epoch | None:
     try:
-        number, *values = (float(cell) for cell in line.strip().split(","))
-        return Epoch(int(number), *values)
+        number, *measured, seconds = line.strip().split(",")
+        values = (float(cell) if cell else None for cell in measured)
+        return Epoch(int(float(number)), *values, float(seconds))
     except (TypeError, ValueError, OverflowError):
         return None
