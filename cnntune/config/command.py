@@ -90,7 +90,7 @@ class CommandRecipe(Recipe):
             return False
         dimension = self.space.get(key)
         if isinstance(dimension, Range) and isinstance(value, int | float):
-            fraction = 0 <= dimension.low and dimension.high <= 1
+            fraction = dimension.low >= 0 and dimension.high <= 1
             return not (dimension.low >= 0 > value or (fraction and value > 1))
         return True
 
@@ -236,7 +236,7 @@ def _misfits(recipe: CommandRecipe) -> Iterator[Problem]:
             elif piece not in ("{{", "}}") and piece[1:-1] not in known:
                 yield Problem(f"-- {word}", f"{piece}: {unknown(piece[1:-1], known, 'key')}")
     if not recipe.space:
-        example = 'train.lr = { log = [1e-4, 1e-1] }'
+        example = "train.lr = { log = [1e-4, 1e-1] }"
         yield Problem("space", f"is missing: [space] holds what is searched, such as {example}")
     used = recipe.placeholders
     for key in recipe.command.override:

@@ -238,7 +238,7 @@ class Recipe(Section):
 
     @property
     def runs_command(self) -> bool:
-        """Whether a run is a command of the user's (`config/command.py`), and no network of ours."""
+        """Whether a run is a command of the user's (`config/command.py`), and trains no recipe."""
         return False
 
     @property

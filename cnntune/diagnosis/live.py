@@ -19,7 +19,12 @@ from cnntune.diagnosis.logs.names import CURVES, meaning, words_of
 from cnntune.diagnosis.logs.record import Point, Record, UnreadableLogError
 
 Role = Literal["val_acc", "val_loss", "train_acc", "train_loss"]
-ROLES: tuple[Role, ...] = ("val_acc", "val_loss", "train_acc", "train_loss")  # what ranks, first one first
+ROLES: tuple[Role, ...] = (
+    "val_acc",
+    "val_loss",
+    "train_acc",
+    "train_loss",
+)  # what ranks, first one first
 HELD_OUT = ROLES[:2]
 ENOUGH = 0.5  # of the evaluations: a final test accuracy alone does not rank a curve of losses
 SETTLING = 2  # evaluations: until the second begins, a column may be missing from the first
@@ -29,7 +34,7 @@ NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?inf|nan)"
 
 @dataclass(frozen=True)
 class Metric:
-    """What `--metric` names: a column, and whether more is better where its name does not say it."""
+    """What `--metric` names: a column, and what is better where its name does not say it."""
 
     name: str
     goal: Literal["", "max", "min"] = ""
@@ -41,7 +46,7 @@ class Metric:
             return None
         for goal in ("max", "min"):
             if text.endswith(f":{goal}"):
-                return cls(text.removesuffix(f":{goal}"), goal)  # type: ignore[arg-type]
+                return cls(text.removesuffix(f":{goal}"), goal)
         return cls(text)
 
     @property
@@ -92,7 +97,9 @@ class Reading:
         if len(self.evaluations) < SETTLING:
             return ()
         *before, last = self.evaluations
-        whole = not any(last[name] is None for name, value in before[-1].items() if value is not None)
+        whole = not any(
+            last[name] is None for name, value in before[-1].items() if value is not None
+        )
         return self.evaluations if whole and not self.open else before
 
 
@@ -124,9 +131,7 @@ class Logs:
         for path in self.printed:
             yield path, lambda path=path: _printed(path, self.metric, ended=ended)  # type: ignore[misc]
 
-    def _read(
-        self, path: Path, read: Callable[[], list[Record]], *, ended: bool
-    ) -> list[Reading]:
+    def _read(self, path: Path, read: Callable[[], list[Record]], *, ended: bool) -> list[Reading]:
         """The readings of a log, which is not read again as long as it stays the same."""
         state = (_state(path), ended and path in self.printed)
         known, found = self._known.get(path, (None, []))
@@ -147,7 +152,9 @@ class Logs:
     def described(self) -> str:
         """Where was looked and what was found there, for a message that there is no metric."""
         looked = [path.name for path in self._columns if path in self.printed]
-        looked += [str(path.relative_to(self.folder)) for path in self._columns if path not in self.printed]
+        looked += [
+            str(path.relative_to(self.folder)) for path in self._columns if path not in self.printed
+        ]
         names = list(dict.fromkeys(name for found in self._columns.values() for name in found))
         if not names:
             columns = "no column"
@@ -191,7 +198,9 @@ def _printed(path: Path, metric: Metric | None, *, ended: bool) -> list[Record]:
 
 def _named(text: str, name: str) -> list[Point]:
     """Each number that follows a name in a text, for names that are no word for a metric."""
-    found = re.finditer(rf"(?<![\w]){re.escape(name)}[\"']?\s*[:=]?\s*{NUMBER}(?![\w])", text, re.I)
+    found = re.finditer(
+        rf"(?<![\w]){re.escape(name)}[\"']?\s*[:=]?\s*{NUMBER}(?![\w])", text, re.IGNORECASE
+    )
     return [(float(at), float(match[1])) for at, match in enumerate(found, start=1)]
 
 
@@ -243,4 +252,3 @@ def _value(curve: Curve, name: str, at: int) -> float | None:
 def ranks_while_running(reading: Reading, metric: Metric | None) -> bool:
     """Whether a script that still runs is ranked by this: a validation may yet be logged."""
     return metric is not None or reading.role in HELD_OUT
-

@@ -28,28 +28,42 @@ class Epoch:
     that of the last step; `grad_norm` is the mean over steps, before clipping.
 
     In a run of a command (`cnntune search SPACE -- COMMAND`) an epoch is one evaluation, the
-    numbers are those that the script logged, and None is what it did not log.
+    numbers are those that the script logged, and `NotLogged` is what it did not log.
     """
 
     epoch: int
-    lr: float | None
-    train_loss: float | None
-    train_acc: float | None
-    val_loss: float | None
-    val_acc: float | None
-    grad_norm: float | None
+    lr: float
+    train_loss: float
+    train_acc: float
+    val_loss: float
+    val_acc: float
+    grad_norm: float
     seconds: float
 
     @property
     def diverged(self) -> bool:
         """Whether a loss is NaN or infinite."""
-        losses = (self.train_loss, self.val_loss)
+        losses = (logged(self.train_loss), logged(self.val_loss))
         return not all(math.isfinite(loss) for loss in losses if loss is not None)
 
     @property
     def score(self) -> float:
         """What epochs and trials are ranked by, see `score_of`."""
-        return score_of(self.val_acc, self.val_loss, self.train_acc, self.train_loss)
+        measured = (self.val_acc, self.val_loss, self.train_acc, self.train_loss)
+        return score_of(*map(logged, measured))
+
+
+class NotLogged(float):
+    """NaN that stands for what a script did not log, an empty cell: no sign of divergence."""
+
+    def __new__(cls, _: float = math.nan) -> "NotLogged":
+        """There is one value."""
+        return super().__new__(cls, math.nan)
+
+
+def logged(value: float) -> float | None:
+    """The value, None where it was not logged."""
+    return None if isinstance(value, NotLogged) else value
 
 
 def score_of(
@@ -78,7 +92,7 @@ def best_epoch(rows: list[Epoch]) -> Epoch | None:
     """
     if not rows or rows[-1].diverged:
         return None
-    return max(rows, key=lambda row: (row.score, -math.inf if row.val_loss is None else -row.val_loss))
+    return max(rows, key=lambda row: (row.score, -row.val_loss))
 
 
 @dataclass(frozen=True)
@@ -126,7 +140,8 @@ class Run:
     def log(self, row: Epoch) -> None:
         """Append one row and flush it."""
         with self.metrics.open("a", newline="") as file:
-            csv.writer(file).writerow(astuple(row))
+            cells = ("" if logged(cell) is None else cell for cell in astuple(row))
+            csv.writer(file).writerow(cells)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write `summary.json`, which marks the run as finished."""
@@ -162,8 +177,9 @@ def read_metrics(path: Path) -> list[Epoch]:
     """The rows of a `metrics.csv`.
 
     A line is whole when a newline ends it and each cell is a number or, where a script did not log
-    one, empty; others are dropped, since half a number would be a wrong number. An epoch has one row, however often it was written:
-    two machines may have trained a trial for a while, where each took the other for dead.
+    one, empty; others are dropped, since half a number would be a wrong number. An epoch has one
+    row, however often it was written: two machines may have trained a trial for a while, where
+    each took the other for dead.
 
     Raises:
         DamagedFileError: where the columns are not those of a run of ours.
@@ -192,7 +208,7 @@ def _drop_torn_line(path: Path) -> None:
 def _parse_row(line: str) -> Epoch | None:
     try:
         number, *measured, seconds = line.strip().split(",")
-        values = (float(cell) if cell else None for cell in measured)
-        return Epoch(int(float(number)), *values, float(seconds))
+        values = (float(cell) if cell else NotLogged() for cell in measured)
+        return Epoch(int(float(number)), *values, float(seconds))  # type: ignore[call-arg]  # five
     except (TypeError, ValueError, OverflowError):
         return None

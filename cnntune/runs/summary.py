@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from cnntune.runs.chance import Chance
-from cnntune.runs.run import Epoch, best_epoch, score_of
+from cnntune.runs.run import Epoch, best_epoch, logged, score_of
 
 # `running` has no summary.json yet; `dropped` is a trial that another machine took over.
 Status = Literal["complete", "pruned", "diverged", "failed", "running", "dropped"]
@@ -146,20 +146,14 @@ def summarise(rows: list[Epoch], chance: Chance | None = None) -> Summary:
     is no way back (`Chance.hopeless`). This is decided here alone, once, when the run ends.
     """
     best = best_epoch(rows)
-    if best is None or (chance and _hopeless(rows[-1], chance)):
+    if best is None or (chance and chance.hopeless(rows[-1].val_loss, rows[-1].val_acc)):
         return Summary("diverged", len(rows))
     return Summary(
         "complete",
         len(rows),
         best.epoch,
-        train_loss=best.train_loss,
-        train_acc=best.train_acc,
-        val_loss=best.val_loss,
-        val_acc=best.val_acc,
+        train_loss=logged(best.train_loss),
+        train_acc=logged(best.train_acc),
+        val_loss=logged(best.val_loss),
+        val_acc=logged(best.val_acc),
     )
-
-
-def _hopeless(last: Epoch, chance: Chance) -> bool:
-    if last.val_loss is None or last.val_acc is None:
-        return False
-    return chance.hopeless(last.val_loss, last.val_acc)

@@ -132,7 +132,9 @@ class RunningCommand:
                     stdout=out,
                     stderr=err,
                     start_new_session=True,
-                    preexec_fn=_end_with_parent if _LIBC is not None else None,  # noqa: PLW1509  # one thread beside ours, which holds no lock
+                    preexec_fn=_end_with_parent
+                    if _LIBC is not None
+                    else None,  # one thread beside ours, which holds no lock
                 )
             except OSError as error:
                 raise ScriptError(f"{words[0]}: cannot be started: {error.strerror}") from None

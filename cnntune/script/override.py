@@ -1,7 +1,7 @@
-"""Loaded inside the script's Python by `site/sitecustomize.py`: sets the learning rate it trains with.
+"""Loaded inside a script by `site/sitecustomize.py`: sets the learning rate of its optimizers.
 
 `cnntune search --override train.lr` needs it for scripts that have no option for it. It imports
-nothing but the standard library and the torch of the script, which is Python 3.9 and later.
+nothing but the standard library; the script's Python may be any from 3.9 on.
 
 The largest rate of the first optimizer becomes the one that was asked for; all other rates keep
 their ratio to it, and schedules follow, since they start from the rates of the optimizer.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 FACTOR = "_cnntune_factor"
@@ -97,5 +98,4 @@ def scaled(rates: Any, factor: float) -> Any:
 def say(text: str) -> None:
     """A line on stderr, and a file that tells the search that it was done."""
     sys.stderr.write(f"cnntune: {text}\n")
-    with open(os.path.join(os.environ["CNNTUNE_OUT"], f"{os.getpid()}.txt"), "w") as file:
-        file.write(text)
+    (Path(os.environ["CNNTUNE_OUT"]) / f"{os.getpid()}.txt").write_text(text, encoding="utf-8")

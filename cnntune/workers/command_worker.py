@@ -15,7 +15,7 @@ from pathlib import Path
 from cnntune.config.command import CommandRecipe
 from cnntune.diagnosis.live import Evaluation, Logs, Metric, Reading, ranks_while_running
 from cnntune.errors import CnntuneError, ScriptError, StudyError
-from cnntune.runs.run import Epoch, Run
+from cnntune.runs.run import Epoch, NotLogged, Run
 from cnntune.runs.summary import Summary, summarise
 from cnntune.script.command import RunningCommand, last_lines
 from cnntune.user_code.failures import full_disk
@@ -211,13 +211,17 @@ def _finished(job: Job, summary: Summary) -> Event:
 
 
 def _row(number: int, values: Evaluation, seconds: float) -> Epoch:
+    def measured(name: str) -> float:
+        value = values.get(name)
+        return NotLogged() if value is None else value
+
     return Epoch(
         number,
-        values.get("lr"),
-        values.get("train_loss"),
-        values.get("train_acc"),
-        values.get("val_loss"),
-        values.get("val_acc"),
-        None,
+        measured("lr"),
+        measured("train_loss"),
+        measured("train_acc"),
+        measured("val_loss"),
+        measured("val_acc"),
+        NotLogged(),
         seconds,
     )
