@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from cnntune.diagnosis.curve import Curve
-from cnntune.diagnosis.logs import find
+from cnntune.diagnosis.logs import find, text
 from cnntune.diagnosis.logs.align import align
 from cnntune.diagnosis.logs.cells import decode
 from cnntune.diagnosis.logs.choose import choose
@@ -190,16 +190,18 @@ def _printed(path: Path, metric: Metric | None, *, ended: bool) -> list[Record]:
     if not ended:
         data = data[: data.rfind(b"\n") + 1]
     records = find.read_data(data) if data.strip() else []
+    if any(record.format == "csv" for record in records):  # few printed lines may look like a table
+        records = [*records, *text.read(decode(data))]
     if metric is None or any(metric.column(record) for record in records):
         return records
     points = _named(decode(data), metric.name)
     return [Record("text", {metric.name: points}), *records] if points else records
 
 
-def _named(text: str, name: str) -> list[Point]:
+def _named(printed: str, name: str) -> list[Point]:
     """Each number that follows a name in a text, for names that are no word for a metric."""
     found = re.finditer(
-        rf"(?<![\w]){re.escape(name)}[\"']?\s*[:=]?\s*{NUMBER}(?![\w])", text, re.IGNORECASE
+        rf"(?<![\w]){re.escape(name)}[\"']?\s*[:=]?\s*{NUMBER}(?![\w])", printed, re.IGNORECASE
     )
     return [(float(at), float(match[1])) for at, match in enumerate(found, start=1)]
 

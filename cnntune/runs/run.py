@@ -5,6 +5,7 @@ config.json          written first, never changed
 metrics.csv          append-only, one flushed row per epoch
 checkpoint.pt        the state after the last epoch, while the run is not finished
 summary.json         written last, by rename: without it the run is not finished
+work/                of a command: its working directory; beside it stdout.txt and stderr.txt
 """
 
 import csv
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from cnntune.runs.files import DamagedFileError, finite, read_whole_json, write_json
+
+
+WORK = "work"
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnntune.errors import ScriptError
+from cnntune.runs.run import WORK
 from cnntune.script.launch import CLOSE_SECONDS, HERE, LAST_LINES, RUN, marked
 
-WORK, STDOUT, STDERR = "work", "stdout.txt", "stderr.txt"
+STDOUT, STDERR = "stdout.txt", "stderr.txt"
 OVERRIDES = ".overrides"  # the folder in which a script says that a value of it was replaced
 TRACEBACK = "Traceback (most recent call last):"
 MAX_TRACEBACK = 60  # lines; of a longer one the middle is left out

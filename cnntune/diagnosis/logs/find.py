@@ -33,6 +33,7 @@ from cnntune.diagnosis.logs import (
 from cnntune.diagnosis.logs.cells import decode
 from cnntune.diagnosis.logs.names import CURVES, SPLITS, meaning, words_of
 from cnntune.diagnosis.logs.record import MAX_BYTES, Record, UnreadableLogError
+from cnntune.runs.run import WORK
 from cnntune.runs.study import PROOFS
 
 UNKNOWN_FORMAT = "not a training log in a known format"
@@ -97,6 +98,7 @@ def sources(path: Path, is_ours: Callable[[Path], bool]) -> Iterator[Source]:
         if METRICS in files and is_ours(folder):
             yield Source(folder, list, ours=True)
             files = [file for file in files if EVENT_FILE.fullmatch(file)]
+            folders[:] = [inner for inner in folders if inner != WORK]  # its metrics are read
         elif METRICS not in files and SUMMARY in files and _in_study(studies, folder):
             yield Source(folder, list, ours=True)  # reading it reports that the curve is missing
             continue
