@@ -18,7 +18,6 @@ from typing import Any
 
 from cnntune.runs.files import DamagedFileError, finite, read_whole_json, write_json
 
-
 WORK = "work"
 
 
