@@ -1,7 +1,6 @@
 """`search SPACE.toml -- COMMAND`: what was typed, checked before anything runs, and who runs it."""
 
 import os
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -186,6 +185,6 @@ def say_next(command: Command, chosen: "Candidate") -> None:
     """How the winner is trained: by `train`, or by the command of its trial."""
     recipe = stored_recipe(chosen.rival.trial.run.config(), file=str(chosen.config))
     if isinstance(recipe, CommandRecipe):
-        command.screen.say(f"next: {shlex.join(recipe.words())}")
+        command.screen.say(f"next: {recipe.line()}")
     else:
         command.screen.next("train", str(chosen.config))

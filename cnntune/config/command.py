@@ -6,6 +6,7 @@ Such a recipe has no network and no data. Its keys are those that the command ha
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -73,6 +74,12 @@ class CommandRecipe(Recipe):
         """The command of a trial, its placeholders filled in."""
         values = {**self.settings, SEED: self.seed, EPOCHS: self.search.epochs}
         return [_filled(word, values) for word in self.command.words]
+
+    def line(self) -> str:
+        """The command of a trial as it is typed in a shell, with what is set inside the script."""
+        inside = [f"{key} = {as_word(value)}" for key, value in self.overrides().items()]
+        remark = f"  # with {', '.join(inside)} at the optimizer" if inside else ""
+        return f"{shlex.join(self.words())}{remark}"
 
     def overrides(self) -> dict[str, Value]:
         """The values that are set inside the script."""

@@ -3,7 +3,6 @@
 This needs torch: the signatures of the builders determine which keys a recipe may have.
 """
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -77,7 +76,7 @@ def _read(file: RecipeFile, overrides: Sequence[str]) -> Recipe:
 def _of_command(file: RecipeFile) -> str:
     """That a file belongs to a search over a command, and what runs a trial of it again."""
     recipe = stored(files.read_values(file.path), file=file.name)
-    again = f"; to run it again: {shlex.join(recipe.words())}" if not recipe.space else ""
+    again = f"; to run it again: {recipe.line()}" if not recipe.space else ""
     return f"{file.name}: command: is a recipe of `cnntune search -- COMMAND`{again}"
 
 

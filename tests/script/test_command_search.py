@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import CNNTUNE, call, run
@@ -62,7 +63,7 @@ time.sleep(600)
 """
 
 
-def recipe_of(*words: str, folder: Path = Path(), **more: object) -> CommandRecipe:
+def recipe_of(*words: str, folder: Path = Path(), **more: Any) -> CommandRecipe:
     """The recipe of a command over a learning rate."""
     named = {key: more.pop(key) for key in ("metric", "override", "here") if key in more}
     section = CommandSection.model_validate({"words": [*words], "folder": str(folder), **named})
@@ -75,9 +76,7 @@ def job(tmp_path: Path) -> Iterator[Callable[..., Job]]:
 
     def made(script: str, *, until: int | None = None, **more: object) -> Job:
         (tmp_path / "train.py").write_text(script)
-        words = (sys.executable, "train.py", "{train.lr}")
-        if "override" in more:
-            words = words[:2]
+        words = [sys.executable, "train.py"] + ["{train.lr}"] * ("override" not in more)
         trial = recipe_of(*words, folder=tmp_path, **more).for_trial({"train.lr": 0.01})
         return Job(0, trial, tmp_path / "runs" / "own" / "trial-0000", until=until)
 
@@ -94,7 +93,7 @@ def summary_of(job: Job) -> Summary:
     return last.summary
 
 
-def lines(*words: str, **values: object) -> list[str]:
+def lines(*words: str, **values: Any) -> list[str]:
     """What is wrong with a command and its space."""
     with pytest.raises(RecipeError) as error:
         recipe_of(*words, **values)
@@ -494,6 +493,25 @@ def test_a_search_that_is_killed_leaves_no_script_and_resumes(home: Path) -> Non
     assert resumed.code == 0, resumed.err
     assert resumed.document["trials"] == whole.document["trials"]
     assert resumed.document["best"] == whole.document["best"]
+
+
+@pytest.mark.slow
+def test_a_killed_search_ends_what_its_scripts_forked_into_sessions_of_their_own(
+    home: Path,
+) -> None:
+    (home / "train.py").write_text(FORKS)
+    words = ("search", "space.toml", "--budget", "2", *COMMAND)
+    with subprocess.Popen([*CNNTUNE, *words], cwd=home, stderr=subprocess.DEVNULL) as process:
+        mark = mark_of(home / "runs" / "space" / "trial-0000")
+        until = time.monotonic() + 20
+        while len(marked(mark)) < 2 and time.monotonic() < until:
+            time.sleep(0.02)
+        assert len(marked(mark)) == 2
+        process.kill()
+    until = time.monotonic() + 15
+    while marked(mark) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not marked(mark)
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """The data of a whole study that the page shows, read from its folder."""
 
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -116,7 +115,7 @@ class Story:
         chapter = self.winner
         if chapter is None or not chapter.best or not isinstance(chapter.recipe, CommandRecipe):
             return ""
-        return shlex.join(chapter.recipe.for_trial(chapter.best.values).words())
+        return chapter.recipe.for_trial(chapter.best.values).line()
 
 
 def read(study: Study) -> Story:
