@@ -217,8 +217,8 @@ class BestTrial(TypedDict):
 
     number: int
     """Number of the trial; `trial-0007` is the folder of trial 7."""
-    val_acc: float
-    """Validation accuracy of its best epoch, 0 to 1."""
+    val_acc: float | None
+    """Validation accuracy of its best epoch, 0 to 1; null for a script that logs none."""
     val_loss: float | None
     """Validation loss of its best epoch, in nats; null where it is not known."""
     epochs: int
@@ -254,7 +254,7 @@ class CandidateEntry(TypedDict):
     cut: bool
     """Whether the trial was ended before its last epoch."""
     val_accs: list[float]
-    """Validation accuracy of each fresh seed that was trained to the end."""
+    """Validation accuracy of each fresh seed that was trained to the end, or minus its loss."""
     asked: int
     """Fresh seeds that were asked for."""
     diverged: int
@@ -470,6 +470,8 @@ class Summary(TypedDict):
     """Training time of a trial: the sum over its epochs."""
     waited_seconds: NotRequired[float]
     """Seconds in which training waited for images from disk."""
+    metric: NotRequired[str]
+    """Of a command: what its trials are ranked by, and where that was read."""
     test: NotRequired[str]
     """Present while the final test is not measured."""
     test_acc: NotRequired[float]

@@ -180,7 +180,7 @@ def set_up(
 
         opened = open_recipe.opened(found, overrides, device)
     loaded, place, places, warnings = opened
-    folder = runs / (_checked_name(study) if study else loaded.name)
+    folder = study_folder(runs, study, loaded.name)
     if study is None and (runs == RUNS or command.name == "train"):
         folder = home(found.path) or folder  # a run of a study's trial is one of that study
     Study(folder).read("study")  # hours of work must not end at a damaged file
@@ -191,6 +191,15 @@ def set_up(
     return Setup(
         loaded, place, places, Study(folder), code, tuple(again), space_warnings=tuple(warnings)
     )
+
+
+def study_folder(runs: Path, study: str | None, name: str) -> Path:
+    """The folder of the study that `--study` names, else of one with the name of the recipe.
+
+    Raises:
+        StudyError: where `--study` is no name of a folder.
+    """
+    return runs / (_checked_name(study) if study else name)
 
 
 def _checked_name(name: str) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cnntune.cli import command_search
 from cnntune.cli.command import Command, Setup, find_study, record
 from cnntune.cli.options import (
     RUNS,
@@ -23,7 +24,7 @@ from cnntune.cli.options import (
     parse_count,
     search_keys,
 )
-from cnntune.cli.session import cut_findings, decide, repeat_best, session, train_trials
+from cnntune.cli.session import begin_crew, cut_findings, repeat_best, session, train_trials
 from cnntune.machine.clock import Deadline
 from cnntune.texts import counted
 from cnntune.workers import processes
@@ -62,8 +63,9 @@ def refine(
     """
     command = Command.begin("refine", json=json, quiet=quiet, verbose=verbose)
     deadline = Deadline.after(timeout)
-    processes.prepare()
     found = find_study(study, runs)
+    script = command_search.is_command(found)
+    processes.prepare(torch=not script)
 
     from cnntune.steps import refine as step
     from cnntune.steps import search, winner
@@ -73,11 +75,15 @@ def refine(
     from cnntune.user_code import imports
     from cnntune.workers.capacity import parse_workers
 
-    resolved = devices.resolve(device)
+    if script:
+        resolved, devices_ = command_search.devices_of(device)
+    else:
+        there = devices.resolve(device)
+        resolved, devices_ = str(there), devices.trial_devices(there)
     asked_workers = parse_workers(workers)
     asked = [*(set_ or []), *search_keys(None, sampler, None)]
     asked += [f"seed={seed}"] if seed is not None else []
-    with session(command, found, str(resolved)) as work:
+    with session(command, found, resolved) as work:
         code = Path((found.read("study") or {}).get("code", "."))
         imports.add_code_folders(code)
         refinement = step.begin(found, epochs, budget, asked)
@@ -86,15 +92,13 @@ def refine(
         known = refinement.changes  # with those of an earlier call
         notes = [*known, *(note for note in fewer if note not in known)]
         step.write_plan(refinement.study, budget, notes)
-        devices_ = devices.trial_devices(resolved)
-        plan = decide(command, recipe, devices_, asked_workers, Ledger.open(found))
-        for one in winner.ledgers(found):
-            one.settle(plan.precision, plan.image_bytes, stream=plan.stream)
-        setup = Setup(recipe, str(resolved), devices_, refinement.study, code)
+        setup = Setup(recipe, resolved, devices_, refinement.study, code)
+        ledgers = winner.ledgers(found)
+        crew = begin_crew(command, setup, recipe, asked_workers, Ledger.open(found), ledgers)
         record(setup)
         command.screen.say(
             f"refining around the best {counted(len(refinement.strong), 'trial')} of {found.path}:"
-            f" {counted(budget, 'trial')} of {counted(recipe.search.epochs, 'epoch')}, then"
+            f" {counted(budget, 'trial')} of {command_search.length_of(recipe)}, then"
             f" the best {winner.CANDIDATES} again with {counted(seeds, 'fresh seed')} each"
         )
         work.note([*notes, *search.without_effect(recipe.space, set_ or [])])
@@ -103,7 +107,7 @@ def refine(
             setup,
             ledger,
             budget=budget,
-            workers=plan.workers,
+            workers=crew,
             given=refinement.given,
             seed=refinement.seed,
             deadline=deadline,
@@ -112,11 +116,13 @@ def refine(
         whole_space = recipe.model_copy(update={"space": Ledger.open(found).recipe.space})
         result = search.result(ledger, whole_space)
         rivals = winner.best_rivals(winner.pool(winner.ledgers(found)))
-        repeat_best(command, setup, rivals, seeds=seeds, workers=plan.workers, deadline=deadline)
+        repeat_best(command, setup, rivals, seeds=seeds, workers=crew, deadline=deadline)
         candidates = winner.candidates(rivals, seeds=seeds)
         val_images = winner.val_images(rivals)
         findings = [
             *cut_findings(result.trials, budget, deadline),
+            *command_search.metric_findings(result.trials),
+            *(command_search.repeat_findings(recipe) if seeds else []),
             *result.findings,
             *winner.findings(candidates, val_images=val_images),
         ]
@@ -139,5 +145,5 @@ def refine(
         command.screen.findings([*work.notes, *findings])
     command.screen.next("diagnose", str(found.path))
     if chosen := winner.winner(candidates, val_images=val_images):
-        command.screen.next("train", str(chosen.config))
+        command_search.say_next(command, chosen)
     command.end(document)

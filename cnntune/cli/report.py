@@ -36,6 +36,8 @@ def report(
         raise StudyError(f"{target}: cannot be written: {error.strerror}") from None
     if not json:
         command.screen.text(str(target))
-    if story.winners_config:
+    if story.winners_script:
+        command.screen.say(f"next: {story.winners_script}")
+    elif story.winners_config:
         command.screen.next("train", str(story.winners_config))
     command.end(command.document([], found, report=str(target)))

@@ -24,6 +24,7 @@ from rich.text import Text
 from cnntune.cli.plot import ASCII, UNICODE, plot
 from cnntune.findings import Finding, Severity
 from cnntune.runs.run import Epoch
+from cnntune.runs.summary import RESULTS, Summary
 from cnntune.texts import broken, counted, duration, unwrapped, wrapped
 
 if TYPE_CHECKING:
@@ -170,13 +171,14 @@ class Screen:
             f"{path}: " + ", ".join(f"{counted(n, 'trial')} {s}" for s, n in statuses.most_common())
         )
         complete = [trial for trial in trials if trial.status == "complete"]
-        best = sorted(complete, key=lambda trial: (-trial.val_acc, trial.val_loss))
+        best = sorted(complete, key=lambda trial: (-trial.score, trial.val_loss))
         rows = [
             {
                 "name": trial.number,
-                "val_acc": trial.val_acc,
-                "val_loss": trial.val_loss,
-                "accs": [row.val_acc for row in trial.run.rows()],
+                "status": "",
+                "val_acc": trial.summary.val_acc,
+                "val_loss": trial.summary.val_loss,
+                "accs": [row.score for row in trial.run.rows()],
                 "values": trial.values,
             }
             for trial in best[:BEST_ROWS]
@@ -197,11 +199,11 @@ class Screen:
         """The best trials over fresh seeds, or by the accuracy that selected them."""
         for candidate in candidates:
             if candidate.mean is None:
-                self.text(f"{candidate.name}: val acc {candidate.selected_acc:.4f}, one seed")
+                self.text(f"{candidate.name}: {_named(candidate.selected_acc)}, one seed")
                 continue
-            accs = " ".join(f"{acc:.4f}" for acc in candidate.val_accs)
+            accs = " ".join(f"{abs(acc):.4f}" for acc in candidate.val_accs)
             spread = f" ± {candidate.sd:.4f}" if candidate.sd is not None else ""
-            self.text(f"{candidate.name}: val acc {candidate.mean:.4f}{spread}  ({accs})")
+            self.text(f"{candidate.name}: {_named(candidate.mean)}{spread}  ({accs})")
 
     def epoch(self, row: Epoch, epochs: int) -> None:
         """A line of progress for an epoch of a single run."""
@@ -292,8 +294,15 @@ class Screen:
             str(row["name"]),
             row["status"] if acc is None else f"{acc:.4f}",
             "" if loss is None else loss_text(loss),
-            self.spark(row["accs"], width=12, low=0.0, high=1.0),
+            self._spark_of(row["accs"]),
         )
+
+    def _spark_of(self, scores: Sequence[float]) -> str:
+        """Accuracies from 0 to 1; losses, which are negative scores, from worst to best."""
+        known = [score for score in scores if math.isfinite(score)]
+        losses = min(known, default=0.0) < 0
+        low, high = (min(known), max(known)) if losses else (0.0, 1.0)
+        return self.spark(scores, width=12, low=low, high=high)
 
     def diagnoses(self, judged: "Sequence[JudgedRun]") -> None:
         """A row per run; then, for each label, evidence and advice of the best run with it.
@@ -461,6 +470,20 @@ def brief(seconds: float) -> str:
     return f"{1000 * seconds:.3g} ms" if seconds < 1 else duration(seconds)
 
 
+def _named(score: float) -> str:
+    """An accuracy, or the loss that a negative score stands for."""
+    return f"val loss {-score:.4f}" if score < 0 else f"val acc {score:.4f}"
+
+
+def score_text(summary: Summary) -> str:
+    """`val acc 0.8123`, or the first other number that a script logs: `val loss 0.4132`."""
+    for key in RESULTS:
+        value = getattr(summary, key)
+        if value is not None and math.isfinite(value):
+            return f"{key.replace('_', ' ')} {value:.4f}"
+    return summary.status
+
+
 class TrialWatch:
     """What a search shows while it runs: a live table in a terminal, else a line per trial."""
 
@@ -499,13 +522,14 @@ class TrialWatch:
         assert summary is not None  # the event is the last of its trial
         taken = f": {event.taken_by} took it over" if event.taken_by else ""
         row |= {"status": f"{summary.status}{taken}"}
-        if summary.val_acc is not None:
+        if summary.ranks:
             row |= {"val_acc": summary.val_acc, "val_loss": summary.val_loss}
+            row |= {"score": summary.score}
         self.finished.append(row)
         self.done += 1
         self._draw()
         if not self.live:
-            result = f"val acc {row['val_acc']:.4f}" if "val_acc" in row else row["status"]
+            result = score_text(summary) if summary.ranks else row["status"]
             drawn = " ".join(f"{k.rpartition('.')[2]}={number(v)}" for k, v in values.items())
             self.screen.say(f"{self._progress()}  {name}  {result}  {drawn}")
 
@@ -519,7 +543,7 @@ class TrialWatch:
     def _draw(self) -> None:
         if not self.live:
             return
-        best = sorted(self.finished, key=lambda row: -(row.get("val_acc") or 0.0))[:5]
+        best = sorted(self.finished, key=lambda row: -row.get("score", -math.inf))[:5]
         parts: list[RenderableType] = [
             self.screen.trial_table([*best, *self.running.values()], self.screen.err)
         ]

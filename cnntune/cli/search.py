@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from cnntune.cli import command_search
 from cnntune.cli.command import Command, record, set_up
 from cnntune.cli.options import (
     RUNS,
@@ -25,13 +26,28 @@ from cnntune.cli.options import (
     parse_count,
     search_keys,
 )
-from cnntune.cli.session import cut_findings, decide, session, space_line, train_trials
+from cnntune.cli.session import (
+    begin_crew,
+    cut_findings,
+    session,
+    space_line,
+    train_trials,
+)
 from cnntune.machine.clock import Deadline
 from cnntune.workers import processes
 
 
 def search(
     recipe: RecipeArgument = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="-- COMMAND...",
+            help="A command to run for each trial instead, with {key} for keys of [space] in"
+            " RECIPE: -- python train.py --lr {train.lr}",
+            show_default=False,
+        ),
+    ] = None,
     budget: Annotated[
         int,
         typer.Option(
@@ -60,6 +76,30 @@ def search(
             show_default=False,
         ),
     ] = None,
+    metric: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Of a command: the column or printed word that ranks trials; NAME:max or NAME:min"
+            " where the name does not say which is better. Left out: a validation accuracy, or a"
+            " loss, in its files or in what it prints.",
+            show_default=False,
+        ),
+    ] = "",
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY",
+            help="Of a command: set train.lr at the optimizer inside the script, which needs no"
+            " option for it.",
+        ),
+    ] = None,
+    here: Annotated[
+        bool,
+        typer.Option(
+            "--here", help="Of a command: run it in this directory, not in one per trial."
+        ),
+    ] = False,
     json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -70,7 +110,8 @@ def search(
     """
     command = Command.begin("search", json=json, quiet=quiet, verbose=verbose)
     deadline = Deadline.after(timeout)
-    processes.prepare()
+    recipe, script = command_search.typed(recipe, words or [])
+    processes.prepare(torch=not script)
     # While the workers' server imports torch, which this process does not, there is time for these.
     from cnntune.steps import search as step
     from cnntune.steps.search_findings import importance_findings, refuse_failed
@@ -79,18 +120,36 @@ def search(
 
     if budget >= importance.MIN_TRIALS:
         importance.prepare()
-    setup = set_up(
-        command,
-        recipe,
-        set_,
-        device=device,
-        seed=seed,
-        runs=runs,
-        study=study,
-        exact=deterministic,
-        further=search_keys(epochs, sampler, pruner),
-        apart=True,
-    )
+    further = search_keys(epochs, sampler, pruner)
+    if script:
+        command_search.refuse_options(script, {"--deterministic": deterministic})
+        setup = command_search.set_up(
+            recipe,
+            script,
+            [*(set_ or []), *further],
+            device=device,
+            seed=seed,
+            runs=runs,
+            study=study,
+            metric=metric,
+            override=override or [],
+            here=here,
+        )
+    else:
+        only = {"--metric": metric, "--override": override, "--here": here}
+        command_search.refuse_options((), only)
+        setup = set_up(
+            command,
+            recipe,
+            set_,
+            device=device,
+            seed=seed,
+            runs=runs,
+            study=study,
+            exact=deterministic,
+            further=further,
+            apart=True,
+        )
     asked_workers = parse_workers(workers)
     with session(command, setup.study, setup.device_name, storage) as work:
         if work.server is None:
@@ -100,16 +159,16 @@ def search(
         ledger = ledger.reopened()
         record(setup)
         budget, fewer = step.within_grid(ledger.recipe, budget)
-        plan = decide(command, ledger.recipe, setup.trial_devices, asked_workers, ledger)
-        ledger.settle(plan.precision, plan.image_bytes, stream=plan.stream)
+        crew = begin_crew(command, setup, ledger.recipe, asked_workers, ledger, [ledger])
         command.begin_work(f"searching {space_line(ledger.recipe)}")
         ineffective = step.without_effect(ledger.recipe.space, set_ or [])
         work.note([*setup.space_warnings, *ineffective, *notes, *fewer])
-        train_trials(command, setup, ledger, budget=budget, workers=plan.workers, deadline=deadline)
+        train_trials(command, setup, ledger, budget=budget, workers=crew, deadline=deadline)
         refuse_failed(ledger.trials())
         result = step.result(ledger, ledger.recipe)
         findings = [
             *cut_findings(result.trials, budget, deadline),
+            *command_search.metric_findings(result.trials),
             *result.findings,
             *importance_findings(result.trials, result.importance),
         ]

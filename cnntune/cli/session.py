@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cnntune.cli.command import Command, Setup, threads_found
+from cnntune.cli.command_search import workers_for
 from cnntune.cli.screen import TrialWatch
 from cnntune.errors import StudyError
 from cnntune.findings import Finding
@@ -105,6 +106,30 @@ def writing(command: Command, study: Study, storage: str | None) -> Iterator["Se
 
     with postgres.connect(storage, study.name, command.screen.say) as server:
         yield server
+
+
+def begin_crew(
+    command: Command,
+    setup: Setup,
+    recipe: "Recipe",
+    asked: int | None,
+    begun: "Ledger | None",
+    ledgers: "Sequence[Ledger]",
+) -> int:
+    """How many workers a study gets, after `ledgers` have recorded what all trials share.
+
+    What an earlier command left running is ended before: commands of a study are its own.
+    """
+    from cnntune.script.command import end_marked, study_mark
+
+    if recipe.runs_command:
+        for ledger in ledgers:
+            end_marked(study_mark(ledger.study.path))
+        return workers_for(command, asked, setup.trial_devices)
+    plan = decide(command, recipe, setup.trial_devices, asked, begun)
+    for ledger in ledgers:
+        ledger.settle(plan.precision, plan.image_bytes, stream=plan.stream)
+    return plan.workers
 
 
 def decide(
@@ -244,11 +269,11 @@ def watch(
             if event.died is not None:
                 command.log.write(f"{run.name}: its worker died (exit code {event.died})")
             elif event.epoch is not None:
-                if not said:
+                if not said and not event.job.recipe.runs_command:
                     config = parse(run.config(), file="config.json")
                     command.screen.say(f"computing in {config.arithmetic()} per worker")
                     said = True
-                table.epoch(run.name, event.epoch.val_acc)
+                table.epoch(run.name, event.epoch.score)
             elif event.summary is not None:
                 command.log.write(f"{run.name} {result_line(event.summary)}")
                 table.ended(run.name, values, event)
@@ -271,9 +296,12 @@ def result_line(summary: "Summary") -> str:
     if summary.error is not None:
         lines = summary.error.message.strip().splitlines() or ["no message"]
         return f"{after}: {lines[-1] if lines[0].startswith('Traceback') else lines[0]}"
-    if summary.val_acc is not None:
-        return f"{after}: val acc {summary.val_acc:.4f}, val loss {summary.val_loss:.4f}"
-    return after
+    known = [
+        f"{name} {value:.4f}"
+        for name, value in (("val acc", summary.val_acc), ("val loss", summary.val_loss))
+        if value is not None
+    ]
+    return f"{after}: {', '.join(known)}" if known else after
 
 
 def space_line(recipe: "Recipe") -> str:

@@ -236,6 +236,16 @@ class Recipe(Section):
         default_factory=dict
     )
 
+    @property
+    def runs_command(self) -> bool:
+        """Whether a run is a command of the user's (`config/command.py`), and trains no recipe."""
+        return False
+
+    @property
+    def run_epochs(self) -> int:
+        """The epochs of a run."""
+        return self.train.epochs
+
     def with_values(self, values: Mapping[str, Value]) -> "Recipe":
         """This recipe with flat keys (`{"train.lr": 0.01}`) changed, validated again."""
         nested = self.as_values()

@@ -15,7 +15,7 @@ from cnntune.diagnosis.rules import Diagnosis, Label, diagnose
 from cnntune.errors import DataError, RecipeError, StudyError
 from cnntune.findings import Finding, Severity
 from cnntune.runs.chance import Chance
-from cnntune.runs.run import best_epoch
+from cnntune.runs.run import best_epoch, logged
 
 # Worst first: what needs attention is at the top of the table.
 ORDER = ("unstable", "underfitting", "overfitting", "still-improving", "too-short", "converged")
@@ -43,13 +43,16 @@ class JudgedRun:
         """The highest validation accuracy, in 0..1; None where no epoch has a valid one."""
         if self.run.rows is not None:
             best = best_epoch(self.run.rows)
-            return best.val_acc if best else None
+            return logged(best.val_acc) if best else None
         return max(self.curve.series("val_acc").values, default=None)
 
     @property
     def command(self) -> str | None:
         """The command that repeats a run of cnntune with the first change of the advice."""
-        if self.diagnosis.change is None or not self.run.settings:  # empty: config.json is missing
+        settings = self.run.settings
+        if self.diagnosis.change is None or not settings:  # empty: config.json is missing
+            return None
+        if "command.words" in settings:  # `cnntune train` trains recipes
             return None
         key, value = self.diagnosis.change
         config = str(self.path / "config.json")
@@ -259,7 +262,7 @@ def _diagnose(run: ReadRun, reference: ReadRun | None, chance: Chance | None) ->
 
 def _best(siblings: Sequence[ReadRun]) -> ReadRun | None:
     """The run with the highest validation accuracy."""
-    bests = [(best.val_acc, run) for run in siblings if (best := best_epoch(run.rows or []))]
+    bests = [(best.score, run) for run in siblings if (best := best_epoch(run.rows or []))]
     return max(bests, key=lambda pair: pair[0])[1] if bests else None
 
 

@@ -12,7 +12,7 @@ from cnntune.diagnosis.logs.find import UNKNOWN_FORMAT, Source, sources
 from cnntune.diagnosis.logs.record import Record, UnreadableLogError
 from cnntune.errors import DataError, StudyError
 from cnntune.runs.chance import Chance
-from cnntune.runs.run import COLUMNS, Epoch, Run
+from cnntune.runs.run import COLUMNS, Epoch, Run, logged
 
 CNNTUNE_FORMAT = "cnntune"
 KNOWN_FORMATS = (
@@ -118,11 +118,11 @@ def curve_of(rows: Sequence[Epoch]) -> Curve:
     """The curve of a run of cnntune from its rows."""
     return Curve(
         epochs=[row.epoch for row in rows],
-        train_loss=[row.train_loss for row in rows],
-        val_loss=[row.val_loss for row in rows],
-        train_acc=[row.train_acc for row in rows],
-        val_acc=[row.val_acc for row in rows],
-        lr=[row.lr for row in rows],
+        train_loss=[logged(row.train_loss) for row in rows],
+        val_loss=[logged(row.val_loss) for row in rows],
+        train_acc=[logged(row.train_acc) for row in rows],
+        val_acc=[logged(row.val_acc) for row in rows],
+        lr=[logged(row.lr) for row in rows],
     )
 
 

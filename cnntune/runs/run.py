@@ -5,6 +5,7 @@ config.json          written first, never changed
 metrics.csv          append-only, one flushed row per epoch
 checkpoint.pt        the state after the last epoch, while the run is not finished
 summary.json         written last, by rename: without it the run is not finished
+work/                of a command: its working directory; beside it stdout.txt and stderr.txt
 """
 
 import csv
@@ -17,6 +18,8 @@ from typing import Any
 
 from cnntune.runs.files import DamagedFileError, finite, read_whole_json, write_json
 
+WORK = "work"
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -26,6 +29,9 @@ class Epoch:
     and `train_acc` are measured like `val_loss` and `val_acc`, in eval mode and without
     augmentation, on a fixed part of the training images: the two curves can be compared. `lr` is
     that of the last step; `grad_norm` is the mean over steps, before clipping.
+
+    In a run of a command (`cnntune search SPACE -- COMMAND`) an epoch is one evaluation, the
+    numbers are those that the script logged, and `NotLogged` is what it did not log.
     """
 
     epoch: int
@@ -40,20 +46,56 @@ class Epoch:
     @property
     def diverged(self) -> bool:
         """Whether a loss is NaN or infinite."""
-        return not (math.isfinite(self.train_loss) and math.isfinite(self.val_loss))
+        losses = (logged(self.train_loss), logged(self.val_loss))
+        return not all(math.isfinite(loss) for loss in losses if loss is not None)
+
+    @property
+    def score(self) -> float:
+        """What epochs and trials are ranked by, see `score_of`."""
+        measured = (self.val_acc, self.val_loss, self.train_acc, self.train_loss)
+        return score_of(*map(logged, measured))
+
+
+class NotLogged(float):
+    """NaN that stands for what a script did not log, an empty cell: no sign of divergence."""
+
+    def __new__(cls, _: float = math.nan) -> "NotLogged":
+        """There is one value."""
+        return super().__new__(cls, math.nan)
+
+
+def logged(value: float) -> float | None:
+    """The value, None where it was not logged."""
+    return None if isinstance(value, NotLogged) else value
+
+
+def score_of(
+    val_acc: float | None,
+    val_loss: float | None,
+    train_acc: float | None = None,
+    train_loss: float | None = None,
+) -> float:
+    """The first of these that is known, losses with a minus: more is better.
+
+    A recipe's run always has a validation accuracy. Minus infinity where nothing is known.
+    """
+    for value, sign in ((val_acc, 1), (val_loss, -1), (train_acc, 1), (train_loss, -1)):
+        if value is not None:
+            return sign * value if math.isfinite(value) else -math.inf
+    return -math.inf
 
 
 COLUMNS = tuple(field.name for field in fields(Epoch))
 
 
 def best_epoch(rows: list[Epoch]) -> Epoch | None:
-    """The epoch whose weights are worth keeping: highest validation accuracy, then lowest loss.
+    """The epoch whose weights are worth keeping: highest score, then lowest validation loss.
 
     Epochs of a diverged run do not count.
     """
     if not rows or rows[-1].diverged:
         return None
-    return max(rows, key=lambda row: (row.val_acc, -row.val_loss))
+    return max(rows, key=lambda row: (row.score, -row.val_loss))
 
 
 @dataclass(frozen=True)
@@ -101,7 +143,8 @@ class Run:
     def log(self, row: Epoch) -> None:
         """Append one row and flush it."""
         with self.metrics.open("a", newline="") as file:
-            csv.writer(file).writerow(astuple(row))
+            cells = ("" if logged(cell) is None else cell for cell in astuple(row))
+            csv.writer(file).writerow(cells)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write `summary.json`, which marks the run as finished."""
@@ -136,9 +179,10 @@ class Run:
 def read_metrics(path: Path) -> list[Epoch]:
     """The rows of a `metrics.csv`.
 
-    A line is whole when a newline ends it and it has a number in every column; others are dropped,
-    since half a number would be a wrong number. An epoch has one row, however often it was written:
-    two machines may have trained a trial for a while, where each took the other for dead.
+    A line is whole when a newline ends it and each cell is a number or, where a script did not log
+    one, empty; others are dropped, since half a number would be a wrong number. An epoch has one
+    row, however often it was written: two machines may have trained a trial for a while, where
+    each took the other for dead.
 
     Raises:
         DamagedFileError: where the columns are not those of a run of ours.
@@ -164,9 +208,18 @@ def _drop_torn_line(path: Path) -> None:
         file.truncate(file.read().rfind(b"\n") + 1)
 
 
+def _cells(line: str) -> list[float]:
+    """The numbers of a row; an empty cell is a number that was not logged."""
+    cells = line.strip().split(",")
+    try:
+        return [float(cell) for cell in cells]
+    except ValueError:
+        return [float(cell) if cell else NotLogged() for cell in cells]
+
+
 def _parse_row(line: str) -> Epoch | None:
     try:
-        number, *values = map(float, line.split(","))
-        return Epoch(int(number), *values)
+        number, *values, seconds = _cells(line)
+        return Epoch(int(number), *values, seconds)  # type: ignore[call-arg]  # five
     except (TypeError, ValueError, OverflowError):
         return None

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from cnntune.runs.chance import Chance
-from cnntune.runs.run import Epoch, best_epoch
+from cnntune.runs.run import Epoch, best_epoch, logged, score_of
 
 # `running` has no summary.json yet; `dropped` is a trial that another machine took over.
 Status = Literal["complete", "pruned", "diverged", "failed", "running", "dropped"]
@@ -33,6 +33,7 @@ USER_ERRORS: tuple[FailureKind, ...] = (
     "study",
     "user-code",
 )
+RESULTS = ("val_acc", "val_loss", "train_acc", "train_loss")  # in the order of `score_of`
 FAILURE_KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 
 
@@ -77,6 +78,7 @@ class Summary:
     val_images: int | None = None
     waited_seconds: float | None = None  # for images
     seconds: float | None = None
+    metric: str | None = None  # of a command: what it is ranked by, and where that was read
 
     @classmethod
     def failed(cls, kind: str, message: str) -> "Summary":
@@ -87,6 +89,13 @@ class Summary:
     def chance(self) -> Chance | None:
         """What guessing gives on the run's validation set; None where the summary lacks it."""
         return Chance.in_summary(asdict(self))
+
+    @property
+    def score(self) -> float:
+        """What the run is ranked by, see `score_of`; minus infinity where it has no result."""
+        loss = self.val_loss
+        known = None if loss is None or math.isnan(loss) else loss
+        return score_of(self.val_acc, known, self.train_acc, self.train_loss)
 
     @property
     def ranks(self) -> bool:
@@ -121,8 +130,10 @@ class Summary:
             return cls(**known, error=error)
         if document["status"] == "diverged":
             return cls(**known)
-        numbers = [document.get(key) for key in ("val_acc", "epochs")]
-        if not all(isinstance(number, int | float) for number in numbers):
+        results = [document.get(key) for key in RESULTS]
+        if not all(value is None or isinstance(value, int | float) for value in results):
+            return None
+        if not isinstance(document.get("epochs"), int | float) or score_of(*results) == -math.inf:
             return None
         loss = document.get("val_loss")
         return cls(**known | {"val_loss": math.nan if loss is None else loss})
@@ -141,8 +152,8 @@ def summarise(rows: list[Epoch], chance: Chance | None = None) -> Summary:
         "complete",
         len(rows),
         best.epoch,
-        train_loss=best.train_loss,
-        train_acc=best.train_acc,
-        val_loss=best.val_loss,
-        val_acc=best.val_acc,
+        train_loss=logged(best.train_loss),
+        train_acc=logged(best.train_acc),
+        val_loss=logged(best.val_loss),
+        val_acc=logged(best.val_acc),
     )

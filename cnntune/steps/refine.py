@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnntune.config.command import LONGER, CommandRecipe, parse_command
 from cnntune.config.files import parse_override
 from cnntune.config.recipe import Recipe, differences, parse, set_key
 from cnntune.config.space import Choice, Dimension, Value
@@ -159,8 +160,6 @@ def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     """
     if not overrides:
         return recipe
-    from cnntune.training.open_recipe import argument_problems, argument_types  # they need torch
-
     values = recipe.as_values()
     space = values.pop("space", {})
     for key, dimension in space.items():
@@ -173,6 +172,11 @@ def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
                 raise RecipeError(f"--set: {key}: cannot be changed in a refinement: {reason}")
         set_key(values, key, value)
         keys.append(key)
+    if isinstance(recipe, CommandRecipe):
+        del values["command"]
+        return parse_command(values, recipe.command, file=recipe.name, overridden=keys)
+    from cnntune.training.open_recipe import argument_problems, argument_types  # they need torch
+
     return parse(
         values,
         file=recipe.name,
@@ -248,7 +252,12 @@ def read_plan(target: Study) -> tuple[int | None, list[Finding]]:
 
 
 def longer_epochs(searched: Recipe) -> int:
-    """The epochs of a refinement: those of the recipe, but no fewer than the search's."""
+    """The epochs of a refinement: those of the recipe, but no fewer than the search's.
+
+    A command that is not told how many trains to its own end, which is 0.
+    """
+    if isinstance(searched, CommandRecipe):
+        return LONGER * searched.search.epochs if searched.told_epochs else 0
     return max(searched.train.epochs, searched.search.epochs)
 
 
@@ -270,9 +279,11 @@ def plan(
         RecipeError: if the result is not a valid recipe.
     """
     epochs = asked or longer_epochs(recipe)
-    values: dict[str, Value] = {"train.epochs": epochs, "search.epochs": epochs}
-    values["search.pruner"] = "none"
-    if recipe.train.schedule == "constant" and "train.schedule" not in recipe.space:
+    values: dict[str, Value] = {"search.epochs": epochs, "search.pruner": "none"}
+    if not recipe.runs_command:
+        values["train.epochs"] = epochs
+    own_schedule = recipe.runs_command or "train.schedule" in recipe.space
+    if recipe.train.schedule == "constant" and not own_schedule:
         warmup = max(recipe.train.warmup_epochs, float(math.floor(epochs * WARMUP_SHARE)))
         values |= {"train.schedule": "cosine", "train.warmup_epochs": warmup}
     longer = recipe.for_run().with_values(values).model_copy(update={"space": recipe.space})
@@ -280,7 +291,7 @@ def plan(
         {k: v for k, v in trial.values.items() if k in recipe.space} for trial in strong
     ]
     problem = problem_of(strong)
-    if problem == "still-improving" and epochs > recipe.search.epochs:
+    if problem == "still-improving" and (not epochs or epochs > recipe.search.epochs):
         problem = None  # the refinement trains longer already
     made = changes(longer, searched_values, problem, shares, proofs)
     if asked:

@@ -59,8 +59,8 @@ def best_json(best: Trial | None) -> dict[str, Any] | None:
         return None
     return {
         "number": best.number,
-        "val_acc": best.val_acc,
-        "val_loss": best.val_loss,
+        "val_acc": best.summary.val_acc,
+        "val_loss": best.summary.val_loss,
         "epochs": best.summary.epochs,
         "values": best.values,
     }
@@ -180,7 +180,7 @@ def swept_range(recipe: Recipe, sweep: Mapping[str, Any] | None) -> Range | None
     Raises:
         StudyError: if its file lacks what is needed.
     """
-    if sweep is None or sweep.get("lr") is None:
+    if sweep is None or sweep.get("lr") is None or recipe.runs_command:
         return None
     if missing := {"recipe", "range"} - sweep.keys():
         raise StudyError(

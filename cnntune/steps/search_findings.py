@@ -1,9 +1,11 @@
 """Findings of a search: failures, edges, regions, and the expected gain of more trials."""
 
+import math
 from collections.abc import Sequence
 
+from cnntune.config.command import CommandRecipe
 from cnntune.config.recipe import Recipe
-from cnntune.config.space import Range, Space, edges, narrow, toml
+from cnntune.config.space import Edge, Range, Space, edges, narrow, toml
 from cnntune.errors import UserCodeError
 from cnntune.findings import Finding
 from cnntune.study.importance import MIN_TRIALS, Importance
@@ -197,8 +199,8 @@ def nothing_learned(trials: Sequence[Trial]) -> list[Finding]:
 def bests_of(trials: Sequence[Trial]) -> list[Trial]:
     """The complete trials with the highest validation accuracy, the lowest loss first."""
     best = best_of(trials)
-    same = [t for t in trials if best and t.status == "complete" and t.val_acc == best.val_acc]
-    return sorted(same, key=lambda trial: trial.val_loss)
+    same = [t for t in trials if best and t.status == "complete" and t.score == best.score]
+    return sorted(same, key=lambda trial: (math.isnan(trial.val_loss), trial.val_loss))
 
 
 def edge_findings(recipe: Recipe, bests: Sequence[Trial]) -> list[Finding]:
@@ -221,8 +223,15 @@ def edge_findings(recipe: Recipe, bests: Sequence[Trial]) -> list[Finding]:
             measured=edge.value,
         )
         for edge in shared
-        if call("cnntune.training.open_recipe:allows", recipe, edge.key, edge.beyond)
+        if _allows(recipe, edge)
     ]
+
+
+def _allows(recipe: Recipe, edge: Edge) -> bool:
+    """Whether the recipe allows the new end of the range; only torch knows what a network takes."""
+    if isinstance(recipe, CommandRecipe):
+        return recipe.allows(edge.key, edge.beyond)
+    return bool(call("cnntune.training.open_recipe:allows", recipe, edge.key, edge.beyond))
 
 
 def region_findings(recipe: Recipe, trials: Sequence[Trial]) -> list[Finding]:
@@ -252,7 +261,7 @@ def worth_findings(trials: Sequence[Trial]) -> list[Finding]:
 
     Draws are from the n accuracies, with replacement (Dodge et al. 2019).
     """
-    accs = sorted(trial.val_acc for trial in ranked(trials))
+    accs = sorted(t.val_acc for t in ranked(trials) if t.summary.val_acc is not None)
     if len(accs) < WORTH_TRIALS:
         return []
     gain = expected_best(accs, 2 * len(accs)) - expected_best(accs, len(accs))

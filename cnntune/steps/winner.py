@@ -17,9 +17,9 @@ from cnntune.config.recipe import Recipe
 from cnntune.config.space import Value
 from cnntune.errors import StudyError
 from cnntune.findings import Finding
-from cnntune.runs.run import Run, best_epoch
+from cnntune.runs.run import Run, best_epoch, score_of
 from cnntune.runs.study import Study
-from cnntune.runs.summary import summarise
+from cnntune.runs.summary import RESULTS, summarise
 from cnntune.steps.search_findings import nothing_learned
 from cnntune.study.ledger import Ledger, begun
 from cnntune.study.trial import Trial, ranked
@@ -170,7 +170,7 @@ class Candidate:
 
     rival: Rival
     asked: int  # planned fresh seeds
-    val_accs: list[float] = field(default_factory=list)  # of completed seeds
+    val_accs: list[float] = field(default_factory=list)  # of completed seeds; see `score_of`
     diverged: int = 0  # seeds
     failed: int = 0  # seeds, which do not count against the trial
 
@@ -197,7 +197,7 @@ class Candidate:
     @property
     def selected_acc(self) -> float:
         """The accuracy by which it was selected; biased upwards."""
-        return self.rival.trial.val_acc
+        return self.rival.trial.score
 
     @property
     def parameters(self) -> int | None:
@@ -245,7 +245,8 @@ def candidates(rivals: Sequence[Rival], *, seeds: int) -> list[Candidate]:
     for rival in rivals:
         summaries = [summary for _, run in rival.repeats(seeds) if (summary := run.summary())]
         ends = [summary["status"] for summary in summaries]
-        accs = [float(one["val_acc"]) for one in summaries if one["status"] == "complete"]
+        whole = [one for one in summaries if one["status"] == "complete"]
+        accs = [score_of(*map(one.get, RESULTS)) for one in whole]
         found.append(Candidate(rival, seeds, accs, ends.count("diverged"), ends.count("failed")))
     return sorted(found, key=order)
 
@@ -373,7 +374,7 @@ def _winner(found: Sequence[Candidate], val_images: int | None) -> list[Finding]
         text = "no winner: no candidate completed a run with a fresh seed"
         failed = any(one.diverged or one.failed for one in found)
         return [Finding("winner", "warn", text)] if failed else []
-    evidence = f"{_over_seeds(best)} ({best.selected_acc:.4f} when it was selected)"
+    evidence = f"{_over_seeds(best)} ({shown(best.selected_acc)} when it was selected)"
     if best.diverged:
         text = f"no winner: every candidate diverged for a seed; the highest mean is {evidence}"
         return [Finding("winner", "warn", text, "lower train.lr, warm up, or clip gradients")]
@@ -383,7 +384,7 @@ def _winner(found: Sequence[Candidate], val_images: int | None) -> list[Finding]
         why = "the others diverged for a seed, or failed" if found[1:] else "the only candidate"
         return [Finding("winner", "info", f"{evidence}; it has no rival: {why}")]
     if len(level) > 1:
-        others = ", ".join(f"{one.name} ({one.mean:.4f})" for one in level[1:])
+        others = ", ".join(f"{one.name} ({shown(one.mean or 0)})" for one in level[1:])
         return [
             Finding(
                 "tie",
@@ -393,7 +394,11 @@ def _winner(found: Sequence[Candidate], val_images: int | None) -> list[Finding]
             )
         ]
     return [
-        Finding("winner", "ok", f"{evidence}; next is {steady[1].name} with {steady[1].mean:.4f}")
+        Finding(
+            "winner",
+            "ok",
+            f"{evidence}; next is {steady[1].name} with {shown(steady[1].mean or 0)}",
+        )
     ]
 
 
@@ -410,7 +415,12 @@ def _over_seeds(best: Candidate) -> str:
     trained = len(best.val_accs)
     of_all = f" of {best.asked}" if trained < best.asked else ""
     seeds = "seed" if trained == 1 and not of_all else "seeds"
-    return f"{best.name}: {best.mean:.4f}{spread} over {trained}{of_all} fresh {seeds}"
+    return f"{best.name}: {shown(best.mean or 0)}{spread} over {trained}{of_all} fresh {seeds}"
+
+
+def shown(score: float) -> str:
+    """An accuracy, or the loss of a script that logs none."""
+    return f"loss {-score:.4f}" if score < 0 else f"{score:.4f}"
 
 
 def _by_errors(steady: Sequence[Candidate]) -> str:

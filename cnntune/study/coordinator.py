@@ -69,12 +69,13 @@ def run_trials(
 class DataCheck:
     """The job before all others, which reads the data: what is wrong there comes before any trial.
 
-    The worker keeps what it read, so nothing is read twice. Where the space varies the data there
-    is no such job: each trial reads its own, and one that cannot fails alone.
+    The worker keeps what it read, so nothing is read twice. Where the space varies the data, or a
+    command reads them, there is no such job: each trial reads its own, and one that cannot fails
+    alone.
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        varied = any(key.startswith("data.") for key in recipe.space)
+        varied = recipe.runs_command or any(key.startswith("data.") for key in recipe.space)
         self._job = None if varied else Job(-1, recipe, Path(), check=True)
         self.pending = False  # the others wait
 
@@ -281,7 +282,7 @@ class LocalCoordinator(Coordinator):
         number = event.job.number
         trial = self.open[number]
         if event.epoch is not None and event.epoch.epoch > len(trial.accs):
-            trial.accs.append(event.epoch.val_acc)
+            trial.accs.append(event.epoch.score)
         if event.paused:
             trial.busy = False
         if event.summary is not None:

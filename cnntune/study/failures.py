@@ -73,4 +73,5 @@ def blames_an_option(space: Space, trials: Sequence[Trial], error: str) -> bool:
 
 
 def _without_numbers(error: str) -> str:
-    return re.sub(r"\d+", "#", error)  # sizes and addresses vary
+    # sizes, addresses and values vary
+    return re.sub(r"\d+(\.\d+)?(e[-+]?\d+)?", "#", error)

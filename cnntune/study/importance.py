@@ -46,7 +46,7 @@ def importance(trials: Sequence[Trial], space: Space) -> Importance | None:
         return None
     epochs = reached[max(wanted, 1) - 1]
     accs = {
-        trial.number: max(row.val_acc for row in curves[trial.number][:epochs])
+        trial.number: max(row.score for row in curves[trial.number][:epochs])
         for trial in judged
         if trial.summary.epochs >= epochs
     }

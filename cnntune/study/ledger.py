@@ -20,7 +20,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import URL
 from sqlalchemy.pool import NullPool
 
-from cnntune.config.recipe import Recipe, differences, stored
+from cnntune.config.command import stored_recipe
+from cnntune.config.recipe import Recipe, differences
 from cnntune.config.space import Space, Value
 from cnntune.errors import StudyError
 from cnntune.runs.run import Epoch
@@ -140,7 +141,7 @@ class Ledger:
 
     def _recipe(self, attribute: str) -> Recipe:
         file = str(self.study.path / "study.db")
-        return stored(self.optuna_study.user_attrs[attribute], file=file)
+        return stored_recipe(self.optuna_study.user_attrs[attribute], file=file)
 
     @property
     def asked(self) -> Recipe:
@@ -241,7 +242,7 @@ class Ledger:
     def tell(self, number: int, summary: Summary) -> None:
         """Record the result of a trial; a diverged one is complete, with the worst accuracy."""
         state = STATES.get(summary.status, TrialState.COMPLETE)
-        acc = DIVERGED_VALUE if summary.val_acc is None else summary.val_acc
+        acc = value_of(summary)
         if state is TrialState.COMPLETE:
             self.optuna_study.tell(number, acc)
             return
@@ -256,6 +257,20 @@ class Ledger:
         epochs = self.optuna_study.user_attrs["recipe"]["search"]["epochs"]
         trials = self.optuna_study.get_trials(deepcopy=False)
         return [_trial(self.study, trial, epochs) for trial in trials]
+
+
+def value_of(summary: Summary) -> float:
+    """The value that Optuna maximizes: the accuracy, or for a loss a number in 0..1 that it fits.
+
+    A loss may be any number, and a diverged trial needs a value below that of all others: a loss
+    of 0 counts as 0.5, and one of 1 as 0.25.
+    """
+    if not summary.ranks:
+        return DIVERGED_VALUE
+    if summary.val_acc is not None:
+        return summary.val_acc
+    score = summary.score
+    return (1 + score / (1 + abs(score))) / 2
 
 
 def _waiting(trial: FrozenTrial) -> FrozenTrial:
@@ -337,8 +352,7 @@ def _known(frozen: FrozenTrial, rows: list[Epoch], epochs: int) -> Summary:
     else:
         acc = float(frozen.value or DIVERGED_VALUE)
     read = summarise(rows)
-    found = DIVERGED_VALUE if read.val_acc is None else read.val_acc
-    if rows and found == acc:  # else the curve is not whole
+    if rows and value_of(read) == acc:  # else the curve is not whole
         read = replace(read, seconds=sum(row.seconds for row in rows))
         return replace(read, status="pruned") if pruned and read.ranks else read
     if acc == DIVERGED_VALUE and not pruned:

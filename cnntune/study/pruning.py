@@ -49,7 +49,7 @@ class Bracket:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a trial is: `accs` holds a validation accuracy (0..1) for each finished epoch.
+    """How far a trial is: `accs` holds the score of each finished epoch, its accuracy (0..1).
 
     `ended` trials are complete, pruned, failed or diverged; `ranks` is False for those of them
     whose curve counts for nothing, since they failed or diverged.
@@ -63,7 +63,7 @@ class Progress:
     def score(self, epoch: int) -> float:
         """The mean of the two best accuracies up to `epoch`: one may have been luck."""
         best = sorted(self.accs[:epoch])[-2:]
-        return fmean(best) if best else 0.0
+        return fmean(best) if best else -math.inf
 
 
 def ladder(pruner: Pruner, epochs: int) -> tuple[int, ...]:

@@ -31,6 +31,11 @@ class Trial:
         return -1.0 if self.summary.val_acc is None else float(self.summary.val_acc)
 
     @property
+    def score(self) -> float:
+        """What trials are ranked by: the validation accuracy where there is one."""
+        return self.summary.score
+
+    @property
     def val_loss(self) -> float:
         """Validation loss of the best epoch, nats; NaN where it is not known."""
         return math.nan if self.summary.val_loss is None else float(self.summary.val_loss)
@@ -43,14 +48,14 @@ class Trial:
 
     @property
     def accs(self) -> list[float]:
-        """The validation accuracy of each epoch, as pruning compares them.
+        """The score of each epoch, its validation accuracy, as pruning compares them.
 
         Of a complete trial whose curve is missing its best one, so that it keeps its rank.
         """
         rows = self.run.rows()
         if self.status == "complete" and len(rows) < self.summary.epochs:
-            return [self.val_acc] * int(self.summary.epochs)
-        return [row.val_acc for row in rows]
+            return [self.score] * int(self.summary.epochs)
+        return [row.score for row in rows]
 
     @property
     def missing(self) -> list[str]:
@@ -84,7 +89,7 @@ def _rank(trial: Trial) -> tuple[bool, int, float, float]:
     pruned = trial.status == "pruned"
     epochs = -trial.summary.epochs if pruned else 0
     loss = trial.val_loss
-    return pruned, epochs, -trial.val_acc, math.inf if math.isnan(loss) else loss
+    return pruned, epochs, -trial.score, math.inf if math.isnan(loss) else loss
 
 
 def _has_config(run: Run) -> bool:

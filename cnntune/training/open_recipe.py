@@ -8,6 +8,7 @@ from typing import Any
 
 from cnntune.config import files, signatures
 from cnntune.config.combinations import CROSS_ENTROPY
+from cnntune.config.command import CommandRecipe, stored
 from cnntune.config.files import RecipeFile
 from cnntune.config.problems import Problem
 from cnntune.config.recipe import Recipe, parse, set_key, space_findings
@@ -56,6 +57,8 @@ def load_recipe(source: str | None, overrides: Sequence[str] = ()) -> Recipe:
 
 def _read(file: RecipeFile, overrides: Sequence[str]) -> Recipe:
     values = files.read_values(file.path)
+    if "command" in values:
+        raise RecipeError(_of_command(file))
     overridden = []
     for text in overrides:
         key, value = files.parse_override(text)
@@ -68,6 +71,13 @@ def _read(file: RecipeFile, overrides: Sequence[str]) -> Recipe:
         check_arguments=argument_problems,
         argument_types=argument_types,
     )
+
+
+def _of_command(file: RecipeFile) -> str:
+    """That a file belongs to a search over a command, and what runs a trial of it again."""
+    recipe = stored(files.read_values(file.path), file=file.name)
+    again = f"; to run it again: {recipe.line()}" if not recipe.space else ""
+    return f"{file.name}: command: is a recipe of `cnntune search -- COMMAND`{again}"
 
 
 def argument_problems(values: Mapping[str, Any]) -> list[Problem]:
@@ -114,6 +124,8 @@ def argument_types(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def allows(recipe: Recipe, key: str, value: Value) -> bool:
     """Whether the recipe would be valid with `value` at `key`."""
+    if isinstance(recipe, CommandRecipe):
+        return recipe.allows(key, value)
     values = recipe.as_values()
     set_key(values, key, value)
     try:

@@ -18,9 +18,11 @@ from cnntune.errors import CnntuneError, DataError
 from cnntune.machine.clock import NEVER, Deadline
 from cnntune.runs.run import Epoch, Run
 from cnntune.runs.summary import Summary
+from cnntune.script.command import end_marked, mark_of
 from cnntune.workers.processes import start
 
 SERVE = "cnntune.workers.worker:serve"  # by name: it imports torch, which only the workers need
+SERVE_COMMANDS = "cnntune.workers.command_worker:serve"
 MAX_DEATHS = 5  # of workers over one trial without a further epoch: the trial kills them
 
 
@@ -43,7 +45,17 @@ class Job:
     @property
     def whole(self) -> bool:
         """Whether the job ends with the run."""
-        return self.until is None or self.until >= self.recipe.train.epochs
+        return self.until is None or self.until >= self.recipe.run_epochs
+
+    @property
+    def serve(self) -> str:
+        """What the process does that takes such jobs."""
+        return SERVE_COMMANDS if self.recipe.runs_command else SERVE
+
+    def end_processes(self) -> None:
+        """End what a worker that was killed has left running of the job's command."""
+        if self.recipe.runs_command:
+            end_marked(mark_of(self.folder))
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,7 @@ class _Worker:
     device: str
     job: Job | None = None
     held: Path | None = None  # the folder of the paused run that it can resume without a checkpoint
+    last: Job | None = None  # that it has or had: its command may still run
 
 
 def run_jobs(
@@ -126,6 +139,7 @@ def run_jobs(
                 assert job is not None  # only busy workers are waited for
                 event = _receive(worker)
                 if event is None:
+                    job.end_processes()
                     pool.forget(worker)
                     yield Event(job, died=worker.process.exitcode)
                     deaths[job.folder] = deaths.get(job.folder, 0) + 1
@@ -189,7 +203,7 @@ class _Pool:
         there = self._open_devices()
         free = [w for w in self._workers if w.job is None and w.device in there]
         free.sort(key=lambda worker: (worker.held != job.folder, worker.held is not None))
-        worker = free[0] if free else self._new(least_used(there, self._taken()))
+        worker = free[0] if free else self._new(job.serve, least_used(there, self._taken()))
         _send(job, worker)
 
     def give_alone(self, job: Job, device: str) -> None:
@@ -206,13 +220,13 @@ class _Pool:
             for worker in here:
                 self.end(worker)
             self._lone.remove(waiting)
-            _send(job, self._new(device))
+            _send(job, self._new(job.serve, device))
 
     def _taken(self) -> list[str]:
         return [worker.device for worker in self._workers]
 
-    def _new(self, device: str) -> _Worker:
-        worker = _Worker(*start(SERVE, device), device)
+    def _new(self, serve: str, device: str) -> _Worker:
+        worker = _Worker(*start(serve, device), device)
         self._workers.append(worker)
         return worker
 
@@ -231,7 +245,7 @@ class _Pool:
 
 
 def _send(job: Job, worker: _Worker) -> None:
-    worker.job = job
+    worker.job = worker.last = job
     with suppress(OSError):  # it died between jobs; reading its pipe shows it
         worker.pipe.send(job)
 
@@ -242,6 +256,8 @@ def _end(workers: Sequence[_Worker]) -> None:
     for worker in workers:
         worker.process.join()
         worker.pipe.close()
+        if worker.last is not None:
+            worker.last.end_processes()
 
 
 def least_used(devices: Sequence[str], taken: Sequence[str]) -> str:

@@ -33,15 +33,23 @@ from cnntune.user_code.borders import explained
 
 THREADS = "1"  # that a worker's libraries load with; workers share the cores among them
 PARENT_EXIT_SECONDS = 1.0  # between the ends of a killed process's pipes; they close one by one
+_preloaded = ["cnntune.workers.preload"]  # what the server imports
+_handed = {"OMP_NUM_THREADS": THREADS}  # what workers find in their environment beside ours
+_last_acts: list[Callable[[], object]] = []  # of a process whose coordinator has ended
 COORDINATOR = "CNNTUNE_COORDINATOR"  # in the server's environment: the process that started it
 
 
-def prepare() -> None:
+def prepare(*, torch: bool = True) -> None:
     """Let the server import what workers need, while this process does other work.
+
+    Without `torch` it imports nothing, and workers have our own environment: they run commands.
 
     Raises:
         StudyError: where it cannot be started.
     """
+    if not torch:
+        _preloaded.clear()
+        _handed.clear()
     if FORKS:
         context()
         with _starting():
@@ -149,7 +157,7 @@ def context() -> BaseContext:
     if not FORKS:
         return get_context("spawn")
     server = get_context("forkserver")
-    server.set_forkserver_preload(["cnntune.workers.preload"])
+    server.set_forkserver_preload(_preloaded)
     return server
 
 
@@ -174,7 +182,7 @@ def _starting() -> Iterator[None]:
 @contextmanager
 def _inherited() -> Iterator[None]:
     """What a worker finds in its environment: the threads that torch loads with, and us."""
-    handed = {"OMP_NUM_THREADS": THREADS, COORDINATOR: str(os.getpid())}
+    handed = {**_handed, COORDINATOR: str(os.getpid())}
     before = {name: os.environ.get(name) for name in handed}
     os.environ.update(handed)
     try:
@@ -237,8 +245,16 @@ def end_with_parent() -> None:
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
+def before_end(act: Callable[[], object]) -> None:
+    """Let a worker do this, too, when its coordinator ends, however that ends."""
+    _last_acts.append(act)
+
+
 def _wait_for_parent() -> None:
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
+        for act in _last_acts:
+            with suppress(Exception):
+                act()
         os._exit(1)

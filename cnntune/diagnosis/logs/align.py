@@ -35,11 +35,11 @@ class Aligned:
     notes: tuple[str, ...]
 
 
-def align(record: Record, choice: Choice) -> Aligned:
+def align(record: Record, choice: Choice, least: int = MIN_POINTS) -> Aligned:
     """The curve of a record, one entry per evaluation.
 
     What was logged more often than validation is averaged since the previous evaluation. With fewer
-    than three evaluations, the points of the train loss are the grid.
+    than `least` evaluations, the points of the train loss are the grid.
     """
     notes = [*record.notes, *choice.guesses]
     series: dict[str, list[Point]] = {
@@ -51,8 +51,8 @@ def align(record: Record, choice: Choice) -> Aligned:
     series |= _in_nats(choice, series, notes)
     held_out = [series[role] for role in ("val_loss", "val_acc") if role in series]
     series |= _counted_alike(record, series, held_out, notes)
-    grid = _grid(series, held_out, notes)
-    validated = any(_entries(points) >= MIN_POINTS for points in held_out)
+    grid = _grid(series, held_out, notes, least)
+    validated = any(_entries(points) >= least for points in held_out)
     values = {
         role: (
             _last(points, grid)
@@ -177,12 +177,12 @@ def _fractions(
 
 
 def _grid(
-    series: dict[str, list[Point]], held_out: Sequence[Points], notes: list[str]
+    series: dict[str, list[Point]], held_out: Sequence[Points], notes: list[str], least: int
 ) -> list[float]:
     """The epochs or steps at which the curve has its entries."""
     train = [points for role, points in series.items() if role.startswith("train")]
     longest = max(held_out, key=_entries, default=())
-    if _entries(longest) < MIN_POINTS:
+    if _entries(longest) < least:
         longest = max([*train, longest], key=_entries, default=())
         return sorted({step for step, _ in longest})
     grid = sorted({step for step, _ in longest})

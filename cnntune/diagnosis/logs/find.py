@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cnntune.diagnosis.curve import MIN_POINTS
 from cnntune.diagnosis.logs.record import MAX_BYTES, Point, Record, UnreadableLogError
+from cnntune.runs.run import WORK
 from cnntune.runs.study import PROOFS
 
 UNKNOWN_FORMAT = "not a training log in a known format"
@@ -75,6 +76,7 @@ def sources(path: Path, is_ours: Callable[[Path], bool]) -> Iterator[Source]:
             folders[:] = [inner for inner in folders if inner != PROOFS]  # unless it is named
         if METRICS in files and is_ours(folder):
             yield Source(folder, list, ours=True)
+            folders[:] = [inner for inner in folders if inner != WORK]  # its metrics are read
             if not (files := [file for file in files if EVENT_FILE.fullmatch(file)]):
                 continue
         elif METRICS not in files and SUMMARY in files and _in_study(studies, folder):

@@ -70,12 +70,16 @@ class AfterImport(importlib.abc.MetaPathFinder):
         def execute_and_observe(module: Any) -> None:
             execute(module)
             try:
-                getattr(observer(), WATCHED[name])(module)
+                getattr(observer(), WATCHED[name], skip)(module)
             except Exception as error:
                 say(f"cannot observe {name}: {error!r}")
 
         spec.loader.exec_module = execute_and_observe  # type: ignore[method-assign]
         return spec
+
+
+def skip(module: Any) -> None:
+    """For what the file that is loaded does not watch."""
 
 
 def say(text: str) -> None:

@@ -4,7 +4,8 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cnntune.config.recipe import Recipe, flatten, stored
+from cnntune.config.command import stored_recipe
+from cnntune.config.recipe import Recipe, flatten
 from cnntune.config.space import Space
 from cnntune.errors import StudyError
 from cnntune.findings import Finding
@@ -117,7 +118,7 @@ def _trials(study: Study) -> tuple[Recipe, list[Trial]] | None:
     if not folders or not toml.is_file():
         return None
     try:
-        recipe = stored(tomllib.loads(toml.read_text(encoding="utf-8")), file=str(toml))
+        recipe = stored_recipe(tomllib.loads(toml.read_text(encoding="utf-8")), file=str(toml))
     except ValueError as error:
         raise StudyError(f"{toml}: is not TOML: {error}") from None
     space = recipe.space or default_space(recipe.train.optimizer)

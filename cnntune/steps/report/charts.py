@@ -57,7 +57,7 @@ def all_curves(chapter: Chapter) -> Markup:
             epochs, accs = _finite(chapter.curves[number])
             look: dict[str, Any] = {"color": color, "linewidth": THICK, "marker": "."}
             axes.plot(epochs, accs, dash, label=f"trial {number}", **look)
-        _label(axes, "epoch", "validation accuracy")
+        _label(axes, "epoch", _ranked_by(chapter))
         _epoch_axis(axes, max(map(len, chapter.curves.values()), default=1))
         if named:
             axes.legend(fontsize=8)
@@ -71,7 +71,8 @@ def key_scatter(chapter: Chapter, key: str) -> Markup:
     """
     dimension = chapter.recipe.space[key]
     having = [trial for trial in chapter.trials if key in trial.values]
-    lowest = min((trial.val_acc for trial in having if trial.val_acc >= 0), default=0.0)
+    known = [trial.score for trial in having if math.isfinite(trial.score)]
+    lowest = min(known, default=0.0)
     blue, orange = LINES[0][0], LINES[1][0]
     looks: dict[str, dict[str, Any]] = {
         "complete": {"marker": "o", "color": blue},
@@ -85,7 +86,7 @@ def key_scatter(chapter: Chapter, key: str) -> Markup:
         for status, look in looks.items():
             found = [trial for trial in having if trial.status == status]
             positions = [_position(dimension, trial.values[key]) for trial in found]
-            axes.scatter(positions, [max(trial.val_acc, lowest) for trial in found], s=14, **look)
+            axes.scatter(positions, [max(trial.score, lowest) for trial in found], s=14, **look)
         if isinstance(dimension, Choice):
             names = [str(option)[:NAME_LENGTH] for option in dimension.options]
             crowded = sum(map(len, names)) > MAX_LETTERS
@@ -98,7 +99,8 @@ def key_scatter(chapter: Chapter, key: str) -> Markup:
             axes.locator_params(axis="x", nbins=MAX_TICKS)
         if not ranked(having):
             axes.set_ylim(-0.05, 1)
-        _label(axes, key, "val acc")
+        short = {"validation accuracy": "val acc"}
+        _label(axes, key, short.get(name := _ranked_by(chapter), name))
         return _svg(figure, f"validation accuracy over {key}")
 
 
@@ -128,9 +130,15 @@ def _position(dimension: Dimension, value: Any) -> float:
 
 
 def _finite(rows: Sequence[Epoch]) -> tuple[list[int], list[float]]:
-    """Epochs and accuracies, without those that are not finite."""
-    kept = [row for row in rows if math.isfinite(row.val_acc)]
-    return [row.epoch for row in kept], [row.val_acc for row in kept]
+    """Epochs and scores, which are accuracies, without those that are not finite."""
+    kept = [row for row in rows if math.isfinite(row.score)]
+    return [row.epoch for row in kept], [row.score for row in kept]
+
+
+def _ranked_by(chapter: Chapter) -> str:
+    """What the trials are compared by; a script may log no accuracy."""
+    ranks = ranked(chapter.trials)
+    return "-loss" if ranks and ranks[0].summary.val_acc is None else "validation accuracy"
 
 
 def _label(axes: "Axes", across: str, up: str) -> None:

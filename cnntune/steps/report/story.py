@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cnntune.config.command import CommandRecipe
 from cnntune.config.recipe import Recipe
 from cnntune.diagnosis.judge import JudgedRun, judge_runs
 from cnntune.diagnosis.load_runs import read_paths
@@ -108,6 +109,14 @@ class Story:
         best = self.winner.best if self.winner else None
         return best.run.path / "config.json" if best else None
 
+    @property
+    def winners_script(self) -> str:
+        """The command of the best trial, where the study is a search over a command."""
+        chapter = self.winner
+        if chapter is None or not chapter.best or not isinstance(chapter.recipe, CommandRecipe):
+            return ""
+        return chapter.recipe.for_trial(chapter.best.values).line()
+
 
 def read(study: Study) -> Story:
     """Read a study in any state: unfinished, failed, or with nothing searched yet.
@@ -171,7 +180,7 @@ def _winner(chapters: Sequence[Chapter]) -> Chapter | None:
     repeated = [chapter for chapter in chapters if chapter.best_over_seeds]
     if repeated:
         return min(repeated, key=lambda chapter: order(chapter.candidates[0]))
-    bests = [(chapter.best.val_acc, chapter) for chapter in chapters if chapter.best]
+    bests = [(chapter.best.score, chapter) for chapter in chapters if chapter.best]
     return max(bests, key=lambda pair: pair[0])[1] if bests else None
 
 
