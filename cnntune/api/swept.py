@@ -68,21 +68,21 @@ class _Loop:
     loss: Loss
     optimizer: MakeOptimizer
     seed: int
-    orders: dict[int, tuple[list[Batch], bool]]  # by repeat; whether they are all there are
+    orders: dict[int, list[Batch]]  # by repeat
 
     def batches(self, repeat: int, count: int) -> list[Batch]:
-        """The batches of a repeat: those of one pass over the loader, in an order of its own."""
-        before, whole = self.orders.get(repeat, ([], False))
-        if len(before) < count and not whole:
-            found: list[Batch] = []
-            for entry in objects.batches(self.loader, seed=self.seed + repeat if repeat else None):
+        """The batches of a repeat, over passes that each have an order of their own."""
+        found = self.orders.setdefault(repeat, [])
+        while len(found) < count:
+            before = len(found)
+            order = None if not repeat and not found else self.seed + 1000 * repeat + before
+            for entry in objects.batches(self.loader, seed=order):
                 found.append(objects.split(entry, whole=self.loss.function is None))
                 if len(found) >= count:
                     break
-            if not found:
+            if len(found) == before:
                 raise DataError("train_loader: yields no batch")
-            self.orders[repeat] = found, len(found) < count
-        return self.orders[repeat][0]
+        return found[:count]
 
     def run(self, lr: float, repeat: int, iterations: int) -> RateCurve:
         """Train a copy at a constant learning rate."""
@@ -97,7 +97,7 @@ class _Loop:
         start = time.monotonic()
         with seeded(seed, "lr-sweep", device=device):
             for iteration in range(iterations):
-                batch = batches[iteration % len(batches)].to(device)
+                batch = batches[iteration].to(device)
 
                 def closure(batch: Batch = batch) -> torch.Tensor:
                     optimizer.zero_grad()

@@ -33,10 +33,13 @@ MAX_EVENTS = 60_000  # then the record ends, and says so
 MAX_ROWS = 256  # of a batch that are recognized again
 VALUES = 64  # of a row that make its fingerprint
 MAX_NODES = 20_000  # of a graph that are followed
+MAX_TOP_NODES = 500  # of them, between a loss and the results of models
 SHORT_PASS = 4  # batches of a pass over a loader once enough steps were seen
 MANY_STAGES = 5  # times the steps that are wanted, where each stage has a network of its own
 VALIDATIONS = 2  # to see what differs between two of them
 SNAPSHOT_SECONDS = 5.0  # between two writes of the record, for a process that is killed
+EVEN_VALUES = 128  # of a weight, to tell whether they are spread evenly
+EVEN = 0.1  # of the bound: 3 standard errors of the spread of so many values
 KEPT_BATCHES = 24
 KEPT_BYTES = 2**26  # of batches that are kept for experiments
 KEPT_WEIGHTS = 3 * 10**7  # of a model that is kept
@@ -51,6 +54,7 @@ LOSSES = (
     "cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits",
     "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div",
 )  # fmt: skip
+LOGARITHMIC = ("nll_loss", "kl_div")  # these take logarithms of probabilities
 CLASSIFYING = ("cross_entropy", "nll_loss")
 FRAMEWORKS = {  # part of a path: name
     "/pytorch_lightning/": "lightning",
@@ -161,6 +165,7 @@ class Seen:
         self.last_tokens: Any = None
         self.moved = False
         self.values: dict[int, Any] = {}
+        self.inputs: dict[int, Any] = {}  # number of a model: weak reference to its last input
         self.kept_batches = Kept()
         self.rates: dict[int, float] = {}  # number of an optimizer: its highest learning rate
         self.experiments: dict[str, Any] = {}
@@ -414,6 +419,35 @@ def note_parameter(number: int, parameter: Any) -> dict[str, Any]:
     return entry
 
 
+def spread(start: Any, torch: Any) -> list[list[Any]]:
+    """Where a prediction is broadcast against targets: `[N, 1]` or `[N]` that becomes `[N, N]`.
+
+    Only above the results of models, and where the other operand is no prediction itself.
+    """
+    seen, stack, found = {start}, [start], []
+    while stack and len(seen) < MAX_TOP_NODES:
+        node = stack.pop()
+        inputs = [other for other, _ in node.next_functions if other is not None]
+        if node.metadata.get(MARK) is not None:
+            continue
+        if bare(node) in ("Sub", "Mul", "Add", "Div") and len(inputs) == 1:
+            sizes = [shape_of(inputs[0]), shape_of(node)]
+            if sizes[0] in (sizes[1][:1], [*sizes[1][:1], 1]):
+                if len(sizes[1]) == 2 and sizes[1][0] == sizes[1][1] > 1:
+                    found.append(sizes)
+        for other in inputs:
+            if other not in seen:
+                seen.add(other)
+                stack.append(other)
+    return found
+
+
+def shape_of(node: Any) -> list[int]:
+    """The shape of what a node computed; empty where this torch does not tell."""
+    known = getattr(node, "_input_metadata", None)
+    return [int(size) for size in known[0].shape] if known else []
+
+
 # What the hooks note
 
 
@@ -433,6 +467,7 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
         entry["shapes"] = zlib.crc32(repr([tuple(p.shape) for p in parameters]).encode())
         if entry["first"] is None:
             entry["first"] = look(parameters)
+            entry["frozen"] = frozen(module)
     at, grad = place(), torch.is_grad_enabled()
     event = SEEN.event(
         "forward",
@@ -440,6 +475,8 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
         train=module.training,
         active=sum(part.training for part in SEEN.watched[number]),
         watched=len(SEEN.watched[number]),
+        norms=sum(part.training and "BatchNorm" in type(part).__name__
+                  for part in SEEN.watched[number]),
         grad=grad,
         at=at,
         by=caller(),
@@ -451,6 +488,9 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
     if first is not None:
         event["shape"], event["type"] = list(first.shape), str(first.dtype).rpartition(".")[2]
         event["rows"] = row_prints(first, torch)
+        before = SEEN.inputs.get(number)
+        event["again"] = (before is not None and before() is first) or first._base is not None
+        SEEN.inputs[number] = weakref.ref(first)
         SEEN.last_tokens = None if first.is_floating_point() else first.detach()
         if deep and first.is_floating_point():
             event["input"] = statistics(first, torch)
@@ -666,6 +706,24 @@ def beside(name: str) -> Any:
     return sys.modules[known]
 
 
+def frozen(module: Any) -> list[list[Any]]:
+    """The parameters that ask for no gradient: number, name, size, and whether they are untrained.
+
+    Torch's layers begin with weights that are spread evenly between two bounds; training leaves
+    none so.
+    """
+    found = []
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            values = parameter.detach().float()
+            bound, even = float(values.abs().max()) if values.numel() else 0.0, False
+            if parameter.dim() > 1 and parameter.numel() >= EVEN_VALUES and bound > 0:
+                spread = float(values.std()) * 3**0.5 / bound
+                even = abs(spread - 1) < EVEN and abs(float(values.mean())) < EVEN * bound
+            found.append([SEEN.numbers.of(parameter), name, parameter.numel(), even])
+    return found
+
+
 def differs_in_eval(module: Any) -> bool:
     """Whether a module does something else in eval mode: dropout and batch norm."""
     name = type(module).__name__
@@ -692,6 +750,7 @@ def note_backward(loss: Any, torch: Any) -> None:
         if deep:
             held = {SEEN.numbers.of(p) for o in living for g in o.param_groups for p in g["params"]}
             event.update(walk(loss.grad_fn, torch, held))
+            event["spread"] = spread(loss.grad_fn, torch)
         keep_step(loss, torch)
     if SEEN.scaled:
         event["scaled"] = True
@@ -868,6 +927,10 @@ def note_loss(name: str, args: Any, keywords: Any, result: Any, torch: Any) -> N
             event["copies"] = bool((tokens.reshape(-1) == target.detach().reshape(-1)).all())
     if deep and prediction.is_floating_point() and prediction.numel():
         event["prediction"] = statistics(prediction, torch)
+        if name in LOGARITHMIC and prediction.dim() > 1:
+            values = prediction.detach().float()
+            sums = [float(values.logsumexp(d).abs().max()) for d in range(values.dim())]
+            event["log_sums"] = sums
 
 
 @watching
@@ -906,7 +969,12 @@ def note_pass(loader: Any) -> None:
         count = len(dataset)
     batches = -(-count // loader.batch_size) if count and loader.batch_size else None
     SEEN.event(
-        "pass", loader=SEEN.numbers.of(loader), dataset=id(dataset), batches=batches, at=place()
+        "pass",
+        loader=SEEN.numbers.of(loader),
+        dataset=id(dataset),
+        batches=batches,
+        ordered=type(getattr(loader, "sampler", None)).__name__ == "SequentialSampler",
+        at=place(),
     )
 
 
