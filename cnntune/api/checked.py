@@ -3,7 +3,6 @@
 import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,16 +15,14 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from cnntune.api import html, objects, seen
 from cnntune.api.objects import Batch, Loss, Model, Source, named, untouched
 from cnntune.api.result import Result, document_of
-from cnntune.api.words import findings_in_python, in_python
+from cnntune.api.words import findings_in_python, python_errors
 from cnntune.config.combinations import CROSS_ENTROPY
 from cnntune.config.recipe import Recipe
 from cnntune.data.source import Images
 from cnntune.data.source import Source as Sets
-from cnntune.errors import CnntuneError, DataError
 from cnntune.findings import Finding
 from cnntune.runs.chance import Chance
 from cnntune.script import rules
-from cnntune.script.record import Record
 from cnntune.seeds import derive_seed
 from cnntune.steps import sanity as step
 from cnntune.training.build import load_data
@@ -107,7 +104,7 @@ def sanity(
     for loader, name in ((train_loader, "train_loader"), (val_loader, "val_loader")):
         if loader is not None:
             objects.check_loader(loader, name)
-    with _in_python(), explaining():
+    with python_errors(), explaining():
         source = Source(model)
         with untouched(source.made):
             torch.manual_seed(derive_seed(seed, "api"))
@@ -124,15 +121,6 @@ def sanity(
         partial(_draw, title, detail, findings),
         [partial(_shown, title, detail, findings)],
     )
-
-
-@contextmanager
-def _in_python() -> Iterator[None]:
-    """Errors in the words of Python."""
-    try:
-        yield
-    except CnntuneError as error:
-        raise type(error)([in_python(line) for line in error.lines]) from error.__cause__
 
 
 def _read(

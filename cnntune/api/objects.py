@@ -64,7 +64,9 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """A copy on a device."""
-        return Batch(moved(self.args, device), moved(self.keywords, device), moved(self.targets, device))
+        return Batch(
+            moved(self.args, device), moved(self.keywords, device), moved(self.targets, device)
+        )
 
 
 @dataclass

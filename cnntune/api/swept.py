@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from cnntune.api import html, objects
 from cnntune.api.objects import Batch, Loss, Model, Source, named, untouched
 from cnntune.api.result import Result, document_of
-from cnntune.api.words import findings_in_python
+from cnntune.api.words import findings_in_python, python_errors
 from cnntune.cli.screen import Screen
 from cnntune.errors import DataError, UserCodeError
 from cnntune.findings import Finding
@@ -154,7 +154,7 @@ def lr_sweep(
         UserCodeError: where the model cannot be copied, or model, loss or optimizer raise.
     """
     objects.check_loader(train_loader, "train_loader")
-    with explaining():
+    with python_errors(), explaining():
         source = Source(model)
         with untouched(source.made):
             loop = _Loop(source, train_loader, Loss(loss), optimizer, seed, {})

@@ -1,9 +1,11 @@
 """The words of Python in place of those of the command line, in evidence and advice."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
+from cnntune.errors import CnntuneError
 from cnntune.findings import Finding
 
 # What is typed in a shell, or written in a recipe: what does it in Python. In this order.
@@ -49,3 +51,12 @@ def findings_in_python(findings: Sequence[Finding]) -> list[Finding]:
         replace(one, evidence=in_python(one.evidence), advice=in_python(one.advice))
         for one in findings
     ]
+
+
+@contextmanager
+def python_errors() -> Iterator[None]:
+    """Raise errors of cnntune in the words of Python."""
+    try:
+        yield
+    except CnntuneError as error:
+        raise type(error)([in_python(line) for line in error.lines]) from error.__cause__

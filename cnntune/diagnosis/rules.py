@@ -48,7 +48,6 @@ from cnntune.diagnosis.signs import (
     CHANCE,
     FEW_POINTS,
     LOSS_GAP,
-    chance_level,
     signs_of,
     spikes,
     supposed_chance,
@@ -288,8 +287,6 @@ def stuck(shape: Shape) -> Verdict | None:
         return None
     first, last, fall = shape.train.values[0], shape.train_end, shape.train_fall
     text = f"{shape.train_name} went from {first:.4g} to {last:.4g}, a change of {-fall:+.1%}"
-    if classes := chance_level(shape):
-        text += f"; guessing among {classes} classes gives ln {classes} = {math.log(classes):.4g}"
     margin = ratio(SLOW, max(fall, STUCK))
     return Verdict("underfitting", "stuck", text, margin, "warn", ("converged",))
 

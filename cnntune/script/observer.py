@@ -36,6 +36,7 @@ MAX_NODES = 20_000  # of a graph that are followed
 MAX_TOP_NODES = 500  # of them, between a loss and the results of models
 SHORT_PASS = 4  # batches of a pass over a loader once enough steps were seen
 MANY_STAGES = 5  # times the steps that are wanted, where each stage has a network of its own
+CHEAP_SECONDS = 8.0
 VALIDATIONS = 2  # to see what differs between two of them
 SNAPSHOT_SECONDS = 5.0  # between two writes of the record, for a process that is killed
 EVEN_VALUES = 128  # of a weight, to tell whether they are spread evenly
@@ -111,7 +112,8 @@ class Kept:
     """The first training batches of a model, for experiments on a copy of it at the end."""
 
     def __init__(self) -> None:
-        self.model: Any = None  # a weak reference, once a loss was computed from its result alone
+        self.model: Any = None  # once a loss was computed from its result alone
+        self.optimizer: Any = None  # number, class and settings of its optimizer, where torch's
         self.state: list[Any] = []  # its first weights and buffers
         self.train = True
         self.examples: list[dict[str, Any]] = []
@@ -475,8 +477,9 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
         train=module.training,
         active=sum(part.training for part in SEEN.watched[number]),
         watched=len(SEEN.watched[number]),
-        norms=sum(part.training and "BatchNorm" in type(part).__name__
-                  for part in SEEN.watched[number]),
+        norms=sum(
+            part.training and "BatchNorm" in type(part).__name__ for part in SEEN.watched[number]
+        ),
         grad=grad,
         at=at,
         by=caller(),
@@ -511,8 +514,7 @@ def keep_forward(
     """A pass that may be a training step; its loss is to come."""
     kept = SEEN.kept_batches
     kept.pending = None
-    known = kept.model() if kept.model is not None else None
-    if kept.model is not None and known is not module:
+    if kept.model is not None and kept.model is not module:
         return
     inputs = list(tensors_in([*args, *keywords.values()], torch))
     if any(tensor.requires_grad for tensor in inputs) or len(rows) != len(inputs[0]):
@@ -598,13 +600,11 @@ def keep_step(loss: Any, torch: Any) -> None:
     if node is None or not same_up_to_a_factor(loss.grad_fn, node):
         return
     if kept.model is None:
-        kept.model = weakref.ref(pending["module"])
+        kept.model = pending["module"]
         kept.state, kept.train = pending["state"], pending["train"]
     kept.lines.append(pending["at"])
     kept.bytes += pending["bytes"]
-    kept.examples.append(
-        {key: pending[key] for key in ("args", "keywords", "loss", "rows")}
-    )
+    kept.examples.append({key: pending[key] for key in ("args", "keywords", "loss", "rows")})
     kept.closed = len(kept.examples) >= KEPT_BATCHES
 
 
@@ -623,7 +623,7 @@ def same_up_to_a_factor(node: Any, wanted: Any) -> bool:
 def experiments(torch: Any, seconds: float) -> dict[str, Any]:
     """Train copies of the model that was kept on the batches that were kept."""
     kept = SEEN.kept_batches
-    model = kept.model() if kept.model is not None else None
+    model = kept.model
     if model is None or not kept.examples or seconds <= 0:
         return {}
     model = getattr(model, "module", model) if "Parallel" in type(model).__name__ else model
@@ -638,7 +638,7 @@ def experiments(torch: Any, seconds: float) -> dict[str, Any]:
                           one["loss"]["target"])
             for one in kept.examples
         ]  # fmt: skip
-        case = tools.Case(model, kept.state, kept.train, examples, own_optimizer(model))
+        case = tools.Case(model, kept.state, kept.train, examples, own_optimizer())
         with torch.enable_grad():
             found: dict[str, Any] = tools.run(case, torch, seconds)
         first = kept.examples[0]["loss"]
@@ -676,20 +676,25 @@ def replayed(loss: dict[str, Any], torch: Any) -> Callable[[Any], Any]:
     return compute
 
 
-def own_optimizer(model: Any) -> Any:
-    """Class and settings of the optimizer that holds a model's parameters, where torch has it."""
-    ids = {id(parameter) for parameter in model.parameters()}
-    for number, optimizer in living_optimizers():
-        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        kind = type(optimizer)
-        if held & ids and kind.__module__.startswith("torch.optim.") and kind.__name__ != "LBFGS":
-            rates = SEEN.rates.get(number)
-            settings = dict(optimizer.defaults)
-            if rates and "lr" in settings:
-                settings.pop("decoupled_weight_decay", None)
-                settings["lr"] = rates
-                return kind, settings
-    return None
+def keep_optimizer(number: int, optimizer: Any) -> None:
+    """Class and settings of the optimizer that holds the kept model's parameters."""
+    kept, kind = SEEN.kept_batches, type(optimizer)
+    ids = {id(parameter) for parameter in kept.model.parameters()}
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    ours = kind.__module__.startswith("torch.optim.") and kind.__name__ != "LBFGS"
+    if held & ids and ours and "lr" in optimizer.defaults:
+        settings = dict(optimizer.defaults)
+        settings.pop("decoupled_weight_decay", None)
+        kept.optimizer = number, kind, settings
+
+
+def own_optimizer() -> Any:
+    """The class and the settings of the kept model's optimizer, at its highest learning rate."""
+    if SEEN.kept_batches.optimizer is None:
+        return None
+    number, kind, settings = SEEN.kept_batches.optimizer
+    rate = SEEN.rates.get(number)
+    return (kind, {**settings, "lr": rate}) if rate else None
 
 
 def beside(name: str) -> Any:
@@ -834,6 +839,8 @@ def note_before_step(optimizer: Any, torch: Any) -> None:
     }
     rate = max(known.event["lr"], default=0.0)
     SEEN.rates[number] = max(SEEN.rates.get(number, 0.0), rate)
+    if SEEN.kept_batches.model is not None and SEEN.kept_batches.optimizer is None:
+        keep_optimizer(number, optimizer)
     # What a closure clears within the step, it computes again: that of L-BFGS, several times.
     known.lost_before_step = len(known.lost)
     if known.event["deep"]:
@@ -1017,8 +1024,10 @@ def perhaps_stop() -> None:
                 leave("steps")
     elif SEEN.validations >= VALIDATIONS:
         leave("validations")
-    elif SEEN.steps >= 2 * SEEN.cut_from or SEEN.steps >= SEEN.cut_from + wanted:
-        leave("steps")
+    elif SEEN.steps >= min(2 * SEEN.cut_from, SEEN.cut_from + wanted):
+        # A further stage, such as a student's after its teacher's, is waited for where it is cheap.
+        if now - SEEN.started > CHEAP_SECONDS or SEEN.steps >= MANY_STAGES * wanted:
+            leave("steps")
 
 
 def record(reason: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def test_a_loss_that_stays_at_ln_k_is_guessing(classes: int) -> None:
     level = [math.log(classes)] * 10
     found = diagnose(run(level, level))
     assert "at-chance" in found.flags
-    assert f"guessing among {classes} classes" in found.evidence
+    assert "classes" not in found.evidence  # any loss is near ln K for some K
 
 
 def test_a_stuck_loss_between_the_logarithms_is_not_called_guessing() -> None:

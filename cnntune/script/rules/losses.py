@@ -139,7 +139,9 @@ def log_probabilities(record: Record) -> list[Finding]:
     """
     found = {}
     for name, dims in (("nll_loss", (1,)), ("kl_div", None)):
-        calls = [e for e in record.all("loss") if e["name"] == name and e["grad"] and "log_sums" in e]
+        calls = [
+            e for e in record.all("loss") if e["name"] == name and e["grad"] and "log_sums" in e
+        ]
         wrong = [e for e in calls if not _normalized(e["log_sums"], dims)]
         if len(wrong) < MIN_CALLS or len(wrong) <= USUAL * len(calls):
             continue

@@ -61,7 +61,9 @@ def _trained_before(record: Record, models: set[int], index: int) -> set[int]:
     }
 
 
-def _drawn_alike(record: Record, batches: Counter[tuple[int, ...]], sizes: set[object]) -> list[Finding]:
+def _drawn_alike(
+    record: Record, batches: Counter[tuple[int, ...]], sizes: set[object]
+) -> list[Finding]:
     """Batches that are made anew at each step and hold the same values.
 
     A full batch, or one that is overfitted on purpose, is one and the same tensor.
