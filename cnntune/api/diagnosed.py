@@ -101,7 +101,7 @@ def diagnose(
         DataError: where no column is a loss or an accuracy, or a path cannot be read.
         RecipeError: where `columns` or `fail_on` name an unknown curve or label.
     """
-    _check_keywords(curves, with_history=history is not None)
+    _check_keywords(curves)
     with python_errors():
         mapping = judge.parse_mapping(f"{curve}={name}" for curve, name in (columns or {}).items())
         labels = judge.parse_labels([fail_on] if isinstance(fail_on, str) else fail_on)
@@ -117,7 +117,7 @@ def diagnose(
     return Diagnosed(findings, document, partial(_draw, judged, skipped), pieces, judged)
 
 
-def _check_keywords(curves: Mapping[str, Any], *, with_history: bool) -> None:
+def _check_keywords(curves: Mapping[str, Any]) -> None:
     """Check that no keyword is an argument of `diagnose` with a slip.
 
     Raises:
@@ -127,9 +127,6 @@ def _check_keywords(curves: Mapping[str, Any], *, with_history: bool) -> None:
     for name in curves:
         if near := difflib.get_close_matches(name, arguments, n=1, cutoff=NEAR):
             raise TypeError(_unexpected(name, near[0]))
-    if with_history and curves:
-        found = ", ".join(curves)
-        raise TypeError(f"diagnose() takes a history, or curves by keyword, not both (got {found})")
 
 
 def _check_used(curves: Mapping[str, Any], run: JudgedRun) -> None:

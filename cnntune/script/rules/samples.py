@@ -133,7 +133,7 @@ def changing_validation(record: Record) -> list[Finding]:
             key = (begun["dataset"], begun["batches"], tuple(wide[0]["shape"]))
             seen.setdefault(key, []).append(rows)
             places[key] = wide[0]["at"]
-    for key, passes in seen.items():
+    for view, passes in seen.items():
         pairs = list(itertools.pairwise(passes))
         shared = [len(one & other) / min(len(one), len(other)) for one, other in pairs]
         if pairs and max(shared) < SAME_ROWS:
@@ -141,7 +141,7 @@ def changing_validation(record: Record) -> list[Finding]:
             text += f" {100 * max(shared):.0f} % of their samples in common"
             advice = "give the validation set transforms of its own, without random ones; return"
             advice += " a copy where __getitem__ changes a sample"
-            return [Finding("changing-validation", "warn", text, advice, places[key])]
+            return [Finding("changing-validation", "warn", text, advice, places[view])]
     return []
 
 
