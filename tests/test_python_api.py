@@ -356,3 +356,25 @@ def test_the_examples_of_the_page_are_true() -> None:
     )
     assert found.failed == 0
     assert found.attempted >= 10
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_shows_what_is_checked_in() -> None:
+    pytest.importorskip("nbclient", reason="nbclient is not installed")
+    pytest.importorskip("ipykernel", reason="ipykernel is not installed")
+    nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
+    import write_notebook
+
+    book, kept = write_notebook.executed(), nbformat.read(write_notebook.NOTEBOOK, 4)
+    assert [cell.source for cell in book.cells] == [cell.source for cell in kept.cells]
+    shown = [
+        [output["data"] for output in cell.get("outputs", []) if "data" in output]
+        for cell in book.cells
+    ]
+    pages = [data["text/html"] for outputs in shown for data in outputs if "text/html" in data]
+    assert len(pages) == 5
+    assert "missing-zero-grad" in pages[2]
+    assert "nothing wrong was found" in pages[3]
+    assert pages[1].count("<svg") >= 5
+    of_kept = [cell for cell in kept.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in of_kept)
