@@ -137,9 +137,7 @@ class Cut(nn.Module):
         return self.net[4](self.net[:4](x).detach())
 
 
-@pytest.mark.parametrize(
-    ("model", "rule"), [(Softmaxed, "outputs"), (Cut, "trainable-parameters")]
-)
+@pytest.mark.parametrize(("model", "rule"), [(Softmaxed, "outputs"), (Cut, "trainable-parameters")])
 def test_what_is_wrong_in_a_network_is_a_failure(model: type[nn.Module], rule: str) -> None:
     train, val = loaders()
     found = cnntune.sanity(model(), train, val, loss=F.cross_entropy)
