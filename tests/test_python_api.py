@@ -4,7 +4,7 @@ import copy
 import doctest
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -72,7 +72,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 @pytest.fixture
-def prepared() -> Iterator[tuple[nn.Module, torch.optim.Optimizer, Any, Any]]:
+def prepared() -> tuple[nn.Module, torch.optim.Optimizer, Any, Any]:
     """A model in the middle of a training: odd modes, a gradient, momentum, a hook, a position."""
     train, val = loaders(generator=torch.Generator().manual_seed(3))
     model = network()
@@ -81,7 +81,7 @@ def prepared() -> Iterator[tuple[nn.Module, torch.optim.Optimizer, Any, Any]]:
     F.cross_entropy(model(images), labels).backward()
     optimizer.step()
     model[1].eval()  # type: ignore[index]
-    yield model, optimizer, train, val
+    return model, optimizer, train, val
 
 
 def test_sanity_and_the_sweep_change_nothing_bit_for_bit(prepared: Any) -> None:
@@ -272,9 +272,9 @@ def test_an_optimizer_made_before_the_block_is_known_in_it() -> None:
 
 
 def test_what_the_loop_raises_passes_and_the_hooks_are_gone() -> None:
-    with pytest.raises(ZeroDivisionError), cnntune.observe() as seen:
-        loop()
-        _ = 1 / 0
+    seen = cnntune.observe()
+    with pytest.raises(ZeroDivisionError), seen:
+        loop(count=1 // 0)
     assert seen.document["script"]["stopped"] == "raised"
     assert not observer.UNDO
 

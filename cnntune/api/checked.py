@@ -199,7 +199,11 @@ def _on_images(what: _Given, classes: int) -> Iterator[Finding]:
 
     function = what.loss.function
     assert function is not None
-    parts: dict[str, Callable[..., Any]] = {"loader": loader, what.source.name: build, named(function): function}
+    parts: dict[str, Callable[..., Any]] = {
+        "loader": loader,
+        what.source.name: build,
+        named(function): function,
+    }
     with given(**parts):
         recipe = _recipe(what)
         device = objects.device_of(what.source.made)

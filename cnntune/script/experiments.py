@@ -26,7 +26,7 @@ FACTORS = (1.0, 0.1, 0.01, 0.001)  # of the script's own learning rate
 MEMORIZED = 0.1  # of the first loss
 MIN_EXAMPLES = 8
 HELD_OUT = 0.3  # of the batches
-LEAKED = 0.1  # share of a held-out batch's rows that the other batches hold
+LEAKED = 0.1  # share of a batch's samples that earlier batches may hold
 HOOKS = (
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
 )  # fmt: skip
@@ -166,16 +166,12 @@ def memorize(case: Case, torch: Any, until: float) -> dict[str, Any]:
 
 def learn(case: Case, torch: Any, until: float) -> dict[str, Any] | None:
     """Train on most batches, with their inputs and with blank ones, and measure on the others."""
-    count = round(len(case.examples) * (1 - HELD_OUT))
-    known = {row for example in case.examples[:count] for row in example.rows}
-    others = [
-        example
-        for example in case.examples[count:]
-        if sum(row in known for row in example.rows) <= LEAKED * len(example.rows)
-    ]
-    if len(case.examples) < MIN_EXAMPLES or not others:
+    batches = first_pass(case.examples)
+    count = round(len(batches) * (1 - HELD_OUT))
+    if len(batches) < MIN_EXAMPLES:
         return None
-    train = case.examples[:count]
+    known = {row for example in batches[:count] for row in example.rows}
+    train, others = batches[:count], batches[count:]
     found: dict[str, Any] = {"rows": len(known), "held": sum(len(one.rows) for one in others)}
     for name in ("blank", "real"):
         if name == "blank":
@@ -198,6 +194,17 @@ def learn(case: Case, torch: Any, until: float) -> dict[str, Any] | None:
                 return None
         found[name] = sum(losses[-count:]) / len(losses[-count:])
         found[f"{name}_held"] = best
+    return found
+
+
+def first_pass(examples: list[Example]) -> list[Example]:
+    """The batches whose samples were in none before."""
+    found: list[Example] = []
+    known: set[int] = set()
+    for example in examples:
+        if sum(row in known for row in example.rows) <= LEAKED * len(example.rows):
+            found.append(example)
+        known.update(example.rows)
     return found
 
 

@@ -65,7 +65,7 @@ def learns(record: Record) -> list[Finding]:
     if found is None or found["rows"] < MIN_ROWS or found["held"] < MIN_HELD:
         return []
     finite = all(math.isfinite(found[key]) for key in ("real", "blank", "real_held", "blank_held"))
-    begun = (_measured(record, "memorized") or {}).get("first", 0.0)
+    begun = (_measured(record, "memorized") or {}).get("first", math.inf)
     if found["blank"] > EXPLODED * begun:
         return []  # the inputs' scale, of which `inputs` says more
     if not finite or found["real"] > MEMORIZES * found["blank"]:
