@@ -1,23 +1,48 @@
 """cnntune: the CS231n lecture on training CNNs, as a tool.
 
-From Python, `cnntune.diagnose(history)` judges the learning curves of any library; docs/python.md.
+From Python, `cnntune.sanity(model, loader, loss=...)` checks a set-up, `cnntune.lr_sweep` finds a
+learning rate, `cnntune.observe()` judges a training loop while it runs, and
+`cnntune.diagnose(history)` judges learning curves; docs/python-api.md.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cnntune.api import Diagnosed, FailedError, Result, diagnose
+    from cnntune.api.checked import sanity
+    from cnntune.api.diagnosed import Diagnosed, diagnose
+    from cnntune.api.result import FailedError, Result
+    from cnntune.api.seen import Observed, observe
+    from cnntune.api.swept import Swept, lr_sweep
 
-__all__ = ["Diagnosed", "FailedError", "Result", "__version__", "diagnose"]
+PLACES = {
+    "checked": ("sanity",),
+    "diagnosed": ("Diagnosed", "diagnose"),
+    "result": ("FailedError", "Result"),
+    "seen": ("Observed", "observe"),
+    "swept": ("Swept", "lr_sweep"),
+}
+
+__all__ = [
+    "Diagnosed",
+    "FailedError",
+    "Observed",
+    "Result",
+    "Swept",
+    "__version__",
+    "diagnose",
+    "lr_sweep",
+    "observe",
+    "sanity",
+]
 __version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
     """Load a function when it is asked for: the version alone has to cost nothing."""
-    if name in __all__:
-        from cnntune import api
-
-        return getattr(api, name)
+    for module, names in PLACES.items():
+        if name in names:
+            return getattr(import_module(f"cnntune.api.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

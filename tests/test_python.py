@@ -29,7 +29,10 @@ PAIRS = list(zip(EPOCHS, TRAIN, VAL, strict=True))
 
 
 def test_the_public_names_are_these() -> None:
-    assert cnntune.__all__ == ["Diagnosed", "FailedError", "Result", "__version__", "diagnose"]
+    assert cnntune.__all__ == [
+        *("Diagnosed", "FailedError", "Observed", "Result", "Swept", "__version__"),
+        *("diagnose", "lr_sweep", "observe", "sanity"),
+    ]
     assert all(hasattr(cnntune, name) for name in cnntune.__all__)
     assert issubclass(cnntune.Diagnosed, cnntune.Result)
     with pytest.raises(AttributeError, match="no attribute 'sanitty'"):
@@ -139,6 +142,43 @@ def test_what_does_not_fit_together_is_an_error_in_a_line(
 ) -> None:
     with pytest.raises(DataError, match=re.escape(line)):
         cnntune.diagnose(given, **more)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"history": HISTORY, "colums": {"val_loss": "x"}}, "columns"),
+        ({"history": HISTORY, "fail": [], "failon": ["overfitting"]}, "fail_on"),
+        ({"tran_lss": TRAIN, "val_loss": VAL}, "train_loss"),
+    ],
+)
+def test_a_misspelt_keyword_is_a_type_error_that_names_the_nearest(
+    given: dict[str, Any], meant: str
+) -> None:
+    with pytest.raises(TypeError, match=rf"unexpected keyword .* did you mean '{meant}'"):
+        cnntune.diagnose(**given)
+
+
+def test_a_tensor_with_a_gradient_gives_no_warning() -> None:
+    import torch
+
+    curve = [torch.tensor(value, requires_grad=True) for value in TRAIN]
+    assert cnntune.diagnose(train_loss=curve, val_loss=VAL).label == "overfitting"
+
+
+def test_no_number_of_classes_is_inferred_from_a_loss() -> None:
+    stuck = [math.log(20)] * 8
+    assert "classes" not in str(cnntune.diagnose(train_loss=stuck, val_loss=stuck))
+
+
+def test_advice_and_errors_have_no_words_of_the_command_line() -> None:
+    stuck = cnntune.diagnose(train_loss=[3.3] * 8, val_loss=[3.3] * 8)
+    assert "cnntune.lr_sweep" in str(stuck.advice)
+    assert not re.search(r"--\w|cnntune [a-z]", " ".join(stuck.advice))
+    for wrong in ({"fail_on": "overfit"}, {"columns": {"val": "x"}}):
+        with pytest.raises(RecipeError) as error:
+            cnntune.diagnose(HISTORY, **wrong)  # type: ignore[arg-type]
+        assert "--" not in str(error.value)
 
 
 def test_unknown_labels_and_curves_are_refused() -> None:

@@ -1,19 +1,24 @@
 """`cnntune.diagnose`: learning curves from Python, judged as `cnntune diagnose` judges them."""
 
+import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cnntune.api import histories, html
 from cnntune.api.result import Result, document_of
+from cnntune.api.words import in_python, python_errors
 from cnntune.cli.screen import Screen
 from cnntune.diagnosis import judge
 from cnntune.diagnosis.judge import JudgedRun
 from cnntune.diagnosis.load_runs import Skipped
 from cnntune.diagnosis.rules import Diagnosis, Label
 from cnntune.errors import DataError
+
+CURVES = ("train_loss", "val_loss", "train_acc", "val_acc")
+NEAR = 0.75  # of difflib's similarity: one or two letters of a word
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -92,18 +97,64 @@ def diagnose(
     Nothing that is given is changed.
 
     Raises:
+        TypeError: where a keyword is a misspelt one.
         DataError: where no column is a loss or an accuracy, or a path cannot be read.
         RecipeError: where `columns` or `fail_on` name an unknown curve or label.
     """
-    mapping = judge.parse_mapping(f"{curve}={name}" for curve, name in (columns or {}).items())
-    labels = judge.parse_labels([fail_on] if isinstance(fail_on, str) else fail_on)
-    judged, skipped = _judged(history, names, mapping, curves)
+    _check_keywords(curves)
+    with python_errors():
+        mapping = judge.parse_mapping(f"{curve}={name}" for curve, name in (columns or {}).items())
+        labels = judge.parse_labels([fail_on] if isinstance(fail_on, str) else fail_on)
+        judged, skipped = _judged(history, names, mapping, curves)
+    judged = [_in_python(run) for run in judged]
+    if history is None:
+        _check_used(curves, judged[0])
     findings = [run.finding(labels) for run in judged]
     document = document_of(
         "diagnose", findings, runs=[run.as_json() for run in judged], skipped=skipped
     )
     pieces: list[Callable[[], str]] = [partial(_shown, run) for run in judged]
     return Diagnosed(findings, document, partial(_draw, judged, skipped), pieces, judged)
+
+
+def _check_keywords(curves: Mapping[str, Any]) -> None:
+    """Check that no keyword is an argument of `diagnose` with a slip.
+
+    Raises:
+        TypeError: where one is; it names the argument.
+    """
+    arguments = ("history", "names", "columns", "fail_on")
+    for name in curves:
+        if near := difflib.get_close_matches(name, arguments, n=1, cutoff=NEAR):
+            raise TypeError(_unexpected(name, near[0]))
+
+
+def _check_used(curves: Mapping[str, Any], run: JudgedRun) -> None:
+    """Check that no keyword that was left out is a curve's name with a slip.
+
+    Raises:
+        TypeError: where one is; it names the curve.
+    """
+    used = set(run.run.columns.values())
+    left = [curve for curve in CURVES if curve not in run.run.columns]
+    for name in curves.keys() - used:
+        if near := difflib.get_close_matches(name, left, n=1, cutoff=NEAR):
+            raise TypeError(_unexpected(name, near[0]))
+
+
+def _unexpected(name: str, near: str) -> str:
+    return f"diagnose() got an unexpected keyword argument {name!r}; did you mean {near!r}?"
+
+
+def _in_python(run: JudgedRun) -> JudgedRun:
+    """The run with evidence, advice and notes in the words of Python."""
+    diagnosis = replace(
+        run.diagnosis,
+        evidence=in_python(run.diagnosis.evidence),
+        advice=[in_python(line) for line in run.diagnosis.advice],
+    )
+    notes = tuple(in_python(note) for note in run.run.notes)
+    return replace(run, run=replace(run.run, notes=notes), diagnosis=diagnosis)
 
 
 def _judged(

@@ -23,6 +23,9 @@ COLOURS: dict[Severity, str] = {
     "warn": "#c27c0e",
     "fail": "#d8484a",
 }
+SPARK_WIDTH, SPARK_HEIGHT = 200, 36  # of a line in a table
+CELL = "text-align:left;padding:.1em .8em .1em 0"
+RATE_COLUMNS = ("lr", "loss", "first", "last", "verdict")
 STYLE = "max-width:48em;font-size:14px;line-height:1.45"
 
 
@@ -63,6 +66,40 @@ def curves(curve: Curve, best_epoch: float | None) -> str:
         if lines:
             charts.append(_chart(title, lines, best_epoch))
     return f'<div style="display:flex;flex-wrap:wrap;gap:8px">{"".join(charts)}</div>'
+
+
+def rates(rows: Sequence[tuple[str, Sequence[float], str, str, str]], top: float) -> str:
+    """A table of learning rates: rate, curve of the losses from 0 to `top`, ends, verdict."""
+    heads = "".join(f'<th style="{CELL}">{name}</th>' for name in RATE_COLUMNS)
+    body = "".join(
+        "<tr>"
+        + f'<td style="{CELL}">{escape(lr)}</td><td style="{CELL}">{_spark(losses, top)}</td>'
+        + "".join(f'<td style="{CELL}">{escape(text)}</td>' for text in (first, last, verdict))
+        + "</tr>"
+        for lr, losses, first, last, verdict in rows
+    )
+    return f'<table style="border-collapse:collapse"><tr>{heads}</tr>{body}</table>'
+
+
+def _spark(losses: Sequence[float], top: float) -> str:
+    """The losses as a line; what is above `top` or not finite is left out."""
+    across = (SPARK_WIDTH - 4) / max(1, len(losses) - 1)
+    points = [
+        (2 + across * at, 2 + (SPARK_HEIGHT - 4) * (1 - loss / top))
+        for at, loss in enumerate(losses)
+    ]
+    drawn = "".join(
+        "M" + "L".join(f"{x:.1f} {y:.1f}" for (x, y), _ in group)
+        for inside, group in groupby(
+            zip(points, losses, strict=True), lambda one: math.isfinite(one[1]) and one[1] <= top
+        )
+        if inside
+    )
+    return (
+        f'<svg viewBox="0 0 {SPARK_WIDTH} {SPARK_HEIGHT}" width="{SPARK_WIDTH}"'
+        f' height="{SPARK_HEIGHT}" role="img" aria-label="loss per step"><path d="{drawn}"'
+        f' fill="none" stroke="{VAL}" stroke-width="1.5" stroke-linecap="round"/></svg>'
+    )
 
 
 def _chart(title: str, lines: dict[str, Series], best_epoch: float | None) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import importlib.util
 import json
 import os
 import sys
@@ -32,10 +33,17 @@ MAX_EVENTS = 60_000  # then the record ends, and says so
 MAX_ROWS = 256  # of a batch that are recognized again
 VALUES = 64  # of a row that make its fingerprint
 MAX_NODES = 20_000  # of a graph that are followed
+MAX_TOP_NODES = 500  # of them, between a loss and the results of models
 SHORT_PASS = 4  # batches of a pass over a loader once enough steps were seen
 MANY_STAGES = 5  # times the steps that are wanted, where each stage has a network of its own
+CHEAP_SECONDS = 8.0
 VALIDATIONS = 2  # to see what differs between two of them
 SNAPSHOT_SECONDS = 5.0  # between two writes of the record, for a process that is killed
+EVEN_VALUES = 128  # of a weight, to tell whether they are spread evenly
+EVEN = 0.1  # of the bound: 3 standard errors of the spread of so many values
+KEPT_BATCHES = 24
+KEPT_BYTES = 2**26  # of batches that are kept for experiments
+KEPT_WEIGHTS = 3 * 10**7  # of a model that is kept
 MARK = "cnntune"  # key in a graph node's metadata
 SKIPPED = (  # operations that change the shape or the type of a value only
     "View", "UnsafeView", "Reshape", "ReshapeAlias", "Squeeze", "Unsqueeze", "Permute", "T",
@@ -47,6 +55,7 @@ LOSSES = (
     "cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits",
     "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div",
 )  # fmt: skip
+LOGARITHMIC = ("nll_loss", "kl_div")  # these take logarithms of probabilities
 CLASSIFYING = ("cross_entropy", "nll_loss")
 FRAMEWORKS = {  # part of a path: name
     "/pytorch_lightning/": "lightning",
@@ -59,6 +68,7 @@ FRAMEWORKS = {  # part of a path: name
 }
 SITE_PACKAGES = ("site-packages", "dist-packages")
 STDLIB = os.path.dirname(os.__file__) + os.sep
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # cnntune itself
 
 
 class Numbers:
@@ -96,6 +106,21 @@ class Optimizer:
         self.cleared = True
         self.lost += self.results
         self.results = []
+
+
+class Kept:
+    """The first training batches of a model, for experiments on a copy of it at the end."""
+
+    def __init__(self) -> None:
+        self.model: Any = None  # once a loss was computed from its result alone
+        self.optimizer: Any = None  # number, class and settings of its optimizer, where torch's
+        self.state: list[Any] = []  # its first weights and buffers
+        self.train = True
+        self.examples: list[dict[str, Any]] = []
+        self.bytes = 0
+        self.pending: dict[str, Any] | None = None  # a forward pass whose loss is still to come
+        self.lines: list[str] = []  # of the losses
+        self.closed = False
 
 
 class Seen:
@@ -142,6 +167,10 @@ class Seen:
         self.last_tokens: Any = None
         self.moved = False
         self.values: dict[int, Any] = {}
+        self.inputs: dict[int, Any] = {}  # number of a model: weak reference to its last input
+        self.kept_batches = Kept()
+        self.rates: dict[int, float] = {}  # number of an optimizer: its highest learning rate
+        self.experiments: dict[str, Any] = {}
 
     def ours(self) -> bool:
         """Whether a hook is to look: in the script's own thread, and not at what we do."""
@@ -202,7 +231,7 @@ def is_theirs(path: str) -> bool:
     if known is None:
         known = not (
             any(word in path for word in SITE_PACKAGES)
-            or path.startswith((STDLIB, "<"))
+            or path.startswith((STDLIB, "<", PACKAGE))
             or path == __file__
             or os.path.basename(path) in ("torchrun", "accelerate")
         )
@@ -392,6 +421,35 @@ def note_parameter(number: int, parameter: Any) -> dict[str, Any]:
     return entry
 
 
+def spread(start: Any, torch: Any) -> list[list[Any]]:
+    """Where a prediction is broadcast against targets: `[N, 1]` or `[N]` that becomes `[N, N]`.
+
+    Only above the results of models, and where the other operand is no prediction itself.
+    """
+    seen, stack, found = {start}, [start], []
+    while stack and len(seen) < MAX_TOP_NODES:
+        node = stack.pop()
+        inputs = [other for other, _ in node.next_functions if other is not None]
+        if node.metadata.get(MARK) is not None:
+            continue
+        if bare(node) in ("Sub", "Mul", "Add", "Div") and len(inputs) == 1:
+            sizes = [shape_of(inputs[0]), shape_of(node)]
+            if sizes[0] in (sizes[1][:1], [*sizes[1][:1], 1]):
+                if len(sizes[1]) == 2 and sizes[1][0] == sizes[1][1] > 1:
+                    found.append(sizes)
+        for other in inputs:
+            if other not in seen:
+                seen.add(other)
+                stack.append(other)
+    return found
+
+
+def shape_of(node: Any) -> list[int]:
+    """The shape of what a node computed; empty where this torch does not tell."""
+    known = getattr(node, "_input_metadata", None)
+    return [int(size) for size in known[0].shape] if known else []
+
+
 # What the hooks note
 
 
@@ -411,6 +469,7 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
         entry["shapes"] = zlib.crc32(repr([tuple(p.shape) for p in parameters]).encode())
         if entry["first"] is None:
             entry["first"] = look(parameters)
+            entry["frozen"] = frozen(module)
     at, grad = place(), torch.is_grad_enabled()
     event = SEEN.event(
         "forward",
@@ -418,6 +477,9 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
         train=module.training,
         active=sum(part.training for part in SEEN.watched[number]),
         watched=len(SEEN.watched[number]),
+        norms=sum(
+            part.training and "BatchNorm" in type(part).__name__ for part in SEEN.watched[number]
+        ),
         grad=grad,
         at=at,
         by=caller(),
@@ -429,6 +491,9 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
     if first is not None:
         event["shape"], event["type"] = list(first.shape), str(first.dtype).rpartition(".")[2]
         event["rows"] = row_prints(first, torch)
+        before = SEEN.inputs.get(number)
+        event["again"] = (before is not None and before() is first) or first._base is not None
+        SEEN.inputs[number] = weakref.ref(first)
         SEEN.last_tokens = None if first.is_floating_point() else first.detach()
         if deep and first.is_floating_point():
             event["input"] = statistics(first, torch)
@@ -439,6 +504,229 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
     for tensor in tensors_in([output], torch):
         if tensor.grad_fn is not None:
             tensor.grad_fn.metadata[MARK] = SEEN.forwards
+    if grad and event.get("rows") and not SEEN.kept_batches.closed:
+        keep_forward(module, args, keywords, output, event["rows"], torch)
+
+
+def keep_forward(
+    module: Any, args: Any, keywords: Any, output: Any, rows: list[int], torch: Any
+) -> None:
+    """A pass that may be a training step; its loss is to come."""
+    kept = SEEN.kept_batches
+    kept.pending = None
+    if kept.model is not None and kept.model is not module:
+        return
+    inputs = list(tensors_in([*args, *keywords.values()], torch))
+    if any(tensor.requires_grad for tensor in inputs) or len(rows) != len(inputs[0]):
+        return  # a part of a network, or a batch too large to know all its samples
+    if kept.model is None:
+        weights = [*module.parameters(), *module.buffers()]
+        if sum(w.numel() for w in weights) > KEPT_WEIGHTS or any(w.is_meta for w in weights):
+            kept.closed = True
+            return
+        first = [w.detach().clone() for w in weights]
+    else:
+        first = kept.state
+    size = sum(tensor.nbytes for tensor in inputs)
+    if kept.bytes + size > KEPT_BYTES:
+        kept.closed = True
+        return
+    kept.pending = {
+        "module": module,
+        "state": first,
+        "train": module.training,
+        "args": copied(args, torch),
+        "keywords": copied(keywords, torch),
+        "outputs": [weakref.ref(tensor) for tensor in tensors_in([output], torch)],
+        "rows": rows,
+        "bytes": size,
+    }
+
+
+def copied(value: Any, torch: Any) -> Any:
+    """A copy of the tensors in arguments."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: copied(entry, torch) for key, entry in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(copied(entry, torch) for entry in value)
+    return value
+
+
+def keep_loss(name: str, args: Any, keywords: Any, result: Any, torch: Any) -> None:
+    """The loss of the pending pass, where it is computed from a view of what the model returned."""
+    pending = SEEN.kept_batches.pending
+    prediction, target = args[0], args[1] if len(args) > 1 else keywords.get("target")
+    if pending is None or "loss" in pending or result.numel() != 1 or target.requires_grad:
+        return
+    for index, reference in enumerate(pending["outputs"]):
+        tensor = reference()
+        if tensor is None or tensor.dtype != prediction.dtype or not tensor.is_contiguous():
+            continue
+        if tensor.untyped_storage().data_ptr() == prediction.untyped_storage().data_ptr():
+            pending["loss"] = {
+                "name": name,
+                "index": index,
+                "size": tuple(prediction.shape),
+                "stride": prediction.stride(),
+                "offset": prediction.storage_offset() - tensor.storage_offset(),
+                "target": copied(target, torch),
+                "args": copied(tuple(args[2:]), torch),
+                "keywords": copied({k: v for k, v in keywords.items() if k not in USED}, torch),
+            }
+            pending["node"], pending["at"] = result.grad_fn, place()
+            return
+
+
+USED = ("input", "target")
+
+
+def keep_step(loss: Any, torch: Any) -> None:
+    """The pending pass is a training step where exactly its loss is differentiated."""
+    kept, pending = SEEN.kept_batches, SEEN.kept_batches.pending
+    kept.pending = None
+    if pending is None or kept.closed:
+        return
+    node = pending.pop("node", None)
+    if node is None:  # the model may have computed the loss itself
+        for index, reference in enumerate(pending["outputs"]):
+            tensor = reference()
+            if tensor is not None and tensor.numel() == 1 and tensor.grad_fn is not None:
+                if same_up_to_a_factor(loss.grad_fn, tensor.grad_fn):
+                    pending["loss"] = {"name": "", "index": index, "target": None}
+                    node, pending["at"] = tensor.grad_fn, place()
+                    break
+    if node is None or not same_up_to_a_factor(loss.grad_fn, node):
+        return
+    if kept.model is None:
+        kept.model = pending["module"]
+        kept.state, kept.train = pending["state"], pending["train"]
+    kept.lines.append(pending["at"])
+    kept.bytes += pending["bytes"]
+    kept.examples.append({key: pending[key] for key in ("args", "keywords", "loss", "rows")})
+    kept.closed = len(kept.examples) >= KEPT_BATCHES
+
+
+def same_up_to_a_factor(node: Any, wanted: Any) -> bool:
+    """Whether a node is another one, or that one times constants."""
+    for _ in range(8):
+        if node is wanted:
+            return True
+        inputs = [other for other, _ in node.next_functions if other is not None]
+        if bare(node) not in ("Mul", "Div", "ToCopy", "Clone", "View") or len(inputs) != 1:
+            return False
+        node = inputs[0]
+    return False
+
+
+def experiments(torch: Any, seconds: float) -> dict[str, Any]:
+    """Train copies of the model that was kept on the batches that were kept."""
+    kept = SEEN.kept_batches
+    model = kept.model
+    if model is None or not kept.examples or seconds <= 0:
+        return {}
+    model = getattr(model, "module", model) if "Parallel" in type(model).__name__ else model
+    if any("SyncBatchNorm" in type(part).__name__ for part in model.modules()):
+        return {}
+    done, SEEN.done = SEEN.done, True
+    states = torch.get_rng_state()
+    try:
+        tools = beside("experiments")
+        examples = [
+            tools.Example(one["args"], one["keywords"], replayed(one["loss"], torch), one["rows"],
+                          one["loss"]["target"])
+            for one in kept.examples
+        ]  # fmt: skip
+        case = tools.Case(model, kept.state, kept.train, examples, own_optimizer())
+        with torch.enable_grad():
+            found: dict[str, Any] = tools.run(case, torch, seconds)
+        first = kept.examples[0]["loss"]
+        found.update(name=first["name"], at=kept.lines[-1], kinds=kinds_of(first, torch))
+        found["batches"] = len(examples)
+        return found
+    except Exception as error:  # a model that cannot be copied, or runs in its own place only
+        return {"skipped": repr(error)[:300]}
+    finally:
+        torch.set_rng_state(states)
+        SEEN.done = done
+
+
+def kinds_of(loss: dict[str, Any], torch: Any) -> int:
+    """How many different targets a batch has."""
+    target = loss["target"]
+    return 0 if target is None else len(torch.unique(target.detach().float()))
+
+
+def replayed(loss: dict[str, Any], torch: Any) -> Callable[[Any], Any]:
+    """The function from a model's result to the loss, as it was computed at first."""
+
+    def compute(output: Any) -> Any:
+        tensor = list(tensors_in([output], torch))[loss["index"]]
+        if not loss["name"]:
+            return tensor.reshape(())
+        prediction = tensor.contiguous()
+        if tuple(prediction.shape) != loss["size"] or prediction.stride() != loss["stride"]:
+            offset = prediction.storage_offset() + loss["offset"]
+            prediction = prediction.as_strided(loss["size"], loss["stride"], offset)
+        function = getattr(torch.nn.functional, loss["name"])
+        function = getattr(function, "__wrapped__", function)
+        return function(prediction, loss["target"], *loss["args"], **loss["keywords"])
+
+    return compute
+
+
+def keep_optimizer(number: int, optimizer: Any) -> None:
+    """Class and settings of the optimizer that holds the kept model's parameters."""
+    kept, kind = SEEN.kept_batches, type(optimizer)
+    ids = {id(parameter) for parameter in kept.model.parameters()}
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    ours = kind.__module__.startswith("torch.optim.") and kind.__name__ != "LBFGS"
+    if held & ids and ours and "lr" in optimizer.defaults:
+        settings = dict(optimizer.defaults)
+        settings.pop("decoupled_weight_decay", None)
+        kept.optimizer = number, kind, settings
+
+
+def own_optimizer() -> Any:
+    """The class and the settings of the kept model's optimizer, at its highest learning rate."""
+    if SEEN.kept_batches.optimizer is None:
+        return None
+    number, kind, settings = SEEN.kept_batches.optimizer
+    rate = SEEN.rates.get(number)
+    return (kind, {**settings, "lr": rate}) if rate else None
+
+
+def beside(name: str) -> Any:
+    """Another file of ours, which knows nothing of the package either."""
+    known = f"_cnntune_{name}"
+    if known not in sys.modules:
+        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py")
+        spec = importlib.util.spec_from_file_location(known, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[known] = module
+        spec.loader.exec_module(module)
+    return sys.modules[known]
+
+
+def frozen(module: Any) -> list[list[Any]]:
+    """The parameters that ask for no gradient: number, name, size, and whether they are untrained.
+
+    Torch's layers begin with weights that are spread evenly between two bounds; training leaves
+    none so.
+    """
+    found = []
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            values = parameter.detach().float()
+            bound, even = float(values.abs().max()) if values.numel() else 0.0, False
+            if parameter.dim() > 1 and parameter.numel() >= EVEN_VALUES and bound > 0:
+                spread = float(values.std()) * 3**0.5 / bound
+                even = abs(spread - 1) < EVEN and abs(float(values.mean())) < EVEN * bound
+            found.append([SEEN.numbers.of(parameter), name, parameter.numel(), even])
+    return found
 
 
 def differs_in_eval(module: Any) -> bool:
@@ -467,6 +755,8 @@ def note_backward(loss: Any, torch: Any) -> None:
         if deep:
             held = {SEEN.numbers.of(p) for o in living for g in o.param_groups for p in g["params"]}
             event.update(walk(loss.grad_fn, torch, held))
+            event["spread"] = spread(loss.grad_fn, torch)
+        keep_step(loss, torch)
     if SEEN.scaled:
         event["scaled"] = True
     for number, optimizer in living_optimizers():
@@ -495,7 +785,11 @@ def any_gradient(optimizer: Any, torch: Any) -> bool:
 @watching
 def note_optimizer(optimizer: Any) -> None:
     """An optimizer was made."""
-    number, at = SEEN.numbers.of(optimizer), place()
+    add_optimizer(SEEN.numbers.of(optimizer), optimizer, place())
+
+
+def add_optimizer(number: int, optimizer: Any, at: str) -> None:
+    """From here on an optimizer is known."""
     SEEN.living[number] = weakref.ref(optimizer)
     SEEN.optimizers[number] = Optimizer(number, type(optimizer).__name__, at, SEEN.steps)
     SEEN.event("optimizer", optimizer=number, at=at, parameters=numbers_in(optimizer))
@@ -528,7 +822,9 @@ def note_cleared(parameters: list[Any] | None, optimizer: Any) -> None:
 def note_before_step(optimizer: Any, torch: Any) -> None:
     """An optimizer is about to step; a closure may still have to compute the gradients."""
     number = SEEN.numbers.of(optimizer)
-    known = SEEN.optimizers.setdefault(number, Optimizer(number, type(optimizer).__name__, "", 0))
+    if number not in SEEN.optimizers:  # it was made before the observation began
+        add_optimizer(number, optimizer, "")
+    known = SEEN.optimizers[number]
     SEEN.living[number] = weakref.ref(optimizer)
     if not SEEN.framework:
         SEEN.framework = framework() or "plain"
@@ -541,6 +837,10 @@ def note_before_step(optimizer: Any, torch: Any) -> None:
         "scaled": SEEN.scaled,
         "cut": SEEN.cut_from is not None,
     }
+    rate = max(known.event["lr"], default=0.0)
+    SEEN.rates[number] = max(SEEN.rates.get(number, 0.0), rate)
+    if SEEN.kept_batches.model is not None and SEEN.kept_batches.optimizer is None:
+        keep_optimizer(number, optimizer)
     # What a closure clears within the step, it computes again: that of L-BFGS, several times.
     known.lost_before_step = len(known.lost)
     if known.event["deep"]:
@@ -616,6 +916,8 @@ def note_loss(name: str, args: Any, keywords: Any, result: Any, torch: Any) -> N
     )
     deep = SEEN.deep(SEEN.losses)
     SEEN.losses += 1
+    if prediction.requires_grad and torch.is_grad_enabled():
+        keep_loss(name, args or (prediction,), keywords, result, torch)
     whole = not target.is_floating_point() and prediction.dim() > 1 and target.numel() > 0
     if name in CLASSIFYING and whole:
         ignored = keywords.get("ignore_index", -100)
@@ -632,6 +934,10 @@ def note_loss(name: str, args: Any, keywords: Any, result: Any, torch: Any) -> N
             event["copies"] = bool((tokens.reshape(-1) == target.detach().reshape(-1)).all())
     if deep and prediction.is_floating_point() and prediction.numel():
         event["prediction"] = statistics(prediction, torch)
+        if name in LOGARITHMIC and prediction.dim() > 1:
+            values = prediction.detach().float()
+            sums = [float(values.logsumexp(d).abs().max()) for d in range(values.dim())]
+            event["log_sums"] = sums
 
 
 @watching
@@ -670,7 +976,12 @@ def note_pass(loader: Any) -> None:
         count = len(dataset)
     batches = -(-count // loader.batch_size) if count and loader.batch_size else None
     SEEN.event(
-        "pass", loader=SEEN.numbers.of(loader), dataset=id(dataset), batches=batches, at=place()
+        "pass",
+        loader=SEEN.numbers.of(loader),
+        dataset=id(dataset),
+        batches=batches,
+        ordered=type(getattr(loader, "sampler", None)).__name__ == "SequentialSampler",
+        at=place(),
     )
 
 
@@ -713,8 +1024,10 @@ def perhaps_stop() -> None:
                 leave("steps")
     elif SEEN.validations >= VALIDATIONS:
         leave("validations")
-    elif SEEN.steps >= 2 * SEEN.cut_from or SEEN.steps >= SEEN.cut_from + wanted:
-        leave("steps")
+    elif SEEN.steps >= min(2 * SEEN.cut_from, SEEN.cut_from + wanted):
+        # A further stage, such as a student's after its teacher's, is waited for where it is cheap.
+        if now - SEEN.started > CHEAP_SECONDS or SEEN.steps >= MANY_STAGES * wanted:
+            leave("steps")
 
 
 def record(reason: str) -> dict[str, Any]:
@@ -749,6 +1062,7 @@ def record(reason: str) -> dict[str, Any]:
         "leaf_sets": SEEN.leaf_sets,
         "counts": SEEN.counts,
         "errors": SEEN.errors,
+        "experiments": SEEN.experiments,
     }
 
 
@@ -769,6 +1083,8 @@ def write(reason: str) -> None:
 
 def leave(reason: str) -> None:
     """End the process here: nothing that the script catches or does at its end."""
+    if reason != "time":
+        experiment()
     write(reason)
     SEEN.done = True
     for stream in (sys.stdout, sys.stderr):
@@ -785,10 +1101,23 @@ def leave(reason: str) -> None:
 def at_exit() -> None:
     """The script ended by itself."""
     if not SEEN.done and os.getpid() == SEEN.pid:
+        experiment()
         write("ended")
 
 
+def experiment() -> None:
+    """Experiments on what was kept, in the first of several ranks."""
+    torch = sys.modules.get("torch")
+    if torch is not None and not int(os.environ.get("RANK") or 0):
+        write("running")  # should an experiment end the process
+        SEEN.experiments = experiments(torch, SEEN.deadline - time.time())
+
+
 # The hooks
+
+
+UNDO: list[tuple[Any, str, Any]] = []  # what was replaced, in its order; None where inherited
+HANDLES: list[Any] = []  # of hooks that torch removes
 
 
 def around(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
@@ -798,6 +1127,7 @@ def around(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         return
     replaced = make(original)
     functools.update_wrapper(replaced, original)
+    UNDO.append((owner, name, vars(owner).get(name)))
     setattr(owner, name, replaced)
 
 
@@ -830,6 +1160,42 @@ def before(owner: Any, name: str, first: Callable[..., None]) -> None:
 
 def install(torch: Any) -> None:
     """Put the hooks into torch; called once, right after its import."""
+    hook(torch)
+    redirect_saves(torch)
+    atexit.register(at_exit)
+    os.register_at_fork(after_in_child=SEEN.begin)
+
+
+def begin_here(torch: Any) -> None:
+    """Observe this process from here on: nothing is stopped, cut short, redirected or written."""
+    SEEN.begin()
+    SEEN.full = True
+    SEEN.deadline = SEEN.written = float("inf")
+    hook(torch)
+
+
+def end_here(torch: Any) -> dict[str, Any]:
+    """Remove all hooks, and return what was seen; with `torch`, after experiments on it."""
+    SEEN.done = True
+    for handle in HANDLES:
+        handle.remove()
+    HANDLES.clear()
+    for owner, name, original in reversed(UNDO):
+        if original is None:  # it was inherited
+            delattr(owner, name)
+        else:
+            setattr(owner, name, original)
+    UNDO.clear()
+    if torch is not None:
+        SEEN.experiments = experiments(torch, SEEN.deadline - time.time())
+    document = record("ended")
+    SEEN.begin()  # holds nothing of the user's any more
+    SEEN.done = True
+    return document
+
+
+def hook(torch: Any) -> None:
+    """All hooks that see what a loop does."""
     hook_modules(torch)
     hook_backward(torch)
     hook_optimizers(torch)
@@ -839,9 +1205,6 @@ def install(torch: Any) -> None:
     hook_loaders(torch)
     before(torch.nn.Module, "load_state_dict", lambda m, state, *a, **k: note_restored(m, state))
     before(torch, "manual_seed", lambda seed, *a: note_seed(seed))
-    redirect_saves(torch)
-    atexit.register(at_exit)
-    os.register_at_fork(after_in_child=SEEN.begin)
 
 
 @watching
@@ -907,8 +1270,10 @@ def hook_optimizers(torch: Any) -> None:
         note_after_step(optimizer, torch)
         perhaps_stop()
 
-    kind.register_optimizer_step_pre_hook(lambda o, a, k: note_before_step(o, torch))
-    kind.register_optimizer_step_post_hook(step)
+    HANDLES.append(
+        kind.register_optimizer_step_pre_hook(lambda o, a, k: note_before_step(o, torch))
+    )
+    HANDLES.append(kind.register_optimizer_step_post_hook(step))
 
 
 def hook_functions(torch: Any) -> None:

@@ -43,6 +43,7 @@ class Record:
     leaf_sets: Sequence[Sequence[int]] = ()
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     errors: Mapping[str, str] = field(default_factory=dict)
+    experiments: Mapping[str, Any] = field(default_factory=dict)  # on copies (`experiments.py`)
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> "Record":

@@ -5,13 +5,17 @@ import inspect
 import re
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cnntune.config.problems import did_you_mean
 from cnntune.errors import RecipeError
 from cnntune.user_code import borders
+
+GIVEN = "given"  # the module of functions that were passed and not imported
+_given: dict[str, Callable[..., Any]] = {}
 
 
 def add_code_folders(code: Path) -> None:
@@ -21,6 +25,18 @@ def add_code_folders(code: Path) -> None:
             sys.path.append(str(folder))
 
 
+@contextmanager
+def given(**functions: Callable[..., Any]) -> Iterator[None]:
+    """Let import strings name functions that a caller in Python has passed: `"given:model"`."""
+    before = dict(_given)
+    _given.update({f"{GIVEN}:{name}": function for name, function in functions.items()})
+    try:
+        yield
+    finally:
+        _given.clear()
+        _given.update(before)
+
+
 def import_string(name: str) -> Callable[..., Any]:
     """The function that `"my_pkg.models:build"` names.
 
@@ -28,6 +44,8 @@ def import_string(name: str) -> Callable[..., Any]:
         RecipeError: where module or function do not exist.
         UserCodeError: where the module raises while it is imported.
     """
+    if name in _given:
+        return _given[name]
     module_name, colon, attribute = name.partition(":")
     if re.search(r"[/\\]|\.py$", module_name):
         dotted = re.sub(r"[/\\]+", ".", re.sub(r"\.py$", "", module_name)).strip(".")

@@ -77,3 +77,53 @@ def test_a_record_that_is_torn_is_left_out(tmp_path: Any) -> None:
     (tmp_path / "record-1.json").write_text('{"format": 1, "steps": 3')
     (tmp_path / "record-2.json").write_text('{"format": 1, "steps": 4, "events": []}')
     assert [one.steps for one in read(tmp_path)] == [4]
+
+
+def tried(**experiments: Any) -> list[tuple[str, str]]:
+    usual = {"name": "cross_entropy", "at": "train.py:7", "kinds": 4}
+    return found(Record([], steps=100, experiments={**usual, **experiments}))
+
+
+MEMORIZED = {"rows": 32, "distinct": 32, "first": 1.4, "real": 0.1, "blank": 1.3, "steps": 100}
+LEARNED = {
+    "rows": 700,
+    "held": 300,
+    "real": 0.3,
+    "blank": 1.38,
+    "real_held": 0.4,
+    "blank_held": 1.4,
+}
+
+
+def test_a_network_that_memorizes_no_better_than_with_blank_inputs_does_not_use_them() -> None:
+    blind = {**MEMORIZED, "real": 1.29, "whole": True}
+    assert tried(memorized=blind) == [("input-used", "warn")]
+    assert tried(memorized={**blind, "real": 0.1}) == []
+    assert tried(memorized={**blind, "distinct": 3}) == []  # states of a small world
+    assert tried(memorized={**blind, "whole": False}) == []  # out of time
+    assert tried(memorized={**blind, "blank": 0.1, "real": 0.1}) == []  # nothing to tell apart
+    assert tried(memorized=blind, name="kl_div") == []
+
+
+def test_labels_that_are_memorized_and_never_carry_over_do_not_belong_to_their_inputs() -> None:
+    shuffled = {**LEARNED, "real_held": 1.5}
+    assert tried(learned=shuffled) == [("learns", "warn")]
+    assert tried(learned=LEARNED) == []
+    assert tried(learned={**shuffled, "real": 1.37}) == []  # nothing was memorized either
+    assert tried(learned={**shuffled, "rows": 100}) == []
+
+
+def test_a_lower_rate_that_learns_where_the_own_does_not_is_a_failure() -> None:
+    backs = [
+        {"k": "backward", "n": i, "at": "train.py:8", "leaf": False, "loss": 0.7} for i in range(60)
+    ]
+    rates = [[0.5, 0.7, 0.8], [0.05, 0.7, 0.69], [0.005, 0.7, 0.4]]
+    about = {"name": "cross_entropy", "at": "train.py:7", "kinds": 2}
+    for_steps = [step(i, lr=[0.5]) for i in range(60)]
+    both = [event for pair in zip(backs, for_steps, strict=True) for event in pair]
+    known = {"optimizers": {"1": {"class": "SGD"}}, "steps": 60}
+    bad = Record(both, experiments={**about, "rates": rates}, **known)
+    assert found(bad) == [("learning-rate", "fail")]
+    for i, event in enumerate(backs):
+        event["loss"] = 0.7 - 0.01 * i  # the script's own loss fell
+    assert found(Record(both, experiments={**about, "rates": rates}, **known)) == []

@@ -122,6 +122,8 @@ def as_number(value: object) -> float | None:
         return None
     if isinstance(value, str):
         return number(value)
+    if hasattr(value, "detach"):  # float() of a tensor with a gradient warns
+        value = value.detach()
     try:
         return float(value)  # type: ignore[arg-type]  # numpy scalars, tensors of one element
     except (TypeError, ValueError, OverflowError, RuntimeError):

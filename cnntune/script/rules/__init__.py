@@ -9,7 +9,15 @@ from collections.abc import Callable
 
 from cnntune.findings import Finding
 from cnntune.script.record import Record
-from cnntune.script.rules import first_values, gradients, losses, modes, optimizers, samples
+from cnntune.script.rules import (
+    experiments,
+    first_values,
+    gradients,
+    losses,
+    modes,
+    optimizers,
+    samples,
+)
 
 Rule = Callable[[Record], list[Finding]]
 
@@ -19,6 +27,7 @@ RULES: dict[str, Rule] = {
     "missing-gradients": gradients.missing_gradients,
     "loss-graph": gradients.loss_graph,
     "loss-input": losses.loss_input,
+    "log-probabilities": losses.log_probabilities,
     "accumulation": losses.accumulation,
     "missing-zero-grad": gradients.missing_zero_grad,
     "cleared-gradients": gradients.cleared_gradients,
@@ -47,6 +56,13 @@ RULES: dict[str, Rule] = {
     "first-gradients": first_values.first_gradients,
     "inputs": first_values.inputs,
     "labels": first_values.labels,
+    "frozen-weights": optimizers.frozen_weights,
+    "batch-norm": modes.batch_of_one,
+    "teacher-mode": modes.teacher_mode,
+    "changing-validation": samples.changing_validation,
+    "input-used": experiments.input_used,
+    "learns": experiments.learns,
+    "rate-too-high": experiments.rate_too_high,
 }
 
 

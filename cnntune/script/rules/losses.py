@@ -2,11 +2,13 @@
 
 import statistics
 from collections import Counter
+from collections.abc import Sequence
 
 from cnntune.findings import Finding, Severity
 from cnntune.script.record import Event, Record
 
 USUAL = 0.8  # share of the passes that makes a habit
+NORMALIZED = 0.05  # of the logarithm of a sum that should be 1: label smoothing, rounding
 MIN_CALLS = 3  # of a loss function
 PAIRS: dict[
     str, tuple[str, str, Severity]
@@ -116,7 +118,47 @@ def loss_shapes(record: Record) -> list[Finding]:
             advice = "give both the same shape: squeeze(1) the one, or unsqueeze(1) the other"
             severity: Severity = "fail" if spread else "info"
             found[event["at"]] = Finding("loss-shapes", severity, text, advice, event["at"])
+    known = {finding.severity for finding in found.values()}
+    events = [event for event in record.walked if event.get("spread")]
+    if "fail" not in known and len(events) >= min(MIN_CALLS, len(record.walked)) > 0:
+        event = events[-1]
+        first, both = event["spread"][0]
+        text = f"a prediction of shape {first} becomes {both} in the loss: it is broadcast against"
+        text += " targets of another shape, each prediction against all targets"
+        advice = "give both the same shape: squeeze(1) the one, or unsqueeze(1) the other"
+        found["graph"] = Finding("loss-shapes", "fail", text, advice, event["at"])
     return list(found.values())
+
+
+def log_probabilities(record: Record) -> list[Finding]:
+    """`nll_loss` and `kl_div` take logarithms of probabilities, which sum to 1 over the classes.
+
+    The exponentials of what they get are summed. `log_softmax` over the batch, or probabilities
+    without the logarithm, do not sum to 1 over the classes, and the loss has no lower end at the
+    right answer. (PyTorch documentation of both.)
+    """
+    found = {}
+    for name, dims in (("nll_loss", (1,)), ("kl_div", None)):
+        calls = [
+            e for e in record.all("loss") if e["name"] == name and e["grad"] and "log_sums" in e
+        ]
+        wrong = [e for e in calls if not _normalized(e["log_sums"], dims)]
+        if len(wrong) < MIN_CALLS or len(wrong) <= USUAL * len(calls):
+            continue
+        event = wrong[-1]
+        over = next((d for d, total in enumerate(event["log_sums"]) if total < NORMALIZED), None)
+        text = f"{name} gets no log-probabilities: their exponentials do not sum to 1 over the"
+        text += " classes" if over is None else f" classes, but over dimension {over}"
+        positive = "prediction" in event and event["prediction"]["min"] >= 0
+        text += "; it gets values of 0 and more, as probabilities are" if positive else ""
+        advice = "give it F.log_softmax(logits, dim=1)"
+        found[name] = Finding("log-probabilities", "fail", text, advice, event["at"])
+    return list(found.values())
+
+
+def _normalized(sums: Sequence[float], dims: Sequence[int] | None) -> bool:
+    chosen = sums if dims is None else [sums[d] for d in dims]
+    return min(chosen) < NORMALIZED
 
 
 def accumulation(record: Record) -> list[Finding]:

@@ -6,6 +6,7 @@ from cnntune.findings import Finding
 from cnntune.script.record import Event, Record
 
 USUAL = 0.8  # share of the passes that makes a habit
+MIN_SINGLE = 10  # training steps that make a habit
 MIN_PASSES = 3  # forward passes of a kind
 
 
@@ -85,6 +86,53 @@ def _losses_near(record: Record, block: Sequence[Event]) -> bool:
 
 def _rows_of(events: Sequence[Event]) -> set[int]:
     return {row for event in events for row in event.get("rows", ())}
+
+
+def batch_of_one(record: Record) -> list[Finding]:
+    """Batch norm needs a batch.
+
+    With one sample it subtracts that sample's own mean and divides by its own spread, which removes
+    what is the same all over it, and its averages fit no other sample. Image-to-image networks
+    that mean instance norm by it are an exception.
+    """
+    passes = [e for e in record.training_forwards if e.get("norms") and e.get("shape")]
+    single = [event for event in passes if event["shape"][0] == 1]
+    if len(single) < MIN_SINGLE or len(single) <= USUAL * len(passes):
+        return []
+    text = f"batch norm is trained with batches of one sample, {len(single)} times"
+    advice = "use larger batches, or group norm"
+    return [Finding("batch-norm", "warn", text, advice, single[-1]["at"])]
+
+
+def teacher_mode(record: Record) -> list[Finding]:
+    """A teacher that is not trained any more answers in eval mode.
+
+    In train mode its dropout makes the targets random, and its batch norm follows the student's
+    batches. A teacher that is an average of the student, and so changes, is often meant so.
+    """
+    found = []
+    last = {e["model"]: e["index"] for e in record.training_forwards}
+    for model in record.models:
+        number = int(model)
+        after = [
+            e
+            for e in record.all("forward")
+            if e["model"] == number and e["index"] > last.get(number, 0) and e.get("shape")
+        ]
+        wrong = [e for e in after if e["train"] and e["active"] and not (e["grad"] and e["trains"])]
+        others = {e["n"] for e in record.training_forwards if e["model"] != number}
+        beside = [e for e in wrong if e["n"] in others]
+        looks = [e["look"] for e in beside if "look" in e]
+        if len({e["n"] for e in beside}) < MIN_SINGLE or len(beside) <= USUAL * len(after):
+            continue
+        if len(looks) < 2 or any(look != looks[0] for look in looks):
+            continue
+        text = f"{record.models[model]['class']} is not trained, and computes in train mode beside"
+        text += f" the training, {len(beside)} times: {beside[-1]['active']} dropout or norm layers"
+        text += " are active"
+        advice = "call teacher.eval() before the loop"
+        found.append(Finding("teacher-mode", "warn", text, advice, beside[-1]["at"]))
+    return found
 
 
 def dropout_in_eval(record: Record) -> list[Finding]:

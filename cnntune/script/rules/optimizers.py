@@ -9,6 +9,8 @@ MIN_STEPS = 10  # with a learning rate of 0: longer than the first step of a war
 COLLAPSED = 1e-3  # of the first learning rate: nothing is learned from there on
 EARLY = 1 / 3  # of the steps that were seen
 SLOW = 5  # times fewer steps of the scheduler than of the optimizer
+MIN_SINCE = 5  # backward passes looked at closely since a parameter was there first
+FROZEN = 0.3  # share of the weights
 MADE_ANEW = 3  # times with the same parameters
 
 
@@ -22,7 +24,7 @@ def optimizer_parameters(record: Record) -> list[Finding]:
     if not record.by_optimizer or not record.walked:
         return []
     outside = Counter(n for event in record.walked for n in record.leaves(event) - record.held)
-    usual = [n for n, count in outside.items() if count > 0.8 * len(record.walked)]
+    usual = [n for n, count in outside.items() if _usual(record, n, count)]
     where = record.all("optimizer")[-1]["at"] if record.all("optimizer") else ""
     if record.trained and not record.trained & record.held:
         text = "no parameter that the loss is computed from is in an optimizer"
@@ -41,6 +43,42 @@ def optimizer_parameters(record: Record) -> list[Finding]:
         where = record.walked[-1]["at"]
         return [Finding("optimizer-parameters", "fail", text, advice, where)]
     return []
+
+
+def _usual(record: Record, number: int, count: int) -> bool:
+    """Whether a parameter is below most losses; since it is there, as where a head was replaced."""
+    walked = record.walked
+    first = next(i for i, event in enumerate(walked) if number in record.leaves(event))
+    since = len(walked) - first
+    return count > 0.8 * since and (not first or since >= MIN_SINCE)
+
+
+def frozen_weights(record: Record) -> list[Finding]:
+    """What is frozen should have been trained before.
+
+    The weights of torch's layers begin evenly spread between two bounds, which training undoes.
+    Frozen in that state they are random features: a condition that is the wrong way round, or
+    weights that were never loaded. Random features are sometimes meant.
+    """
+    found = []
+    for number in sorted(record.trained_models):
+        entries = record.models.get(str(number), {}).get("frozen") or []
+        idle = [entry for entry in entries if entry[0] not in record.trained]
+        fresh = [entry for entry in idle if entry[3]]
+        size = sum(entry[2] for entry in fresh)
+        trained = sum(
+            record.parameters[str(n)]["size"] for n in record.trained if str(n) in record.parameters
+        )
+        if not fresh or size < FROZEN * (size + trained):
+            continue
+        names = ", ".join(entry[1] for entry in fresh[:3])
+        more = f" and {len(fresh) - 3} more" if len(fresh) > 3 else ""
+        text = f"{names}{more}: frozen with the random weights that they began with, {size:,}"
+        text += f" values beside {trained:,} that are trained"
+        advice = "see which parameters get requires_grad = False, or load pretrained weights"
+        line = next(e["at"] for e in record.training_forwards if e["model"] == number)
+        found.append(Finding("frozen-weights", "warn", text, advice, line))
+    return found
 
 
 def remade_optimizer(record: Record) -> list[Finding]:

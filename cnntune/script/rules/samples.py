@@ -1,5 +1,6 @@
 """Which samples are trained on, and which are measured."""
 
+import itertools
 from collections import Counter
 
 from cnntune.findings import Finding
@@ -8,8 +9,11 @@ from cnntune.script.record import Event, Record
 MIN_ROWS = 32  # of a validation, before its overlap with the training set is judged
 OVERLAP = 0.75  # share of the validation's rows that were trained on
 ONE_CLASS = 0.4  # share of the batches
+SAME_ROWS = 0.1  # share of the samples that two validations have in common
+FIRST_BATCHES = 2  # of a validation, which a pass that is made short has too
 MIN_BATCHES = 8
 MIN_BATCH = 8  # targets, for a batch of one class to be no accident
+MIN_DRAWS = 20  # steps, all with the same values
 WIDE = 8  # values of a row, below which states of a small world repeat
 
 
@@ -57,6 +61,29 @@ def _trained_before(record: Record, models: set[int], index: int) -> set[int]:
     }
 
 
+def _drawn_alike(
+    record: Record, batches: Counter[tuple[int, ...]], sizes: set[object]
+) -> list[Finding]:
+    """Batches that are made anew at each step and hold the same values.
+
+    A full batch, or one that is overfitted on purpose, is one and the same tensor.
+    """
+    passes = [e for e in record.training_forwards if e.get("rows") and _wide_enough(e)]
+    if len(passes) < MIN_DRAWS or sizes & {1, None} or not batches:
+        return []
+    again = sum(event.get("again", True) for event in passes)
+    usual, times = Counter(tuple(e["rows"]) for e in passes).most_common(1)[0]
+    if times < len(passes) or again > 1 or len(set(usual)) < 2:
+        return []
+    text = f"a batch is drawn at each step, and all {times} hold the same {len(usual)} samples"
+    advice = "make the generator once, before the loop, and do not seed it in the loop"
+    return [Finding("same-batch", "warn", text, advice, passes[-1]["at"], times)]
+
+
+def _wide_enough(event: Event) -> bool:
+    return len(event.get("shape", [])) > 0 and event["shape"][0] == len(event["rows"])
+
+
 def _draws(record: Record) -> list[int]:
     """How often the usual training sample was drawn."""
     times = Counter(
@@ -74,7 +101,7 @@ def same_batch(record: Record) -> list[Finding]:
     meant.
     """
     passes = record.all("pass")
-    if not passes or record.steps < MIN_BATCHES:
+    if record.steps < MIN_BATCHES:
         return []
     starts = Counter(event["n"] for event in passes if (event["batches"] or 0) > 1)
     restarted = len(starts) > 0.8 * record.steps
@@ -85,7 +112,54 @@ def same_batch(record: Record) -> list[Finding]:
         text += " steps see the same batch"
         advice = "loop over the loader, or keep its iterator"
         return [Finding("same-batch", "fail", text, advice, event["at"])]
+    return _drawn_alike(record, batches, {event["batches"] for event in passes})
+
+
+def changing_validation(record: Record) -> list[Finding]:
+    """The validation samples must be the same each time.
+
+    Where the validation set shares its transforms with the training set, it is augmented: it is
+    harder than the real task, and its figure is noise. The same is seen where a data set changes
+    its stored samples in place each time they are read. Views drawn anew on purpose, as for
+    averages over views, are meant.
+    """
+    seen: dict[tuple[object, ...], list[set[int]]] = {}
+    places = {}
+    for begun, block in _passes(record):
+        wide = [event for event in block if _wide(event) and "float" in event.get("type", "")]
+        rows = {row for event in wide[:FIRST_BATCHES] for row in event["rows"]}
+        models = {event["model"] for event in wide}
+        if begun["ordered"] and len(rows) >= MIN_ROWS and models & record.trained_models:
+            key = (begun["dataset"], begun["batches"], tuple(wide[0]["shape"]))
+            seen.setdefault(key, []).append(rows)
+            places[key] = wide[0]["at"]
+    for view, passes in seen.items():
+        pairs = list(itertools.pairwise(passes))
+        shared = [len(one & other) / min(len(one), len(other)) for one, other in pairs]
+        if pairs and max(shared) < SAME_ROWS:
+            text = f"{len(passes)} validations of one data set in its order had"
+            text += f" {100 * max(shared):.0f} % of their samples in common"
+            advice = "give the validation set transforms of its own, without random ones; return"
+            advice += " a copy where __getitem__ changes a sample"
+            return [Finding("changing-validation", "warn", text, advice, places[view])]
     return []
+
+
+def _passes(record: Record) -> list[tuple[Event, list[Event]]]:
+    """Each pass over a loader in which nothing is learned, with its forward passes."""
+    found = []
+    begun: Event | None = None
+    block: list[Event] = []
+    for event in [*record.events, {"k": "pass", "n": record.steps}]:
+        if event["k"] == "pass":
+            if begun is not None and block:
+                found.append((begun, block))
+            begun, block = event, []
+        elif event["k"] in ("step", "backward"):
+            begun, block = None, []
+        elif event["k"] == "forward" and begun is not None:
+            block.append(event)
+    return found
 
 
 def one_class_batches(record: Record) -> list[Finding]:
