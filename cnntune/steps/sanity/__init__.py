@@ -7,6 +7,7 @@ hand-made logits, the autograd graph, the output of each layer.
 
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 
@@ -65,17 +66,37 @@ TRAINED_RULES: dict[str, TrainedRule] = {
     "learns": learning.learns,
     "signal": signal.signal,
 }
+ELSEWHERE = (
+    "inputs",
+    "labels",
+    "split",
+    "loss",
+    "batch-independence",
+    "train-eval",
+    "augmentation",
+)
 RULES = (*DATA_RULES, *FIRST_RULES, *NETWORK_RULES, *TRAINED_RULES)
 
 
 def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]:
     """Run all rules on fresh copies of the model; the recipe and the data are not modified.
 
-    If not even one training step is possible, the rules that need one are skipped.
+    If not even one training step is possible, the rules that need one are skipped. Where a
+    rule named a cause outside the layers, a lost signal is its consequence, and no second failure.
 
     Raises:
         UserCodeError: if the user's model or loss code raises.
     """
+    caused = False
+    for finding in _check(recipe, data, device):
+        if finding.severity == "fail":
+            if finding.rule == "signal" and caused:
+                finding = replace(finding, severity="info")
+            caused = caused or finding.rule in ELSEWHERE
+        yield finding
+
+
+def _check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]:
     with explaining():
         subject = Subject.of(recipe, data, device)
         blocking = _blocking_rules(subject)
