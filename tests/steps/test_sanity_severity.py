@@ -30,6 +30,16 @@ MAXIMUM_LINE = (BEGIN + MAXIMA).splitlines().index("            x = x.amax((2, 3
 LINEAR = MODEL + (
     "return nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Linear(64, num_classes))\n"
 )
+# A bright patch at one of ten places: its class is where it is.
+PLACES = DATA + (
+    "    def drawn(count):\n"
+    "        labels = torch.arange(count) % 10\n"
+    "        images = torch.randn(count, 1, 8, 8) / 4\n"
+    "        for image, k in zip(images, labels.tolist()):\n"
+    "            image[0, k // 5 * 4 + 1:k // 5 * 4 + 3, k % 5 + 1:k % 5 + 3] += 1\n"
+    "        return images, labels\n"
+    "    return TensorDataset(*drawn(600)), TensorDataset(*drawn(300))\n"
+)
 # Ten patterns, half of the images as their negatives: the mean of each class is grey.
 NEGATIVES = DATA + (
     "    patterns = torch.randn(10, 1, 8, 8)\n"
@@ -72,7 +82,7 @@ def of(findings: list[Finding], rule: str, severity: str = "fail") -> list[str]:
 
 @pytest.mark.slow
 def test_global_maxima_after_one_layer_fail_with_the_line_that_takes_them(own: OwnSetUp) -> None:
-    found = own.findings(MAXIMA, data=DIGITS)
+    found = own.findings(MAXIMA, data=PLACES)
     assert of(found, "learns")
     (text,) = of(found, "signal")
     assert f"before amax in the forward of Net, {own.module}.py:{MAXIMUM_LINE}," in text
