@@ -152,4 +152,5 @@ def linear_labels(asked: Tensor, known: Tensor, labels: Tensor, classes: int) ->
         return offsets.argmax().expand(len(asked))
     ridge = RIDGE * size * torch.eye(len(known), dtype=torch.float64)
     weights = torch.linalg.solve(kernel + ridge, answers - offsets)
-    return ((asked @ known.T).double() @ weights + offsets).argmax(1)
+    guesses: Tensor = (asked @ known.T).double() @ weights + offsets
+    return guesses.argmax(1)
