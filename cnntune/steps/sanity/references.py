@@ -5,6 +5,7 @@ If one of them classifies held-out images well, a network that does not has a fa
 
 import math
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,9 @@ class Reference:
     images: int
 
 
+_BEST: WeakKeyDictionary[Subject, "Reference"] = WeakKeyDictionary()  # several rules ask
+
+
 def far_below(acc: float, reference: Reference) -> bool:
     """Whether an accuracy is below the reference by more than 15 points and its sampling error."""
     error = ABOVE_CHANCE * math.sqrt(reference.acc * (1 - reference.acc) / reference.images)
@@ -46,7 +50,12 @@ def far_below(acc: float, reference: Reference) -> bool:
 
 
 def best_reference(subject: Subject) -> Reference:
-    """The most accurate of three references: thumbnails, mean and spread, and the small CNN."""
+    """The most accurate of three references: thumbnails, mean and spread, and the small CNN.
+
+    It is measured once per subject.
+    """
+    if subject in _BEST:
+        return _BEST[subject]
     train, val = subject.train_pictures, subject.val_pictures
     predicted = {
         "the nearest training image": nearest_labels(val, train),
@@ -56,7 +65,9 @@ def best_reference(subject: Subject) -> Reference:
         Reference(name, float((labels == val.labels).float().mean()), len(val))
         for name, labels in predicted.items()
     ]
-    return max([*found, plain_cnn(subject, AugmentSection())], key=lambda one: one.acc)
+    found.append(plain_cnn(subject, AugmentSection()))
+    _BEST[subject] = max(found, key=lambda one: one.acc)
+    return _BEST[subject]
 
 
 def _by_statistics(images: Pictures, among: Pictures) -> Tensor:
