@@ -7,6 +7,7 @@ hand-made logits, the autograd graph, the output of each layer.
 
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 
@@ -71,11 +72,19 @@ RULES = (*DATA_RULES, *FIRST_RULES, *NETWORK_RULES, *TRAINED_RULES)
 def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]:
     """Run all rules on fresh copies of the model; the recipe and the data are not modified.
 
-    If not even one training step is possible, the rules that need one are skipped.
+    If not even one training step is possible, the rules that need one are skipped. Where `learns`
+    fails, a warning is its cause, and a failure too.
 
     Raises:
         UserCodeError: if the user's model or loss code raises.
     """
+    findings = list(_findings(recipe, data, device))
+    fails = any(found.rule == "learns" and found.severity == "fail" for found in findings)
+    for found in findings:
+        yield replace(found, severity="fail") if fails and found.severity == "warn" else found
+
+
+def _findings(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]:
     with explaining():
         subject = Subject.of(recipe, data, device)
         blocking = _blocking_rules(subject)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from cnntune.config.combinations import CROSS_ENTROPY
 from cnntune.config.recipe import AugmentSection, Recipe
@@ -13,7 +14,7 @@ from cnntune.findings import Finding, Severity
 from cnntune.runs.chance import ENOUGH_IMAGES, Chance
 from cnntune.seeds import derive_seed
 from cnntune.steps.sanity.modes import batch_norms, recalibrate_batch_norm
-from cnntune.steps.sanity.overfit import FAR_OFF
+from cnntune.steps.sanity.record import NoDropout
 from cnntune.steps.sanity.references import Reference, best_reference, far_below
 from cnntune.steps.sanity.subject import Subject
 from cnntune.steps.sanity.thumbnails import nearest_labels
@@ -33,6 +34,7 @@ LEARN_BATCH = 64
 LEARN_IMAGES = 2000  # validation images: a standard error of at most 1.1 points
 MIN_IMAGES_PER_CLASS = 20  # for training; with fewer, chance level proves nothing
 REPAIRED = 0.5  # of the shortfall, which the guilty part's replacement makes good
+FALLEN = 0.1  # of the initial loss; a learning rate that lowers it by as much may only be slow
 RECALIBRATION_PASSES = 3  # running statistics are nearly right after training
 
 
@@ -65,14 +67,16 @@ def learns(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
         return [Finding("learns", severity, text, measured=nearest_acc, expected=guess.acc)]
     lr = overfit.attempts[-1].lr if overfit.attempts else subject.recipe.train.lr
     run = _Run(subject, planned, guess.images)
-    acc, steps = run.train(subject.recipe, lr)
+    trained = run.train(subject.recipe, lr)
+    acc, steps = trained.acc, trained.steps
     above = guess.beaten_by(acc)
     if steps < LEARN_STEPS and not above and not signal:
         planned = min(LEARN_STEPS, subject.cost.steps(PATIENT_SECONDS, LEARN_BATCH))
         run = replace(run, planned=planned)
-        acc, steps = run.train(subject.recipe, lr)
+        trained = run.train(subject.recipe, lr)
+        acc, steps = trained.acc, trained.steps
         above = guess.beaten_by(acc)
-    if steps >= CONCLUSIVE_STEPS and (above or signal) and (short := _short(run, lr, acc)):
+    if steps >= CONCLUSIVE_STEPS and (above or signal) and (short := _short(run, lr, acc, guess)):
         return short
     text = f"validation accuracy {acc:.1%} after {steps} steps; {compared}"
     if above:
@@ -101,6 +105,18 @@ def too_few(training: int, classes: int) -> str:
 
 
 @dataclass(frozen=True)
+class _Trained:
+    """`acc` on validation images is in 0..1.
+
+    `fallen` is by which part of itself the loss fell (means of 10 steps); NaN if it diverged.
+    """
+
+    acc: float
+    steps: int
+    fallen: float
+
+
+@dataclass(frozen=True)
 class _Run:
     """A short training: `planned` steps, then the accuracy on `images` validation images."""
 
@@ -108,14 +124,15 @@ class _Run:
     planned: int
     images: int | None
 
-    def train(self, recipe: Recipe, lr: float) -> tuple[float, int]:
+    def train(self, recipe: Recipe, lr: float) -> _Trained:
         """Train `recipe` on the subject's images at a constant `lr`, or until time runs out.
 
-        Returns the accuracy (0..1), and the number of steps.
+        If the recipe has a warm-up, `lr` is reached after half of the steps.
         """
         subject = self.subject
         learner = Learner.of(recipe, subject.model(), subject.device)
-        learner.set_lr(lr)
+        warmup = self.planned / 2 if recipe.train.warmup_epochs else 1.0
+        losses: list[Tensor] = []
         train, val, normalise = subject.data.train, subject.data.val, subject.data.normalise
         generator = torch.Generator().manual_seed(derive_seed(recipe.seed, "learns"))
         batch = min(LEARN_BATCH, len(train))
@@ -124,44 +141,65 @@ class _Run:
             while step < self.planned and time.monotonic() - start < LEARN_WALL:
                 order = torch.randperm(len(train), generator=generator)
                 for inputs, labels in train.batches(order[: len(order) // batch * batch], batch):
-                    learner.step(*augment(inputs, labels, recipe.augment, normalise, generator))
+                    learner.set_lr(lr * min(1.0, (step + 1) / warmup))
+                    batch_of = augment(inputs, labels, recipe.augment, normalise, generator)
+                    losses.append(learner.step(*batch_of)[0].detach())
                     step += 1
                     if step >= self.planned or time.monotonic() - start > LEARN_WALL:
                         break
             if batch_norms(learner.model):
                 recalibrate_batch_norm(learner.model, subject.inputs, RECALIBRATION_PASSES)
             chosen = torch.randperm(len(val), generator=generator)[: self.images]
-            return evaluate(learner.model, val, chosen).acc, step
+            acc = evaluate(learner.model, val, chosen).acc
+        first, last = (float(torch.stack(part).mean()) for part in (losses[:10], losses[-10:]))
+        return _Trained(acc, step, (first - last) / (abs(first) + 1e-12))
 
 
-def _short(run: _Run, lr: float, acc: float) -> list[Finding]:
-    """Accuracy far below the best reference, at `lr` or at the recipe's own learning rate."""
+def _short(run: _Run, lr: float, acc: float, guess: Chance) -> list[Finding]:
+    """Accuracy far below the best reference, at `lr` or at the recipe's own learning rate.
+
+    The recipe's own is a failure if twice the steps leave accuracy at chance and the loss where it
+    was; if they do not, `cnntune lr-sweep` improves on it.
+    """
     recipe = run.subject.recipe
     best = best_reference(run.subject)
     if not far_below(acc, best):
-        own = acc if recipe.train.lr == lr else run.train(recipe, recipe.train.lr)[0]
+        own = acc if recipe.train.lr == lr else run.train(recipe, recipe.train.lr).acc
         if not far_below(own, best):
             return []
-        text = f"validation accuracy {own:.1%} at train.lr = {recipe.train.lr:.2g}, {acc:.1%} at"
-        text += f" {lr:.2g}, after {run.planned} steps each; by {best.name} {best.acc:.1%}"
-        longer = replace(run, planned=2 * run.planned).train(recipe, recipe.train.lr)[0]
-        near = 1 / FAR_OFF < recipe.train.lr / lr < FAR_OFF  # `lr-sweep` finds it
-        severity: Severity = "info" if near or _rising(own, longer, best) else "fail"
+        longer = replace(run, planned=2 * run.planned).train(recipe, recipe.train.lr)
+        text = f"validation accuracy {longer.acc:.1%} after {longer.steps} steps at train.lr ="
+        text += f" {recipe.train.lr:.2g}, {acc:.1%} after {run.planned} at {lr:.2g}; by {best.name}"
+        text += f" {best.acc:.1%}"
+        stays = not guess.beaten_by(longer.acc) and not longer.fallen > FALLEN
+        severity: Severity = "fail" if stays else "info"
         advice = "run `cnntune lr-sweep`"
-        return [Finding("optimizer", severity, text, advice, measured=own, expected=best.acc)]
-    longer = replace(run, planned=2 * run.planned).train(recipe, lr)[0]
+        return [
+            Finding("optimizer", severity, text, advice, measured=longer.acc, expected=best.acc)
+        ]
+    longer = replace(run, planned=2 * run.planned).train(recipe, lr).acc
     text = f"validation accuracy {longer:.1%} after {2 * run.planned} steps; by {best.name}"
     text += f" {best.acc:.1%}"
     if _rising(acc, longer, best):
         text += f"; it is still rising ({acc:.1%} after {run.planned})"
         return [Finding("learns", "info", text, measured=longer, expected=best.acc)]
+    replaced = []
     for rule, part, other, changed in _replacements(recipe):
-        repaired = run.train(changed, lr)[0]
+        replaced.append(other)
+        repaired = run.train(changed, lr).acc
         if repaired - acc > REPAIRED * (best.acc - acc):
             cause = f"validation accuracy {acc:.1%} with {part}, {repaired:.1%} with {other}"
+            text += f"; {repaired:.1%} with {other}"
             found = Finding(rule, "fail", cause, f"check {part}", "", acc, repaired)
             return [Finding("learns", "fail", text, "", "", longer, best.acc), found]
-    text += "; another loss or augmentation does not help"
+    with NoDropout():
+        together = run.train(_plain(recipe), lr).acc
+    if together - acc > REPAIRED * (best.acc - acc):
+        text += f"; {together:.1%} without dropout and other regularisation"
+        advice = "regularise less, or train for longer"
+        return [Finding("learns", "warn", text, advice, measured=longer, expected=best.acc)]
+    if replaced:
+        text += f"; not repaired by {' or '.join(replaced)}"
     advice = "check the network: what it pools, drops or normalises, and how it is initialised"
     return [Finding("learns", "fail", text, advice, measured=longer, expected=best.acc)]
 
@@ -173,7 +211,7 @@ def _replacements(recipe: Recipe) -> Iterator[tuple[str, str, str, Recipe]]:
         yield "loss", "your loss", "cross-entropy", recipe.model_copy(update={"train": plain})
     if recipe.augment != AugmentSection():
         without = recipe.model_copy(update={"augment": AugmentSection()})
-        yield "augmentation", "[augment]", "none", without
+        yield "augmentation", "[augment]", "no augmentation", without
     plain = recipe.train.model_copy(update={"weight_decay": 0.0, "grad_clip": 0.0, "momentum": 0.9})
     if plain != recipe.train:
         changed = recipe.model_copy(update={"train": plain})
@@ -183,6 +221,13 @@ def _replacements(recipe: Recipe) -> Iterator[tuple[str, str, str, Recipe]]:
             "momentum 0.9 and no decay or clipping",
             changed,
         )
+
+
+def _plain(recipe: Recipe) -> Recipe:
+    """With all of these replaced at once, since each alone may be too much."""
+    for rule, *_ in _replacements(recipe):
+        recipe = next(changed for name, *_, changed in _replacements(recipe) if name == rule)
+    return recipe
 
 
 def _rising(acc: float, longer: float, best: Reference) -> bool:

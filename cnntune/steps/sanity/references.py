@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from cnntune.config.recipe import AugmentSection
 from cnntune.data.augment import augment, loss_of
-from cnntune.runs.chance import ABOVE_CHANCE
+from cnntune.runs.chance import ABOVE_CHANCE, ENOUGH_IMAGES
 from cnntune.seeds import derive_seed
 from cnntune.steps.sanity.subject import Subject
 from cnntune.steps.sanity.thumbnails import Pictures, draw_images, nearest_labels
@@ -47,8 +47,11 @@ def far_below(acc: float, reference: Reference) -> bool:
 
 
 def best_reference(subject: Subject) -> Reference:
-    """The most accurate of three references: thumbnails, mean and spread, and the small CNN."""
-    train, val = subject.train_pictures, subject.val_pictures
+    """The most accurate of three references: thumbnails, mean and spread, and the small CNN.
+
+    Copies of training images are left out of the first two, which would only find the original.
+    """
+    train, val = subject.train_pictures, subject.new_val_pictures
     predicted = {
         "the nearest training image": nearest_labels(val, train),
         "mean and spread of the pixels": _by_statistics(val, train),
@@ -56,6 +59,7 @@ def best_reference(subject: Subject) -> Reference:
     found = [
         Reference(name, float((labels == val.labels).float().mean()), len(val))
         for name, labels in predicted.items()
+        if len(val) >= ENOUGH_IMAGES
     ]
     return max([*found, plain_cnn(subject, AugmentSection())], key=lambda one: one.acc)
 

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from cnntune.config.recipe import Recipe
 from cnntune.data import Data
 from cnntune.seeds import derive_seed
-from cnntune.steps.sanity.thumbnails import Pictures, draw_images, drawn, not_finite
+from cnntune.steps.sanity.thumbnails import (
+    NEAR,
+    Pictures,
+    correlations,
+    draw_images,
+    drawn,
+    not_finite,
+)
 from cnntune.training.build import Loss, build_loss, build_model
 from cnntune.training.device import seeded
 
@@ -111,6 +118,13 @@ class Subject:
     def val_pictures(self) -> Pictures:
         """Thumbnails of up to 2,000 validation images."""
         return Pictures.of(self.data.val, self.recipe.seed)
+
+    @cached_property
+    def new_val_pictures(self) -> Pictures:
+        """Those of `val_pictures` that are not, or hardly changed, among `train_pictures`."""
+        likeness = correlations(self.val_pictures.small, self.train_pictures.small).amax(1)
+        copied = torch.isin(self.val_pictures.digests, self.train_pictures.digests)
+        return self.val_pictures.only(~copied & (likeness <= NEAR))
 
     def model(self, draw: int = 0) -> nn.Module:
         """The network with initial weights, in train mode; `draw` numbers the initialisations."""
