@@ -11,8 +11,8 @@ from commands import call
 from own_set_up import HEALTHY, MODEL, OwnSetUp
 
 from cnntune.data import stream
-from cnntune.data.parts import Data
 from cnntune.findings import Finding
+from cnntune.steps.sanity.subject import Subject
 from cnntune.training.build import load_data
 from cnntune.training.open_recipe import load_recipe
 
@@ -143,7 +143,7 @@ FAULTS: dict[str, tuple[str, str, str, str, str]] = {
         changed("layers(x / 255)"),
         "",
         "inputs",
-        "warn",
+        "fail",
         "at the input of",
     ),
     "training pixels scattered": (
@@ -164,7 +164,7 @@ FAULTS: dict[str, tuple[str, str, str, str, str]] = {
         HEALTHY,
         "    x[::4] *= 255\n",
         "inputs",
-        "warn",
+        "fail",
         "the contrast of images differs",
     ),
     "half of the image": (
@@ -270,11 +270,12 @@ def test_sound_code_that_looks_like_a_fault_is_left_alone(own: OwnSetUp, name: s
 
 
 def settings(own: OwnSetUp, *overrides: str) -> list[tuple[str, str]]:
-    from cnntune.steps.sanity import check
+    """Failures that the settings alone show, without training."""
+    from cnntune.steps.sanity.hyperparameters import optimizer
 
     recipe = load_recipe(str(own.write()), overrides)
-    data: Data = load_data(recipe, CPU, checked=False)
-    return [(f.rule, f.evidence) for f in check(recipe, data, CPU) if f.severity == "fail"]
+    subject = Subject.of(recipe, load_data(recipe, CPU, checked=False), CPU)
+    return [(f.rule, f.evidence) for f in optimizer(subject) if f.severity == "fail"]
 
 
 def test_momentum_adds_up_a_decay_that_alone_would_be_large_but_possible(own: OwnSetUp) -> None:

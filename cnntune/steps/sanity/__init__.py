@@ -79,9 +79,15 @@ def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]
         UserCodeError: if the user's model or loss code raises.
     """
     findings = list(_findings(recipe, data, device))
-    fails = any(found.rule == "learns" and found.severity == "fail" for found in findings)
-    for found in findings:
-        yield replace(found, severity="fail") if fails and found.severity == "warn" else found
+    fails = [f.rule == "learns" and f.severity == "fail" for f in findings]
+    if not any(fails):
+        yield from findings
+        return
+    here = fails.index(True) + 1
+    alarmed = {f.rule for f in findings[:here] if f.severity in ("fail", "warn")}
+    # What `learns` names by replacing it is left out where its own rule says more.
+    for found in [*findings[:here], *(f for f in findings[here:] if f.rule not in alarmed)]:
+        yield replace(found, severity="fail") if found.severity == "warn" else found
 
 
 def _findings(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """Checks of generalisation: a little training must carry over to validation images."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -108,7 +109,7 @@ def too_few(training: int, classes: int) -> str:
 class _Trained:
     """`acc` on validation images is in 0..1.
 
-    `fallen` is by which part of itself the loss fell (means of 10 steps); NaN if it diverged.
+    `fallen` is by which part of itself the loss fell (means of 10 steps); NaN if it diverged, or no step was taken.
     """
 
     acc: float
@@ -151,6 +152,8 @@ class _Run:
                 recalibrate_batch_norm(learner.model, subject.inputs, RECALIBRATION_PASSES)
             chosen = torch.randperm(len(val), generator=generator)[: self.images]
             acc = evaluate(learner.model, val, chosen).acc
+        if not losses:
+            return _Trained(acc, 0, math.nan)
         first, last = (float(torch.stack(part).mean()) for part in (losses[:10], losses[-10:]))
         return _Trained(acc, step, (first - last) / (abs(first) + 1e-12))
 
@@ -167,15 +170,15 @@ def _short(run: _Run, lr: float, acc: float, guess: Chance) -> list[Finding]:
         own = acc if recipe.train.lr == lr else run.train(recipe, recipe.train.lr).acc
         if not far_below(own, best):
             return []
-        longer = replace(run, planned=2 * run.planned).train(recipe, recipe.train.lr)
-        text = f"validation accuracy {longer.acc:.1%} after {longer.steps} steps at train.lr ="
+        patient = replace(run, planned=2 * run.planned).train(recipe, recipe.train.lr)
+        text = f"validation accuracy {patient.acc:.1%} after {patient.steps} steps at train.lr ="
         text += f" {recipe.train.lr:.2g}, {acc:.1%} after {run.planned} at {lr:.2g}; by {best.name}"
         text += f" {best.acc:.1%}"
-        stays = not guess.beaten_by(longer.acc) and not longer.fallen > FALLEN
+        stays = not guess.beaten_by(patient.acc) and not patient.fallen > FALLEN
         severity: Severity = "fail" if stays else "info"
         advice = "run `cnntune lr-sweep`"
         return [
-            Finding("optimizer", severity, text, advice, measured=longer.acc, expected=best.acc)
+            Finding("optimizer", severity, text, advice, measured=patient.acc, expected=best.acc)
         ]
     longer = replace(run, planned=2 * run.planned).train(recipe, lr).acc
     text = f"validation accuracy {longer:.1%} after {2 * run.planned} steps; by {best.name}"
