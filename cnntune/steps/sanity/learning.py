@@ -109,7 +109,8 @@ def too_few(training: int, classes: int) -> str:
 class _Trained:
     """`acc` on validation images is in 0..1.
 
-    `fallen` is by which part of itself the loss fell (means of 10 steps); NaN if it diverged, or no step was taken.
+    `fallen` is by which part of itself the loss fell (means of 10 steps); NaN if it diverged, or if
+    no step was taken.
     """
 
     acc: float
