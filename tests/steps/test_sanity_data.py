@@ -76,6 +76,16 @@ DEFAULT_LABEL = DATA + "    y[::2] = 0\n" + BOTH
 TWO_IMAGES = DATA + "    return TensorDataset(x, y), TensorDataset(val_x[:2], val_y[:2])\n"
 
 
+# 200 of the 4,096 pictures of 3x4 black and white pixels, and 100: some are equal by chance.
+BLACK_AND_WHITE = (
+    "\n\ndef data(*, seed):\n"
+    "    x = torch.rand(300, 1, 3, 4, generator=torch.Generator().manual_seed(0)).round()\n"
+    "    y = torch.arange(300) % 3\n"
+    "    return TensorDataset(x[:200], y[:200]), TensorDataset(x[200:], y[200:])\n"
+)
+COPIED = PATTERNS + "    return TensorDataset(x, y), TensorDataset(x[:60], y[:60])\n"
+
+
 @pytest.fixture
 def own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
@@ -86,6 +96,26 @@ def own(
 def fails(findings: list[Finding], rule: str) -> str:
     """The evidence of a rule's failures."""
     return " ".join(f.evidence for f in findings if f.rule == rule and f.severity == "fail")
+
+
+def test_small_pictures_that_coincide_by_chance_are_no_copies(own: OwnSetUp) -> None:
+    by_chance = split(own.subject(data=BLACK_AND_WHITE))
+    assert "by chance" in by_chance[0].evidence
+    assert by_chance[0].severity == "info"
+
+
+def test_copied_patterns_do_not_coincide_by_chance(own: OwnSetUp) -> None:
+    text = "100.0% of the validation images are training images"
+    assert text in fails(split(own.subject(data=COPIED)), "split")
+
+
+def test_channels_interleaved_in_the_rows_fail(own: OwnSetUp) -> None:
+    # Rows 0, 3, 6 ... of the stored image are red, so that a row resembles the third one after it.
+    mixed = PATTERNS + (
+        "    x = x.permute(0, 2, 1, 3).reshape(300, 3, 24, 24)\n"
+        "    return TensorDataset(x[:200], y[:200]), TensorDataset(x[200:], y[200:])\n"
+    )
+    assert "interleaved along the rows" in fails(inputs(own.subject(data=mixed)), "inputs")
 
 
 def test_labels_of_minus_one_are_counted_and_the_rest_waits(own: OwnSetUp) -> None:

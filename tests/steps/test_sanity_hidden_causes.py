@@ -157,7 +157,7 @@ FAULTS: dict[str, tuple[str, str, str, str, str]] = {
         HEALTHY,
         "    x[::4] *= 255\n",
         "inputs",
-        "warn",
+        "fail",
         "the contrast of images differs",
     ),
     "half of the image": (

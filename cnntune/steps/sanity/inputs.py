@@ -85,12 +85,15 @@ def _order(pixels: Tensor) -> list[Finding]:
         return [Finding("inputs", "fail", text, "return [C, H, W]: image.permute(2, 0, 1)")]
     if channels == 1:
         return []
-    near, far = correlation(pixels, 1), correlation(pixels, channels)
-    if far > max(near, SMOOTH) + INTERLEAVED:
-        text = f"pixels correlate more with those {channels} columns further on ({far:.2f}) than"
-        text += f" with the next ones ({near:.2f}): channels are interleaved in the rows"
-        advice = "permute HWC to CHW; view and reshape scramble pixels"
-        return [Finding("inputs", "fail", text, advice)]
+    for axis, along in (("columns", pixels), ("rows", pixels.transpose(2, 3))):
+        if along.shape[3] <= channels:
+            continue
+        near, far = correlation(along, 1), correlation(along, channels)
+        if far > max(near, SMOOTH) + INTERLEAVED:
+            text = f"pixels correlate more with those {channels} {axis} further on ({far:.2f}) than"
+            text += f" with the next ones ({near:.2f}): channels are interleaved along the {axis}"
+            advice = "permute HWC to CHW; view and reshape scramble pixels"
+            return [Finding("inputs", "fail", text, advice)]
     return []
 
 

@@ -1,10 +1,12 @@
 """Checks of generalisation: a little training must carry over to validation images."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from cnntune.config.combinations import CROSS_ENTROPY
 from cnntune.config.recipe import AugmentSection, Recipe
@@ -13,7 +15,6 @@ from cnntune.findings import Finding, Severity
 from cnntune.runs.chance import ENOUGH_IMAGES, Chance
 from cnntune.seeds import derive_seed
 from cnntune.steps.sanity.modes import batch_norms, recalibrate_batch_norm
-from cnntune.steps.sanity.overfit import FAR_OFF
 from cnntune.steps.sanity.record import NoDropout
 from cnntune.steps.sanity.references import Reference, best_reference, far_below
 from cnntune.steps.sanity.subject import Subject
@@ -36,6 +37,7 @@ MIN_IMAGES_PER_CLASS = 20  # for training; with fewer, chance level proves nothi
 REPAIRED = 0.5  # of the shortfall, which the guilty part's replacement makes good
 PLAIN_LOSS = {"loss": CROSS_ENTROPY, "label_smoothing": 0.0}  # of [train], as defaults are
 PLAIN_SETTINGS = {"weight_decay": 0.0, "grad_clip": 0.0, "momentum": 0.9}
+FALLEN = 0.1  # of the initial loss; a learning rate that lowers it by as much may only be slow
 RECALIBRATION_PASSES = 3  # running statistics are nearly right after training
 
 
@@ -68,14 +70,16 @@ def learns(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
         return [Finding("learns", severity, text, measured=nearest_acc, expected=guess.acc)]
     lr = overfit.attempts[-1].lr if overfit.attempts else subject.recipe.train.lr
     run = _Run(subject, planned, guess.images)
-    acc, steps = run.train(subject.recipe, lr)
+    trained = run.train(subject.recipe, lr)
+    acc, steps = trained.acc, trained.steps
     above = guess.beaten_by(acc)
     if steps < LEARN_STEPS and not above and not signal:
         planned = min(LEARN_STEPS, subject.cost.steps(PATIENT_SECONDS, LEARN_BATCH))
         run = replace(run, planned=planned)
-        acc, steps = run.train(subject.recipe, lr)
+        trained = run.train(subject.recipe, lr)
+        acc, steps = trained.acc, trained.steps
         above = guess.beaten_by(acc)
-    if steps >= CONCLUSIVE_STEPS and (above or signal) and (short := _short(run, lr, acc)):
+    if steps >= CONCLUSIVE_STEPS and (above or signal) and (short := _short(run, lr, acc, guess)):
         return short
     text = f"validation accuracy {acc:.1%} after {steps} steps; {compared}"
     if above:
@@ -104,6 +108,19 @@ def too_few(training: int, classes: int) -> str:
 
 
 @dataclass(frozen=True)
+class _Trained:
+    """`acc` on validation images is in 0..1.
+
+    `fallen` is by which part of itself the loss fell (means of 10 steps); NaN if it diverged, or if
+    no step was taken.
+    """
+
+    acc: float
+    steps: int
+    fallen: float
+
+
+@dataclass(frozen=True)
 class _Run:
     """A short training: `planned` steps, then the accuracy on `images` validation images."""
 
@@ -111,14 +128,15 @@ class _Run:
     planned: int
     images: int | None
 
-    def train(self, recipe: Recipe, lr: float) -> tuple[float, int]:
+    def train(self, recipe: Recipe, lr: float) -> _Trained:
         """Train `recipe` on the subject's images at a constant `lr`, or until time runs out.
 
-        Returns the accuracy (0..1), and the number of steps.
+        If the recipe has a warm-up, `lr` is reached after half of the steps.
         """
         subject = self.subject
         learner = Learner.of(recipe, subject.model(), subject.device)
-        learner.set_lr(lr)
+        warmup = self.planned / 2 if recipe.train.warmup_epochs else 1.0
+        losses: list[Tensor] = []
         train, val, normalise = subject.data.train, subject.data.val, subject.data.normalise
         generator = torch.Generator().manual_seed(derive_seed(recipe.seed, "learns"))
         batch = min(LEARN_BATCH, len(train))
@@ -127,32 +145,47 @@ class _Run:
             while step < self.planned and time.monotonic() - start < LEARN_WALL:
                 order = torch.randperm(len(train), generator=generator)
                 for inputs, labels in train.batches(order[: len(order) // batch * batch], batch):
-                    learner.step(*augment(inputs, labels, recipe.augment, normalise, generator))
+                    learner.set_lr(lr * min(1.0, (step + 1) / warmup))
+                    batch_of = augment(inputs, labels, recipe.augment, normalise, generator)
+                    losses.append(learner.step(*batch_of)[0].detach())
                     step += 1
                     if step >= self.planned or time.monotonic() - start > LEARN_WALL:
                         break
             if batch_norms(learner.model):
                 recalibrate_batch_norm(learner.model, subject.inputs, RECALIBRATION_PASSES)
             chosen = torch.randperm(len(val), generator=generator)[: self.images]
-            return evaluate(learner.model, val, chosen).acc, step
+            acc = evaluate(learner.model, val, chosen).acc
+        if not losses:
+            return _Trained(acc, 0, math.nan)
+        first, last = (float(torch.stack(part).mean()) for part in (losses[:10], losses[-10:]))
+        return _Trained(acc, step, (first - last) / (abs(first) + 1e-12))
 
 
-def _short(run: _Run, lr: float, acc: float) -> list[Finding]:
-    """Accuracy far below the best reference, at `lr` or at the recipe's own learning rate."""
+def _short(run: _Run, lr: float, acc: float, guess: Chance) -> list[Finding]:
+    """Accuracy far below the best reference, at `lr` or at the recipe's own learning rate.
+
+    The recipe's own is too high or too low if twice the steps leave accuracy at chance and the loss
+    where it was; if they do not, `cnntune lr-sweep` improves on it.
+    """
     recipe = run.subject.recipe
     best = best_reference(run.subject)
     if not far_below(acc, best):
-        own = acc if recipe.train.lr == lr else run.train(recipe, recipe.train.lr)[0]
+        own = acc if recipe.train.lr == lr else run.train(recipe, recipe.train.lr).acc
         if not far_below(own, best):
             return []
-        text = f"validation accuracy {own:.1%} at train.lr = {recipe.train.lr:.2g}, {acc:.1%} at"
-        text += f" {lr:.2g}, after {run.planned} steps each; by {best.name} {best.acc:.1%}"
-        longer = replace(run, planned=2 * run.planned).train(recipe, recipe.train.lr)[0]
-        near = 1 / FAR_OFF < recipe.train.lr / lr < FAR_OFF  # `lr-sweep` finds it
-        severity: Severity = "info" if near or _rising(own, longer, best) else "warn"
+        patient = replace(run, planned=2 * run.planned).train(recipe, recipe.train.lr)
+        text = f"validation accuracy {patient.acc:.1%} after {patient.steps} steps at train.lr ="
+        text += f" {recipe.train.lr:.2g}, {acc:.1%} after {run.planned} at {lr:.2g}; by {best.name}"
+        text += f" {best.acc:.1%}"
+        stays = not guess.beaten_by(patient.acc) and not patient.fallen > FALLEN
+        severity: Severity = "info"
+        if stays:  # a low one is only slow
+            severity = "fail" if recipe.train.lr > lr else "warn"
         advice = "run `cnntune lr-sweep`"
-        return [Finding("optimizer", severity, text, advice, measured=own, expected=best.acc)]
-    longer = replace(run, planned=2 * run.planned).train(recipe, lr)[0]
+        return [
+            Finding("optimizer", severity, text, advice, measured=patient.acc, expected=best.acc)
+        ]
+    longer = replace(run, planned=2 * run.planned).train(recipe, lr).acc
     text = f"validation accuracy {longer:.1%} after {2 * run.planned} steps; by {best.name}"
     text += f" {best.acc:.1%}"
     if _rising(acc, longer, best):
@@ -161,13 +194,14 @@ def _short(run: _Run, lr: float, acc: float) -> list[Finding]:
     replaced = []
     for rule, part, other, changed in _replacements(recipe):
         replaced.append(other)
-        repaired = run.train(changed, lr)[0]
+        repaired = run.train(changed, lr).acc
         if repaired - acc > REPAIRED * (best.acc - acc):
             cause = f"validation accuracy {acc:.1%} with {part}, {repaired:.1%} with {other}"
+            text += f"; {repaired:.1%} with {other}"
             found = Finding(rule, "fail", cause, f"check {part}", "", acc, repaired)
             return [Finding("learns", "fail", text, "", "", longer, best.acc), found]
     with NoDropout():
-        together = run.train(_plain(recipe), lr)[0]
+        together = run.train(_plain(recipe), lr).acc
     if together - acc > REPAIRED * (best.acc - acc):
         text += f"; {together:.1%} without dropout and other regularisation"
         advice = "regularise less, or train for longer"

@@ -5,7 +5,6 @@ If one of them classifies held-out images well, a network that does not has a fa
 
 import math
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +12,9 @@ from torch.nn import functional as F
 
 from cnntune.config.recipe import AugmentSection
 from cnntune.data.augment import augment, loss_of
-from cnntune.runs.chance import ABOVE_CHANCE, SHORTFALL
+from cnntune.runs.chance import ABOVE_CHANCE, ENOUGH_IMAGES, SHORTFALL
 from cnntune.seeds import derive_seed
-from cnntune.steps.sanity.subject import Subject
+from cnntune.steps.sanity.subject import Subject, once
 from cnntune.steps.sanity.thumbnails import Pictures, draw_images, nearest_labels
 from cnntune.training.device import seeded
 from cnntune.training.optimizers import AdamW
@@ -40,23 +39,19 @@ class Reference:
     images: int
 
 
-_BEST: WeakKeyDictionary[Subject, "Reference"] = WeakKeyDictionary()  # several rules ask
-
-
 def far_below(acc: float, reference: Reference) -> bool:
     """Whether an accuracy is below the reference by more than 15 points and its sampling error."""
     error = ABOVE_CHANCE * math.sqrt(reference.acc * (1 - reference.acc) / reference.images)
     return reference.acc - acc > max(SHORTFALL, error)
 
 
+@once
 def best_reference(subject: Subject) -> Reference:
     """The most accurate of three references: thumbnails, mean and spread, and the small CNN.
 
-    It is measured once per subject.
+    Copies of training images are left out of the first two, which would only find the original.
     """
-    if subject in _BEST:
-        return _BEST[subject]
-    train, val = subject.train_pictures, subject.val_pictures
+    train, val = subject.train_pictures, subject.new_val_pictures
     predicted = {
         "the nearest training image": nearest_labels(val, train),
         "mean and spread of the pixels": _by_statistics(val, train),
@@ -64,10 +59,10 @@ def best_reference(subject: Subject) -> Reference:
     found = [
         Reference(name, float((labels == val.labels).float().mean()), len(val))
         for name, labels in predicted.items()
+        if len(val) >= ENOUGH_IMAGES
     ]
     found.append(plain_cnn(subject, AugmentSection()))
-    _BEST[subject] = max(found, key=lambda one: one.acc)
-    return _BEST[subject]
+    return max(found, key=lambda one: one.acc)
 
 
 def _by_statistics(images: Pictures, among: Pictures) -> Tensor:
@@ -77,6 +72,7 @@ def _by_statistics(images: Pictures, among: Pictures) -> Tensor:
     return among.labels[torch.cdist(points[0] / scale, points[1] / scale).argmin(1)]
 
 
+@once
 def plain_cnn(subject: Subject, augmentation: AugmentSection) -> Reference:
     """A small CNN on pixels scaled by us, trained with cross-entropy and `augmentation`.
 

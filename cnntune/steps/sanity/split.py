@@ -11,11 +11,16 @@ from cnntune.data.custom import some
 from cnntune.findings import Finding, Severity
 from cnntune.steps.sanity.inputs import SMOOTH, correlation
 from cnntune.steps.sanity.subject import Subject
-from cnntune.steps.sanity.thumbnails import Pictures, correlations, draw_images, nearest_labels
+from cnntune.steps.sanity.thumbnails import (
+    NEAR,
+    Pictures,
+    correlations,
+    draw_images,
+    nearest_labels,
+)
 
 COPIES = 0.05  # share of validation images that are training images: accuracy is off by as much
 MIN_COPIES = 0.005
-NEAR = 0.98  # correlation of two thumbnails of one image, with noise or other lighting
 MIN_PAIRS = 3  # a single similar pair may be chance among simple images
 CLOSEST = 0.05  # quantile of the training images' similarity to their nearest neighbours
 CLOSER = 0.3  # share of validation images above it; by chance 0.05, with 40 images up to 0.15
@@ -85,6 +90,9 @@ def _copies(subject: Subject) -> list[Finding]:
     if copies > max(MIN_COPIES, COPIES if twins > copies / 2 else 0.0):
         text = f"{estimate:.1%} of the validation images are training images: "
         text += _pairs(subject, copied, _twins(val, train))
+        if _coincide(train, val) >= copies:
+            text += "; so simple that halves of different images are equal too: by chance"
+            return [Finding("split", "info", text, measured=estimate)]
         severity: Severity = "fail" if estimate > COPIES else "warn"
         return [Finding("split", severity, text, advice, measured=estimate, expected=0.0)]
     few = MIN_PAIRS / len(val)
@@ -113,6 +121,22 @@ def _copies(subject: Subject) -> list[Finding]:
         text += _pairs(subject, has_partner, nearest)
         return [Finding("split", "warn", text, advice, measured=partners, expected=0.0)]
     return []
+
+
+def _coincide(train: Pictures, val: Pictures) -> float:
+    """The share of validation images whose two halves occur in different training images.
+
+    If whole images are equal by chance, halves are so more often. Photographs of which copies
+    exist have equal halves in these copies only.
+    """
+    recurs = []
+    for side in range(train.halves.shape[1]):
+        halves = torch.cat([train.halves[:, side], val.halves[:, side]])
+        pairs = torch.stack([halves, torch.cat([train.digests, val.digests])], 1).unique(dim=0)
+        known, wholes = pairs[:, 0].unique(return_counts=True)
+        recurs.append(torch.isin(val.halves[:, side], known[wholes > 1]))
+    left, right, upper, lower = recurs
+    return float(((left & right) | (upper & lower)).float().mean())
 
 
 def _twins(pictures: Pictures, among: Pictures) -> Tensor:
