@@ -2,8 +2,8 @@
 
 import math
 import time
-from contextlib import suppress
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -155,7 +155,7 @@ def once(measure: Callable[Concatenate[Subject, P], R]) -> Callable[Concatenate[
     """Measure something of a subject once for all rules; further arguments must be hashable."""
 
     @wraps(measure)
-    def measured(subject: Subject, *args: P.args, **kwargs: P.kwargs) -> R:
+    def measured(subject: Subject, /, *args: P.args, **kwargs: P.kwargs) -> R:
         key = (measure, args, *sorted(kwargs.items()))
         if key not in subject.measured:
             subject.measured[key] = measure(subject, *args, **kwargs)
