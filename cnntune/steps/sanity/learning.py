@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cnntune.config.combinations import CROSS_ENTROPY
 from cnntune.config.recipe import AugmentSection, Recipe
 from cnntune.data.augment import augment
 from cnntune.findings import Finding, Severity
-from cnntune.runs.chance import ENOUGH_IMAGES, Chance
+from cnntune.runs.chance import ABOVE_CHANCE, ENOUGH_IMAGES, Chance
 from cnntune.seeds import derive_seed
 from cnntune.steps.sanity.modes import batch_norms, recalibrate_batch_norm
 from cnntune.steps.sanity.record import NoDropout
@@ -37,6 +37,7 @@ MIN_IMAGES_PER_CLASS = 20  # for training; with fewer, chance level proves nothi
 REPAIRED = 0.5  # of the shortfall, which the guilty part's replacement makes good
 PLAIN_LOSS = {"loss": CROSS_ENTROPY, "label_smoothing": 0.0}  # of [train], as defaults are
 PLAIN_SETTINGS = {"weight_decay": 0.0, "grad_clip": 0.0, "momentum": 0.9}
+UNSETTLED = 0.5  # share of initial values in running statistics; the default leaves 1 % in 44 steps
 FALLEN = 0.1  # of the initial loss; a learning rate that lowers it by as much may only be slow
 RECALIBRATION_PASSES = 3  # running statistics are nearly right after training
 
@@ -79,8 +80,10 @@ def learns(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
         trained = run.train(subject.recipe, lr)
         acc, steps = trained.acc, trained.steps
         above = guess.beaten_by(acc)
-    if steps >= CONCLUSIVE_STEPS and (above or signal) and (short := _short(run, lr, acc, guess)):
-        return short
+    if steps >= CONCLUSIVE_STEPS:
+        found = _modes(run, trained) or _short(run, lr, trained, guess)
+        if found:
+            return found
     text = f"validation accuracy {acc:.1%} after {steps} steps; {compared}"
     if above:
         return [Finding("learns", "ok", text, measured=acc, expected=guess.acc)]
@@ -109,15 +112,19 @@ def too_few(training: int, classes: int) -> str:
 
 @dataclass(frozen=True)
 class _Trained:
-    """`acc` on validation images is in 0..1.
+    """`acc` on the validation images `chosen` (int64 `[N]`) is in 0..1.
 
     `fallen` is by which part of itself the loss fell (means of 10 steps); NaN if it diverged, or if
-    no step was taken.
+    no step was taken. `running` are the running statistics that training left, and `model` has
+    those of the training images instead.
     """
 
     acc: float
     steps: int
     fallen: float
+    model: nn.Module
+    chosen: Tensor
+    running: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -151,23 +158,70 @@ class _Run:
                     step += 1
                     if step >= self.planned or time.monotonic() - start > LEARN_WALL:
                         break
+            running = {key: value.clone() for key, value in learner.model.named_buffers()}
             if batch_norms(learner.model):
                 recalibrate_batch_norm(learner.model, subject.inputs, RECALIBRATION_PASSES)
             chosen = torch.randperm(len(val), generator=generator)[: self.images]
             acc = evaluate(learner.model, val, chosen).acc
-        if not losses:
-            return _Trained(acc, 0, math.nan)
-        first, last = (float(torch.stack(part).mean()) for part in (losses[:10], losses[-10:]))
-        return _Trained(acc, step, (first - last) / (abs(first) + 1e-12))
+        fallen = math.nan
+        if losses:
+            first, last = (float(torch.stack(part).mean()) for part in (losses[:10], losses[-10:]))
+            fallen = (first - last) / (abs(first) + 1e-12)
+        return _Trained(acc, step, fallen, learner.model, chosen, running)
 
 
-def _short(run: _Run, lr: float, acc: float, guess: Chance) -> list[Finding]:
+def _modes(run: _Run, trained: _Trained) -> list[Finding]:
+    """Validation accuracy in eval mode, far below that with the statistics of each batch.
+
+    The running statistics of one batch norm at two places are those of a mixture, whatever images
+    they are of; those of a tiny momentum still hold their initial values.
+    """
+    model, val = trained.model, run.subject.data.val
+    norms = [norm for norm in batch_norms(model) if norm.track_running_stats]
+    if not norms:
+        return []
+    text = f"validation accuracy {trained.acc:.1%} in eval mode,"
+    model.train()
+    right = []
+    kept = {key: value.clone() for key, value in model.named_buffers()}
+    with torch.no_grad(), NoDropout(), seeded(run.subject.recipe.seed, device=run.subject.device):
+        for images, labels in val.batches(trained.chosen, LEARN_BATCH):
+            right.append(model(images).argmax(1) == labels)
+    batches = Reference("", float(torch.cat(right).float().mean()), len(trained.chosen))
+    _restore(model, kept)
+    if far_below(trained.acc, batches):
+        text += f" {batches.acc:.1%} with the statistics of each batch"
+        advice = "give each place a batch norm of its own, and check what depends on self.training"
+        return [Finding("train-eval", "fail", text, advice, "", trained.acc, batches.acc)]
+    steps = _own_steps(run.subject)
+    slowest = min(1.0 if norm.momentum is None else norm.momentum for norm in norms)
+    initial = (1 - slowest) ** steps
+    if initial < UNSETTLED:
+        return []
+    _restore(model, trained.running)
+    acc = evaluate(model, val, trained.chosen).acc
+    _restore(model, kept)
+    if (trained.acc - acc) * len(trained.chosen) < ABOVE_CHANCE**2:  # images, as luck may have it
+        return []
+    text = f"validation accuracy {acc:.1%} with running statistics, {trained.acc:.1%} with those of"
+    text += f" the training images: a momentum of {slowest:g} keeps {initial:.0%} of the initial"
+    text += f" values for {steps} steps"
+    advice = "use the default momentum, 0.1"
+    return [Finding("train-eval", "fail", text, advice, "", acc, trained.acc)]
+
+
+def _restore(model: nn.Module, buffers: Mapping[str, Tensor]) -> None:
+    for key, value in model.named_buffers():
+        value.copy_(buffers[key])
+
+
+def _short(run: _Run, lr: float, trained: _Trained, guess: Chance) -> list[Finding]:
     """Accuracy far below the best reference, at `lr` or at the recipe's own learning rate.
 
     The recipe's own is too high or too low if twice the steps leave accuracy at chance and the loss
     where it was; if they do not, `cnntune lr-sweep` improves on it.
     """
-    recipe = run.subject.recipe
+    recipe, acc = run.subject.recipe, trained.acc
     best = best_reference(run.subject)
     if not far_below(acc, best):
         own = acc if recipe.train.lr == lr else run.train(recipe, recipe.train.lr).acc
@@ -181,6 +235,8 @@ def _short(run: _Run, lr: float, acc: float, guess: Chance) -> list[Finding]:
         severity: Severity = "info"
         if stays:  # a low one is only slow
             severity = "fail" if recipe.train.lr > lr else "warn"
+        elif few := _few_steps(run, best):
+            return few
         advice = "run `cnntune lr-sweep`"
         return [
             Finding("optimizer", severity, text, advice, measured=patient.acc, expected=best.acc)
@@ -190,7 +246,13 @@ def _short(run: _Run, lr: float, acc: float, guess: Chance) -> list[Finding]:
     text += f" {best.acc:.1%}"
     if _rising(acc, longer, best):
         text += f"; it is still rising ({acc:.1%} after {run.planned})"
-        return [Finding("learns", "info", text, measured=longer, expected=best.acc)]
+        own = _own_steps(run.subject)
+        late = own <= run.planned and not guess.beaten_by(acc)
+        if not late:
+            return [Finding("learns", "info", text, measured=longer, expected=best.acc)]
+        text += f", where train.epochs = {recipe.train.epochs} end after {own}"
+    if few := too_few(len(run.subject.data.train), run.subject.classes):
+        return [Finding("learns", "info", f"{text}; {few}", measured=longer, expected=best.acc)]
     replaced = []
     for rule, part, other, changed in _replacements(recipe):
         replaced.append(other)
@@ -210,6 +272,27 @@ def _short(run: _Run, lr: float, acc: float, guess: Chance) -> list[Finding]:
         text += f"; not repaired by {' or '.join(replaced)}"
     advice = "check the network: what it pools, drops or normalises, and how it is initialised"
     return [Finding("learns", "fail", text, advice, measured=longer, expected=best.acc)]
+
+
+def _own_steps(subject: Subject) -> int:
+    """The steps of the recipe's own training."""
+    settings = subject.recipe.train
+    return settings.epochs * max(1, len(subject.data.train) // settings.batch_size)
+
+
+def _few_steps(run: _Run, best: Reference) -> list[Finding]:
+    """The recipe's batches are so large that its epochs are too few steps to learn anything."""
+    recipe, steps = run.subject.recipe, _own_steps(run.subject)
+    if steps >= run.planned or recipe.train.batch_size <= LEARN_BATCH:
+        return []
+    acc = replace(run, planned=steps).train(recipe, recipe.train.lr).acc
+    if not far_below(acc, best):
+        return []
+    text = f"train.batch_size = {recipe.train.batch_size} makes {steps} steps of"
+    text += f" {recipe.train.epochs} epochs: validation accuracy {acc:.1%} at train.lr ="
+    text += f" {recipe.train.lr:.2g}; by {best.name} {best.acc:.1%}"
+    advice = "lower train.batch_size, or raise train.lr with it"
+    return [Finding("optimizer", "warn", text, advice, measured=acc, expected=best.acc)]
 
 
 def _replacements(recipe: Recipe) -> Iterator[tuple[str, str, str, Recipe]]:
