@@ -4,12 +4,11 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from cnntune.config.recipe import AugmentSection
 from cnntune.data import Data
 from cnntune.data.custom import some
 from cnntune.findings import Finding, Severity
-from cnntune.steps.sanity.references import plain_logits
 from cnntune.steps.sanity.subject import Subject
 from cnntune.steps.sanity.thumbnails import Pictures, correlations
 
@@ -17,8 +16,9 @@ WRONG_LABELS = 0.5  # of the training labels; data sets from the web have up to 
 CONTRADICTIONS = 0.1  # of the training images; data sets from the web have a hundredth
 SIGNIFICANT = 5.0  # standard errors: about one false alarm in a million
 MIN_VAL_IMAGES = 40  # to judge label noise by similar images
-DOUBTFUL = 0.1  # share of the labels that a small CNN contradicts; of clean digits it is 1 to 3 %
-TRUSTED = 0.5  # accuracy of that CNN: more often right than wrong
+VOTERS = 10  # nearest training images
+MAJORITY = 0.5  # share of the voters, and of the images that have a majority
+DOUBTFUL = 0.1  # share of the labels that the majority contradicts; of clean digits it is 1 to 3 %
 MIN_DOUBTFUL = 20  # of them: enough to see that most are off by one
 OFF_BY_ONE = 0.8  # of them; by chance 1 / (C - 1)
 MIN_SHIFTED_CLASSES = 5  # with fewer, most may be off by one by chance
@@ -29,9 +29,9 @@ def labels(subject: Subject) -> list[Finding]:
     """Every class must have training images, and equal images must have the same label.
 
     Labels must be the numbers 0 to C - 1. If similar images share a label in the validation set but
-    not in the training set, training labels are wrong. Labels that a small CNN of ours contradicts
-    where it is sure are counted (confident learning, Northcutt et al. 2021); where most of them are
-    one class too far, two lists were joined with an offset:
+    not in the training set, training labels are wrong. Labels that most of the nearest training
+    images contradict are counted; where they are one class too far, two lists were joined with an
+    offset:
 
         labels = lines[1:] + lines[:1]    # before: 20 % of the labels are k + 1 instead of k
         labels = lines                    # after
@@ -161,24 +161,24 @@ def _noise(subject: Subject) -> list[Finding]:
 
 
 def _doubtful(subject: Subject) -> list[Finding]:
-    """Validation labels that a small CNN contradicts where it is sure, as confident learning does.
+    """Validation labels that most of the ten nearest training images contradict.
 
-    Sure of a class is a probability at least as high as the mean one of images with that label.
+    Only where most images have such a majority: then the thumbnails tell the classes apart.
     """
-    if len(subject.data.val) < MIN_VAL_IMAGES:
+    train, val = subject.train_pictures, subject.val_pictures
+    if min(len(val), len(train)) < MIN_VAL_IMAGES:
         return []
-    logits, labels = plain_logits(subject, AugmentSection())
-    chances = logits.softmax(1)
-    usual = torch.stack([chances[labels == k, k].mean() for k in range(subject.classes)])
-    sure = chances.where(chances >= usual, torch.zeros_like(chances))  # NaN: no image of the class
-    guess, certain = sure.argmax(1), sure.amax(1) > 0
-    wrong = certain & (guess != labels)
+    nearest = correlations(val.small, train.small).topk(VOTERS, dim=1).indices
+    votes = F.one_hot(train.labels[nearest], subject.classes).float().mean(1)
+    guess, certain = votes.argmax(1), votes.amax(1) > MAJORITY
+    wrong = certain & (guess != val.labels)
     count = int(wrong.sum())
     share = count / max(1, int(certain.sum()))
-    if share < DOUBTFUL or float((logits.argmax(1) == labels).float().mean()) < TRUSTED:
+    if share < DOUBTFUL or float(certain.float().mean()) < MAJORITY:
         return []
-    text = f"a small CNN contradicts {share:.0%} of the validation labels of which it is sure"
-    steps = (labels - guess)[wrong] % subject.classes
+    text = f"most of the {VOTERS} nearest training images contradict {share:.0%} of the validation"
+    text += " labels"
+    steps = (val.labels - guess)[wrong] % subject.classes
     further = max(float((steps == step).float().mean()) for step in (1, subject.classes - 1))
     if count >= MIN_DOUBTFUL and subject.classes >= MIN_SHIFTED_CLASSES and further > OFF_BY_ONE:
         text += f", {further:.0%} of them by one class: the lists of images and labels are shifted"

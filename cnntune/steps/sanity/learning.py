@@ -37,6 +37,7 @@ MIN_IMAGES_PER_CLASS = 20  # for training; with fewer, chance level proves nothi
 REPAIRED = 0.5  # of the shortfall, which the guilty part's replacement makes good
 PLAIN_LOSS = {"loss": CROSS_ENTROPY, "label_smoothing": 0.0}  # of [train], as defaults are
 PLAIN_SETTINGS = {"weight_decay": 0.0, "grad_clip": 0.0, "momentum": 0.9}
+HALF = 0.5  # of the reference, above chance: networks differ by less on few images
 UNSETTLED = 0.5  # share of initial values in running statistics; the default leaves 1 % in 44 steps
 FALLEN = 0.1  # of the initial loss; a learning rate that lowers it by as much may only be slow
 RECALIBRATION_PASSES = 3  # running statistics are nearly right after training
@@ -226,7 +227,7 @@ def _short(run: _Run, lr: float, trained: _Trained, guess: Chance) -> list[Findi
     if not far_below(acc, best):
         own = acc if recipe.train.lr == lr else run.train(recipe, recipe.train.lr).acc
         if not far_below(own, best):
-            return []
+            return _few_steps(run, best)
         patient = replace(run, planned=2 * run.planned).train(recipe, recipe.train.lr)
         text = f"validation accuracy {patient.acc:.1%} after {patient.steps} steps at train.lr ="
         text += f" {recipe.train.lr:.2g}, {acc:.1%} after {run.planned} at {lr:.2g}; by {best.name}"
@@ -251,7 +252,8 @@ def _short(run: _Run, lr: float, trained: _Trained, guess: Chance) -> list[Findi
         if not late:
             return [Finding("learns", "info", text, measured=longer, expected=best.acc)]
         text += f", where train.epochs = {recipe.train.epochs} end after {own}"
-    if few := too_few(len(run.subject.data.train), run.subject.classes):
+    few = too_few(len(run.subject.data.train), run.subject.classes)
+    if few and longer - guess.acc > HALF * (best.acc - guess.acc):
         return [Finding("learns", "info", f"{text}; {few}", measured=longer, expected=best.acc)]
     replaced = []
     for rule, part, other, changed in _replacements(recipe):
