@@ -236,8 +236,8 @@ def _short(run: _Run, lr: float, trained: _Trained, guess: Chance) -> list[Findi
         severity: Severity = "info"
         if stays:  # a low one is only slow
             severity = "fail" if recipe.train.lr > lr else "warn"
-        elif few := _few_steps(run, best):
-            return few
+        elif brief := _few_steps(run, best):
+            return brief
         advice = "run `cnntune lr-sweep`"
         return [
             Finding("optimizer", severity, text, advice, measured=patient.acc, expected=best.acc)
