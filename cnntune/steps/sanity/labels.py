@@ -165,9 +165,9 @@ def _doubtful(subject: Subject) -> list[Finding]:
 
     Only where most images have such a majority: then the thumbnails tell the classes apart.
     """
-    train, val = subject.train_pictures, subject.val_pictures
-    if min(len(val), len(train)) < MIN_VAL_IMAGES:
+    if min(len(subject.data.val), len(subject.data.train)) < MIN_VAL_IMAGES:
         return []
+    train, val = subject.train_pictures, subject.val_pictures
     nearest = correlations(val.small, train.small).topk(VOTERS, dim=1).indices
     votes = F.one_hot(train.labels[nearest], subject.classes).float().mean(1)
     guess, certain = votes.argmax(1), votes.amax(1) > MAJORITY
