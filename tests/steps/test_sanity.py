@@ -143,13 +143,16 @@ def test_another_loss_than_cross_entropy_is_no_failure(
     assert findings["overfit-tiny"].severity == "ok"
 
 
-def test_a_hot_head_warns_and_what_it_costs_fails(findings_of: Callable[..., Findings]) -> None:
+def test_a_hot_head_warns_where_few_images_do_not_show_what_it_costs(
+    findings_of: Callable[..., Findings],
+) -> None:
     findings = findings_of(HOT_HEAD)
     assert findings["initial-loss"].severity == "warn"
     assert findings["initial-loss"].measured is not None
     assert findings["initial-loss"].measured > 2 * LOG_10
     assert "scale the last layer" in findings["initial-loss"].advice
-    assert failing(findings) == {"learns"}
+    assert findings["learns"].severity == "info"
+    assert not failing(findings)
 
 
 def test_an_error_in_own_code_points_at_own_code(findings_of: Callable[..., Findings]) -> None:

@@ -85,7 +85,7 @@ CAUSES: dict[str, tuple[str, str, str, str, str]] = {
     "images changed in place": (IN_PLACE_INPUT, "", "outputs", "warn", "changes the images"),
     "changed for backward": (CHANGED_FOR_BACKWARD, "", "gradient-flow", "fail", "inplace"),
     "tied classes": (TIED_CLASSES, "", "outputs", "fail", "10 classes get 5"),
-    "uphill": (UPHILL, "", "gradient-flow", "warn", "wrong way"),
+    "uphill": (UPHILL, "", "gradient-flow", "fail", "wrong way"),
     "sums along the batch": (
         SUMS_ALONG_THE_BATCH,
         "",

@@ -105,7 +105,7 @@ FAULTS: dict[str, tuple[str, str, str, str, str]] = {
         "",
         "gradient-flow",
         "fail",
-        "although the loss depends on it",
+        "although the logits depend on gain",
     ),
     "one norm for two places": (
         hidden(
@@ -139,13 +139,6 @@ FAULTS: dict[str, tuple[str, str, str, str, str]] = {
         "never trained: kernel",
     ),
     "a layer that leaps": (LEAPING, "", "activations", "fail", "explode by a factor"),
-    "images divided in forward": (
-        changed("layers(x / 255)"),
-        "",
-        "inputs",
-        "warn",
-        "at the input of",
-    ),
     "training pixels scattered": (
         HEALTHY,
         "    x = torch.stack([i.flatten()[torch.randperm(64)].view(1, 8, 8) for i in x])\n",
@@ -164,7 +157,7 @@ FAULTS: dict[str, tuple[str, str, str, str, str]] = {
         HEALTHY,
         "    x[::4] *= 255\n",
         "inputs",
-        "warn",
+        "fail",
         "the contrast of images differs",
     ),
     "half of the image": (

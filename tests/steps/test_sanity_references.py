@@ -4,11 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from own_set_up import MODEL, OwnSetUp
+from own_set_up import CPU, DATA, MODEL, OwnSetUp
 
 from cnntune.config.recipe import AugmentSection
-from cnntune.steps.sanity import augmentation
+from cnntune.steps.sanity import augmentation, check
 from cnntune.steps.sanity.references import Reference, far_below
+from cnntune.training.build import load_data
+from cnntune.training.open_recipe import load_recipe
 
 COLOURS = """
 
@@ -52,6 +54,38 @@ def test_a_hue_that_hides_the_class_is_named_and_a_flip_that_does_not_is_not(
     (found,) = augmentation.augmentation(subject)
     assert found.severity == severity, found.evidence
     assert ("augment.hue = 0.5 alone" in found.evidence) == (severity == "fail")
+
+
+NEVER_SETTLES = MODEL + (
+    "return nn.Sequential(nn.Conv2d(in_shape[0], 8, 3), nn.BatchNorm2d(8, momentum=MOMENTUM),\n"
+    "                         nn.ReLU(), nn.Flatten(), nn.Linear(288, num_classes))\n"
+)
+FAR_FROM_UNIT = """
+
+def data(*, seed):
+    x, y, val_x, val_y = some_digits()
+    return TensorDataset(9 * x + 9, y), TensorDataset(9 * val_x + 9, val_y)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("momentum", "fails"), [("1e-5", True), ("1e-1", False)])
+def test_statistics_settle(own: OwnSetUp, momentum: str, fails: bool) -> None:
+    own.write(NEVER_SETTLES.replace("MOMENTUM", momentum), data=FAR_FROM_UNIT)
+    recipe = load_recipe(str(own.folder / "own.toml"), ("data.normalize=false",))
+    found = check(recipe, load_data(recipe, CPU, checked=False), CPU)
+    texts = [f.evidence for f in found if (f.rule, f.severity) == ("train-eval", "fail")]
+    assert any("of the initial values" in text for text in texts) == fails
+
+
+@pytest.mark.slow
+def test_batches_of_the_whole_set_are_too_few_steps(own: OwnSetUp) -> None:
+    own.write(data=DATA + "    return TensorDataset(x, y), TensorDataset(val_x, val_y)\n")
+    settings = ("train.batch_size=400", "train.lr=1e-3", "train.epochs=8")
+    recipe = load_recipe(str(own.folder / "own.toml"), settings)
+    found = list(check(recipe, load_data(recipe, CPU, checked=False), CPU))
+    texts = [f.evidence for f in found if (f.rule, f.severity) == ("optimizer", "warn")]
+    assert any("makes 8 steps of 8 epochs" in text for text in texts), found
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ hand-made logits, the autograd graph, the output of each layer.
 
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 
@@ -65,17 +66,45 @@ TRAINED_RULES: dict[str, TrainedRule] = {
     "learns": learning.learns,
     "signal": signal.signal,
 }
+OUTSIDE_LAYERS = (
+    "inputs",
+    "labels",
+    "split",
+    "loss",
+    "batch-independence",
+    "train-eval",
+    "augmentation",
+)
 RULES = (*DATA_RULES, *FIRST_RULES, *NETWORK_RULES, *TRAINED_RULES)
 
 
 def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]:
     """Run all rules on fresh copies of the model; the recipe and the data are not modified.
 
-    If not even one training step is possible, the rules that need one are skipped.
+    If not even one training step is possible, the rules that need one are skipped. Where `learns`
+    fails, a warning is its cause, and a failure too. Where a cause is outside of the layers, a lost
+    signal is its consequence, and no second failure.
 
     Raises:
         UserCodeError: if the user's model or loss code raises.
     """
+    held: list[Finding] = []  # from the first warning on, until `learns` decides what it is
+    caused = False
+    for found in _findings(recipe, data, device):
+        if found.severity == "fail":
+            if found.rule == "signal" and caused:
+                found = replace(found, severity="info")
+            caused = caused or found.rule in OUTSIDE_LAYERS
+        held.append(found)
+        if found.rule == "learns" and found.severity == "fail":
+            held = [replace(f, severity="fail") if f.severity == "warn" else f for f in held]
+        if found.rule == "learns" or all(one.severity != "warn" for one in held):
+            yield from held
+            held = []
+    yield from held
+
+
+def _findings(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]:
     alarmed: set[str] = set()
     with explaining():
         subject = Subject.of(recipe, data, device)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cnntune.findings import Finding, Severity
-from cnntune.steps.sanity.record import Detached, NoDropout, recording
+from cnntune.steps.sanity.record import Detached, NoDropout
 from cnntune.steps.sanity.subject import Subject
 from cnntune.training.device import seeded
 from cnntune.training.loop import Learner
@@ -51,7 +51,6 @@ def gradient_flow(subject: Subject) -> list[Finding]:
     affordable = subject.cost.steps(FLOW_SECONDS, FLOW_STEPS)  # images that fit
     count = max(CHECK_IMAGES, min(len(subject.labels), affordable))
     images, labels = subject.inputs[:count], subject.labels[:count]
-    used = _modules_in_use(subject)
     with seeded(subject.recipe.seed, device=subject.device):
         for _ in range(FLOW_STEPS):
             loss = subject.loss()(model(images.clone()), labels)
@@ -65,18 +64,10 @@ def gradient_flow(subject: Subject) -> list[Finding]:
                 text = "gradients are NaN or infinite before any training"
                 return [Finding("gradient-flow", "fail", text, "see `activations` first")]
             learner.optimizer.step()
-    found = _judge_flow(model, reached, used)
+    found = _judge_flow(subject, reached)
     if found[0].severity not in ("ok", "info"):
         return found
     return _against_autograd(subject) or found
-
-
-def _modules_in_use(subject: Subject) -> set[str]:
-    """The names of the modules that the forward pass uses."""
-    seed = seeded(subject.recipe.seed, device=subject.device)
-    with torch.no_grad(), seed, recording(subject.untrained) as recorder:
-        subject.untrained(subject.inputs[:CHECK_IMAGES])
-    return {output.where for output in recorder.outputs}
 
 
 def _gradients(model: nn.Module) -> dict[str, float]:
@@ -88,20 +79,23 @@ def _gradients(model: nn.Module) -> dict[str, float]:
     }
 
 
-def _judge_flow(model: nn.Module, reached: dict[str, float], used: set[str]) -> list[Finding]:
+def _judge_flow(subject: Subject, reached: dict[str, float]) -> list[Finding]:
     weights = {n: g for n, g in reached.items() if n.endswith("weight") or "." not in n} or reached
     without = [name for name, norm in weights.items() if norm == 0]
     top = max(reached.values())
     if without:
-        layer = without[0].rpartition(".")[0]
-        in_use = [name for name in without if name.rpartition(".")[0] in used]
-        count = sum(p.numel() for n, p in model.named_parameters() if n in without)
-        text = f"{len(without)} of {len(weights)} layers get no gradient, the first is {without[0]}"
-        if not in_use:
-            text = f"{count:,} weights are never used, the first in {layer}"
-            return [Finding("gradient-flow", "info", text, "remove or connect them", where=layer)]
+        matters = _first_that_matters(subject, [n for n, norm in reached.items() if norm == 0])
+        if not matters:
+            sizes = dict(subject.untrained.named_parameters())
+            count = sum(sizes[name].numel() for name in without)
+            text = f"{count:,} weights have no influence on the logits, the first in"
+            where = without[0].rpartition(".")[0]
+            advice = "remove them, or use their results"
+            return [Finding("gradient-flow", "info", f"{text} {where}", advice, where)]
+        text = f"{len(without)} of {len(weights)} layers get no gradient, although the logits"
+        text += f" depend on {matters}"
         advice = "check for detach, .data or no_grad after that layer, or units that are all dead"
-        return [Finding("gradient-flow", "fail", text, advice, where=in_use[0], measured=0.0)]
+        return [Finding("gradient-flow", "fail", text, advice, matters, measured=0.0)]
     smallest = min(weights, key=lambda name: weights[name])
     text = f"RMS {weights[smallest]:.2g} to {top:.2g}"
     if top > HUGE:
@@ -115,6 +109,39 @@ def _judge_flow(model: nn.Module, reached: dict[str, float], used: set[str]) -> 
         text = f"vanishes: {text}, smallest in {smallest}"
         return [Finding("gradient-flow", "warn", text, advice, smallest, weights[smallest])]
     return [Finding("gradient-flow", "ok", text)]
+
+
+@torch.no_grad()
+def _first_that_matters(subject: Subject, names: list[str]) -> str:
+    """The first of some weights that the logits depend on; empty if there is none.
+
+    All of them are changed at once, since a layer that starts at 0 hides those in front of it. Then
+    the logits change with each that is restored alone, unless nothing uses it.
+    """
+    model, images = subject.model(), subject.inputs[:CHECK_IMAGES]
+    changed = {name: weight for name, weight in model.named_parameters() if name in names}
+    generator = torch.Generator().manual_seed(0)
+
+    def logits() -> Tensor:
+        with seeded(subject.recipe.seed, device=subject.device), NoDropout():
+            found: Tensor = model(images.clone())
+        return found
+
+    before = logits()
+    start = {name: weight.clone() for name, weight in changed.items()}
+    for weight in changed.values():
+        noise = torch.randn(weight.shape, generator=generator).to(weight)
+        weight.add_(noise * max(WOKEN, float(weight.abs().float().square().mean().sqrt())))
+    moved = logits()
+    if torch.equal(before, moved):
+        return ""
+    for name, weight in changed.items():
+        kept = weight.clone()
+        weight.copy_(start[name])
+        if not torch.equal(logits(), moved):
+            return name
+        weight.copy_(kept)
+    return names[0]
 
 
 def _against_autograd(subject: Subject) -> list[Finding]:

@@ -19,8 +19,8 @@ def input_used(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
 
     A network that gives images and blank images the same logits does not use its input. On blank
     images the loss cannot fall below the entropy of the labels; a network that memorised a batch
-    went below it, so it uses the images. Pixels, channels and a pixel order without any influence
-    are reported too.
+    went below it, so it uses the images. Pixels and channels without any influence are
+    reported too.
     """
     inputs, labels = subject.inputs[: overfit.images], subject.labels[: overfit.images]
     model = overfit.model if overfit.reached else subject.model()
@@ -36,7 +36,7 @@ def input_used(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
         text = "images and blank images give the same logits"
         advice = "check where the input is dropped, overwritten or multiplied by 0"
         return [Finding("input-used", "fail", text, advice, measured=0.0)]
-    if found := _unread(model, inputs) or _order_free(model, inputs):
+    if found := _unread(model, inputs):
         return found
     if not overfit.attempts:
         return [Finding("input-used", "ok", "logits differ from those of blank images")]
@@ -55,20 +55,6 @@ def wake(model: nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.ndim > 1 and not bool(parameter.any()):
             nn.init.normal_(parameter, std=WOKEN)
-
-
-def _order_free(model: nn.Module, inputs: Tensor) -> list[Finding]:
-    """The order of the pixels has no influence: only their statistics are used."""
-    pixels = inputs.flatten(2)
-    order = torch.randperm(pixels.shape[2], generator=torch.Generator().manual_seed(0))
-    shuffled = pixels[:, :, order.to(pixels.device)].view_as(inputs)
-    with torch.no_grad():
-        plain, other = model(inputs.clone()).float(), model(shuffled).float()
-    if float((plain - other).abs().max()) > SAME * float(plain.abs().max()):
-        return []
-    text = "images with shuffled pixels give the same logits"
-    advice = "check for a mean or pooling over the whole image before the first layer"
-    return [Finding("input-used", "warn", text, advice, measured=0.0)]
 
 
 def _entropy(labels: Tensor, classes: int) -> float:

@@ -18,6 +18,10 @@ SCALED_IMAGES = 64
 APART = 100.0  # ratio of contrasts; lighting gives 10, 0..1 beside 0..255 gives 255
 CENTRE = 20.0  # largest |mean| of network inputs
 INTERLEAVED = 0.05  # by which the correlation with a further pixel exceeds that with the next
+PICTURE = 0.4  # correlation of neighbouring pixels in images; below SMOOTH it is noise
+WIDTHS = 2  # rows further on in which the next row is sought: up to twice the width, or half of it
+WIDTH_IMAGES = 64
+WIDER = 0.2  # by which it exceeds the correlation with the pixel below; slanted stripes have less
 SMOOTH = 0.1  # correlation of neighbours, below which images look like noise
 BLANK = 0.05  # share of images that have a single colour
 FLAT = 0.01  # of an image's contrast, below which it counts as blank
@@ -83,15 +87,43 @@ def _order(pixels: Tensor) -> list[Finding]:
     if channels not in (1, 3, 4) and width in (1, 3, 4) and height > 4:
         text = f"images are {channels}x{height}x{width}: the last axis looks like the channels"
         return [Finding("inputs", "fail", text, "return [C, H, W]: image.permute(2, 0, 1)")]
+    if found := _wrong_width(pixels):
+        return found
     if channels == 1:
         return []
-    near, far = correlation(pixels, 1), correlation(pixels, channels)
-    if far > max(near, SMOOTH) + INTERLEAVED:
-        text = f"pixels correlate more with those {channels} columns further on ({far:.2f}) than"
-        text += f" with the next ones ({near:.2f}): channels are interleaved in the rows"
-        advice = "permute HWC to CHW; view and reshape scramble pixels"
-        return [Finding("inputs", "fail", text, advice)]
+    for axis, along in (("columns", pixels), ("rows", pixels.transpose(2, 3))):
+        if along.shape[3] <= channels:
+            continue
+        near, far = correlation(along, 1), correlation(along, channels)
+        if far > max(near, SMOOTH) + INTERLEAVED:
+            text = f"pixels correlate more with those {channels} {axis} further on ({far:.2f}) than"
+            text += f" with the next ones ({near:.2f}): channels are interleaved along the {axis}"
+            advice = "permute HWC to CHW; view and reshape scramble pixels"
+            return [Finding("inputs", "fail", text, advice)]
     return []
+
+
+def _wrong_width(pixels: Tensor) -> list[Finding]:
+    """A `view` with another width: pixels resemble those at another distance than a row."""
+    width = pixels.shape[3]
+    across, down = correlation(pixels, 1), correlation(pixels.transpose(2, 3), 1)
+    if across < PICTURE or pixels.shape[2] < WIDTHS:
+        return []
+    flat = pixels[:WIDTH_IMAGES].flatten(2).unsqueeze(2)
+    lags = [n for n in range(width // 2, WIDTHS * width) if _from_multiple(n, width) > width // 8]
+    alike = {lag: correlation(flat, lag) for lag in lags if lag > 2}
+    lag = max(alike, key=lambda n: alike[n], default=0)
+    if not lag or alike[lag] < max(PICTURE, down + WIDER):
+        return []
+    text = f"pixels correlate more with those {lag} further on in memory ({alike[lag]:.2f}) than"
+    text += f" with those a row of {width} below ({down:.2f}): the width was another one"
+    advice = "check the order of height and width; view and reshape scramble pixels"
+    return [Finding("inputs", "fail", text, advice, measured=down, expected=alike[lag])]
+
+
+def _from_multiple(number: int, of: int) -> int:
+    """How far a number is from the next multiple."""
+    return min(number % of, -number % of)
 
 
 def correlation(pixels: Tensor, lag: int) -> float:

@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from cnntune.data import Data
 from cnntune.data.custom import some
@@ -15,6 +16,12 @@ WRONG_LABELS = 0.5  # of the training labels; data sets from the web have up to 
 CONTRADICTIONS = 0.1  # of the training images; data sets from the web have a hundredth
 SIGNIFICANT = 5.0  # standard errors: about one false alarm in a million
 MIN_VAL_IMAGES = 40  # to judge label noise by similar images
+VOTERS = 10  # nearest training images
+MAJORITY = 0.5  # share of the voters, and of the images that have a majority
+DOUBTFUL = 0.1  # share of the labels that the majority contradicts; of clean digits it is 1 to 3 %
+MIN_DOUBTFUL = 20  # of them: enough to see that most are off by one
+OFF_BY_ONE = 0.8  # of them; by chance 1 / (C - 1)
+MIN_SHIFTED_CLASSES = 5  # with fewer, most may be off by one by chance
 IMBALANCE = 10.0  # images of the largest class over those of the smallest
 
 
@@ -22,8 +29,14 @@ def labels(subject: Subject) -> list[Finding]:
     """Every class must have training images, and equal images must have the same label.
 
     Labels must be the numbers 0 to C - 1. If similar images share a label in the validation set but
-    not in the training set, training labels are wrong. With imbalanced classes, compare accuracies
-    with the share of the largest class.
+    not in the training set, training labels are wrong. Labels that most of the nearest training
+    images contradict are counted; where they are one class too far, two lists were joined with an
+    offset:
+
+        labels = lines[1:] + lines[:1]    # before: 20 % of the labels are k + 1 instead of k
+        labels = lines                    # after
+
+    With imbalanced classes, compare accuracies with the share of the largest class.
     """
     if outside := _outside(subject):
         return outside
@@ -47,7 +60,8 @@ def labels(subject: Subject) -> list[Finding]:
         return [
             Finding("labels", severity, text, advice, measured=float(len(missing)), expected=0.0)
         ]
-    found = [*(_contradictions(subject) or _noise(subject)), *_single(subject, counts)]
+    found = _contradictions(subject) or _noise(subject) or _doubtful(subject)
+    found += _single(subject, counts)
     ratio = float(counts.max() / counts.min())
     if ratio > IMBALANCE:
         majority = float(counts.max() / counts.sum())
@@ -144,6 +158,34 @@ def _noise(subject: Subject) -> list[Finding]:
     text += " are wrong"
     advice = "check how training labels are read, joined or shuffled"
     return [Finding("labels", "warn", text, advice, measured=1 - right, expected=0.0)]
+
+
+def _doubtful(subject: Subject) -> list[Finding]:
+    """Validation labels that most of the ten nearest training images contradict.
+
+    Only where most images have such a majority: then the thumbnails tell the classes apart.
+    """
+    if min(len(subject.data.val), len(subject.data.train)) < MIN_VAL_IMAGES:
+        return []
+    train, val = subject.train_pictures, subject.val_pictures
+    nearest = correlations(val.small, train.small).topk(VOTERS, dim=1).indices
+    votes = F.one_hot(train.labels[nearest], subject.classes).float().mean(1)
+    guess, certain = votes.argmax(1), votes.amax(1) > MAJORITY
+    wrong = certain & (guess != val.labels)
+    count = int(wrong.sum())
+    share = count / max(1, int(certain.sum()))
+    if share < DOUBTFUL or float(certain.float().mean()) < MAJORITY:
+        return []
+    text = f"most of the {VOTERS} nearest training images contradict {share:.0%} of the validation"
+    text += " labels"
+    steps = (val.labels - guess)[wrong] % subject.classes
+    further = max(float((steps == step).float().mean()) for step in (1, subject.classes - 1))
+    if count >= MIN_DOUBTFUL and subject.classes >= MIN_SHIFTED_CLASSES and further > OFF_BY_ONE:
+        text += f", {further:.0%} of them by one class: the lists of images and labels are shifted"
+        advice = "read images and labels from one list, and check its header and its end"
+        return [Finding("labels", "fail", text, advice, measured=share, expected=0.0)]
+    text += ": wrong labels, or images that do not tell the classes apart"
+    return [Finding("labels", "info", text, "look at these images", measured=share, expected=0.0)]
 
 
 def _agreement(pictures: Pictures) -> float:

@@ -1,19 +1,20 @@
 """Checks of generalisation: a little training must carry over to validation images."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor, nn
 
 from cnntune.config.combinations import CROSS_ENTROPY
 from cnntune.config.recipe import AugmentSection, Recipe
 from cnntune.data.augment import augment
 from cnntune.findings import Finding, Severity
-from cnntune.runs.chance import ENOUGH_IMAGES, Chance
+from cnntune.runs.chance import ABOVE_CHANCE, ENOUGH_IMAGES, Chance
 from cnntune.seeds import derive_seed
 from cnntune.steps.sanity.modes import batch_norms, recalibrate_batch_norm
-from cnntune.steps.sanity.overfit import FAR_OFF
 from cnntune.steps.sanity.record import NoDropout
 from cnntune.steps.sanity.references import Reference, best_reference, far_below
 from cnntune.steps.sanity.subject import Subject
@@ -36,6 +37,9 @@ MIN_IMAGES_PER_CLASS = 20  # for training; with fewer, chance level proves nothi
 REPAIRED = 0.5  # of the shortfall, which the guilty part's replacement makes good
 PLAIN_LOSS = {"loss": CROSS_ENTROPY, "label_smoothing": 0.0}  # of [train], as defaults are
 PLAIN_SETTINGS = {"weight_decay": 0.0, "grad_clip": 0.0, "momentum": 0.9}
+HALF = 0.5  # of the reference, above chance: networks differ by less on few images
+UNSETTLED = 0.5  # share of initial values in running statistics; the default leaves 1 % in 44 steps
+FALLEN = 0.1  # of the initial loss; a learning rate that lowers it by as much may only be slow
 RECALIBRATION_PASSES = 3  # running statistics are nearly right after training
 
 
@@ -68,15 +72,19 @@ def learns(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
         return [Finding("learns", severity, text, measured=nearest_acc, expected=guess.acc)]
     lr = overfit.attempts[-1].lr if overfit.attempts else subject.recipe.train.lr
     run = _Run(subject, planned, guess.images)
-    acc, steps = run.train(subject.recipe, lr)
+    trained = run.train(subject.recipe, lr)
+    acc, steps = trained.acc, trained.steps
     above = guess.beaten_by(acc)
     if steps < LEARN_STEPS and not above and not signal:
         planned = min(LEARN_STEPS, subject.cost.steps(PATIENT_SECONDS, LEARN_BATCH))
         run = replace(run, planned=planned)
-        acc, steps = run.train(subject.recipe, lr)
+        trained = run.train(subject.recipe, lr)
+        acc, steps = trained.acc, trained.steps
         above = guess.beaten_by(acc)
-    if steps >= CONCLUSIVE_STEPS and (above or signal) and (short := _short(run, lr, acc)):
-        return short
+    if steps >= CONCLUSIVE_STEPS:
+        found = _modes(run, trained) or _short(run, lr, trained, guess)
+        if found:
+            return found
     text = f"validation accuracy {acc:.1%} after {steps} steps; {compared}"
     if above:
         return [Finding("learns", "ok", text, measured=acc, expected=guess.acc)]
@@ -104,6 +112,23 @@ def too_few(training: int, classes: int) -> str:
 
 
 @dataclass(frozen=True)
+class _Trained:
+    """`acc` on the validation images `chosen` (int64 `[N]`) is in 0..1.
+
+    `fallen` is by which part of itself the loss fell (means of 10 steps); NaN if it diverged, or if
+    no step was taken. `running` are the running statistics that training left, and `model` has
+    those of the training images instead.
+    """
+
+    acc: float
+    steps: int
+    fallen: float
+    model: nn.Module
+    chosen: Tensor
+    running: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
 class _Run:
     """A short training: `planned` steps, then the accuracy on `images` validation images."""
 
@@ -111,14 +136,15 @@ class _Run:
     planned: int
     images: int | None
 
-    def train(self, recipe: Recipe, lr: float) -> tuple[float, int]:
+    def train(self, recipe: Recipe, lr: float) -> _Trained:
         """Train `recipe` on the subject's images at a constant `lr`, or until time runs out.
 
-        Returns the accuracy (0..1), and the number of steps.
+        If the recipe has a warm-up, `lr` is reached after half of the steps.
         """
         subject = self.subject
         learner = Learner.of(recipe, subject.model(), subject.device)
-        learner.set_lr(lr)
+        warmup = self.planned / 2 if recipe.train.warmup_epochs else 1.0
+        losses: list[Tensor] = []
         train, val, normalise = subject.data.train, subject.data.val, subject.data.normalise
         generator = torch.Generator().manual_seed(derive_seed(recipe.seed, "learns"))
         batch = min(LEARN_BATCH, len(train))
@@ -127,47 +153,119 @@ class _Run:
             while step < self.planned and time.monotonic() - start < LEARN_WALL:
                 order = torch.randperm(len(train), generator=generator)
                 for inputs, labels in train.batches(order[: len(order) // batch * batch], batch):
-                    learner.step(*augment(inputs, labels, recipe.augment, normalise, generator))
+                    learner.set_lr(lr * min(1.0, (step + 1) / warmup))
+                    batch_of = augment(inputs, labels, recipe.augment, normalise, generator)
+                    losses.append(learner.step(*batch_of)[0].detach())
                     step += 1
                     if step >= self.planned or time.monotonic() - start > LEARN_WALL:
                         break
+            running = {key: value.clone() for key, value in learner.model.named_buffers()}
             if batch_norms(learner.model):
                 recalibrate_batch_norm(learner.model, subject.inputs, RECALIBRATION_PASSES)
             chosen = torch.randperm(len(val), generator=generator)[: self.images]
-            return evaluate(learner.model, val, chosen).acc, step
+            acc = evaluate(learner.model, val, chosen).acc
+        fallen = math.nan
+        if losses:
+            first, last = (float(torch.stack(part).mean()) for part in (losses[:10], losses[-10:]))
+            fallen = (first - last) / (abs(first) + 1e-12)
+        return _Trained(acc, step, fallen, learner.model, chosen, running)
 
 
-def _short(run: _Run, lr: float, acc: float) -> list[Finding]:
-    """Accuracy far below the best reference, at `lr` or at the recipe's own learning rate."""
-    recipe = run.subject.recipe
+def _modes(run: _Run, trained: _Trained) -> list[Finding]:
+    """Validation accuracy in eval mode, far below that with the statistics of each batch.
+
+    The running statistics of one batch norm at two places are those of a mixture, whatever images
+    they are of; those of a tiny momentum still hold their initial values.
+    """
+    model, val = trained.model, run.subject.data.val
+    norms = [norm for norm in batch_norms(model) if norm.track_running_stats]
+    if not norms:
+        return []
+    text = f"validation accuracy {trained.acc:.1%} in eval mode,"
+    model.train()
+    right = []
+    kept = {key: value.clone() for key, value in model.named_buffers()}
+    with torch.no_grad(), NoDropout(), seeded(run.subject.recipe.seed, device=run.subject.device):
+        for images, labels in val.batches(trained.chosen, LEARN_BATCH):
+            right.append(model(images).argmax(1) == labels)
+    batches = Reference("", float(torch.cat(right).float().mean()), len(trained.chosen))
+    _restore(model, kept)
+    if far_below(trained.acc, batches):
+        text += f" {batches.acc:.1%} with the statistics of each batch"
+        advice = "give each place a batch norm of its own, and check what depends on self.training"
+        return [Finding("train-eval", "fail", text, advice, "", trained.acc, batches.acc)]
+    steps = _own_steps(run.subject)
+    slowest = min(1.0 if norm.momentum is None else norm.momentum for norm in norms)
+    initial = (1 - slowest) ** steps
+    if initial < UNSETTLED:
+        return []
+    _restore(model, trained.running)
+    acc = evaluate(model, val, trained.chosen).acc
+    _restore(model, kept)
+    if (trained.acc - acc) * len(trained.chosen) < ABOVE_CHANCE**2:  # images, as luck may have it
+        return []
+    text = f"validation accuracy {acc:.1%} with running statistics, {trained.acc:.1%} with those of"
+    text += f" the training images: a momentum of {slowest:g} keeps {initial:.0%} of the initial"
+    text += f" values for {steps} steps"
+    advice = "use the default momentum, 0.1"
+    return [Finding("train-eval", "fail", text, advice, "", acc, trained.acc)]
+
+
+def _restore(model: nn.Module, buffers: Mapping[str, Tensor]) -> None:
+    for key, value in model.named_buffers():
+        value.copy_(buffers[key])
+
+
+def _short(run: _Run, lr: float, trained: _Trained, guess: Chance) -> list[Finding]:
+    """Accuracy far below the best reference, at `lr` or at the recipe's own learning rate.
+
+    The recipe's own is too high or too low if twice the steps leave accuracy at chance and the loss
+    where it was; if they do not, `cnntune lr-sweep` improves on it.
+    """
+    recipe, acc = run.subject.recipe, trained.acc
     best = best_reference(run.subject)
     if not far_below(acc, best):
-        own = acc if recipe.train.lr == lr else run.train(recipe, recipe.train.lr)[0]
+        own = acc if recipe.train.lr == lr else run.train(recipe, recipe.train.lr).acc
         if not far_below(own, best):
-            return []
-        text = f"validation accuracy {own:.1%} at train.lr = {recipe.train.lr:.2g}, {acc:.1%} at"
-        text += f" {lr:.2g}, after {run.planned} steps each; by {best.name} {best.acc:.1%}"
-        longer = replace(run, planned=2 * run.planned).train(recipe, recipe.train.lr)[0]
-        near = 1 / FAR_OFF < recipe.train.lr / lr < FAR_OFF  # `lr-sweep` finds it
-        severity: Severity = "info" if near or _rising(own, longer, best) else "warn"
+            return _few_steps(run, best)
+        patient = replace(run, planned=2 * run.planned).train(recipe, recipe.train.lr)
+        text = f"validation accuracy {patient.acc:.1%} after {patient.steps} steps at train.lr ="
+        text += f" {recipe.train.lr:.2g}, {acc:.1%} after {run.planned} at {lr:.2g}; by {best.name}"
+        text += f" {best.acc:.1%}"
+        stays = not guess.beaten_by(patient.acc) and not patient.fallen > FALLEN
+        severity: Severity = "info"
+        if stays:  # a low one is only slow
+            severity = "fail" if recipe.train.lr > lr else "warn"
+        elif brief := _few_steps(run, best):
+            return brief
         advice = "run `cnntune lr-sweep`"
-        return [Finding("optimizer", severity, text, advice, measured=own, expected=best.acc)]
-    longer = replace(run, planned=2 * run.planned).train(recipe, lr)[0]
+        return [
+            Finding("optimizer", severity, text, advice, measured=patient.acc, expected=best.acc)
+        ]
+    longer = replace(run, planned=2 * run.planned).train(recipe, lr).acc
     text = f"validation accuracy {longer:.1%} after {2 * run.planned} steps; by {best.name}"
     text += f" {best.acc:.1%}"
     if _rising(acc, longer, best):
         text += f"; it is still rising ({acc:.1%} after {run.planned})"
-        return [Finding("learns", "info", text, measured=longer, expected=best.acc)]
+        own = _own_steps(run.subject)
+        late = own <= run.planned and not guess.beaten_by(acc)
+        if not late:
+            return [Finding("learns", "info", text, measured=longer, expected=best.acc)]
+        text += f", where train.epochs = {recipe.train.epochs} end after {own}"
+    few = too_few(len(run.subject.data.train), run.subject.classes)
+    if few and longer - guess.acc > HALF * (best.acc - guess.acc):
+        return [Finding("learns", "info", f"{text}; {few}", measured=longer, expected=best.acc)]
     replaced = []
     for rule, part, other, changed in _replacements(recipe):
         replaced.append(other)
-        repaired = run.train(changed, lr)[0]
+        repaired = run.train(changed, lr).acc
         if repaired - acc > REPAIRED * (best.acc - acc):
             cause = f"validation accuracy {acc:.1%} with {part}, {repaired:.1%} with {other}"
+            text += f"; {repaired:.1%} with {other}"
             found = Finding(rule, "fail", cause, f"check {part}", "", acc, repaired)
             return [Finding("learns", "fail", text, "", "", longer, best.acc), found]
     with NoDropout():
-        together = run.train(_plain(recipe), lr)[0]
+        together = run.train(_plain(recipe), lr).acc
     if together - acc > REPAIRED * (best.acc - acc):
         text += f"; {together:.1%} without dropout and other regularisation"
         advice = "regularise less, or train for longer"
@@ -176,6 +274,27 @@ def _short(run: _Run, lr: float, acc: float) -> list[Finding]:
         text += f"; not repaired by {' or '.join(replaced)}"
     advice = "check the network: what it pools, drops or normalises, and how it is initialised"
     return [Finding("learns", "fail", text, advice, measured=longer, expected=best.acc)]
+
+
+def _own_steps(subject: Subject) -> int:
+    """The steps of the recipe's own training."""
+    settings = subject.recipe.train
+    return settings.epochs * max(1, len(subject.data.train) // settings.batch_size)
+
+
+def _few_steps(run: _Run, best: Reference) -> list[Finding]:
+    """The recipe's batches are so large that its epochs are too few steps to learn anything."""
+    recipe, steps = run.subject.recipe, _own_steps(run.subject)
+    if steps >= run.planned or recipe.train.batch_size <= LEARN_BATCH:
+        return []
+    acc = replace(run, planned=steps).train(recipe, recipe.train.lr).acc
+    if not far_below(acc, best):
+        return []
+    text = f"train.batch_size = {recipe.train.batch_size} makes {steps} steps of"
+    text += f" {recipe.train.epochs} epochs: validation accuracy {acc:.1%} at train.lr ="
+    text += f" {recipe.train.lr:.2g}; by {best.name} {best.acc:.1%}"
+    advice = "lower train.batch_size, or raise train.lr with it"
+    return [Finding("optimizer", "warn", text, advice, measured=acc, expected=best.acc)]
 
 
 def _replacements(recipe: Recipe) -> Iterator[tuple[str, str, str, Recipe]]:

@@ -19,8 +19,6 @@ from cnntune.steps.sanity.subject import Subject
 from cnntune.steps.sanity.unregistered import untrained_tensors
 from cnntune.training.device import seeded
 
-DEAD = 0.5  # share of a layer's units (SageMaker Debugger's DeadReLU)
-NEARLY_ALL_DEAD = 0.9
 SATURATED = 0.3  # share of the values; of unit-normal inputs, tanh puts 4 % beyond 0.97
 MOSTLY_SATURATED = 0.5
 ALIKE = 1e-4  # standard deviation over images, of the RMS; float32 has 7 digits
@@ -34,8 +32,6 @@ GROW = 2.0  # CS231n's 0.05 with ReLU gives 2.3
 TOTAL = 8.0  # ratio of the first layer to the last, before shrinking or growing is a problem
 LEAP = 30.0  # ratio of output to input; torch.randn weights give sqrt(fan-in), 22 for 512
 LARGE_RMS = 10.0  # below it, a large ratio is a bias beside small inputs
-INPUT_RMS = (0.02, 100.0)  # of the first layer's input; bytes 0..255 have 150
-HUGE_RMS = 1e4  # activation RMS from which float32 soon overflows
 
 
 def trainable_parameters(subject: Subject) -> list[Finding]:
@@ -94,7 +90,7 @@ def activations(subject: Subject) -> list[Finding]:
 
     CS231n's experiment has six layers of 4096 units. With weights of standard deviation 0.01 the
     activations collapse to zero, with 0.05 they saturate (tanh) or explode (ReLU), with
-    sqrt(2 / fan-in) they keep their scale (He et al. 2015). Dead ReLUs, saturated units, units that
+    sqrt(2 / fan-in) they keep their scale (He et al. 2015). Saturated units, units that
     start with equal weights and excessive dropout are reported too. The finding names the first
     layer concerned.
     """
@@ -106,7 +102,6 @@ def activations(subject: Subject) -> list[Finding]:
         *_layer_faults(recorder.outputs),
         *_scale_faults(recorder.outputs),
         *_leap(recorder.outputs),
-        *_fed(subject, recorder.outputs),
         *_twins(model),
         *_dropped(dropout.shares),
     ]
@@ -119,32 +114,19 @@ def activations(subject: Subject) -> list[Finding]:
 
 
 def _layer_faults(outputs: list[Output]) -> Iterator[Finding]:
-    """Single layers whose output is not finite, huge, dead, saturated, or equal for all images."""
+    """Single layers whose output is not finite, saturated, or equal for all images."""
     for output in outputs:
         if not output.finite:
             text = f"NaN or infinity first appears after {output.op} in {output.where}"
             yield Finding("activations", "fail", text, "check that layer", where=output.where)
             return
-    huge = next((output for output in outputs if output.rms > HUGE_RMS), None)
-    if huge:
-        text = f"activations explode: RMS {huge.rms:.2g} after {huge.op} in {huge.where}"
-        advice = "initialise with standard deviation sqrt(2 / fan-in), or add normalisation layers"
-        yield Finding("activations", "fail", text, advice, huge.where, huge.rms, 1.0)
-        return
-    dead = next((output for output in outputs if output.dead > DEAD), None)
-    if dead:
-        text = f"{dead.dead:.0%} of the units of {dead.where} are dead: 0 for every image, so they"
-        text += " get no gradient"
-        advice = "check the bias and the weight scale of the layer before"
-        severity: Severity = "fail" if dead.dead > NEARLY_ALL_DEAD else "warn"
-        yield Finding("activations", severity, text, advice, dead.where, dead.dead, 0.0)
     flat = next((output for output in outputs if output.saturated > SATURATED), None)
     if flat:
         text = (
             f"{flat.saturated:.0%} of {flat.op} in {flat.where} is saturated, with a slope near 0"
         )
         advice = "initialise with smaller weights: standard deviation sqrt(1 / fan-in) (Xavier)"
-        severity = "fail" if flat.saturated > MOSTLY_SATURATED else "warn"
+        severity: Severity = "fail" if flat.saturated > MOSTLY_SATURATED else "warn"
         yield Finding("activations", severity, text, advice, flat.where, flat.saturated, 0.0)
     alike = next((o for o in outputs[:-1] if 0 < o.signal < ALIKE and o.op in WEIGHT_OPS), None)
     if alike:
@@ -169,20 +151,6 @@ def _leap(outputs: list[Output]) -> Iterator[Finding]:
         text += f" {leap.input_rms:.2g}, its output {leap.rms:.2g}"
         advice = "check how this layer's weights and biases are initialised"
         yield Finding("activations", "fail", text, advice, leap.where, factor, 1.0)
-
-
-def _fed(subject: Subject, outputs: list[Output]) -> Iterator[Finding]:
-    """The forward pass rescales the images before the first layer."""
-    first = next((output for output in outputs if output.op in WEIGHT_OPS), None)
-    if first is None or any(output.op in NORM_OPS for output in outputs):
-        return
-    size = float(subject.kept_inputs.square().mean().sqrt())
-    low, high = INPUT_RMS
-    if not low < size < high or low < first.input_rms < high:
-        return
-    text = f"images have RMS {size:.2g}, but {first.input_rms:.2g} at the input of {first.where}"
-    advice = "check for a scaling in forward, such as / 255, on top of data.normalize"
-    yield Finding("inputs", "warn", text, advice, first.where, first.input_rms, 1.0)
 
 
 def _twins(model: nn.Module) -> Iterator[Finding]:

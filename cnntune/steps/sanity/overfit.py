@@ -5,6 +5,8 @@ from torch import Tensor, nn
 
 from cnntune.findings import Finding, Severity
 from cnntune.steps.sanity.record import WEIGHT_OPS, recording
+from cnntune.steps.sanity.references import best_reference, far_below
+from cnntune.steps.sanity.signal import linear_labels
 from cnntune.steps.sanity.subject import Subject
 from cnntune.steps.sanity.tiny import TINY_IMAGES, TINY_SECONDS, TINY_STEPS, TinyOverfit
 from cnntune.training.device import seeded
@@ -163,4 +165,16 @@ def _linear_network(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
         return []
     text = f"no nonlinearity between the {layers} layers: the network is a single linear map"
     advice = "put a ReLU between layers, and use its result: x = F.relu(x)"
-    return [Finding("activations", "warn", text, advice)]
+    linear, best = _linear_accuracy(subject), best_reference(subject)
+    if not far_below(linear, best):
+        return [Finding("activations", "warn", text, advice)]
+    text += f"; linear regression reaches {linear:.0%}, {best.name} {best.acc:.0%}"
+    return [Finding("activations", "fail", text, advice, "", linear, best.acc)]
+
+
+def _linear_accuracy(subject: Subject) -> float:
+    """How well validation images are classified by a linear map of their thumbnails."""
+    train, val = subject.train_pictures, subject.val_pictures
+    known, asked = (torch.cat([part.small.flatten(1), part.means], 1) for part in (train, val))
+    guesses = linear_labels(asked, known, train.labels, subject.classes)
+    return float((guesses == val.labels).float().mean())

@@ -24,7 +24,6 @@ NORM_OPS = (
     "_batch_norm_with_update_functional",
     "batch_norm",
 )
-RECTIFIERS = ("relu", "relu_", "threshold")
 SQUASHERS = ("tanh", "tanh_", "sigmoid", "sigmoid_")
 DROPOUTS = (
     *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout),
@@ -41,18 +40,16 @@ FLAT_SIGMOID = 0.47  # distance from 0.5: the slope is below 0.03 from here on
 class Output:
     """The output of one operation.
 
-    `where` is the module that it ran in. `rms` is the root mean square over all values. `dead` is
-    the share of units that are 0 for all images, after a ReLU; `saturated` is the share of values
-    in the flat parts of a tanh or sigmoid; both are 0 for other operations. `signal` is the
-    standard deviation over images divided by `rms`. `input_rms` is the RMS of the input of an
-    operation with weights, 0 for other operations.
+    `where` is the module that it ran in. `rms` is the root mean square over all values. `saturated`
+    is the share of values in the flat parts of a tanh or sigmoid, 0 for other operations. `signal`
+    is the standard deviation over images divided by `rms`. `input_rms` is the RMS of the input of
+    an operation with weights, 0 for other operations.
     """
 
     where: str
     op: str
     rms: float
     finite: bool
-    dead: float = 0.0
     saturated: float = 0.0
     signal: float = 1.0
     input_rms: float = 0.0
@@ -72,7 +69,7 @@ class Recorder(TorchDispatchMode):
         """Run the operation and record its output."""
         result = func(*args, **(kwargs or {}))
         op = func.overloadpacket.__name__
-        if op in WEIGHT_OPS + NORM_OPS + RECTIFIERS + SQUASHERS:
+        if op in WEIGHT_OPS + NORM_OPS + SQUASHERS:
             tensor = result[0] if isinstance(result, tuple | list) else result
             input_rms = _rms(args[1 if op == "addmm" else 0]) if op in WEIGHT_OPS else 0.0
             output = _measure(self.where(), op.rstrip("_"), tensor)
@@ -86,10 +83,7 @@ def _rms(tensor: Tensor) -> float:
 
 def _measure(where: str, op: str, tensor: Tensor) -> Output:
     values = tensor.detach().float()
-    dead = saturated = 0.0
-    if op in RECTIFIERS:
-        dims = [0, *range(2, values.ndim)]
-        dead = float((values.amax(dims) <= 0).float().mean()) if values.ndim > 1 else 0.0
+    saturated = 0.0
     if op == "tanh":
         saturated = float((values.abs() > FLAT_TANH).float().mean())
     if op == "sigmoid":
@@ -102,7 +96,7 @@ def _measure(where: str, op: str, tensor: Tensor) -> Output:
     rms = float((variance + mean.square()).mean().sqrt())
     differs = float(variance.mean().sqrt()) * math.sqrt(count / (count - 1)) if count > 1 else rms
     signal = differs / rms if rms > 0 else 0.0
-    return Output(where, op, rms, finite, dead, saturated, signal)
+    return Output(where, op, rms, finite, saturated, signal)
 
 
 @contextmanager

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from cnntune.config.recipe import AugmentSection
 from cnntune.data.augment import augment, loss_of
-from cnntune.runs.chance import ABOVE_CHANCE, SHORTFALL
+from cnntune.runs.chance import ABOVE_CHANCE, ENOUGH_IMAGES, SHORTFALL
 from cnntune.seeds import derive_seed
-from cnntune.steps.sanity.subject import Subject
+from cnntune.steps.sanity.subject import Subject, once
 from cnntune.steps.sanity.thumbnails import Pictures, draw_images, nearest_labels
 from cnntune.training.device import seeded
 from cnntune.training.optimizers import AdamW
@@ -45,9 +45,13 @@ def far_below(acc: float, reference: Reference) -> bool:
     return reference.acc - acc > max(SHORTFALL, error)
 
 
+@once
 def best_reference(subject: Subject) -> Reference:
-    """The most accurate of three references: thumbnails, mean and spread, and the small CNN."""
-    train, val = subject.train_pictures, subject.val_pictures
+    """The most accurate of three references: thumbnails, mean and spread, and the small CNN.
+
+    Copies of training images are left out of the first two, which would only find the original.
+    """
+    train, val = subject.train_pictures, subject.new_val_pictures
     predicted = {
         "the nearest training image": nearest_labels(val, train),
         "mean and spread of the pixels": _by_statistics(val, train),
@@ -55,8 +59,10 @@ def best_reference(subject: Subject) -> Reference:
     found = [
         Reference(name, float((labels == val.labels).float().mean()), len(val))
         for name, labels in predicted.items()
+        if len(val) >= ENOUGH_IMAGES
     ]
-    return max([*found, plain_cnn(subject, AugmentSection())], key=lambda one: one.acc)
+    found.append(plain_cnn(subject, AugmentSection()))
+    return max(found, key=lambda one: one.acc)
 
 
 def _by_statistics(images: Pictures, among: Pictures) -> Tensor:

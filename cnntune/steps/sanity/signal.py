@@ -134,15 +134,23 @@ def readable(features: Tensor, labels: Tensor, classes: int) -> float:
         generator = torch.Generator().manual_seed(0)
         rows = rows[:, torch.randperm(rows.shape[1], generator=generator)[:PROBE_FEATURES]]
     rows = rows - rows[:half].mean(0)
-    kernel = (rows @ rows[:half].T).double()
-    known, asked = kernel[:half], kernel[half:]
-    size = float(known.diagonal().mean())
-    if size == 0:
-        return float((labels[half:] == labels[:half].mode().values).float().mean())
-    answers = F.one_hot(labels[:half], classes).double()
+    squares = rows[:half].square().sum(1)
+    nearest = labels[:half][(squares - 2 * rows[half:] @ rows[:half].T).argmin(1)]
+    guesses = (nearest, linear_labels(rows[half:], rows[:half], labels[:half], classes))
+    return max(float((guess == labels[half:]).float().mean()) for guess in guesses)
+
+
+def linear_labels(asked: Tensor, known: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """What ridge regression, fitted to `known` `[N, D]` and its `labels`, says of `asked`."""
+    middle = known.mean(0)
+    known, asked = known - middle, asked - middle
+    kernel = (known @ known.T).double()
+    answers = F.one_hot(labels, classes).double()
     offsets = answers.mean(0)
-    ridge = RIDGE * size * torch.eye(half, dtype=torch.float64)
-    guesses = asked @ torch.linalg.solve(known + ridge, answers - offsets) + offsets
-    nearest = labels[:half][(known.diagonal() - 2 * asked).argmin(1)]
-    right = [guess == labels[half:] for guess in (guesses.argmax(1), nearest)]
-    return max(float(hits.float().mean()) for hits in right)
+    size = float(kernel.diagonal().mean())
+    if size == 0:
+        return offsets.argmax().expand(len(asked))
+    ridge = RIDGE * size * torch.eye(len(known), dtype=torch.float64)
+    weights = torch.linalg.solve(kernel + ridge, answers - offsets)
+    guesses: Tensor = (asked @ known.T).double() @ weights + offsets
+    return guesses.argmax(1)

@@ -2,9 +2,11 @@
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,14 @@ from torch import Tensor, nn
 from cnntune.config.recipe import Recipe
 from cnntune.data import Data
 from cnntune.seeds import derive_seed
-from cnntune.steps.sanity.thumbnails import Pictures, draw_images, drawn, not_finite
+from cnntune.steps.sanity.thumbnails import (
+    NEAR,
+    Pictures,
+    correlations,
+    draw_images,
+    drawn,
+    not_finite,
+)
 from cnntune.training.build import Loss, build_loss, build_model
 from cnntune.training.device import seeded
 
@@ -44,7 +53,7 @@ class Cost:
         return int(seconds / (self.image / 3 + 1e-9))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """The set-up under test. It is not modified: every rule gets its own copy of the model.
 
@@ -58,6 +67,7 @@ class Subject:
     cost: Cost
     kept_inputs: Tensor
     labels: Tensor
+    measured: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, recipe: Recipe, data: Data, device: torch.device) -> "Subject":
@@ -112,6 +122,13 @@ class Subject:
         """Thumbnails of up to 2,000 validation images."""
         return Pictures.of(self.data.val, self.recipe.seed)
 
+    @cached_property
+    def new_val_pictures(self) -> Pictures:
+        """Those of `val_pictures` that are not, or hardly changed, among `train_pictures`."""
+        likeness = correlations(self.val_pictures.small, self.train_pictures.small).amax(1)
+        copied = torch.isin(self.val_pictures.digests, self.train_pictures.digests)
+        return self.val_pictures.only(~copied & (likeness <= NEAR))
+
     def model(self, draw: int = 0) -> nn.Module:
         """The network with initial weights, in train mode; `draw` numbers the initialisations."""
         seed = self.recipe.seed if draw == 0 else derive_seed(self.recipe.seed, "draw", draw)
@@ -128,6 +145,24 @@ class Subject:
     def loss(self) -> Loss:
         """The recipe's loss, not validated: the rules report what is wrong with it."""
         return build_loss(self.recipe, checked=False)
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def once(measure: Callable[Concatenate[Subject, P], R]) -> Callable[Concatenate[Subject, P], R]:
+    """Measure something of a subject once for all rules; further arguments must be hashable."""
+
+    @wraps(measure)
+    def measured(subject: Subject, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        key = (measure, args, *sorted(kwargs.items()))
+        if key not in subject.measured:
+            subject.measured[key] = measure(subject, *args, **kwargs)
+        found: R = subject.measured[key]
+        return found
+
+    return measured
 
 
 def computing_seconds(device: torch.device) -> float:

@@ -1,7 +1,7 @@
 """Thumbnails of a set's images: what is needed to compare thousands of images with each other."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from cnntune.seeds import derive_seed
 
 SAMPLE_SIZE = 2000  # images per set: 1 % of the images are then about 20 of the sample
 THUMBNAIL_SIDE = 12  # pixels
+NEAR = 0.98  # correlation of two thumbnails of one image, with noise or other lighting
 CHUNK_PIXELS = 2**22  # read at once: keeps the memory for large images small
 
 
@@ -21,13 +22,15 @@ CHUNK_PIXELS = 2**22  # read at once: keeps the memory for large images small
 class Pictures:
     """A random sample of a set's images.
 
-    `digests` (int64 `[N]`) are equal for images that are equal bit for bit. `small` is float32
+    `digests` (int64 `[N]`) are equal for images that are equal bit for bit, and `halves` (int64
+    `[N, 4]`) for equal left, right, upper and lower halves. `small` is float32
     `[N, C, 12, 12]`: thumbnails without brightness and contrast, as unit vectors. `means` and
     `stds` are float32 `[N, C]`, over the pixels of each image. `indices` (int64 `[N]`) are indices
     into the set. All tensors are on the CPU: mps supports adaptive pooling to few sizes only.
     """
 
     digests: Tensor
+    halves: Tensor
     labels: Tensor
     small: Tensor
     means: Tensor
@@ -41,10 +44,14 @@ class Pictures:
         order = drawn(part, SAMPLE_SIZE, seed)
         chunks = part.batches(order, max(1, CHUNK_PIXELS // (height * width)))
         looked = [(*_reduced(inputs.cpu()), labels.cpu()) for inputs, labels in chunks]
-        digests, small, means, stds, labels = (
+        digests, halves, small, means, stds, labels = (
             torch.cat(columns) for columns in zip(*looked, strict=True)
         )
-        return cls(digests, labels, small, means, stds, order)
+        return cls(digests, halves, labels, small, means, stds, order)
+
+    def only(self, chosen: Tensor) -> "Pictures":
+        """Those that are `chosen`, bool `[N]`."""
+        return Pictures(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -79,7 +86,7 @@ def not_finite(part: Part, seed: int) -> Tensor:
     return order[torch.cat(broken)] if broken else order
 
 
-def _reduced(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _reduced(images: Tensor) -> tuple[Tensor, ...]:
     height, width = images.shape[-2:]
     shrunk = F.adaptive_avg_pool2d(
         images, (min(THUMBNAIL_SIDE, height), min(THUMBNAIL_SIDE, width))
@@ -87,7 +94,10 @@ def _reduced(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     vectors = shrunk.flatten(1)
     unit = F.normalize(vectors - vectors.mean(1, keepdim=True), dim=1).view_as(shrunk)
     pixels = images.flatten(2)
-    return _digests(images), unit, pixels.mean(2), pixels.std(2)
+    row, column = height // 2, width // 2
+    parts = images[..., :column], images[..., column:], images[:, :, :row], images[:, :, row:]
+    halves = torch.stack([_digests(part) for part in parts], 1)
+    return _digests(images), halves, unit, pixels.mean(2), pixels.std(2)
 
 
 def _digests(images: Tensor) -> Tensor:
