@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -36,6 +37,7 @@ SHORT_PASS = 4  # batches of a pass over a loader once enough steps were seen
 MANY_STAGES = 5  # times the steps that are wanted, where each stage has a network of its own
 VALIDATIONS = 2  # to see what differs between two of them
 SNAPSHOT_SECONDS = 5.0  # between two writes of the record, for a process that is killed
+MAX_FRAMES = 10  # of the user's, above an exception
 MARK = "cnntune"  # key in a graph node's metadata
 SKIPPED = (  # operations that change the shape or the type of a value only
     "View", "UnsafeView", "Reshape", "ReshapeAlias", "Squeeze", "Unsqueeze", "Permute", "T",
@@ -59,6 +61,7 @@ FRAMEWORKS = {  # part of a path: name
 }
 SITE_PACKAGES = ("site-packages", "dist-packages")
 STDLIB = os.path.dirname(os.__file__) + os.sep
+HERE = os.path.dirname(__file__)
 
 
 class Numbers:
@@ -105,7 +108,7 @@ class Seen:
         self.steps_wanted = int(os.environ.get("CNNTUNE_STEPS") or 100)
         self.full = bool(os.environ.get("CNNTUNE_FULL"))
         self.deadline = float(os.environ.get("CNNTUNE_DEADLINE") or "inf")
-        self.folder = os.environ.get("CNNTUNE_OUT") or "."
+        self.folder = self.folder_before = os.environ.get("CNNTUNE_OUT") or "."
         self.begin()
 
     def begin(self) -> None:
@@ -203,7 +206,7 @@ def is_theirs(path: str) -> bool:
         known = not (
             any(word in path for word in SITE_PACKAGES)
             or path.startswith((STDLIB, "<"))
-            or path == __file__
+            or os.path.dirname(path) == HERE
             or os.path.basename(path) in ("torchrun", "accelerate")
         )
         _theirs[path] = known
@@ -252,6 +255,27 @@ def framework() -> str:
                 found = name
         frame = frame.f_back  # type: ignore[assignment]
     return found
+
+
+def crash(kind: Any, error: Any, trace: Any) -> dict[str, Any]:
+    """The user's lines that an exception passed, and what it says."""
+    frames = [
+        f"{short(frame.filename)}:{frame.lineno}: {frame.line}".rstrip(": ")
+        for frame in traceback.extract_tb(trace)
+        if frame.filename == "<string>" or is_theirs(frame.filename)
+    ]
+    return {
+        "frames": frames[-MAX_FRAMES:],
+        "error": "".join(traceback.format_exception_only(kind, error)).rstrip(),
+    }
+
+
+def note_crash(kind: Any, error: Any, trace: Any) -> None:
+    """Write down what ends the script."""
+    if issubclass(kind, Exception):
+        path = os.path.join(SEEN.folder, f"crash-{os.getpid()}.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(crash(kind, error, trace), file)
 
 
 # Tensors
@@ -1042,7 +1066,9 @@ def redirected(path: Any, *, write: bool) -> Any:
     ours = os.path.join(SEEN.folder, name)
     if write:
         SEEN.count("saved", str(path))
-    return ours if write or os.path.exists(ours) else path
+        return ours
+    earlier = os.path.join(SEEN.folder_before, name)
+    return next((found for found in (ours, earlier) if os.path.exists(found)), path)
 
 
 def redirect_saves(torch: Any) -> None:
