@@ -62,9 +62,8 @@ def run(
         token = uuid.uuid4().hex
         added = settings(os.environ, folder, steps=steps, timeout=timeout, full=full, token=token)
         code = None
-        with started(words, added, show) as command:
-            with suppress(subprocess.TimeoutExpired):
-                code = command.process.wait(None if timeout is None else timeout + GRACE_SECONDS)
+        with started(words, added, show) as command, suppress(subprocess.TimeoutExpired):
+            code = command.process.wait(None if timeout is None else timeout + GRACE_SECONDS)
         return Observed(
             records.read(folder), code, command.last_lines(), pythons(folder), records.crash(folder)
         )

@@ -1,7 +1,7 @@
 """Has learning rates tried in the loop of a command, which `sweeper.py` does inside its process.
 
-The two talk by files in a folder: `ready.json` once the script is at its first step, `try-NAME.json`
-for what is to be tried, `curve-NAME.jsonl` and `done-NAME.json` for what came of it, `stop`.
+The two exchange files in a folder: `ready.json` once the script is at its first step,
+`try-NAME.json` for what is to be tried, `curve-NAME.jsonl` and `done-NAME.json` for what came of it.
 """
 
 import json

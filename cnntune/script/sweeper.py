@@ -403,8 +403,8 @@ def keep_files_away() -> None:
             file = elsewhere(file, mode)
         return real(file, mode, *args, **keywords)
 
-    builtins.open = opened  # type: ignore[assignment]
-    io.open = opened  # type: ignore[assignment]
+    builtins.open = opened
+    io.open = opened
 
 
 def elsewhere(file: Any, mode: str) -> Any:
@@ -568,9 +568,8 @@ def keep_state(torch: Any) -> Iterator[Callable[[], None]]:
         module = reference()
         for tensor in [*module.parameters(), *module.buffers()] if module is not None else ():
             tensors[id(tensor)] = tensor
-    # `.data` has a version of its own: a graph that still holds the weights does not object.
     pairs = [(tensor, tensor.detach().clone()) for tensor in tensors.values()]
-    yield lambda: [tensor.data.copy_(first) for tensor, first in pairs] and None
+    yield functools.partial(put_back_tensors, pairs)
     for optimizer in living():
         yield functools.partial(put_back_state, optimizer, copy.deepcopy(dict(optimizer.state)))
     for scaler in LOOP.scalers:
@@ -582,6 +581,13 @@ def keep_state(torch: Any) -> Iterator[Callable[[], None]]:
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         yield functools.partial(numpy.random.set_state, numpy.random.get_state())
+
+
+def put_back_tensors(pairs: list[tuple[Any, Any]]) -> None:
+    """Weights and buffers."""
+    for tensor, first in pairs:
+        # `.data` has a version of its own: a graph that still holds the weights does not object.
+        tensor.data.copy_(first)
 
 
 def put_back_state(optimizer: Any, first: dict[Any, Any]) -> None:
@@ -770,7 +776,7 @@ def hook_seeds(torch: Any) -> None:
 def seed_python() -> None:
     """As `hook_seeds`, for the random numbers of Python."""
     random.seed(LOOP.repeat)
-    random.seed = shifted(random.seed)  # type: ignore[assignment]
+    random.seed = shifted(random.seed)
 
 
 def seed_numpy(numpy: Any) -> None:

@@ -73,13 +73,14 @@ class RateCurve:
 
 def measured(
     tried_all: Callable[[Sequence[Try]], Iterable[RateCurve]],
+    lengths: Iterable[int] = (ITERATIONS, PATIENCE),
 ) -> Iterator[RateCurve]:
     """The curves of a sweep: the grid, then what `next_tries` returns, until the best is known.
 
-    `tried_all` measures several learning rates, in order. Where none shows a clear decrease, all
-    are repeated with more iterations.
+    `tried_all` measures several learning rates. Where none shows a clear decrease, all are repeated
+    with the next number of iterations.
     """
-    for iterations in (ITERATIONS, PATIENCE):
+    for iterations in lengths:
         curves: list[RateCurve] = []
         todo = [(lr, 0) for lr in GRID]
         while todo:
@@ -219,6 +220,7 @@ class Sweep:
     """The result of a sweep, with the curves of the recipe's seed, highest learning rate first.
 
     `lr` is the learning rate picked and `range` the range to search; None if none lowers the loss.
+    `verdicts` is empty where the losses are no measure of progress.
     """
 
     curves: list[RateCurve]
@@ -235,7 +237,7 @@ class Sweep:
             "curves": [
                 {
                     "lr": curve.lr,
-                    "verdict": self.verdicts[curve.lr],
+                    "verdict": self.verdicts.get(curve.lr),
                     "loss_first": curve.first,
                     "loss_last": curve.last,
                     "losses": curve.losses,
