@@ -60,6 +60,7 @@ def lr_sweep(
                 "--set, --seed, --study, --device, --deterministic: are for recipes, not commands"
             )
         script.lr_sweep(command, typed, timeout=timeout, quiet=quiet)
+    script.refuse_script("lr-sweep", recipe)
     if words:
         raise RecipeError(f"{words[0]}: a command is typed after --")
     if timeout is not None:

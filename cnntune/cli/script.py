@@ -54,6 +54,18 @@ def words_typed(positional: Sequence[str]) -> list[str] | None:
     return words
 
 
+def refuse_script(verb: str, recipe: str | None) -> None:
+    """Say how a training script is given, where one was typed in place of a recipe.
+
+    Raises:
+        RecipeError: where it was.
+    """
+    if recipe is not None and recipe.endswith(".py"):
+        raise RecipeError(
+            f"{recipe}: is no recipe; for a script, type: cnntune {verb} -- python {recipe}"
+        )
+
+
 def sanity(
     command: Command,
     words: Sequence[str],

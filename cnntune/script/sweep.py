@@ -1,7 +1,7 @@
 """Has learning rates tried in the loop of a command, which `sweeper.py` does inside its process.
 
-The two exchange files in a folder: `ready.json` once the script is at its first step,
-`try-NAME.json` for what is to be tried, `curve-NAME.jsonl` and `done-NAME.json` for what came of it.
+They exchange files in a folder: `ready.json` once the script is at its first step, `try-NAME.json`
+for what is to be tried, `curve-NAME.jsonl` and `done-NAME.json` for what came of it.
 """
 
 import json
@@ -45,7 +45,8 @@ class Tried:
     end: str  # done, ended (the script), time, `error: ...`, or GONE
     seconds: float = 0.0
     batches: Sequence[Sequence[int]] = ()  # fingerprints per step of what the loaders gave
-    inputs: Sequence[Sequence[int]] = ()  # and of what entered networks that were trained
+    inputs: Sequence[Sequence[int]] = ()  # of what entered networks
+    draws: Sequence[Sequence[int]] = ()  # and of the probabilities that something was drawn from
     warm_up: bool = False  # the learning rate of the script would have risen
     own_losses: int = 0  # optimizers that step on another loss
     index: int = 0  # in its process
@@ -187,6 +188,7 @@ def _read(asked: Asked, curve: Path, document: Mapping[str, Any]) -> Tried:
         seconds=document.get("seconds", 0.0),
         batches=[line["batches"] for line in lines],
         inputs=[line["inputs"] for line in lines],
+        draws=[line["draws"] for line in lines],
         warm_up=document.get("warm_up", False),
         own_losses=document.get("own_losses", 0),
     )

@@ -46,6 +46,7 @@ from typing import Any, NamedTuple
 POLL_SECONDS = 0.005  # between two looks for the next learning rate
 ALIVE_SECONDS = 0.5  # between two looks whether cnntune still runs
 VALUES = 256  # of a batch that make its fingerprint
+NEXT_STAGE = 20  # steps of other optimizers in a row: the swept one has ended, as a fold does
 MAX_NODES = 20_000  # of a graph that are followed
 ABOVE_SEEDS = 1_000_003  # between the seeds of two repeats: no script uses seeds that far apart
 RERUN, REWIND, FORK = "rerun", "rewind", "fork"
@@ -98,6 +99,9 @@ class Loop:
         self.swept: Any = None
         self.reference = 0.0  # the highest learning rate of the swept optimizer's groups
         self.follows: dict[int, bool] = {}  # other optimizers: whether they step on the same loss
+        self.between: set[int] = set()  # those of them that stepped between two steps of the swept
+        self.alone = 0  # steps of others in a row
+        self.stepped: set[int] = set()  # others, since the swept optimizer's step
         self.highest: dict[tuple[int, int], float] = {}  # of each group
         self.saved: list[Any] = []  # the script's own learning rates during a step
         self.warm_up = False
@@ -117,6 +121,7 @@ class Loop:
         self.differentiating = False
         self.batches: list[int] = []  # fingerprints since the last step
         self.inputs: list[int] = []
+        self.draws: list[int] = []  # of the probabilities that something was drawn from
         self.roots: dict[int, Any] = {}  # weak references to models
         self.kept: list[Callable[[], None]] = []  # each puts back a part of the first state
         self.errors: dict[str, str] = {}
@@ -503,13 +508,19 @@ def before_step(optimizer: Any, torch: Any) -> None:
 def after_step(optimizer: Any) -> None:
     """An optimizer has stepped."""
     put_rates_back(optimizer)
+    if not LOOP.name:
+        return
     found = LOOP.results.pop(id(optimizer), []) or LOOP.cleared.pop(id(optimizer), [])
     LOOP.cleared.pop(id(optimizer), None)
     if optimizer is not LOOP.swept:
+        LOOP.stepped.add(id(optimizer))
+        LOOP.alone += 1
+        if LOOP.alone >= NEXT_STAGE:
+            finish("ended")
         return
+    LOOP.between |= LOOP.stepped
+    LOOP.stepped, LOOP.alone = set(), 0
     LOOP.stepping = LOOP.complete = False
-    if not LOOP.name:
-        return
     if LOOP.server and os.getppid() != LOOP.server:
         os._exit(0)  # whoever waits for this child is gone
     note_step(loss_of(found))
@@ -517,8 +528,8 @@ def after_step(optimizer: Any) -> None:
 
 def note_step(loss: float) -> None:
     """A step of the swept optimizer, and the loss that it was made on."""
-    append({"loss": loss, "batches": LOOP.batches, "inputs": LOOP.inputs})
-    LOOP.batches, LOOP.inputs = [], []
+    append({"loss": loss, "batches": LOOP.batches, "inputs": LOOP.inputs, "draws": LOOP.draws})
+    LOOP.batches, LOOP.inputs, LOOP.draws = [], [], []
     LOOP.count += 1
     if LOOP.count >= LOOP.iterations or not math.isfinite(loss):
         finish("done")
@@ -543,7 +554,7 @@ def loss_of(results: list[Result]) -> float:
 def finish(end: str) -> None:
     """The learning rate of this process has been tried."""
     if LOOP.rank == 0:
-        own = [number for number, follows in LOOP.follows.items() if not follows]
+        own = [number for number in LOOP.between if not LOOP.follows.get(number)]
         document = {
             "end": end,
             "seconds": time.time() - LOOP.started,
@@ -604,7 +615,7 @@ def perhaps_rewind() -> None:
     for put_one_back in LOOP.kept:
         put_one_back()
     LOOP.results, LOOP.cleared = {}, {}
-    LOOP.batches, LOOP.inputs = [], []
+    LOOP.batches, LOOP.inputs, LOOP.draws = [], [], []
     LOOP.due = False
     wait_for_try(LOOP.index + 1)
 
@@ -618,12 +629,9 @@ def living() -> list[Any]:
 
 
 def print_of(values: Any, torch: Any) -> int | None:
-    """A number that is the same for the same values of the first tensor; None where there is none.
-
-    None also for what a network has computed.
-    """
+    """A number that is the same for the same values of the first tensor; None without one."""
     tensor = next((x for x in observer.tensors_in(values, torch) if x.numel()), None)
-    if tensor is None or tensor.requires_grad:
+    if tensor is None:
         return None
     flat = tensor.detach().reshape(-1)
     few = flat[:: max(1, len(flat) // VALUES)][:VALUES].double().cpu()
@@ -636,10 +644,11 @@ def note_forward(module: Any, args: Any, keywords: Any, torch: Any) -> None:
     if next(module.parameters(), None) is None:
         return
     LOOP.roots[id(module)] = weakref.ref(module)
-    if torch.is_grad_enabled() or LOOP.swept is None:
-        found = print_of([*args, *keywords.values()], torch)
-        if found is not None:
-            LOOP.inputs.append(found)
+    values = [*args, *keywords.values()]
+    computed = any(x.requires_grad for x in observer.tensors_in(values, torch))
+    found = None if computed else print_of(values, torch)  # what a network computed is no data
+    if found is not None and found not in LOOP.inputs:
+        LOOP.inputs.append(found)
 
 
 @watching
@@ -648,6 +657,14 @@ def note_batch(batch: Any, torch: Any) -> None:
     found = print_of([batch], torch)
     if found is not None:
         LOOP.batches.append(found)
+
+
+@watching
+def note_draw(probabilities: Any, torch: Any) -> None:
+    """Something is drawn from probabilities, or from means."""
+    found = print_of([probabilities], torch)
+    if found is not None:
+        LOOP.draws.append(found)
 
 
 @watching
@@ -739,6 +756,9 @@ def install(torch: Any) -> None:
     hook_backward(torch)
     hook_optimizers(torch)
     hook_loaders(torch)
+    for name in ("multinomial", "bernoulli", "normal"):
+        for owner in (torch, torch.Tensor):
+            observer.before(owner, name, lambda first=None, *a, **k: note_draw(first, torch))
     scaler = getattr(torch.amp, "GradScaler", None) or torch.cuda.amp.GradScaler
     observer.after(scaler, "scale", lambda _, self, *a, **k: note_scaled(self))
     observer.redirect_saves(torch)
@@ -779,10 +799,19 @@ def seed_python() -> None:
     random.seed = shifted(random.seed)
 
 
+@watching
+def note_choice(*_args: Any, **keywords: Any) -> None:
+    """As `note_draw`, for numpy."""
+    torch = sys.modules.get("torch")
+    if torch is not None and keywords.get("p") is not None:
+        LOOP.draws.append(print_of([torch.as_tensor(keywords["p"])], torch) or 0)
+
+
 def seed_numpy(numpy: Any) -> None:
     """As `hook_seeds`, for those of numpy, also of generators without a seed."""
     numpy.random.seed(LOOP.repeat)
     numpy.random.seed = shifted(numpy.random.seed)
+    observer.before(numpy.random, "choice", note_choice)
     original, made = numpy.random.default_rng, [0]
 
     @functools.wraps(original)

@@ -15,7 +15,8 @@ from cnntune.script.sweep import Asked, Ready, Tried
 from cnntune.steps import lr_sweep
 from cnntune.steps.lr_sweep import ITERATIONS, MIN_LOSSES, PATIENCE, RateCurve, Sweep, Try
 
-OTHER_DATA = 0.5  # of the steps, or of the inputs of a step: more than an iteration's odd ones
+MOST = 0.5  # of the steps, or of the inputs of a step
+MIN_DRAWS = 3  # steps with draws that depend on the network; a text that is shown has fewer
 
 
 class NoVerdictError(Exception):
@@ -56,7 +57,7 @@ def sweep(loop: loops.Sweep, heard: Callable[[Tried], None]) -> ScriptSweep:
         for curve in lr_sweep.measured(tried_all, _lengths(seen)):
             seen.curves.append(curve)
         result = lr_sweep.judge(seen.curves)
-        verdict = _in_a_script(result, loop)
+        verdict = _in_a_script(result, loop, len(result.curves[-1].losses))
     except NoVerdictError as reason:
         own = sorted((c for c in seen.curves if c.repeat == 0), key=lambda curve: -curve.lr)
         advice = "judge the curves by what the script itself measures"
@@ -132,14 +133,10 @@ def why_no_verdict(
     assert loop.ready is not None
     others = max(one.own_losses for one in tried)
     if others:
-        count = (
-            "another optimizer steps on a loss"
-            if others == 1
-            else f"{others} others step on losses"
-        )
+        count = "another optimizer steps" if others == 1 else f"{others} other optimizers step"
         return (
-            f"no verdict: {loop.ready.optimizer} ({loop.ready.at}) was swept, and {count} of its own,"
-            " as in a GAN: what one gains the other may lose"
+            f"no verdict: {count} on a loss of its own, as in a GAN, where what one gains the other"
+            f" loses; swept was {loop.ready.optimizer} ({loop.ready.at})"
         )
     first = curves[0].first
     if first <= 0:
@@ -149,8 +146,8 @@ def why_no_verdict(
         return f"no verdict: the script ended after {steps} steps; {MIN_LOSSES} are needed"
     if loop.ready.method != loops.REWIND and _depends_on_network(loop, tried):
         return (
-            "no verdict: the network decides which data come next, as in reinforcement learning:"
-            " the losses are of other data at each learning rate"
+            "no verdict: the network decides what is drawn or comes next, as in reinforcement"
+            " learning, so that the losses are of other data at each learning rate"
         )
     return None
 
@@ -169,25 +166,27 @@ def _depends_on_network(loop: loops.Sweep, tried: Sequence[Tried]) -> bool:
 
 
 def has_other_data(one: Tried, other: Tried) -> bool:
-    """Whether most steps saw other data: batches of loaders, or without them inputs of networks."""
+    """Whether most steps saw other data, or draws from other probabilities.
+
+    Data are the batches of loaders; where there is none, the inputs of networks.
+    """
     steps = range(1, min(len(one.losses), len(other.losses)))
-    by_loader = any(one.batches[1:])
-    differing = sum(
-        one.batches[step] != other.batches[step]
-        if by_loader
-        else _differ(one.inputs[step], other.inputs[step])
-        for step in steps
-    )
-    return differing > OTHER_DATA * len(steps) > 0
+    if any(one.batches[1:]):
+        differing = sum(one.batches[step] != other.batches[step] for step in steps)
+    else:
+        differing = sum(_differ(one.inputs[step], other.inputs[step]) for step in steps)
+    drawn = [step for step in steps if one.draws[step] and other.draws[step]]
+    drawn_otherwise = sum(one.draws[step] != other.draws[step] for step in drawn)
+    return differing > MOST * len(steps) or drawn_otherwise > max(MOST * len(drawn), MIN_DRAWS - 1)
 
 
 def _differ(one: Sequence[int], other: Sequence[int]) -> bool:
     """Whether most inputs of a step are others."""
-    same = sum(a == b for a, b in zip(one, other, strict=False))
-    return same < (1 - OTHER_DATA) * max(len(one), len(other))
+    same = len({*one} & {*other})
+    return same < (1 - MOST) * max(len({*one}), len({*other}))
 
 
-def _in_a_script(result: Sweep, loop: loops.Sweep) -> Sweep:
+def _in_a_script(result: Sweep, loop: loops.Sweep, steps: int) -> Sweep:
     """The result with the script's line, and advice for a script."""
     assert loop.ready is not None
     ready, (finding,) = loop.ready, result.findings
@@ -197,4 +196,6 @@ def _in_a_script(result: Sweep, loop: loops.Sweep) -> Sweep:
         advice = f"set the learning rate of {ready.optimizer} to {result.lr:.2g}"
         if ready.lr:
             advice += f"; the script has {ready.lr:.2g}"
-    return replace(result, findings=[replace(finding, where=ready.at, advice=advice)])
+    evidence = finding.evidence.replace(f"in {ITERATIONS} steps", f"in {steps} steps")
+    found = replace(finding, where=ready.at, evidence=evidence, advice=advice)
+    return replace(result, findings=[found])
