@@ -171,8 +171,8 @@ class RateEntry(TypedDict):
 
     lr: float
     """Learning rate."""
-    verdict: Verdict
-    """How the loss developed."""
+    verdict: Verdict | None
+    """How the loss developed; null where a command's losses are no measure of progress."""
     loss_first: float | None
     """Loss of the first iterations; null where it is not finite."""
     loss_last: float | None

@@ -29,7 +29,13 @@ LAYERS = (
 )
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
 COMPOSED = ("checks", "report", "tune")  # the steps that are made of other steps
-SHARED = ("budget", "next_space", "search_findings", "winner")  # what several steps need
+SHARED = (
+    "budget",
+    "lr_sweep",
+    "next_space",
+    "search_findings",
+    "winner",
+)  # what several steps need
 HEAVY = ("torch", "torchvision", "pandas", "optuna", "sklearn", "matplotlib", "numpy")
 LIGHT = (
     "errors findings seeds texts machine.cpus machine.memory machine.forks machine.clock"

@@ -25,7 +25,7 @@ from cnntune.config.recipe import Recipe
 from cnntune.data import Data
 from cnntune.runs.files import read_json, write_json
 from cnntune.runs.run import Run
-from cnntune.steps import lr_sweep
+from cnntune.steps import lr_sweep, sweep_recipe
 from cnntune.training.build import load_data
 from cnntune.training.open_recipe import load_recipe
 from cnntune.workers.pool import Job, in_order, run_jobs
@@ -84,7 +84,7 @@ def picks(runs: Path, cell: tuple[str, str, str], seed: int, data: Data) -> dict
     path = folder(runs, cell, 0.0, seed).with_name(f"sweep-seed-{seed}.json")
     kept = read_json(path)
     if kept is None:
-        curves = list(lr_sweep.sweep(recipe_of(*cell, seed), data, CPU))
+        curves = list(sweep_recipe.sweep(recipe_of(*cell, seed), data, CPU))
         first = [c for c in curves if c.repeat == 0 and c.iterations == lr_sweep.ITERATIONS]
         plain = [curve for curve in first if curve.lr in PLAIN]
         picked = lr_sweep.judge(curves).lr

@@ -15,7 +15,8 @@ from pathlib import Path
 from contenders import CPU, ours, peers, write_images
 from measure import COMPARED, Cost, compared, report, rounds, run, scratch, table
 
-from cnntune.steps.lr_sweep import GRID, sweep
+from cnntune.steps.lr_sweep import GRID
+from cnntune.steps.sweep_recipe import sweep
 from cnntune.training.build import load_data
 from cnntune.training.open_recipe import load_recipe
 

@@ -1,5 +1,10 @@
 """Step 3: which learning rate lowers the loss?"""
 
+from typing import Annotated
+
+import typer
+
+from cnntune.cli import script
 from cnntune.cli.command import Command, about, set_up, store
 from cnntune.cli.options import (
     RUNS,
@@ -12,22 +17,54 @@ from cnntune.cli.options import (
     Runs,
     Seed,
     Sets,
+    parse_seconds,
 )
+from cnntune.errors import RecipeError
 
 
 def lr_sweep(
     recipe: RecipeArgument = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="-- COMMAND...",
+            help="A training script whose loop is run instead: -- python train.py",
+            show_default=False,
+        ),
+    ] = None,
     set_: Sets = None,
     device: Device = "auto",
     seed: Seed = None,
     deterministic: Deterministic = False,
     runs: Runs = RUNS,
     study: Name = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            parser=parse_seconds,
+            metavar="TIME",
+            help="Of a command: end a learning rate after this time, such as 90s or 30m; 5m.",
+            show_default=False,
+        ),
+    ] = None,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Step 3: the learning rate that lowers the loss within 100 iterations."""
     command = Command.begin("lr-sweep", json=json, quiet=quiet)
+    given = [text for text in (recipe, *(words or ())) if text is not None]
+    typed = script.words_typed(given)
+    if typed is not None:
+        if set_ or seed is not None or study or device != "auto" or deterministic:
+            raise RecipeError(
+                "--set, --seed, --study, --device, --deterministic: are for recipes, not commands"
+            )
+        script.lr_sweep(command, typed, timeout=timeout, quiet=quiet)
+    script.refuse_script("lr-sweep", recipe)
+    if words:
+        raise RecipeError(f"{words[0]}: a command is typed after --")
+    if timeout is not None:
+        raise RecipeError("--timeout: is for a command, typed after --")
     setup = set_up(
         command,
         recipe,

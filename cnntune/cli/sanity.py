@@ -42,7 +42,7 @@ def sanity(
     runs: Runs = RUNS,
     study: Name = None,
     steps: Annotated[
-        int, typer.Option(min=1, help="Of a command: steps of each optimizer to observe.")
+        int, typer.Option(help="Of a command: steps of each optimizer to observe, at least 1.")
     ] = script.STEPS,
     timeout: Annotated[
         float | None,
@@ -63,10 +63,13 @@ def sanity(
     command = Command.begin("sanity", json=json, quiet=quiet)
     given = [text for text in (recipe, *(words or ())) if text is not None]
     typed = script.words_typed(given)
+    if steps < 1:
+        raise RecipeError(f"--steps: must be at least 1 (got {steps}): nothing else is observed")
     if typed is not None:
         if set_ or seed is not None or study or device != "auto":
             raise RecipeError("--set, --seed, --study, --device: are for recipes, not for commands")
         script.sanity(command, typed, steps=steps, timeout=timeout, full=full, quiet=quiet)
+    script.refuse_script("sanity", recipe)
     if words:
         raise RecipeError(f"{words[0]}: a command is typed after --")
 

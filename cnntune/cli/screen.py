@@ -151,16 +151,18 @@ class Screen:
         table.add_column("last", justify="right")
         table.add_column("verdict")
         firsts = [c["loss_first"] for c in curves if math.isfinite(c["loss_first"])]
-        high = 1.1 * max(firsts, default=1.0)
+        finite = [loss for c in curves for loss in c["losses"] if math.isfinite(loss)]
+        low = min([0.0, *finite])  # a loss that can be negative
+        high = max(firsts, default=1.0) + 0.1 * (max(firsts, default=1.0) - low)
         width = max(10, min(60, self.out.width - 44))
         for curve in curves:
             mark = "  <- picked" if curve["lr"] == picked else ""
             table.add_row(
                 f"{curve['lr']:.2g}",
-                self.spark(curve["losses"], width=width, low=0.0, high=high),
+                self.spark(curve["losses"], width=width, low=low, high=high),
                 f"{curve['loss_first']:.3f}",
                 f"{curve['loss_last']:.3g}",
-                Text(curve["verdict"] + mark, "bold" if mark else ""),
+                Text((curve["verdict"] or "") + mark, "bold" if mark else ""),
             )
         self.out.print(table)
 

@@ -1,5 +1,6 @@
-"""`sanity -- COMMAND`: the checks on an unmodified training script."""
+"""`sanity -- COMMAND` and `lr-sweep -- COMMAND`: an unmodified training script."""
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -8,13 +9,24 @@ from typing import Any, NoReturn
 from cnntune.cli.command import Command
 from cnntune.errors import RecipeError, ScriptError
 from cnntune.findings import Finding
+from cnntune.machine.cpus import cores
 from cnntune.script import launch, rules
 from cnntune.script.launch import Observed
 from cnntune.script.record import Record
+from cnntune.script.sweep import FORK, RERUN, REWIND, NotReadyError, Sweep, Tried
+from cnntune.steps import sweep_script
+from cnntune.steps.sweep_script import ScriptSweep
 
 STEPS = 100  # of each optimizer, as many as `lr-sweep` takes per learning rate
 TIMEOUT_SECONDS = 300.0
 NO_PYTHON = "no Python was observed: it has to run one, and not in isolated mode (-I, -E, -S)"
+NO_STEP = "no step of an optimizer before the time was over"
+MAX_FORKS = 4  # learning rates at a time: each has the memory that training takes
+METHODS = {
+    FORK: "forked at the first step: the same weights and batches for each learning rate",
+    REWIND: "the first weights were put back for each learning rate, which had the next batches",
+    RERUN: "started once per learning rate, with the same seeds",
+}
 STOPPED = {
     "ended": "the script ended",
     "steps": "enough steps were seen",
@@ -42,6 +54,18 @@ def words_typed(positional: Sequence[str]) -> list[str] | None:
     return words
 
 
+def refuse_script(verb: str, recipe: str | None) -> None:
+    """Say how a training script is given, where one was typed in place of a recipe.
+
+    Raises:
+        RecipeError: where it was.
+    """
+    if recipe is not None and recipe.endswith(".py"):
+        raise RecipeError(
+            f"{recipe}: is no recipe; for a script, type: cnntune {verb} -- python {recipe}"
+        )
+
+
 def sanity(
     command: Command,
     words: Sequence[str],
@@ -64,7 +88,7 @@ def sanity(
     observed = launch.run(words, steps=steps, timeout=limit, full=full, show=show)
     record = _trained(observed)
     if record is None:
-        raise _unseen(text, observed)
+        raise _unseen(text, observed, shown=not quiet and not command.json)
     findings = rules.judge(record)
     if observed.code not in (0, None) and record.reason in ("ended", "running"):
         findings.append(_crash(observed, record))
@@ -123,27 +147,130 @@ def _placed(finding: Finding) -> Finding:
 
 def _crash(observed: Observed, record: Record) -> Finding:
     """The script raised after some steps; where passes were short, that may be the reason."""
-    last = next((line for line in reversed(observed.tail) if line.strip()), "no output")
+    crash = observed.crash
+    printed = next((line for line in reversed(observed.tail) if line.strip()), "no output")
+    last = crash.error.splitlines()[0] if crash else printed
     text = f"ended with exit code {observed.code} after {record.steps} steps: {last}"
     if record.cut_from is not None:
         return Finding("exit-code", "info", f"{text} (after passes were made short)")
-    return Finding("exit-code", "fail", text, "see the output above")
+    where, advice = "", "see the output above"
+    if crash and crash.frames:
+        where, _, line = crash.frames[-1].partition(": ")
+        advice = f"look at `{line}`" if line else advice
+    return Finding("exit-code", "fail", text, advice, where)
 
 
-def _unseen(text: str, observed: Observed) -> ScriptError:
+def _unseen(text: str, observed: Observed, *, shown: bool) -> ScriptError:
     """Why nothing was seen."""
     if observed.code is None or any(record.reason == "time" for record in observed.records):
-        reason = "no step of an optimizer before the time was over; raise it with --timeout"
-    elif observed.code != 0:
+        return ScriptError(f"{text}: {NO_STEP}; raise it with --timeout")
+    if observed.code != 0:
         reason = f"ended with exit code {observed.code} before the first step of an optimizer"
         reason += "" if observed.pythons else f"; {NO_PYTHON}"
-    elif not observed.pythons:
-        reason = NO_PYTHON
-    elif not observed.records:
-        reason = "torch was not imported"
-    else:
-        reason = "no loss was differentiated, and no optimizer stepped"
-    lines = [f"{text}: {reason}"]
-    if observed.code != 0:
-        lines += observed.tail
-    return ScriptError(lines)
+        return ScriptError([f"{text}: {reason}", *_end_of(observed, shown=shown)])
+    if not observed.pythons:
+        return ScriptError(f"{text}: {NO_PYTHON}")
+    if not observed.records:
+        return ScriptError(f"{text}: torch was not imported")
+    return ScriptError(f"{text}: no loss was differentiated, and no optimizer stepped")
+
+
+def _end_of(observed: Observed, *, shown: bool) -> Sequence[str]:
+    """The user's lines that an exception passed, else the last lines that were printed.
+
+    Those that were `shown` are on stderr already.
+    """
+    if observed.crash is not None:
+        return observed.crash.lines()
+    return [] if shown else observed.tail
+
+
+def lr_sweep(
+    command: Command, words: Sequence[str], *, timeout: float | None, quiet: bool
+) -> NoReturn:
+    """Try learning rates in the loop of the command, print what came of it, and leave.
+
+    Raises:
+        ScriptError: where it cannot be started, or its learning rate cannot be set.
+    """
+    text = shlex.join(words)
+    command.begin_work(f"learning rates in the loop of {text}")
+
+    def show(line: bytes) -> None:
+        if not quiet and loop.ready is None:  # the same lines again for each process
+            _to_stderr(line)
+
+    def heard(tried: Tried) -> None:
+        command.screen.say(_tried_in_words(tried))
+
+    loop = Sweep(
+        words,
+        seconds=TIMEOUT_SECONDS if timeout is None else timeout,
+        processes=min(cores(), MAX_FORKS),
+        show=show,
+        method=os.environ.get("CNNTUNE_METHOD", ""),
+    )
+    with loop:
+        try:
+            found = sweep_script.sweep(loop, heard)
+        except NotReadyError as error:
+            raise _unready(text, error, shown=not quiet and not command.json) from None
+    result, ready = found.result, found.ready
+    about = {
+        "command": text,
+        "steps": found.steps,
+        "stopped": "ended" if found.ended else "steps",
+        "framework": ready.framework,
+    }
+    document = command.document(
+        result.findings,
+        None,
+        **result.as_json(),
+        method=ready.method,
+        same_weights=found.same_weights,
+        script=about,
+    )
+    if not command.json:
+        command.screen.title(f"learning rates of {text}, {found.steps} iterations each")
+        command.screen.text(_sweep_in_words(found))
+        command.screen.sweep(result.as_json()["curves"], result.lr)
+        command.screen.findings([_placed(finding) for finding in result.findings])
+    command.end(document)
+
+
+def _tried_in_words(tried: Tried) -> str:
+    again = f", seed {tried.asked.repeat + 1}" if tried.asked.repeat else ""
+    if not tried.losses:
+        return f"lr {tried.asked.lr:.2g}{again}: no step; {tried.end}"
+    change = f"loss {tried.losses[0]:.3f} -> {tried.losses[-1]:.3g}"
+    end = "" if tried.end == "done" else f"; {tried.end}"
+    return f"lr {tried.asked.lr:.2g}{again}: {change} in {len(tried.losses)} iterations{end}"
+
+
+def _sweep_in_words(found: ScriptSweep) -> str:
+    """How the learning rates were tried, and what was not as in the script."""
+    ready = found.ready
+    line = METHODS[ready.method]
+    if ready.method != FORK:
+        line += f" (no fork: {ready.why})"
+    if ready.framework != "plain":
+        line += f"; {ready.framework}"
+    if not found.same_weights:
+        line += (
+            "; the first losses differ: seeds do not decide everything in this script, so that"
+            " learning rates were compared from different weights or batches"
+        )
+    if found.ended:
+        line += f"; the script ends after {found.steps} steps"
+    if found.warm_up:
+        line += "; its warm-up was left out"
+    return line + "; nothing was saved"
+
+
+def _unready(text: str, error: NotReadyError, *, shown: bool) -> ScriptError:
+    """Why the script never came to its first step."""
+    observed = error.observed
+    if observed.code == 0 and observed.pythons:
+        reason = "no optimizer of PyTorch stepped" if error.torch else "torch was not imported"
+        return ScriptError(f"{text}: {reason}")
+    return _unseen(text, observed, shown=shown)

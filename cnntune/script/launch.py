@@ -8,15 +8,15 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from cnntune.errors import ScriptError
 from cnntune.script import record as records
-from cnntune.script.record import Record
+from cnntune.script.record import Crash, Record
 
 HERE = Path(__file__).parent
 LAST_LINES = 20  # of what the command printed, where it ended too early
@@ -39,6 +39,7 @@ class Observed:
     code: int | None  # its exit code; None where the time was over
     tail: Sequence[str]  # its last lines
     pythons: int  # processes of Python that could have been observed
+    crash: Crash | None = None  # what ended it
 
 
 def run(
@@ -60,23 +61,52 @@ def run(
         folder = Path(name)
         token = uuid.uuid4().hex
         added = settings(os.environ, folder, steps=steps, timeout=timeout, full=full, token=token)
-        process = _start(words, {**os.environ, **added})
-        tail: deque[bytes] = deque(maxlen=LAST_LINES)
-        assert process.stdout is not None
-        reader = threading.Thread(
-            target=_read, args=(process.stdout, show, tail), name="output", daemon=True
-        )
-        reader.start()
         code = None
-        try:
-            with suppress(subprocess.TimeoutExpired):
-                code = process.wait(None if timeout is None else timeout + GRACE_SECONDS)
-        finally:
-            _end(process, token)
+        with started(words, added, show) as command, suppress(subprocess.TimeoutExpired):
+            code = command.process.wait(None if timeout is None else timeout + GRACE_SECONDS)
+        return Observed(
+            records.read(folder), code, command.last_lines(), pythons(folder), records.crash(folder)
+        )
+
+
+@dataclass(frozen=True)
+class Started:
+    """A command that runs, or has run."""
+
+    process: subprocess.Popen[bytes]
+    tail: deque[bytes]
+
+    def last_lines(self) -> list[str]:
+        """The last lines that it printed."""
+        return [line.decode("utf-8", "replace").rstrip() for line in list(self.tail)]
+
+
+@contextmanager
+def started(
+    words: Sequence[str], added: Mapping[str, str], show: Callable[[bytes], object]
+) -> Iterator[Started]:
+    """Start a command with some settings; all its processes end with the block.
+
+    Raises:
+        ScriptError: where it cannot be started.
+    """
+    process = _start(words, {**os.environ, **added})
+    tail: deque[bytes] = deque(maxlen=LAST_LINES)
+    assert process.stdout is not None
+    reader = threading.Thread(
+        target=_read, args=(process.stdout, show, tail), name="output", daemon=True
+    )
+    reader.start()
+    try:
+        yield Started(process, tail)
+    finally:
+        _end(process, added[RUN])
         reader.join(CLOSE_SECONDS)  # a process that left us may hold the pipe open
-        lines = [line.decode("utf-8", "replace").rstrip() for line in list(tail)]
-        pythons = len(list(folder.glob("python-*")))
-        return Observed(records.read(folder), code, lines, pythons)
+
+
+def pythons(folder: Path) -> int:
+    """How many processes of Python could have been observed."""
+    return len(list(folder.glob("python-*")))
 
 
 def settings(

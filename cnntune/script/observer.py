@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -44,6 +45,7 @@ EVEN = 0.1  # of the bound: 3 standard errors of the spread of so many values
 KEPT_BATCHES = 24
 KEPT_BYTES = 2**26  # of batches that are kept for experiments
 KEPT_WEIGHTS = 3 * 10**7  # of a model that is kept
+MAX_FRAMES = 10  # of the user's, above an exception
 MARK = "cnntune"  # key in a graph node's metadata
 SKIPPED = (  # operations that change the shape or the type of a value only
     "View", "UnsafeView", "Reshape", "ReshapeAlias", "Squeeze", "Unsqueeze", "Permute", "T",
@@ -130,7 +132,7 @@ class Seen:
         self.steps_wanted = int(os.environ.get("CNNTUNE_STEPS") or 100)
         self.full = bool(os.environ.get("CNNTUNE_FULL"))
         self.deadline = float(os.environ.get("CNNTUNE_DEADLINE") or "inf")
-        self.folder = os.environ.get("CNNTUNE_OUT") or "."
+        self.folder = self.folder_before = os.environ.get("CNNTUNE_OUT") or "."
         self.begin()
 
     def begin(self) -> None:
@@ -281,6 +283,27 @@ def framework() -> str:
                 found = name
         frame = frame.f_back  # type: ignore[assignment]
     return found
+
+
+def crash(kind: Any, error: Any, trace: Any) -> dict[str, Any]:
+    """The user's lines that an exception passed, and what it says."""
+    frames = [
+        f"{short(frame.filename)}:{frame.lineno}: {frame.line}".rstrip(": ")
+        for frame in traceback.extract_tb(trace)
+        if frame.filename == "<string>" or is_theirs(frame.filename)
+    ]
+    return {
+        "frames": frames[-MAX_FRAMES:],
+        "error": "".join(traceback.format_exception_only(kind, error)).rstrip(),
+    }
+
+
+def note_crash(kind: Any, error: Any, trace: Any) -> None:
+    """Write down what ends the script."""
+    if issubclass(kind, Exception):
+        path = os.path.join(SEEN.folder, f"crash-{os.getpid()}.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(crash(kind, error, trace), file)
 
 
 # Tensors
@@ -1407,7 +1430,9 @@ def redirected(path: Any, *, write: bool) -> Any:
     ours = os.path.join(SEEN.folder, name)
     if write:
         SEEN.count("saved", str(path))
-    return ours if write or os.path.exists(ours) else path
+        return ours
+    earlier = os.path.join(SEEN.folder_before, name)
+    return next((found for found in (ours, earlier) if os.path.exists(found)), path)
 
 
 def redirect_saves(torch: Any) -> None:

@@ -178,6 +178,29 @@ def site(forward: Event) -> tuple[Any, ...]:
     return forward["model"], forward["at"], forward["by"], forward["grad"]
 
 
+@dataclass(frozen=True)
+class Crash:
+    """An exception that ended the script: the user's lines that led to it, and what it says."""
+
+    frames: Sequence[str]  # `train.py:57: loss = criterion(output, target)`, the last one raised
+    error: str  # `ValueError: no such data`; of several lines, all
+
+    def lines(self) -> list[str]:
+        """As they are printed."""
+        return [*self.frames, *self.error.splitlines()]
+
+
+def crash(folder: Path) -> Crash | None:
+    """The first exception that ended a process of the command; None where none is known."""
+    for path in sorted(folder.glob("crash-*.json"), key=lambda path: path.stat().st_mtime):
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # a process that was killed while it wrote
+        return Crash(document["frames"], document["error"])
+    return None
+
+
 def read(folder: Path) -> list[Record]:
     """The records of a command in which something was trained, the first rank first."""
     found = []

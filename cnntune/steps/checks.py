@@ -14,7 +14,7 @@ from cnntune.config.recipe import Recipe
 from cnntune.data import Data
 from cnntune.findings import Finding
 from cnntune.machine.clock import NEVER, Deadline, OutOfTimeError
-from cnntune.steps import lr_sweep, sanity
+from cnntune.steps import lr_sweep, sanity, sweep_recipe
 from cnntune.steps.lr_sweep import RateCurve
 from cnntune.training import precision
 from cnntune.training.build import load_data
@@ -124,7 +124,7 @@ def swept_rates(recipe: Recipe, data: Data, device: torch.device) -> Iterator[st
         recipe = precision.resolve(recipe, data, device)
     precision.apply(recipe)
     yield f"computing in {recipe.arithmetic()}, {processes} learning rates at a time"
-    for curve in lr_sweep.sweep(recipe, data, device, processes=processes):
+    for curve in sweep_recipe.sweep(recipe, data, device, processes=processes):
         yield curve
         again = f", seed {curve.repeat + 1}" if curve.repeat else ""
         change = f"loss {curve.first:.3f} -> {curve.last:.3g} in {curve.iterations} iterations"

@@ -5,39 +5,21 @@ confirmed with other seeds, since just above the best learning rate a network ma
 second seed.
 """
 
-import functools
 import itertools
 import math
 import statistics
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
-from cnntune.config.recipe import Recipe
-from cnntune.data import Data
-from cnntune.data.augment import augment
 from cnntune.findings import Finding
-from cnntune.seeds import derive_seed
-from cnntune.training.build import build_model
-from cnntune.training.contracts import check_logits
-from cnntune.training.device import seeded
-from cnntune.training.loop import Learner, few_images
-from cnntune.training.precision import check_resolved
-from cnntune.user_code.borders import explaining
-from cnntune.workers.fork_map import spread
 
 GRID = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # CS231n step 3: "1e-1, 1e-2, 1e-3, 1e-4, 1e-5"
 ITERATIONS = 100  # CS231n step 3: "within about 100 iterations"
 PATIENCE = 300  # iterations, if 100 show no clear decrease: deep plain networks start slowly
 CLEAR = 0.2  # of the first loss
-WEIGHT_DECAY = 1e-4  # CS231n step 3: "turn on small weight decay"
 LOWEST, HIGHEST = 1e-7, 10.0  # at most two decades beyond the grid
 CONFIRMATIONS = 2  # further seeds for the best learning rates
-CHECK_EVERY = 10  # iterations between two checks for NaN: each one waits for the device
 
 TAIL = 5  # the final loss is the mean over the last fifth of the losses, 20 batches
 DIVERGED = 1.05  # times the first loss: more than the noise of a batch
@@ -50,6 +32,7 @@ CLOSE = 0.1  # of the best drop: the order of two learning rates this close depe
 
 Verdict = Literal["decreasing", "slow", "flat", "unstable", "diverged"]
 USABLE = ("decreasing", "slow")
+Try = tuple[float, int, int]  # learning rate, repeat, iterations
 
 
 @dataclass(frozen=True)
@@ -88,43 +71,25 @@ class RateCurve:
         return [statistics.fmean(self.losses[end - size : end]) for end in ends][::-1]
 
 
-def sweep(
-    recipe: Recipe, data: Data, device: torch.device, *, processes: int = 1
+def measured(
+    tried_all: Callable[[Sequence[Try]], Iterable[RateCurve]],
+    lengths: Iterable[int] = (ITERATIONS, PATIENCE),
 ) -> Iterator[RateCurve]:
-    """Try the grid, then what `next_tries` returns, and yield each curve as it is measured.
+    """The curves of a sweep: the grid, then what `next_tries` returns, until the best is known.
 
-    The curves and their order do not depend on the number of processes.
-
-    Raises:
-        UserCodeError: if the user's model or loss code raises, or returns what cannot be trained.
-        OutOfMemoryError: if the model or a batch does not fit in memory.
-        DeviceError: if a process dies.
+    `tried_all` measures several learning rates. Where none shows a clear decrease, all are repeated
+    with the next number of iterations.
     """
-    check_resolved(recipe)
-    with explaining():
-        model = build_model(recipe, data).to(device)
-        check_logits(model, few_images(data), len(data.classes), recipe.model.name)
-
-    needed = replace(data, val=data.train, test=None)  # the sets that a process needs
-    tried = functools.partial(_tried, recipe, needed, device)
-    with spread(tried, processes=processes) as tried_all:
-        for iterations in (ITERATIONS, PATIENCE):
-            curves: list[RateCurve] = []
-            todo = [(lr, 0) for lr in GRID]
-            while todo:
-                for curve in tried_all([(*attempt, iterations) for attempt in todo]):
-                    curves.append(curve)
-                    yield curve
-                todo = next_tries(curves)
-            if is_clear(curves):
-                return
-
-
-def _tried(
-    recipe: Recipe, data: Data, device: torch.device, what: tuple[float, int, int]
-) -> RateCurve:
-    with explaining():
-        return try_rate(recipe, data, device, *what)
+    for iterations in lengths:
+        curves: list[RateCurve] = []
+        todo = [(lr, 0) for lr in GRID]
+        while todo:
+            for curve in tried_all([(*attempt, iterations) for attempt in todo]):
+                curves.append(curve)
+                yield curve
+            todo = next_tries(curves)
+        if is_clear(curves):
+            return
 
 
 def is_clear(curves: Sequence[RateCurve]) -> bool:
@@ -160,47 +125,6 @@ def next_tries(curves: Sequence[RateCurve]) -> list[tuple[float, int]]:
 def half_decades(lr: float, steps: int) -> float:
     """The learning rate `steps` half-decades from `lr`, out of 1, 3, 10, 30 ..."""
     return float(f"{10 ** ((round(2 * math.log10(lr)) + steps) / 2):.1g}")
-
-
-def try_rate(
-    recipe: Recipe,
-    data: Data,
-    device: torch.device,
-    lr: float,
-    repeat: int = 0,
-    iterations: int = ITERATIONS,
-) -> RateCurve:
-    """Train from the initial weights of a seed at a constant learning rate."""
-    seed = recipe.seed + repeat
-    settings = recipe.train.model_copy(update={"weight_decay": WEIGHT_DECAY})
-    model = build_model(recipe, data, seed=seed)
-    learner = Learner.of(recipe.model_copy(update={"train": settings}), model, device)
-    learner.set_lr(lr)
-    learner.begin(1)
-    generator = torch.Generator().manual_seed(derive_seed(seed, "lr-sweep"))
-    batch = min(settings.batch_size, len(data.train))
-    order = _endless_order(len(data.train), batch, iterations, generator)
-    losses: list[Tensor] = []
-    start = time.monotonic()
-    with seeded(seed, "lr-sweep", device=device):
-        for inputs, labels in data.train.batches(order, batch):
-            augmented = augment(inputs, labels, recipe.augment, data.normalise, generator)
-            loss, _ = learner.step(*augmented)
-            losses.append(loss)
-            if len(losses) % CHECK_EVERY == 0 and not math.isfinite(float(loss)):
-                break
-    measured = torch.stack(losses).float().tolist()
-    return RateCurve(lr, measured, repeat, iterations, time.monotonic() - start)
-
-
-def _endless_order(images: int, batch: int, count: int, generator: torch.Generator) -> Tensor:
-    """Image indices of `count` batches, over epochs without their incomplete last batches."""
-    steps = max(1, images // batch)
-    epochs = [
-        torch.randperm(images, generator=generator)[: steps * batch]
-        for _ in range(math.ceil(count / steps))
-    ]
-    return torch.cat(epochs)[: count * batch]
 
 
 def judge_rates(curves: Sequence[RateCurve]) -> dict[float, Verdict]:
@@ -296,6 +220,7 @@ class Sweep:
     """The result of a sweep, with the curves of the recipe's seed, highest learning rate first.
 
     `lr` is the learning rate picked and `range` the range to search; None if none lowers the loss.
+    `verdicts` is empty where the losses are no measure of progress.
     """
 
     curves: list[RateCurve]
@@ -312,7 +237,7 @@ class Sweep:
             "curves": [
                 {
                     "lr": curve.lr,
-                    "verdict": self.verdicts[curve.lr],
+                    "verdict": self.verdicts.get(curve.lr),
                     "loss_first": curve.first,
                     "loss_last": curve.last,
                     "losses": curve.losses,

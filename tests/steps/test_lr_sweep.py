@@ -23,9 +23,8 @@ from cnntune.steps.lr_sweep import (
     over_the_grid,
     pick,
     search_range,
-    sweep,
-    try_rate,
 )
+from cnntune.steps.sweep_recipe import sweep, try_rate
 from cnntune.training.build import build_model, load_data
 
 CPU = torch.device("cpu")
@@ -291,7 +290,7 @@ def test_a_sweep_without_a_clear_decrease_is_repeated_with_more_iterations(
         losses = ending_at(lr, end if lr == 0.01 else 1.95).losses
         return RateCurve(lr, losses, repeat, planned)
 
-    monkeypatch.setattr("cnntune.steps.lr_sweep.try_rate", tried)
+    monkeypatch.setattr("cnntune.steps.sweep_recipe.try_rate", tried)
     curves = list(sweep(small(), digits, CPU))
     assert list(dict.fromkeys(curve.iterations for curve in curves)) == iterations
     assert [curve.lr for curve in curves[:5]] == list(GRID)

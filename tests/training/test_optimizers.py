@@ -81,7 +81,7 @@ def test_training_never_imports_torchs_compiler() -> None:
     # It takes longer to import than many a trial to train.
     code = """if True:
         import sys, torch
-        from cnntune.steps import lr_sweep
+        from cnntune.steps import sweep_recipe
         from cnntune.training import build, open_recipe, precision
         from cnntune.training.loop import train
         sets = ["data.size=100", "train.epochs=1", "train.ema=0.9"]
@@ -91,7 +91,7 @@ def test_training_never_imports_torchs_compiler() -> None:
         recipe = precision.resolve(recipe, data, cpu)
         precision.apply(recipe)
         list(train(recipe, data, cpu))
-        next(lr_sweep.sweep(recipe, data, cpu))
+        next(sweep_recipe.sweep(recipe, data, cpu))
         heavy = {"torch._dynamo", "torch._inductor.config", "torchvision", "sklearn"}
         print(*heavy & set(sys.modules))
     """

@@ -13,12 +13,15 @@ import sys
 from typing import Any
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-WATCHED = {  # module: what the observer does once it is imported
+WATCHED = {  # module: what the observer does once it is imported, where it has such a function
     "torch": "install",
     "torch.utils.tensorboard.writer": "redirect_tensorboard",
+    "tensorboardX.writer": "redirect_tensorboard",
     "safetensors.torch": "redirect_safetensors",
     "lightning.fabric.utilities.cloud_io": "redirect_lightning",
     "lightning_fabric.utilities.cloud_io": "redirect_lightning",
+    "numpy": "seed_numpy",
+    "tqdm.std": "quiet_bars",
 }
 
 
@@ -70,7 +73,7 @@ class AfterImport(importlib.abc.MetaPathFinder):
         def execute_and_observe(module: Any) -> None:
             execute(module)
             try:
-                getattr(observer(), WATCHED[name], skip)(module)
+                getattr(observer(), WATCHED[name], ignore)(module)
             except Exception as error:
                 say(f"cannot observe {name}: {error!r}")
 
@@ -78,8 +81,22 @@ class AfterImport(importlib.abc.MetaPathFinder):
         return spec
 
 
-def skip(module: Any) -> None:
-    """For what the file that is loaded does not watch."""
+def note_crashes() -> None:
+    """What ends a script is noted for us, and printed as ever."""
+    hook = sys.excepthook
+
+    def note(kind: Any, error: Any, trace: Any) -> None:
+        try:
+            observer().note_crash(kind, error, trace)
+        except Exception as problem:
+            say(f"cannot note what was raised: {problem!r}")
+        hook(kind, error, trace)
+
+    sys.excepthook = note
+
+
+def ignore(module: Any) -> None:
+    """What is loaded does nothing about this module."""
 
 
 def say(text: str) -> None:
@@ -93,6 +110,7 @@ if os.environ.get("CNNTUNE_OBSERVER"):
     except Exception as error:
         say(f"the hidden sitecustomize raised {error!r}")
     sys.meta_path.insert(0, AfterImport())
+    note_crashes()
     try:  # tells a Python that imports no torch from one that never ran this file
         open(os.path.join(os.environ["CNNTUNE_OUT"], f"python-{os.getpid()}"), "w").close()
     except OSError as error:
