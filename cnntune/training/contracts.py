@@ -121,7 +121,8 @@ def guard_forward(model: nn.Module, name: str, lines: Lines) -> None:
     """
     inner = vars(model).get("forward")  # a scripted module holds its own
     made = {path: found for path, layer in model.named_modules() if (found := lines.get(layer))}
-    vars(model)["forward"] = _GuardedForward(model, f"model {name}, forward pass", made, inner)
+    what, own = f"model {name}, forward pass", is_own(name)
+    vars(model)["forward"] = _GuardedForward(model, what, made, inner, own)
 
 
 class _GuardedForward:
@@ -137,12 +138,16 @@ class _GuardedForward:
         what: str,
         made: dict[str, str],
         inner: Callable[..., Any] | None = None,
+        own: bool = False,
     ) -> None:
         self._model, self._what, self._made, self._inner = weakref.ref(model), what, made, inner
+        self._own = own
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         model = self._model()
         assert model is not None  # the caller holds it
+        if self._own:
+            args = tuple(in_plain_layout(value) for value in args)
         try:
             if self._inner is not None:
                 return self._inner(*args, **kwargs)
@@ -157,7 +162,22 @@ class _GuardedForward:
             raise
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._model(), self._what, self._made, self._inner)
+        return type(self), (self._model(), self._what, self._made, self._inner, self._own)
+
+
+def in_plain_layout(value: Any) -> Any:
+    """Images in PyTorch's default layout, NCHW; anything else as it is.
+
+    Ours are channels-last, which is faster, and which `x.view(len(x), -1)` in user code refuses.
+    `contiguous()` would leave images of one channel as they are, and convolutions would pass on their
+    layout.
+    """
+    if not isinstance(value, Tensor) or value.ndim != 4:
+        return value
+    _, channels, height, width = value.shape
+    if value.stride() == (channels * height * width, height * width, width, 1):
+        return value
+    return value.clone(memory_format=torch.contiguous_format)
 
 
 def raising_layer(model: nn.Module, error: BaseException) -> tuple[str, nn.Module | None]:

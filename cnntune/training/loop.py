@@ -23,6 +23,7 @@ from cnntune.training.contracts import (
     check_depends,
     check_logits,
     check_trained_logits,
+    is_own,
     user_code_of,
 )
 from cnntune.training.device import seeded
@@ -151,7 +152,7 @@ class Learner:
             UserCodeError: where no parameter asks for a gradient.
         """
         model.to(device)
-        if all(p.ndim != 5 for p in (*model.parameters(), *model.buffers())):  # torch refuses those
+        if not is_own(recipe.model.name):  # user code may take the default layout for granted
             model.to(memory_format=torch.channels_last)
         settings = recipe.train
         factors = None

@@ -438,3 +438,30 @@ def test_only_a_disk_without_space_is_a_full_disk(
     assert full_disk(torchs, nowhere) is not None
     assert [full_disk(error, nowhere) for error in others[:2]] == [None, None]
     assert explained(torchs) is None
+
+
+FLATTENS = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes, in_shape):
+        super().__init__()
+        channels, height, width = in_shape
+        self.features = nn.Sequential(nn.Conv2d(channels, 4, 3, padding=1), nn.MaxPool2d(2))
+        self.head = nn.Linear(4 * (height // 2) * (width // 2), num_classes)
+
+    def forward(self, x):
+        x = self.features(x)
+        return self.head(x.view(x.size(0), -1))  # refuses channels-last maps
+"""
+
+
+@pytest.mark.parametrize("data", ["digits", "shapes"])  # one channel, and three
+def test_a_network_may_flatten_its_maps_by_a_view(tmp_path: Path, data: str) -> None:
+    (tmp_path / "flattens.py").write_text(FLATTENS)
+    (tmp_path / "mine.toml").write_text(
+        f'data = {{ name = "{data}", size = 200 }}\nmodel.name = "flattens:Net"\n'
+        "augment.crop = 1\ntrain.epochs = 1\n"
+    )
+    outcome = call("train", "mine.toml", cwd=tmp_path)
+    assert outcome.code == 0, outcome.err
