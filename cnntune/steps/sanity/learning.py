@@ -227,7 +227,7 @@ def _short(run: _Run, lr: float, trained: _Trained, guess: Chance) -> list[Findi
     if not far_below(acc, best):
         own = acc if recipe.train.lr == lr else run.train(recipe, recipe.train.lr).acc
         if not far_below(own, best):
-            return _few_steps(run, best)
+            return _few_steps(run, best, guess)
         patient = replace(run, planned=2 * run.planned).train(recipe, recipe.train.lr)
         text = f"validation accuracy {patient.acc:.1%} after {patient.steps} steps at train.lr ="
         text += f" {recipe.train.lr:.2g}, {acc:.1%} after {run.planned} at {lr:.2g}; by {best.name}"
@@ -236,7 +236,7 @@ def _short(run: _Run, lr: float, trained: _Trained, guess: Chance) -> list[Findi
         severity: Severity = "info"
         if stays:  # a low one is only slow
             severity = "fail" if recipe.train.lr > lr else "warn"
-        elif brief := _few_steps(run, best):
+        elif brief := _few_steps(run, best, guess):
             return brief
         advice = "run `cnntune lr-sweep`"
         return [
@@ -282,13 +282,13 @@ def _own_steps(subject: Subject) -> int:
     return settings.epochs * max(1, len(subject.data.train) // settings.batch_size)
 
 
-def _few_steps(run: _Run, best: Reference) -> list[Finding]:
-    """The recipe's batches are so large that its epochs are too few steps to learn anything."""
+def _few_steps(run: _Run, best: Reference, guess: Chance) -> list[Finding]:
+    """A batch is the whole training set, and the recipe's epochs end at chance: one step each."""
     recipe, steps = run.subject.recipe, _own_steps(run.subject)
-    if steps >= run.planned or recipe.train.batch_size <= LEARN_BATCH:
+    if steps >= run.planned or recipe.train.batch_size < len(run.subject.data.train):
         return []
     acc = replace(run, planned=steps).train(recipe, recipe.train.lr).acc
-    if not far_below(acc, best):
+    if guess.beaten_by(acc):
         return []
     text = f"train.batch_size = {recipe.train.batch_size} makes {steps} steps of"
     text += f" {recipe.train.epochs} epochs: validation accuracy {acc:.1%} at train.lr ="
