@@ -42,7 +42,13 @@ def __getattr__(name: str) -> Any:
     """Load a function when it is asked for: the version alone has to cost nothing."""
     for module, names in PLACES.items():
         if name in names:
-            return getattr(import_module(f"cnntune.api.{module}"), name)
+            import random
+
+            state = random.getstate()  # a library that is imported draws from it
+            try:
+                return getattr(import_module(f"cnntune.api.{module}"), name)
+            finally:
+                random.setstate(state)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -177,7 +177,7 @@ def test_advice_and_errors_have_no_words_of_the_command_line() -> None:
     assert not re.search(r"--\w|cnntune [a-z]", " ".join(stuck.advice))
     for wrong in ({"fail_on": "overfit"}, {"columns": {"val": "x"}}):
         with pytest.raises(RecipeError) as error:
-            cnntune.diagnose(HISTORY, **wrong)  # type: ignore[arg-type]
+            cnntune.diagnose(HISTORY, **wrong)
         assert "--" not in str(error.value)
 
 

@@ -80,7 +80,7 @@ def prepared() -> tuple[nn.Module, torch.optim.Optimizer, Any, Any]:
     images, labels = next(iter(train))
     F.cross_entropy(model(images), labels).backward()
     optimizer.step()
-    model[1].eval()  # type: ignore[index]
+    model[1].eval()
     return model, optimizer, train, val
 
 
@@ -125,7 +125,7 @@ class Softmaxed(nn.Module):
         self.net = network()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x).softmax(1)
+        return self.net(x).softmax(1)  # type: ignore[no-any-return]
 
 
 class Cut(nn.Module):
@@ -134,7 +134,7 @@ class Cut(nn.Module):
         self.net = network()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net[4](self.net[:4](x).detach())
+        return self.net[4](self.net[:4](x).detach())  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(("model", "rule"), [(Softmaxed, "outputs"), (Cut, "trainable-parameters")])
@@ -288,6 +288,11 @@ def test_a_block_within_a_block_is_an_error() -> None:
     assert "put the training loop into the block" in str(seen)
 
 
+def wrong(*_arguments: Any) -> Any:
+    """Makes no module and no optimizer."""
+    return 3
+
+
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
@@ -295,9 +300,9 @@ def test_a_block_within_a_block_is_an_error() -> None:
         (lambda n, _t: cnntune.sanity(n, [], loss=F.cross_entropy), DataError, "yields no batch"),
         (lambda n, _t: cnntune.sanity(n, [1], loss=F.cross_entropy), DataError, "inputs, targets"),
         (lambda n, t: cnntune.sanity(n, t, loss=lambda o, _y: o), UserCodeError, "one number"),
-        (lambda _n, t: cnntune.sanity(lambda: 3, t, loss=None), UserCodeError, "nn.Module"),
+        (lambda _n, t: cnntune.sanity(wrong, t, loss=None), UserCodeError, "nn.Module"),
         (
-            lambda n, t: cnntune.lr_sweep(n, t, loss=F.cross_entropy, optimizer=lambda _p, lr: lr),
+            lambda n, t: cnntune.lr_sweep(n, t, loss=F.cross_entropy, optimizer=wrong),
             UserCodeError,
             "torch.optim.Optimizer",
         ),

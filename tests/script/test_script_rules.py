@@ -121,7 +121,7 @@ def test_a_lower_rate_that_learns_where_the_own_does_not_is_a_failure() -> None:
     about = {"name": "cross_entropy", "at": "train.py:7", "kinds": 2}
     for_steps = [step(i, lr=[0.5]) for i in range(60)]
     both = [event for pair in zip(backs, for_steps, strict=True) for event in pair]
-    known = {"optimizers": {"1": {"class": "SGD"}}, "steps": 60}
+    known: dict[str, Any] = {"optimizers": {"1": {"class": "SGD"}}, "steps": 60}
     bad = Record(both, experiments={**about, "rates": rates}, **known)
     assert found(bad) == [("learning-rate", "fail")]
     for i, event in enumerate(backs):

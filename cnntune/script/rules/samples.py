@@ -124,7 +124,7 @@ def changing_validation(record: Record) -> list[Finding]:
     averages over views, are meant.
     """
     seen: dict[tuple[object, ...], list[set[int]]] = {}
-    places = {}
+    places: dict[tuple[object, ...], str] = {}
     for begun, block in _passes(record):
         wide = [event for event in block if _wide(event) and "float" in event.get("type", "")]
         rows = {row for event in wide[:FIRST_BATCHES] for row in event["rows"]}
