@@ -16,6 +16,7 @@ from cnntune.findings import Finding
 
 GRID = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # CS231n step 3: "1e-1, 1e-2, 1e-3, 1e-4, 1e-5"
 ITERATIONS = 100  # CS231n step 3: "within about 100 iterations"
+CHECK_EVERY = 10  # iterations between two checks for NaN: each one waits for the device
 PATIENCE = 300  # iterations, if 100 show no clear decrease: deep plain networks start slowly
 CLEAR = 0.2  # of the first loss
 LOWEST, HIGHEST = 1e-7, 10.0  # at most two decades beyond the grid

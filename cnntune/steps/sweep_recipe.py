@@ -13,7 +13,7 @@ from cnntune.config.recipe import Recipe
 from cnntune.data import Data
 from cnntune.data.augment import augment
 from cnntune.seeds import derive_seed
-from cnntune.steps.lr_sweep import ITERATIONS, RateCurve, Try, measured
+from cnntune.steps.lr_sweep import CHECK_EVERY, ITERATIONS, RateCurve, Try, measured
 from cnntune.training.build import build_model
 from cnntune.training.contracts import check_logits
 from cnntune.training.device import seeded
@@ -23,7 +23,6 @@ from cnntune.user_code.borders import explaining
 from cnntune.workers.fork_map import spread
 
 WEIGHT_DECAY = 1e-4  # CS231n step 3: "turn on small weight decay"
-CHECK_EVERY = 10  # iterations between two checks for NaN: each one waits for the device
 
 
 def sweep(

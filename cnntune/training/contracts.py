@@ -169,8 +169,8 @@ def in_plain_layout(value: Any) -> Any:
     """Images in PyTorch's default layout, NCHW; anything else as it is.
 
     Ours are channels-last, which is faster, and which `x.view(len(x), -1)` in user code refuses.
-    `contiguous()` would leave images of one channel as they are, and convolutions would pass on their
-    layout.
+    `contiguous()` would leave images of one channel as they are, and convolutions would pass their
+    layout on.
     """
     if not isinstance(value, Tensor) or value.ndim != 4:
         return value
