@@ -84,6 +84,7 @@ def prepared() -> tuple[nn.Module, torch.optim.Optimizer, Any, Any]:
     return model, optimizer, train, val
 
 
+@pytest.mark.slow
 def test_sanity_and_the_sweep_change_nothing_bit_for_bit(prepared: Any) -> None:
     model, optimizer, train, val = prepared
     calls: list[int] = []
@@ -103,6 +104,7 @@ def test_sanity_and_the_sweep_change_nothing_bit_for_bit(prepared: Any) -> None:
     assert not observer.UNDO
 
 
+@pytest.mark.slow
 def test_a_sound_set_up_has_no_alarm_and_the_experiments_of_the_command() -> None:
     train, val = loaders()
     model = network()
@@ -137,6 +139,7 @@ class Cut(nn.Module):
         return self.net[4](self.net[:4](x).detach())  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "rule"), [(Softmaxed, "outputs"), (Cut, "trainable-parameters")])
 def test_what_is_wrong_in_a_network_is_a_failure(model: type[nn.Module], rule: str) -> None:
     train, val = loaders()
@@ -155,6 +158,7 @@ def test_an_optimizer_of_another_model_is_a_failure() -> None:
     assert fault.rule == "optimizer-parameters"
 
 
+@pytest.mark.slow
 def test_a_regression_is_judged_by_its_loop() -> None:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(320, 5, generator=generator)
@@ -208,6 +212,7 @@ def test_a_sweep_picks_a_rate_that_lowers_the_loss() -> None:
     assert found.document["command"] == "lr-sweep"
 
 
+@pytest.mark.slow
 def test_a_sweep_of_a_network_that_cannot_learn_fails() -> None:
     train, _ = loaders()
 
@@ -318,6 +323,7 @@ def test_what_cannot_be_used_is_one_line(
     assert not observer.UNDO
 
 
+@pytest.mark.slow
 def test_results_are_well_formed_html_with_escaped_text() -> None:
     train, _ = loaders()
     swept = cnntune.lr_sweep(
@@ -353,6 +359,7 @@ def test_no_sentence_of_a_rule_has_words_of_the_command_line_in_python() -> None
         assert not TYPED.search(words.in_python(line)), line
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_page_are_true() -> None:
     found = doctest.testfile(
         str(ROOT / "docs/python-api.md"), module_relative=False, optionflags=doctest.ELLIPSIS
