@@ -220,6 +220,7 @@ def build(*, num_classes, in_shape):
 """
 
 
+@pytest.mark.slow
 def test_a_model_that_returns_probabilities_fails_sanity(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(OWN_MODEL)
     (tmp_path / "mine.toml").write_text('data.size = 300\nmodel.name = "mine:build"\n')

@@ -74,6 +74,7 @@ def test_digits_and_a_small_network_are_healthy() -> None:
     assert "log(10) = 2.303" in initial.evidence
 
 
+@pytest.mark.slow
 def test_a_small_network_that_regularises_hard_is_healthy_too() -> None:
     hard = ["model.dropout=0.8", "train.weight_decay=0.1", "train.label_smoothing=0.3"]
     recipe = load_recipe("digits", ["data.size=300", "model.width=8", "augment.flip=true", *hard])
@@ -109,6 +110,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_fails_under_the_rule_that_names_its_cause(
     findings_of: Callable[..., Findings], fault: str
@@ -120,6 +122,7 @@ def test_a_fault_fails_under_the_rule_that_names_its_cause(
     json.dumps([finding.as_json() for finding in findings.values()], allow_nan=False)
 
 
+@pytest.mark.slow
 def test_probabilities_cannot_be_fitted(findings_of: Callable[..., Findings]) -> None:
     # Even a probability of 1 on the label leaves log(e + 9) - 1 = 1.461.
     finding = findings_of(PROBABILITIES)["overfit-tiny"]
@@ -163,6 +166,7 @@ def test_an_error_in_own_code_points_at_own_code(findings_of: Callable[..., Find
     assert all("own_" in line for line in caught.value.lines[1:])
 
 
+@pytest.mark.slow
 def test_checks_leave_the_random_state_alone_and_repeat_to_the_digit() -> None:
     recipe = load_recipe("digits", ["data.size=300", "model.width=8", "model.dropout=0.5"])
     data = load_data(recipe, CPU)

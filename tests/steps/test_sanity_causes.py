@@ -116,6 +116,7 @@ def own(
     return OwnSetUp(tmp_path, re.sub(r"\W", "_", request.node.name), monkeypatch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cause", CAUSES)
 def test_a_cause_is_named(own: OwnSetUp, cause: str) -> None:
     model, loss, rule, severity, word = CAUSES[cause]
@@ -187,6 +188,7 @@ def test_an_exception_in_a_reading_process_is_the_users_line(own: OwnSetUp) -> N
     assert all("own_" in line for line in caught.value.lines[1:])
 
 
+@pytest.mark.slow
 def test_the_users_random_state_is_left_alone(own: OwnSetUp) -> None:
     torch.manual_seed(7)
     state = torch.get_rng_state()

@@ -249,6 +249,7 @@ def alarms(findings: list[Finding]) -> list[tuple[str, str]]:
     return [(f.rule, f.evidence) for f in findings if f.severity in ("fail", "warn")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_that_trains_is_named(own: OwnSetUp, fault: str) -> None:
     model, spoilt, rule, severity, word = FAULTS[fault]

@@ -42,6 +42,7 @@ def test_far_below_is_15_points_and_more_than_luck(acc: float, images: int, is_f
     assert far_below(acc, Reference("a small CNN", 0.9, images)) == is_far
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "severity"), [(AugmentSection(hue=0.5), "fail"), (AugmentSection(flip=True), "ok")]
 )

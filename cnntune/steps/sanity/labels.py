@@ -163,7 +163,8 @@ def _noise(subject: Subject) -> list[Finding]:
 def _doubtful(subject: Subject) -> list[Finding]:
     """Validation labels that most of the ten nearest training images contradict.
 
-    Only where most images have such a majority: then the thumbnails tell the classes apart.
+    Only where most images have such a majority, and where it is right more than half of the way
+    from chance to always: then the thumbnails tell the classes apart.
     """
     if min(len(subject.data.val), len(subject.data.train)) < MIN_VAL_IMAGES:
         return []
@@ -174,7 +175,9 @@ def _doubtful(subject: Subject) -> list[Finding]:
     wrong = certain & (guess != val.labels)
     count = int(wrong.sum())
     share = count / max(1, int(certain.sum()))
-    if share < DOUBTFUL or float(certain.float().mean()) < MAJORITY:
+    chance = float((torch.bincount(val.labels) / len(val)).square().sum())
+    informed = float(certain.float().mean()) > MAJORITY and share < (1 - chance) / 2
+    if share < DOUBTFUL or not informed:
         return []
     text = f"most of the {VOTERS} nearest training images contradict {share:.0%} of the validation"
     text += " labels"
