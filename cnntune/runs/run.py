@@ -209,12 +209,14 @@ def _drop_torn_line(path: Path) -> None:
 
 
 def _cells(line: str) -> list[float]:
-    """The numbers of a row; an empty cell is a number that was not logged."""
+    """The numbers of a row; an empty cell is a result that was not logged."""
     cells = line.strip().split(",")
     try:
         return [float(cell) for cell in cells]
     except ValueError:
-        return [float(cell) if cell else NotLogged() for cell in cells]
+        number, *measured, seconds = cells
+        values = [float(cell) if cell else NotLogged() for cell in measured]
+        return [float(number), *values, float(seconds)]
 
 
 def _parse_row(line: str) -> Epoch | None:
