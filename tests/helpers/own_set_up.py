@@ -70,7 +70,12 @@ class OwnSetUp:
 
     def subject(self, model: str = HEALTHY, loss: str = "", data: str = "") -> Subject:
         """What the rules look at."""
-        recipe = load_recipe(str(self.write(model, loss, data)))
+        self.write(model, loss, data)
+        return self.opened()
+
+    def opened(self) -> Subject:
+        """What the rules look at in the recipe that was written."""
+        recipe = load_recipe(str(self.folder / "own.toml"))
         return Subject.of(recipe, load_data(recipe, CPU, checked=False), CPU)
 
     def findings(self, model: str = HEALTHY, loss: str = "", data: str = "") -> list[Finding]:

@@ -10,7 +10,7 @@ from cnntune.findings import Finding
 from cnntune.steps.sanity.gradients import gradient_flow
 from cnntune.steps.sanity.loss import loss
 from cnntune.steps.sanity.network import activations
-from cnntune.steps.sanity.outputs import outputs
+from cnntune.steps.sanity.outputs import first_step, outputs
 
 RETURN = "    return TensorDataset(x, y), TensorDataset(val_x, val_y)\n"
 DIGITS = DATA + RETURN
@@ -157,3 +157,29 @@ def test_torchvision_families_start_without_a_finding(own: OwnSetUp, family: str
     subject = own.subject(model)
     found = [*outputs(subject), *activations(subject)]
     assert [f.evidence for f in found if f.severity in ("fail", "warn")] == []
+
+
+COUNTED = LOSS + (
+    "counts = torch.bincount(targets, minlength=logits.size(1)).float()\n"
+    "    weights = 1 / counts\n"
+    "    return F.cross_entropy(logits, targets, weight=weights / weights.sum())\n"
+)
+
+
+def test_a_loss_that_an_absent_class_makes_nan_fails(own: OwnSetUp) -> None:
+    path = own.write(loss=COUNTED)  # 180 training images of 10 classes, in batches of 8
+    path.write_text(path.read_text() + "\nbatch_size = 8\n")
+    (finding,) = (f for f in loss(own.opened()) if f.severity == "fail")
+    assert finding.evidence == "is not finite on 40 of 40 batches of training labels"
+
+
+def test_a_loss_of_enough_images_may_need_more_than_a_few(own: OwnSetUp) -> None:
+    normal = "    return F.cross_entropy(logits, targets) / float(len(targets) > 8)\n"
+    subject = own.subject(loss=LOSS.rstrip(" ") + normal)
+    assert first_step(subject) is None
+
+
+def test_a_loss_without_a_value_fails_even_where_no_rule_names_the_cause(own: OwnSetUp) -> None:
+    never = "    return F.cross_entropy(logits, targets) / float(logits.std() > 1e3)\n"
+    found = own.findings(loss=LOSS.rstrip(" ") + never)
+    assert of(found, "loss")

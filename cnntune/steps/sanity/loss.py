@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from cnntune.findings import Finding, Severity
 from cnntune.steps.sanity.subject import Subject
+from cnntune.texts import counted
 from cnntune.training.build import Loss
 
 PROBE_IMAGES = 64
@@ -20,6 +21,7 @@ MOSTLY_IGNORED = 0.5
 ODD_SCALE = 10.0  # times a cross-entropy
 MIN_EQUAL_LOSS = 0.3  # divided by the classes; a mean squared error starts at 1 / C
 SQUASHED = 0.2  # of the loss on equal logits
+EPOCHS, BATCHES = 4, 10  # orders of the training set, and the last batches of each, that are tried
 STUCK = 0.7  # of the loss on equal logits; label smoothing of 0.3 leaves half
 MAX_SMOOTHING = 0.5  # the right class then has as much weight as all others together
 UNEVEN = 1.5  # most over fewest images of a class, before weights can follow them
@@ -41,6 +43,7 @@ def loss(subject: Subject) -> list[Finding]:
     probe = _Probe.of(subject)
     rules = (_broken, _remembers, _blind, _misled, _summed, _floored, _one_sided, _stuck, _scaled)
     found = next((finding for rule in rules if (finding := rule(probe))), None)
+    found = found or _undefined(subject, probe)
     if found is None:
         text = f"{probe.equal:.4g} on equal logits, {probe.lowest:.2g} at its lowest"
         found = Finding("loss", "ok", text, measured=probe.equal, expected=probe.expected)
@@ -85,6 +88,26 @@ class _Probe:
         """Logits of `scale` for the class `shift` after the right one, `-scale` for the others."""
         answers = F.one_hot((self.targets + shift) % self.classes, self.classes).float()
         return scale * (2 * answers - 1)
+
+
+def _undefined(subject: Subject, probe: _Probe) -> Finding | None:
+    """The loss of some batches of training labels is not finite, as where a class is absent."""
+    labels, size = subject.data.train.labels.cpu(), subject.recipe.train.batch_size
+    generator = torch.Generator().manual_seed(0)
+    orders = [torch.randperm(len(labels), generator=generator) for _ in range(EPOCHS)]
+    batches = [labels[part] for order in orders for part in order.split(size)[-BATCHES:]]
+    logits = torch.randn(size, subject.classes, generator=generator).to(subject.device)
+    values = [probe.value(logits[: len(batch)], batch.to(subject.device)) for batch in batches]
+    undefined = [
+        len(batch) for batch, value in zip(batches, values, strict=True) if not math.isfinite(value)
+    ]
+    if not undefined:
+        return None
+    text = f"is not finite on {len(undefined)} of {len(batches)} batches of training labels"
+    if len(set(undefined)) == 1 and undefined[0] < size:
+        text += f", each of {counted(undefined[0], 'image')}: the last of an epoch"
+    advice = "check for a division by zero where a class has no image in the batch"
+    return Finding("loss", "fail", text, advice, measured=float(len(undefined)), expected=0.0)
 
 
 def _broken(probe: _Probe) -> Finding | None:

@@ -84,19 +84,30 @@ def first_step(subject: Subject) -> Finding | None:
     model = subject.untrained
     if not any(parameter.requires_grad for parameter in model.parameters()):
         return SKIPPED
-    few = subject.inputs[:STEP_IMAGES]
-    with seeded(subject.recipe.seed, device=subject.device):
-        logits = model(few.clone())
-    if not isinstance(logits, Tensor) or logits.shape != (len(few), subject.classes):
-        return SKIPPED
-    value = subject.loss()(logits, subject.labels[:STEP_IMAGES])
-    if not isinstance(value, Tensor) or value.numel() != 1 or not torch.isfinite(value.detach()):
-        return SKIPPED
+    for images in (
+        subject.inputs[:STEP_IMAGES],
+        subject.inputs,
+    ):  # a loss may need more images than a few
+        with seeded(subject.recipe.seed, device=subject.device):
+            logits = model(images.clone())
+        if not isinstance(logits, Tensor) or logits.shape != (len(images), subject.classes):
+            return SKIPPED
+        if not torch.isfinite(logits).all():
+            return SKIPPED
+        value = subject.loss()(logits, subject.labels[: len(images)])
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            return SKIPPED
+        if torch.isfinite(value.detach()):
+            break
+    else:
+        text = f"is {float(value.detach()):.3g} on {len(images)} training images before training"
+        advice = "check model and loss for log(0), 0/0, and overflow"
+        return Finding("loss", "fail", text, advice)
     if not value.requires_grad:
         text = "no parameter gets a gradient: the loss is detached from all layers"
         advice = "check for detach, .data, no_grad, argmax, item or numpy in model and loss"
         return Finding("gradient-flow", "fail", text, advice, measured=0.0)
-    return _backward(subject, model, value, few)
+    return _backward(subject, model, value, images)
 
 
 def _backward(subject: Subject, model: nn.Module, value: Tensor, images: Tensor) -> Finding | None:
@@ -107,7 +118,7 @@ def _backward(subject: Subject, model: nn.Module, value: Tensor, images: Tensor)
     try:
         value.backward()
         with seeded(subject.recipe.seed, device=subject.device):
-            subject.loss()(model(images.clone()), subject.labels[:STEP_IMAGES]).backward()
+            subject.loss()(model(images.clone()), subject.labels[: len(images)]).backward()
         model.zero_grad(set_to_none=True)
     except RuntimeError as error:
         text = f"backward raises: {(str(error).splitlines() or [''])[0]}"
