@@ -122,7 +122,9 @@ def search(
         importance.prepare()
     further = search_keys(epochs, sampler, pruner)
     if script:
-        command_search.refuse_options(script, {"--deterministic": deterministic})
+        command_search.refuse_options(
+            script, {"--deterministic": deterministic, "--storage": storage}
+        )
         setup = command_search.set_up(
             recipe,
             script,

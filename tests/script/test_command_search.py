@@ -556,6 +556,7 @@ def test_three_trials_that_fail_alike_stop_the_search(home: Path) -> None:
         (("--", "python", "x.py"), "--: a command needs a file with its [space]"),
         (("space.toml", "--metric", "reward", *COMMAND), "--metric: must say which"),
         (("space.toml", "--deterministic", *COMMAND), "--deterministic: cannot be used"),
+        (("space.toml", "--storage", "postgresql://a/b", *COMMAND), "--storage: cannot be used"),
         (("digits", "--here"), "--here: cannot be used where a search trains a recipe"),
         (("space.toml", "more.toml", *COMMAND), "more.toml: a command stands behind --"),
         (("space.toml", "--device", "tpu", *COMMAND), "--device: must be auto, cpu, cuda"),
