@@ -110,7 +110,9 @@ def rate_too_high(record: Record) -> list[Finding]:
     best = min(lower, key=lambda one: one[2])
     if own[2] < FAILS_ALSO * own[1] or not best[2] < LEARNS_BELOW * own[1]:
         return []
-    if math.isfinite(last) and losses[0] - last > NO_PROGRESS * (own[1] - best[2]):
+    # In shares: where gradients are accumulated the script's loss is a fraction of a batch's.
+    possible = 1 - best[2] / own[1]
+    if math.isfinite(last) and losses[0] - last > NO_PROGRESS * possible * losses[0]:
         return []
     text = f"the loss went from {losses[0]:.3g} to {last:.3g} in {len(losses)} steps; copies at"
     text += f" lr {own[0]:.2g} end at {own[2]:.3g}, at {best[0]:.2g} at {best[2]:.3g}"
