@@ -23,6 +23,7 @@ from cnntune.steps.sanity.thumbnails import (
     not_finite,
 )
 from cnntune.training.build import Loss, build_loss, build_model
+from cnntune.training.contracts import is_own
 from cnntune.training.device import seeded
 
 BATCH_IMAGES = (10, 256)  # of the batch that the rules use; CS231n step 2 takes 10 or more
@@ -91,9 +92,12 @@ class Subject:
     def inputs(self) -> Tensor:
         """Training images as fed to the network, float32 `[N, C, H, W]`, without augmentation.
 
-        A copy on each access, since a network may modify its input in place.
+        A copy on each access, since a network may modify its input in place. Images for user code
+        are in the layout that its forward pass gets, which would be a copy otherwise.
         """
-        return self.kept_inputs.clone()
+        own = is_own(self.recipe.model.name)
+        layout = torch.contiguous_format if own else torch.preserve_format
+        return self.kept_inputs.clone(memory_format=layout)
 
     @property
     def classes(self) -> int:
