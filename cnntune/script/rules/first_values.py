@@ -139,9 +139,11 @@ def inputs(record: Record) -> list[Finding]:
 
 
 def _learned(record: Record) -> bool:
-    """Whether copies learned from such inputs all the same, as where batch norm comes first."""
+    """Whether script and copies learned from such inputs, as where batch norm comes first."""
     found = record.experiments.get("learned") or {}
-    return bool(found) and found["real_held"] < LEARNED * found["blank_held"]
+    losses = [event.get("loss") for event in record.all("backward")]
+    finite = all(loss is None or math.isfinite(loss) for loss in losses)
+    return bool(found) and finite and found["real_held"] < LEARNED * found["blank_held"]
 
 
 def labels(record: Record) -> list[Finding]:
