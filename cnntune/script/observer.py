@@ -1220,7 +1220,7 @@ def end_here(torch: Any) -> dict[str, Any]:
 def hook(torch: Any) -> None:
     """All hooks that see what a loop does."""
     hook_modules(torch)
-    hook_backward(torch)
+    hook_backward(torch, SEEN, note_backward)
     hook_optimizers(torch)
     hook_functions(torch)
     hook_schedulers(torch)
@@ -1261,21 +1261,24 @@ def hook_modules(torch: Any) -> None:
     )
 
 
-def hook_backward(torch: Any) -> None:
-    """Losses that are differentiated, by the method or by the function."""
+def hook_backward(torch: Any, state: Any, note: Any) -> None:
+    """Losses that are differentiated, by the method or by the function: `note` gets each.
+
+    `state` tells whether this thread is observed, and is `differentiating` in the meantime.
+    """
 
     def make(original: Any) -> Any:
         def call(tensors: Any, *args: Any, **keywords: Any) -> Any:
-            if SEEN.differentiating or not SEEN.ours():
+            if state.differentiating or not state.ours():
                 return original(tensors, *args, **keywords)
             found = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
             for tensor in found:
-                note_backward(tensor, torch)
-            SEEN.differentiating = True
+                note(tensor, torch)
+            state.differentiating = True
             try:
                 return original(found[0] if len(found) == 1 else found, *args, **keywords)
             finally:
-                SEEN.differentiating = False
+                state.differentiating = False
 
         return call
 

@@ -753,7 +753,7 @@ def install(torch: Any) -> None:
     put(LOOP.path("torch", str(os.getpid())), {})
     hook_seeds(torch)
     hook_modules(torch)
-    hook_backward(torch)
+    observer.hook_backward(torch, LOOP, note_backward)
     hook_optimizers(torch)
     hook_loaders(torch)
     for name in ("multinomial", "bernoulli", "normal"):
@@ -845,28 +845,6 @@ def hook_modules(torch: Any) -> None:
     observer.before(
         torch.nn.Module, "zero_grad", lambda m, *a, **k: note_cleared(list(m.parameters()), None)
     )
-
-
-def hook_backward(torch: Any) -> None:
-    """Losses that are differentiated, by the method or by the function."""
-
-    def make(original: Any) -> Any:
-        def call(tensors: Any, *args: Any, **keywords: Any) -> Any:
-            if LOOP.differentiating or not LOOP.ours():
-                return original(tensors, *args, **keywords)
-            found = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
-            for tensor in found:
-                note_backward(tensor, torch)
-            LOOP.differentiating = True
-            try:
-                return original(found[0] if len(found) == 1 else found, *args, **keywords)
-            finally:
-                LOOP.differentiating = False
-
-        return call
-
-    observer.around(torch.Tensor, "backward", make)
-    observer.around(torch.autograd, "backward", make)
 
 
 def hook_optimizers(torch: Any) -> None:

@@ -149,9 +149,11 @@ def judge_rates(curves: Sequence[RateCurve]) -> dict[float, Verdict]:
 
 def _verdict(curve: RateCurve, best: float, rise: float, still: RateCurve | None) -> Verdict:
     """`rise` is the allowed rise by chance; `still` has the same batches at unchanged weights."""
-    if not math.isfinite(curve.last) or curve.last > DIVERGED * curve.first:
+    if not math.isfinite(curve.last):
         return "diverged"
     moved = curve if still is None else _without_batches(curve, still)
+    if moved.last > DIVERGED * moved.first:
+        return "diverged"
     if moved.first - moved.lowest < FLAT * moved.first:
         return "flat"
     if moved.last - moved.lowest > max(rise, RISEN * (moved.first - moved.lowest)):

@@ -406,7 +406,7 @@ def _of_tied(level: Sequence[Candidate]) -> str:
     """Which of the tied candidates to train, and why."""
     taken = min(level, key=_size)
     if len({one.parameters for one in level}) == 1 or not taken.parameters:
-        return f"train {taken.name}, whose mean is highest: all have the same number of parameters"
+        return f"train {taken.name}, whose mean is highest: none is known to have fewer parameters"
     return f"train {taken.name}, the smallest of them: {taken.parameters:,} parameters"
 
 

@@ -104,6 +104,14 @@ def test_a_low_rate_that_learns_is_no_measure_of_the_batches() -> None:
     assert judge_rates([RateCurve(1e-5, falls)]) == {1e-5: "decreasing"}
 
 
+def test_a_first_batch_that_is_easy_makes_no_learning_rate_diverge() -> None:
+    still = [0.5, *[0.8, 0.6] * 12]  # the first batch is an easy one: 0.2 below the mean
+    falls = [loss - 0.01 * step for step, loss in enumerate(still)]
+    blows = [loss + 0.05 * step for step, loss in enumerate(still)]
+    verdicts = judge_rates([RateCurve(1e-5, still), RateCurve(1e-2, falls), RateCurve(10, blows)])
+    assert verdicts == {1e-5: "flat", 1e-2: "decreasing", 10: "diverged"}
+
+
 def test_a_rate_that_fails_with_another_seed_is_unstable() -> None:
     curves = [ending_at(0.1, 0.5), RateCurve(0.1, [2.0, 3.0, 4.0, 5.0, 6.0], repeat=1)]
     assert judge_rates(curves) == {0.1: "unstable"}
