@@ -5,6 +5,7 @@ exists without them. Its number is its slot and names its folder.
 """
 
 import math
+import shlex
 import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import URL
 from sqlalchemy.pool import NullPool
 
-from cnntune.config.command import stored_recipe
+from cnntune.config.command import CommandRecipe, stored_recipe
 from cnntune.config.recipe import Recipe, differences
 from cnntune.config.space import Space, Value
 from cnntune.errors import StudyError
@@ -123,10 +124,13 @@ class Ledger:
 
     def refuse_another(self, asked: Recipe) -> None:
         """Name the keys in which the study's recipe differs from the one asked for."""
-        differing = differences(asked, self._recipe("asked"))
+        there, path = self._recipe("asked"), self.study.path
+        if isinstance(there, CommandRecipe) and not isinstance(asked, CommandRecipe):
+            words = shlex.join(there.command.words)
+            raise StudyError(f"{path}: searches over a command; type it again: -- {words}")
+        differing = differences(asked, there)
         if not differing:
             return
-        path = self.study.path
         raise StudyError(
             [
                 *(f"{path}: holds another recipe: {line}" for line in differing),

@@ -570,3 +570,13 @@ def test_what_cannot_be_is_a_line_and_exit_code_2(
     assert done.code == 2
     assert done.err.startswith(error)
     assert not (home / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_study_of_a_command_is_not_extended_without_it(home: Path) -> None:
+    assert run("search", "space.toml", "--budget", "1", *COMMAND, cwd=home).code == 0
+    done = run("search", "space.toml", "--budget", "2", cwd=home)
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert line.startswith("runs/space: searches over a command; type it again: -- ")
+    assert line.endswith("train.py --lr '{train.lr}'")

@@ -37,6 +37,7 @@ TRIALS, EPOCHS = 50, 3  # of `cnntune search` with the recipe that `init` writes
 AN_HOUR = 3600.0  # seconds
 VALIDATION = 1 / 3  # work for a validation image by that for a training image: no backward pass
 MANY = 10.0  # images of the largest class by those of the smallest
+MOST = 0.5  # of the images
 SURE = 3.0  # standard errors
 
 
@@ -220,7 +221,7 @@ def _about_images(found: Survey) -> list[Finding]:
                 " the small ones",
             )
         )
-    if found.long > 0.5:
+    if found.long > MOST:
         findings.append(
             Finding(
                 "images",
