@@ -388,3 +388,23 @@ def test_the_notebook_runs_and_shows_what_is_checked_in() -> None:
     assert pages[1].count("<svg") >= 5
     of_kept = [cell for cell in kept.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in of_kept)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"loss": nn.CrossEntropyLoss}, "loss: must be an instance, CrossEntropyLoss(), not the"),
+        ({"loss": "nll"}, "loss: must be a function of (outputs, targets) (got 'nll')"),
+        ({"model": [1]}, "model: must be an nn.Module, or a function that makes one (got list)"),
+        ({"optimizer": "adam"}, "optimizer: must be "),
+    ],
+)
+@pytest.mark.parametrize("function", [cnntune.sanity, cnntune.lr_sweep])
+def test_an_argument_of_another_kind_is_named(
+    function: Any, arguments: dict[str, Any], said: str
+) -> None:
+    batches = [(torch.zeros(4, 2), torch.zeros(4).long())]
+    given = {"model": nn.Linear(2, 2), "loss": F.cross_entropy, "optimizer": torch.optim.SGD}
+    with pytest.raises(DataError) as error:
+        function(train_loader=batches, **{**given, **arguments})
+    assert str(error.value).startswith(said)

@@ -20,6 +20,7 @@ from cnntune.config.combinations import CROSS_ENTROPY
 from cnntune.config.recipe import Recipe
 from cnntune.data.source import Images
 from cnntune.data.source import Source as Sets
+from cnntune.errors import DataError
 from cnntune.findings import Finding
 from cnntune.runs.chance import Chance
 from cnntune.script import rules
@@ -98,12 +99,18 @@ def sanity(
         seed: of everything that is drawn.
 
     Raises:
-        DataError: where batches are not of one of these kinds.
+        DataError: where batches are not of one of these kinds, or an argument is not.
         UserCodeError: where the model cannot be copied, or model or loss raise.
     """
     for loader, name in ((train_loader, "train_loader"), (val_loader, "val_loader")):
         if loader is not None:
             objects.check_loader(loader, name)
+    objects.check_model_and_loss(model, loss)
+    if optimizer is not None and not isinstance(optimizer, Optimizer) and not callable(optimizer):
+        raise DataError(
+            "optimizer: must be an optimizer of the model, or a function of parameters that makes"
+            f" one (got {optimizer!r:.60})"
+        )
     with python_errors(), explaining():
         source = Source(model)
         with untouched(source.made):

@@ -182,6 +182,21 @@ def check_loader(loader: Any, name: str) -> None:
         )
 
 
+def check_model_and_loss(model: Any, loss: Any) -> None:
+    """Check that both can be called, as arguments that were exchanged cannot.
+
+    Raises:
+        DataError: where one cannot be, or the loss is a class in place of an instance.
+    """
+    if not callable(model):
+        kind = type(model).__name__
+        raise DataError(f"model: must be an nn.Module, or a function that makes one (got {kind})")
+    if isinstance(loss, type):
+        raise DataError(f"loss: must be an instance, {loss.__name__}(), not the class")
+    if loss is not None and not callable(loss):
+        raise DataError(f"loss: must be a function of (outputs, targets) (got {loss!r:.60})")
+
+
 def batches(loader: Any, *, seed: int | None = None) -> Iterator[Any]:
     """One pass over a loader, in this process, by samplers of its own.
 

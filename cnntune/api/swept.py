@@ -150,10 +150,16 @@ def lr_sweep(
         seed: of dropout, and of the further orders.
 
     Raises:
-        DataError: where batches are not of a known kind.
+        DataError: where batches are not of a known kind, or an argument is not.
         UserCodeError: where the model cannot be copied, or model, loss or optimizer raise.
     """
     objects.check_loader(train_loader, "train_loader")
+    objects.check_model_and_loss(model, loss)
+    if not callable(optimizer):
+        raise DataError(
+            "optimizer: must be a function of (params, lr) that makes one, such as"
+            f" torch.optim.AdamW (got {type(optimizer).__name__})"
+        )
     with python_errors(), explaining():
         source = Source(model)
         with untouched(source.made):
