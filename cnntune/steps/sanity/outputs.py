@@ -21,7 +21,6 @@ MIN_IMAGES = 64  # with a smaller batch, the evidence gives its size
 LOSS_TOLERANCE = 0.3  # nats from log C: logits of standard deviation 0.8, as random heads have
 OVERCONFIDENT_STD = 4.0  # of logits; torchvision models with random weights reach 3.3
 MODEST_STD = 0.3  # of logits; adds 0.3^2 / 2 = 0.045 to log C
-SUM_TOLERANCE = 1e-3  # from 1, for a row that may be a softmax
 DROPPED = 0.02  # share of logits that are exactly 0 and not by chance
 
 SCALED_LAYERS = 4  # from the last one: the logits must follow one of them
