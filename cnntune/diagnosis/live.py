@@ -6,7 +6,7 @@ run, and which of its evaluations are complete.
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,12 +19,8 @@ from cnntune.diagnosis.logs.names import CURVES, meaning, words_of
 from cnntune.diagnosis.logs.record import Point, Record, UnreadableLogError
 
 Role = Literal["val_acc", "val_loss", "train_acc", "train_loss"]
-ROLES: tuple[Role, ...] = (
-    "val_acc",
-    "val_loss",
-    "train_acc",
-    "train_loss",
-)  # what ranks, first one first
+# What ranks a run, the first that is logged.
+ROLES: tuple[Role, ...] = ("val_acc", "val_loss", "train_acc", "train_loss")
 HELD_OUT = ROLES[:2]
 ENOUGH = 0.5  # of the evaluations: a final test accuracy alone does not rank a curve of losses
 SETTLING = 2  # evaluations: until the second begins, a column may be missing from the first
@@ -147,7 +143,7 @@ class Logs:
                 return self._known[path][1]  # a file that is being written anew
         self._known[path] = (state, found)
         growing = path not in self.printed and not ended and (changes or known is None)
-        return [_opened(one) if growing else one for one in found]
+        return [replace(one, open=True) if growing else one for one in found]
 
     def described(self) -> str:
         """Where was looked and what was found there, for a message that there is no metric."""
@@ -176,12 +172,6 @@ def _state(path: Path) -> object:
     except OSError:
         return None
     return [(one.st_mtime_ns, one.st_size) for one in stats]
-
-
-def _opened(reading: Reading) -> Reading:
-    return Reading(
-        reading.path, reading.part, reading.role, reading.column, reading.evaluations, open=True
-    )
 
 
 def _printed(path: Path, metric: Metric | None, *, ended: bool) -> list[Record]:

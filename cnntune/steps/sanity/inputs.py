@@ -21,6 +21,8 @@ INTERLEAVED = 0.05  # by which the correlation with a further pixel exceeds that
 PICTURE = 0.4  # correlation of neighbouring pixels in images; below SMOOTH it is noise
 WIDTHS = 2  # rows further on in which the next row is sought: up to twice the width, or half of it
 WIDTH_IMAGES = 64
+CLEAR_OF_ROWS = 1 / 8  # of the width, between the distance and a whole number of rows
+LEAST_WIDTH = 3  # pixels; nearer ones are alike in any image
 WIDER = 0.2  # by which it exceeds the correlation with the pixel below; slanted stripes have less
 SMOOTH = 0.1  # correlation of neighbours, below which images look like noise
 BLANK = 0.05  # share of images that have a single colour
@@ -110,8 +112,12 @@ def _wrong_width(pixels: Tensor) -> list[Finding]:
     if across < PICTURE or pixels.shape[2] < WIDTHS:
         return []
     flat = pixels[:WIDTH_IMAGES].flatten(2).unsqueeze(2)
-    lags = [n for n in range(width // 2, WIDTHS * width) if _from_multiple(n, width) > width // 8]
-    alike = {lag: correlation(flat, lag) for lag in lags if lag > 2}
+    lags = [
+        n
+        for n in range(width // 2, WIDTHS * width)
+        if _from_multiple(n, width) > CLEAR_OF_ROWS * width
+    ]
+    alike = {lag: correlation(flat, lag) for lag in lags if lag >= LEAST_WIDTH}
     lag = max(alike, key=lambda n: alike[n], default=0)
     if not lag or alike[lag] < max(PICTURE, down + WIDER):
         return []

@@ -39,6 +39,7 @@ PLAIN_LOSS = {"loss": CROSS_ENTROPY, "label_smoothing": 0.0}  # of [train], as d
 PLAIN_SETTINGS = {"weight_decay": 0.0, "grad_clip": 0.0, "momentum": 0.9}
 HALF = 0.5  # of the reference, above chance: networks differ by less on few images
 UNSETTLED = 0.5  # share of initial values in running statistics; the default leaves 1 % in 44 steps
+ENDS = 10  # steps whose mean loss is the initial, or the final one
 FALLEN = 0.1  # of the initial loss; a learning rate that lowers it by as much may only be slow
 RECALIBRATION_PASSES = 3  # running statistics are nearly right after training
 
@@ -115,7 +116,7 @@ def too_few(training: int, classes: int) -> str:
 class _Trained:
     """`acc` on the validation images `chosen` (int64 `[N]`) is in 0..1.
 
-    `fallen` is by which part of itself the loss fell (means of 10 steps); NaN if it diverged, or if
+    `fallen` is by which part of itself the loss fell (means of `ENDS` steps); NaN if it diverged, or if
     no step was taken. `running` are the running statistics that training left, and `model` has
     those of the training images instead.
     """
@@ -166,7 +167,9 @@ class _Run:
             acc = evaluate(learner.model, val, chosen).acc
         fallen = math.nan
         if losses:
-            first, last = (float(torch.stack(part).mean()) for part in (losses[:10], losses[-10:]))
+            first, last = (
+                float(torch.stack(part).mean()) for part in (losses[:ENDS], losses[-ENDS:])
+            )
             fallen = (first - last) / (abs(first) + 1e-12)
         return _Trained(acc, step, fallen, learner.model, chosen, running)
 

@@ -83,10 +83,8 @@ def first_step(subject: Subject) -> Finding | None:
     model = subject.untrained
     if not any(parameter.requires_grad for parameter in model.parameters()):
         return SKIPPED
-    for images in (
-        subject.inputs[:STEP_IMAGES],
-        subject.inputs,
-    ):  # a loss may need more images than a few
+    # A loss may need more images than a few.
+    for images in (subject.inputs[:STEP_IMAGES], subject.inputs):
         with seeded(subject.recipe.seed, device=subject.device):
             logits = model(images.clone())
         if not isinstance(logits, Tensor) or logits.shape != (len(images), subject.classes):
