@@ -116,9 +116,9 @@ def too_few(training: int, classes: int) -> str:
 class _Trained:
     """`acc` on the validation images `chosen` (int64 `[N]`) is in 0..1.
 
-    `fallen` is by which part of itself the loss fell (means of `ENDS` steps); NaN if it diverged, or if
-    no step was taken. `running` are the running statistics that training left, and `model` has
-    those of the training images instead.
+    `fallen` is by which part of itself the loss fell (means of `ENDS` steps); NaN if it diverged,
+    or if no step was taken. `running` are the running statistics that training left, and `model`
+    has those of the training images instead.
     """
 
     acc: float
