@@ -818,6 +818,14 @@ def add_optimizer(number: int, optimizer: Any, at: str) -> None:
     SEEN.event("optimizer", optimizer=number, at=at, parameters=numbers_in(optimizer))
 
 
+@watching
+def note_group(optimizer: Any) -> None:
+    """An optimizer got further parameters after it was made, as where layers are unfrozen."""
+    number = SEEN.numbers.of(optimizer)
+    if number in SEEN.optimizers:
+        SEEN.event("group", optimizer=number, parameters=numbers_in(optimizer))
+
+
 def numbers_in(optimizer: Any) -> list[int]:
     """The numbers of the parameters that an optimizer holds."""
     return [SEEN.numbers.of(p) for group in optimizer.param_groups for p in group["params"]]
@@ -1290,6 +1298,7 @@ def hook_optimizers(torch: Any) -> None:
     """Optimizers: made, cleared, stepped."""
     kind = sys.modules["torch.optim.optimizer"]  # `torch.optim` deletes the name
     after(kind.Optimizer, "__init__", lambda _, self, *a, **k: note_optimizer(self))
+    after(kind.Optimizer, "add_param_group", lambda _, self, *a, **k: note_group(self))
     after(kind.Optimizer, "zero_grad", lambda _, self, *a, **k: note_cleared(None, self))
 
     def step(optimizer: Any, _args: Any, _keywords: Any) -> None:

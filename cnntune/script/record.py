@@ -72,8 +72,8 @@ class Record:
     @cached_property
     def held(self) -> frozenset[int]:
         """The parameters of all optimizers."""
-        made = self.all("optimizer")
-        return frozenset(number for event in made for number in event["parameters"])
+        known = (*self.all("optimizer"), *self.all("group"))
+        return frozenset(number for event in known for number in event["parameters"])
 
     @cached_property
     def training_sites(self) -> frozenset[tuple[Any, ...]]:

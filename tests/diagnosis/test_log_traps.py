@@ -9,7 +9,8 @@ import pytest
 from log_files import crc32c, event_file
 
 from cnntune.diagnosis.load_runs import ReadRun, read_paths
-from cnntune.diagnosis.logs.cells import number, percentage
+from cnntune.diagnosis.logs import named_lists
+from cnntune.diagnosis.logs.cells import number, percentage, without_time
 from cnntune.diagnosis.logs.tensorboard import crc32c as masked_crc
 from cnntune.errors import DataError
 
@@ -489,3 +490,17 @@ def test_an_additional_cell_that_is_no_index_does_not_shift_the_columns(tmp_path
     path.write_text(f"epoch\ttime\tlr\tloss\tval_loss\n{rows}")
     with pytest.raises(DataError, match="more or fewer cells than the header"):
         read_paths([path])
+
+
+def test_a_time_that_a_digit_follows_at_once_is_no_time_before_a_message() -> None:
+    assert without_time("2023-02-06 11:42:43 3,0.5") == "3,0.5"
+    assert without_time("2023-02-06 11:42:43,120 3,0.5") == "3,0.5"
+    assert without_time("2023-02-06 11:42:433,0.5") == "2023-02-06 11:42:433,0.5"
+
+
+def test_a_digit_behind_a_tensor_makes_no_other_number_of_it() -> None:
+    whole, damaged = (f"val_loss = [3.5, 2.5, tensor(0.5){end}]\n" for end in ("", "5"))
+    (record,) = named_lists.read(whole)
+    assert [value for _, value in record.columns["val_loss"]] == [3.5, 2.5, 0.5]
+    found = [v for one in named_lists.read(damaged) for _, v in one.columns.get("val_loss", [])]
+    assert 0.55 not in found

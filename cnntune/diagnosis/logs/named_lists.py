@@ -23,7 +23,9 @@ OPENED = re.compile(rf"(?:^|[\s,;{{])['\"]?{_NAME}(?:[:=] ?)?(?:[A-Za-z_.]+\( ?)
 ROW = re.compile(rf"['\"]?{_NAME}(?P<separator>[,;\t|])(?P<cells>.*)", re.ASCII)
 HEADING = re.compile(rf"\s*['\"]?{_NAME}:\s*", re.ASCII)
 ITEM = re.compile(rf"\s*- (?P<value>{NUMBER})\s*", re.IGNORECASE | re.ASCII)
-WRAPPED = re.compile(rf"[A-Za-z][\w.]*\( ?(?P<value>{NUMBER})[^()]*\)", re.IGNORECASE | re.ASCII)
+WRAPPED = re.compile(
+    rf"[A-Za-z][\w.]*\( ?(?P<value>{NUMBER})[^()]*\)(?![\w.])", re.IGNORECASE | re.ASCII
+)
 BETWEEN = re.compile(r"[,\s]+")
 MAX_LIST_LINES = 100_000  # a bracket that is not closed within so many opens no list
 
