@@ -49,8 +49,8 @@ class Augmentation:
 
         `generator` is a CPU generator, whose state advances as it does batch by batch.
         """
-        steps = [*self.transforms, *([self.mix] if self.mix else [])]
-        drawn = [[step.draw((count, *size), generator) for step in steps] for count in batches]
+        drawing = [step.draw for step in (*self.transforms, self.mix) if step is not None]
+        drawn = [[draw((count, *size), generator) for draw in drawing] for count in batches]
         return send_draws(drawn, batches, device)
 
     def apply(self, inputs: Tensor, labels: Tensor, draws: list[Draw]) -> tuple[Tensor, Targets]:

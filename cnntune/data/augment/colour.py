@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from cnntune.data.augment.draws import Draw, Shape, uniform
+from cnntune.data.copies import send
 from cnntune.data.parts import Normalise
 
 LUMA = (0.2989, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, as in torchvision
@@ -123,4 +124,4 @@ def _grey(pixels: Tensor) -> Tensor:
 @cache
 def _luma(device: torch.device) -> Tensor:
     """`[1, 3, 1, 1]`, sent to the device once."""
-    return torch.tensor(LUMA, device=device).view(1, -1, 1, 1)
+    return send(torch.tensor(LUMA).view(1, -1, 1, 1), device)
