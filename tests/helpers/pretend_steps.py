@@ -37,6 +37,7 @@ from cnntune.training.tta import views
 
 SIDE, CLASSES, BATCH, STEPS = 16, 10, 32, 3
 WIDTH = 4
+COST = Cost(image=0.005, update=0.005)  # so that few steps fit into the time of a rule
 
 
 def recipe_of(**sections: dict[str, Any]) -> Recipe:
@@ -108,9 +109,11 @@ def training() -> dict[str, Callable[[], object]]:
 
 
 def checks() -> dict[str, Callable[[], object]]:
-    references.PLAIN_STEPS = STEPS  # hundreds of steps of a FakeTensor take a minute
+    # Hundreds of steps of a FakeTensor take a minute.
+    references.PLAIN_STEPS = STEPS
+    tiny.TINY_SECONDS = 5.0
     recipe = recipe_of(augment={"crop": 2})
-    examined = Subject(recipe, DATA, DEVICE, Cost(1e-4, 1e-5), *draw_images(DATA.train, 64, 0))
+    examined = Subject(recipe, DATA, DEVICE, COST, *draw_images(DATA.train, 16, 0))
     overfit = tiny.overfit_tiny_batch(examined)
     plain = sanity.DATA_RULES | sanity.FIRST_RULES | sanity.NETWORK_RULES
     steps: dict[str, Callable[[], object]] = {
