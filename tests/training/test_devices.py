@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import Dataset
 
-from cnntune.data.augment.mix import mix
+from cnntune.config.recipe import AugmentSection
+from cnntune.data.augment import augment
 from cnntune.data.parts import NAMELESS, Normalise
 from cnntune.data.stream import StreamedPart
 from cnntune.models.pretrained.weights import save_weights
@@ -98,7 +99,8 @@ class Sent(TorchDispatchMode):
 def test_mixing_sends_no_float64_to_the_device(mixup: float, cutmix: float) -> None:
     images, labels = torch.rand(6, 1, 8, 8, device="meta"), torch.zeros(6, device="meta").long()
     with Sent() as sent:
-        mix(images, labels, mixup, cutmix, torch.Generator().manual_seed(0))
+        settings = AugmentSection(mixup=mixup, cutmix=cutmix)
+        augment(images, labels, settings, PLAIN, torch.Generator().manual_seed(0))
     assert torch.float32 in sent.types
     assert torch.float64 not in sent.types
 
