@@ -82,8 +82,9 @@ def call(*words: str, cwd: Path) -> Outcome:
     torch.set_num_threads(threads)
     for number, handler in handlers.items():
         signal.signal(number, handler)
+    inside = str(cwd.resolve())
     for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None) or "").startswith(str(cwd.resolve())):
+        if str(getattr(module, "__file__", None) or "").startswith(inside):
             del sys.modules[name]
     assert isinstance(end.value.code, int)
     return Outcome(end.value.code, out.getvalue(), err.getvalue())
