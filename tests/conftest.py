@@ -27,12 +27,13 @@ torch.set_num_threads(1)
 # Processes that tests start find their modules compiled, as those of users do.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+gc.disable()  # while tests are collected: what is loaded stays
 
 
 def pytest_collection_finish() -> None:
-    """What is loaded now stays: the collector need not go through torch again and again."""
-    gc.collect()
+    """The collector need not go through torch and all tests again and again."""
     gc.freeze()
+    gc.enable()
 
 
 @event.listens_for(Engine, "connect")
