@@ -81,11 +81,12 @@ def reported(folder: Path, *words: str) -> Page:
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def swept(workflow: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study in which nothing was searched yet."""
     folder = tmp_path_factory.mktemp("swept")
-    (folder / "small.toml").write_text(SMALL)
-    assert call("lr-sweep", "small.toml", "--quiet", cwd=folder).code == 0
+    (folder / "runs/digits").mkdir(parents=True)
+    for file in ("study.json", "recipe.toml", "lr-sweep.json"):
+        shutil.copy(workflow.folder / "runs/digits" / file, folder / "runs/digits")
     return folder
 
 
