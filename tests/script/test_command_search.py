@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,62 @@ def test_a_script_that_fails_keeps_its_last_lines(job: Callable[..., Job]) -> No
     assert last == "ValueError: no such optimizer"
     assert any(line.endswith('train.py", line 6, in <module>') for line in more)
     assert error.by_user
+
+
+OPENS = """
+import os
+print("epoch 1 val_acc 0.5")
+open({path})
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("'data/labels.txt'", "data/labels.txt"),
+        ("os.path.abspath('data/labels.txt')", "data/labels.txt"),
+        ("'data/new.csv', 'w'", "data"),  # where it was about to write
+    ],
+)
+def test_a_file_that_lies_where_the_search_was_started_names_here(
+    job: Callable[..., Job], tmp_path: Path, path: str, named: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/labels.txt").write_text("cat")
+    error = summary_of(job(OPENS.format(path=path))).error
+    assert error is not None
+    first, *_, last = error.message.splitlines()
+    assert first == (
+        f"the command ended with exit code 1: {named} is not in the trial's own folder, where it"
+        f" runs, but in {tmp_path}; let the command run there with --here, or give it the path as a"
+        f" word: {tmp_path / named}"
+    )
+    assert last.startswith("FileNotFoundError")
+    assert error.line == f"{first} ({last})"
+
+
+@pytest.mark.parametrize("more", [{}, {"here": True}], ids=["own folder", "here"])
+def test_a_file_that_lies_nowhere_is_no_matter_of_folders(
+    job: Callable[..., Job], tmp_path: Path, more: dict[str, bool]
+) -> None:
+    if more:
+        (tmp_path / "labels").mkdir()  # a folder, which cannot be opened
+    error = summary_of(job(OPENS.format(path="'labels/x.txt'"), **more)).error
+    assert error is not None
+    assert error.message.startswith("the command ended with exit code 1\n")
+
+
+@pytest.mark.parametrize("ending", ["os.kill(os.getpid(), 9)", "sys.exit(137)"])
+def test_a_command_that_the_system_kills_is_tried_again_alone(
+    job: Callable[..., Job], ending: str
+) -> None:
+    asked = job(f"import os, sys\nprint('epoch 1 val_acc 0.5')\n{ending}\n")
+    *_, last = Runner("").run(asked)
+    assert last.again
+    error = summary_of(replace(asked, alone=True)).error
+    assert error is not None
+    assert error.kind == "killed"
+    assert error.message.startswith("the command was ended by SIGKILL; the system kills")
 
 
 def test_the_users_own_line_of_a_long_traceback_is_kept(job: Callable[..., Job]) -> None:
@@ -569,6 +626,40 @@ def test_what_cannot_be_is_a_line_and_exit_code_2(
     done = call("search", *words, cwd=home)
     assert done.code == 2
     assert done.err.startswith(error)
+    assert not (home / "runs").exists()
+
+
+SEEDLESS = """
+import sys
+lr = float(sys.argv[1])
+print(f"epoch 1 val_acc {0.9 - lr}")
+print(f"epoch 2 val_acc {0.95 - lr}")
+"""
+
+
+@pytest.mark.slow
+def test_a_refinement_of_a_command_without_a_seed_says_what_its_repeats_are(home: Path) -> None:
+    (home / "train.py").write_text(SEEDLESS)
+    command = ("--", sys.executable, "train.py", "{train.lr}")
+    assert run("search", "space.toml", "--budget", "3", *command, cwd=home).code == 0
+    done = run("refine", "--budget", "2", "--seeds", "2", "--json", cwd=home)
+    assert done.code == 0, done.err
+    before, _, after = done.err.partition("the command has no {seed}")
+    assert after
+    assert "-seed-1" not in before
+    assert "fresh seed" not in done.err
+    found = {one["rule"]: one["evidence"] for one in done.document["findings"]}
+    assert found["repeats"].startswith("each repeat equals its trial to the last bit")
+    assert "winner" not in found
+
+
+@pytest.mark.parametrize("verb", ["tune", "train", "refine", "report", "inspect", "init"])
+def test_a_verb_that_runs_no_command_says_which_one_does(home: Path, verb: str) -> None:
+    done = call(verb, *(["space.toml"] if verb == "tune" else []), *COMMAND, cwd=home)
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"{verb}: runs no command: ")
+    assert "`cnntune " in line
     assert not (home / "runs").exists()
 
 
