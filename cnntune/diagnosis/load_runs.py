@@ -80,12 +80,24 @@ def read_paths(
         skipped.append(_skip(runs[index], f"same run as {runs[kept].path}"))
     if not runs:
         listed = ", ".join(str(path) for path in paths)
-        reasons = [f"{entry['path']}: {entry['reason']}" for entry in skipped]
-        reasons = reasons or [f"{listed}: no training log found"]
-        error = DataError([*reasons[:-1], f"{reasons[-1]}; {KNOWN_FORMATS}"])
+        reasons = grouped(skipped) or [f"{listed}: no training log found"]
+        if not skipped or any(not source.ours for source in found.values()):
+            reasons[-1] += f"; {KNOWN_FORMATS}"
+        error = DataError(reasons)
         error.document = {"skipped": skipped}
         raise error
     return [run for index, run in enumerate(runs) if index not in same], skipped
+
+
+def grouped(skipped: Sequence[Skipped]) -> list[str]:
+    """One line per reason: the first path, and how many others have the same."""
+    paths: dict[str, list[str]] = {}
+    for entry in skipped:
+        paths.setdefault(entry["reason"], []).append(entry["path"])
+    return [
+        f"{found[0]}{f' and {len(found) - 1} more' if found[1:] else ''}: {reason}"
+        for reason, found in paths.items()
+    ]
 
 
 def is_ours(folder: Path) -> bool:

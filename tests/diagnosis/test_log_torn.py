@@ -81,7 +81,8 @@ def skipped_reason(path: Path) -> str:
     """Why a folder holds nothing to diagnose."""
     with pytest.raises(DataError) as error:
         read_paths([path])
-    return error.value.lines[0].removeprefix(f"{path}: ").partition("; known formats")[0]
+    (line,) = error.value.lines
+    return line.removeprefix(f"{path}: ")
 
 
 def test_a_run_that_failed_is_skipped_with_its_error(tmp_path: Path) -> None:
@@ -95,6 +96,15 @@ def test_a_run_that_failed_is_skipped_with_its_error(tmp_path: Path) -> None:
     run.log(Epoch(1, 0.1, 2.0, 0.1, 2.0, 0.1, 1.0, 0.5))
     (read,), _ = read_paths([tmp_path])
     assert read.notes[0].startswith("failed after epoch 1: the command ended with exit code 1 (")
+
+
+def test_runs_that_failed_alike_are_told_in_a_line(tmp_path: Path) -> None:
+    for number in range(3):
+        run = Run(tmp_path / f"trial-000{number}")
+        run.begin({"seed": 1})
+        run.finish(Summary.failed("user-code", "no such option").to_json())
+    reason = "failed before its first epoch: no such option"
+    assert skipped_reason(tmp_path) == f"{tmp_path / 'trial-0000'} and 2 more: {reason}"
 
 
 def test_a_run_that_has_no_end_yet_is_said_to_have_none(tmp_path: Path) -> None:

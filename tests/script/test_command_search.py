@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from cnntune.config.command import CommandRecipe, CommandSection, parse_command,
 from cnntune.diagnosis.judge import judge_runs
 from cnntune.diagnosis.live import Logs, Metric
 from cnntune.diagnosis.load_runs import read_paths
-from cnntune.errors import RecipeError, ScriptError
+from cnntune.errors import RecipeError, ScriptError, StudyError
 from cnntune.runs.run import Run, logged
+from cnntune.runs.study import Study
 from cnntune.runs.summary import Summary
 from cnntune.script.command import absolute, check_startable, environment, mark_of
 from cnntune.script.launch import marked
-from cnntune.study.ledger import value_of
+from cnntune.study.ledger import Ledger, value_of
 from cnntune.workers.command_worker import Runner
 from cnntune.workers.pool import Job
 
@@ -395,6 +396,48 @@ def test_an_override_that_reached_no_optimizer_is_an_error(job: Callable[..., Jo
     error = summary_of(job(PRINTS, override=["train.lr"])).error
     assert error is not None
     assert error.message.startswith("--override train.lr: the script made no optimizer")
+
+
+def searched(folder: Path, *words: str, ends: Sequence[Summary], **more: Any) -> Ledger:
+    """The record of a search over `words` whose trials ended so."""
+    recipe = recipe_of(*words, **more)
+    ledger = Ledger.create(Study(folder), recipe, asked=recipe)
+    for number, end in enumerate(ends):
+        ledger.begin(recipe.space, {"train.lr": 0.001 * (number + 1)})
+        Study(folder).trial(number).finish(end.to_json())
+        ledger.tell(number, end)
+    return ledger
+
+
+def test_a_command_of_which_no_trial_could_be_run_can_be_corrected(tmp_path: Path) -> None:
+    failed = [Summary.failed("user-code", "no option --rl")] * 2
+    searched(tmp_path, "x", "--rl", "{train.lr}", ends=failed)
+    corrected = searched(tmp_path, "x", "--lr", "{train.lr}", here=True, ends=())
+    again = Ledger.open(corrected.reopened().study)
+    assert [trial.status for trial in again.trials()] == ["running", "running"]
+    assert [trial.values["train.lr"] for trial in again.trials()] == [0.001, 0.002]
+    recipe = again.recipe
+    assert isinstance(recipe, CommandRecipe)
+    assert recipe.command.words == ["x", "--lr", "{train.lr}"]
+    assert recipe.command.here
+    searched(tmp_path, "x", "--lr", "{train.lr}", here=True, ends=())  # and is resumed as it is
+
+
+@pytest.mark.parametrize(
+    ("end", "more"),
+    [
+        (Summary("complete", 1, val_acc=0.5), {}),
+        (Summary.failed("killed", "the command was ended by SIGKILL"), {}),
+        (Summary.failed("user-code", "no option --rl"), {"seed": 7}),
+    ],
+    ids=["a result", "a result about memory", "another seed"],
+)
+def test_another_command_is_another_study_where_a_trial_was_run(
+    tmp_path: Path, end: Summary, more: dict[str, int]
+) -> None:
+    searched(tmp_path, "x", "--rl", "{train.lr}", ends=[end])
+    with pytest.raises(StudyError, match=r"holds another recipe: command\.words"):
+        searched(tmp_path, "x", "--lr", "{train.lr}", ends=(), **more)
 
 
 # What is read
