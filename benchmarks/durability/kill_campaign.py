@@ -178,8 +178,8 @@ REPEATS = ("trial-*-seed-1", "trial-*-seed-2/metrics.csv", "trial-*-seed-2/summa
 TRIAL_ENDS = files("trial-0008/checkpoint.pt", "trial-0015/summary.json", "trial-0022/metrics.csv")
 SEARCH = ("search", "campaign.toml", "--epochs", "9", "--pruner")
 WRITTEN = "work/checkpoint.json"  # by a script
-RUN = (sys.executable, "train.py", "--lr", "{train.lr}", "--wd={train.weight_decay}")
-RUN = (*RUN, "--seed", "{seed}")
+VALUES = ("--lr", "{train.lr}", "--wd={train.weight_decay}", "--seed", "{seed}")
+RUN = (sys.executable, "train.py", *VALUES)
 TOLD = (*RUN, "--epochs", "{search.epochs}")
 RUNS_SCRIPT = (
     *FIRST_ROUND,
