@@ -35,6 +35,7 @@ SHARED = (
     "lr_sweep",
     "next_space",
     "search_findings",
+    "repeats",
     "winner",
 )  # what several steps need
 HEAVY = ("torch", "torchvision", "pandas", "optuna", "sklearn", "matplotlib", "numpy")

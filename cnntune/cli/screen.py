@@ -204,7 +204,7 @@ class Screen:
                 self.text(f"{candidate.name}: {_named(candidate.selected_acc)}, one seed")
                 continue
             accs = " ".join(f"{abs(acc):.4f}" for acc in candidate.val_accs)
-            spread = f" ± {candidate.sd:.4f}" if candidate.sd is not None else ""
+            spread = f" ± {candidate.sd:.4f}" if candidate.sd else ""
             self.text(f"{candidate.name}: {_named(candidate.mean)}{spread}  ({accs})")
 
     def epoch(self, row: Epoch, epochs: int) -> None:

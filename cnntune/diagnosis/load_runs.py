@@ -1,6 +1,6 @@
 """From paths to runs with curves: those of cnntune and of other tools, each run once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from cnntune.diagnosis.logs.record import Record, UnreadableLogError
 from cnntune.errors import DataError, StudyError
 from cnntune.runs.chance import Chance
 from cnntune.runs.run import COLUMNS, Epoch, Run, logged
+from cnntune.runs.summary import Summary
 
 CNNTUNE_FORMAT = "cnntune"
 KNOWN_FORMATS = (
@@ -79,12 +80,24 @@ def read_paths(
         skipped.append(_skip(runs[index], f"same run as {runs[kept].path}"))
     if not runs:
         listed = ", ".join(str(path) for path in paths)
-        reasons = [f"{entry['path']}: {entry['reason']}" for entry in skipped]
-        reasons = reasons or [f"{listed}: no training log found"]
-        error = DataError([*reasons[:-1], f"{reasons[-1]}; {KNOWN_FORMATS}"])
+        reasons = grouped(skipped) or [f"{listed}: no training log found"]
+        if not skipped or any(not source.ours for source in found.values()):
+            reasons[-1] += f"; {KNOWN_FORMATS}"
+        error = DataError(reasons)
         error.document = {"skipped": skipped}
         raise error
     return [run for index, run in enumerate(runs) if index not in same], skipped
+
+
+def grouped(skipped: Sequence[Skipped]) -> list[str]:
+    """One line per reason: the first path, and how many others have the same."""
+    paths: dict[str, list[str]] = {}
+    for entry in skipped:
+        paths.setdefault(entry["reason"], []).append(entry["path"])
+    return [
+        f"{found[0]}{f' and {len(found) - 1} more' if found[1:] else ''}: {reason}"
+        for reason, found in paths.items()
+    ]
 
 
 def is_ours(folder: Path) -> bool:
@@ -160,18 +173,15 @@ def _read_ours(folder: Path) -> ReadRun:
     if not metrics.is_file():
         raise UnreadableLogError("its metrics.csv is missing")
     rows = Run(folder).rows()
+    document: Mapping[str, Any] = {}
+    with suppress(StudyError):  # the curve can be diagnosed without it
+        document = Run(folder).summary() or {}
+    summary = Summary.from_json(document)
     if not rows:
-        raise UnreadableLogError(
-            f"has no completed epoch: metrics.csv holds {metrics.stat().st_size} bytes and no whole"
-            " row; train the run again"
-        )
+        raise UnreadableLogError(_without_rows(metrics, summary))
     columns = {name: name for name in ("train_loss", "val_loss", "train_acc", "val_acc", "lr")}
     settings = flatten(Run(folder).config())
-    summary: dict[str, Any] = {}
-    with suppress(StudyError):  # the curve can be diagnosed without it
-        summary = Run(folder).summary() or {}
-    trained = summary.get("epochs", 0)
-    notes = (f"has only {len(rows)} of the run's {trained} epochs",) if len(rows) < trained else ()
+    notes = tuple(_about_end(folder, rows, document, summary))
     return ReadRun(
         folder,
         CNNTUNE_FORMAT,
@@ -180,8 +190,35 @@ def _read_ours(folder: Path) -> ReadRun:
         notes=notes,
         settings=settings,
         rows=rows,
-        chance=Chance.in_summary(summary),
+        chance=Chance.in_summary(document),
     )
+
+
+def _without_rows(metrics: Path, summary: Summary | None) -> str:
+    """Why a run of cnntune has no curve."""
+    if summary is not None and summary.error is not None:
+        return f"failed before its first epoch: {summary.error.line}"
+    header, newline, _ = metrics.read_bytes().partition(b"\n")
+    if summary is None and newline and header.strip() == ",".join(COLUMNS).encode():
+        return "has no completed epoch: it is running, or was interrupted; its command resumes it"
+    size = metrics.stat().st_size
+    return (
+        f"has no completed epoch: metrics.csv holds {size} bytes and no whole row; train the run"
+        " again"
+    )
+
+
+def _about_end(
+    folder: Path, rows: Sequence[Epoch], document: Mapping[str, Any], summary: Summary | None
+) -> Iterator[str]:
+    """How a run ended, where its curve does not show it."""
+    trained = document.get("epochs", 0)
+    if summary is not None and summary.error is not None:
+        yield f"failed after epoch {len(rows)}: {summary.error.line}"
+    elif len(rows) < trained:
+        yield f"has only {len(rows)} of the run's {trained} epochs"
+    elif not (folder / "summary.json").exists():
+        yield "is not finished: it is running, or was interrupted (there is no summary.json)"
 
 
 def _skip(run: ReadRun, reason: str) -> Skipped:

@@ -33,6 +33,7 @@ USER_ERRORS: tuple[FailureKind, ...] = (
     "study",
     "user-code",
 )
+TRACEBACK = "Traceback"  # start of a Python traceback, whose last line is the error
 RESULTS = ("val_acc", "val_loss", "train_acc", "train_loss")  # in the order of `score_of`
 FAILURE_KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 
@@ -48,6 +49,19 @@ class Failure:
     def by_user(self) -> bool:
         """Whether the user's code or recipe is the cause, and neither memory nor a bug of ours."""
         return self.kind in USER_ERRORS
+
+    @property
+    def line(self) -> str:
+        """The message as one line: the error that a traceback ends with, or the first line.
+
+        Below what the user's code raised stands where it was.
+        """
+        first, *rest = self.message.strip().splitlines() or ["no message"]
+        if not rest:
+            return first
+        if first.startswith(TRACEBACK):
+            return rest[-1]
+        return f"{first} ({rest[-1].strip()})" if self.by_user else first
 
     @classmethod
     def of(cls, kind: object, message: object) -> "Failure":

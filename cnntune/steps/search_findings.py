@@ -13,7 +13,6 @@ from cnntune.study.trial import Trial, best_of, ranked
 from cnntune.texts import counted
 from cnntune.workers.processes import call
 
-TRACEBACK = "Traceback"  # start of a Python traceback, whose last line is the error
 STRONG_SHARE = 0.2  # of the trials; accuracies vary by a point, so more would not stand out
 STRONG_TRIALS = 3  # at least: a single trial would narrow every range to a point
 REGION_TRIALS = 15  # at least, so that three strong trials are compared with twelve others
@@ -78,11 +77,7 @@ def trial_findings(trials: Sequence[Trial]) -> list[Finding]:
     findings = []
     if counts["failed"]:
         failure = next(t.summary.error for t in trials if t.status == "failed")
-        error = failure.message if failure else ""
-        lines = error.strip().splitlines() or ["no message"]
-        cause = lines[-1] if error.startswith(TRACEBACK) else lines[0]
-        if failure and failure.by_user and len(lines) > 1:  # below the error stands where it was
-            cause += f" ({lines[-1].strip()})"
+        cause = failure.line if failure else "no message"
         again = "; the same command trains them again" if failure and failure.by_user else ""
         none_complete = not best_of(trials)
         findings.append(

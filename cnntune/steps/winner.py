@@ -19,7 +19,7 @@ from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.runs.run import Run, best_epoch, score_of
 from cnntune.runs.study import Study
-from cnntune.runs.summary import RESULTS, summarise
+from cnntune.runs.summary import RESULTS, Summary, summarise
 from cnntune.steps.search_findings import nothing_learned
 from cnntune.study.ledger import Ledger, begun
 from cnntune.study.trial import Trial, ranked
@@ -360,10 +360,8 @@ def findings(
 
 def _cause(candidate: Candidate) -> str:
     """Why a repeat failed, as a line."""
-    summaries = [run.summary() or {} for _, run in candidate.rival.repeats(candidate.asked)]
-    error = next((str(one["error"]) for one in summaries if one.get("error")), "")
-    lines = error.strip().splitlines() or ["no message"]
-    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
+    ends = [Summary.from_json(run.summary()) for _, run in candidate.rival.repeats(candidate.asked)]
+    return next((end.error.line for end in ends if end and end.error), "no message")
 
 
 def _winner(found: Sequence[Candidate], val_images: int | None) -> list[Finding]:
@@ -405,6 +403,8 @@ def _winner(found: Sequence[Candidate], val_images: int | None) -> list[Finding]
 def _of_tied(level: Sequence[Candidate]) -> str:
     """Which of the tied candidates to train, and why."""
     taken = min(level, key=_size)
+    if not any(one.parameters for one in level):  # of a command: the script does not say
+        return f"train {taken.name}, whose mean is highest"
     if len({one.parameters for one in level}) == 1 or not taken.parameters:
         return f"train {taken.name}, whose mean is highest: none is known to have fewer parameters"
     return f"train {taken.name}, the smallest of them: {taken.parameters:,} parameters"

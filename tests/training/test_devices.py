@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -164,6 +165,17 @@ def test_values_are_spread_over_forks_of_this_process(monkeypatch: pytest.Monkey
     _warn_as_python_3_12_does(monkeypatch)
     with spread(eval, processes=2) as over:
         assert list(over(["1 + 1", PARENT])) == [2, os.getpid()]
+
+
+@ON_LINUX
+def test_forks_that_their_pool_ends_do_not_run_our_handler_of_signals() -> None:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with spread(eval, processes=2) as over:
+            (handler,) = over(["__import__('signal').getsignal(15).name"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert handler == "SIG_DFL"
 
 
 @ON_LINUX

@@ -14,6 +14,7 @@ from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.runs.run import Epoch, Run
 from cnntune.runs.study import Study
+from cnntune.steps import repeats
 from cnntune.steps.report.chapter import Chapter, read_chapter, seeds_of
 from cnntune.steps.winner import (
     Candidate,
@@ -172,7 +173,8 @@ def _with_candidates(
 ) -> Chapter:
     """The chapter with its candidates, and `study_findings` if the first candidate is in it."""
     own = [one for one in over_seeds if one.rival.study.path == chapter.study.path]
-    extra = study_findings if own and own[0] is over_seeds[0] else []
+    first = own and own[0] is over_seeds[0]
+    extra = repeats.findings(chapter.recipe, over_seeds, study_findings) if first else []
     return replace(chapter, candidates=own, findings=[*chapter.findings, *extra])
 
 
