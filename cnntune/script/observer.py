@@ -44,8 +44,13 @@ EVEN_VALUES = 128  # of a weight, to tell whether they are spread evenly
 EVEN = 0.1  # of the bound: 3 standard errors of the spread of so many values
 KEPT_BATCHES = 24
 KEPT_BYTES = 2**26  # of batches that are kept for experiments
+MAX_SHOWN_MODELS = 3
+MAX_IN_BATCH = 8  # tensors
+PROBE_SECONDS = 4.0
+MAX_TARGET = 10**6  # values of a target that are kept
 KEPT_WEIGHTS = 3 * 10**7  # of a model that is kept
 MAX_FRAMES = 10  # of the user's, above an exception
+MAX_NEGATIVES = 64  # tensors of which it is known that they are the negative of another one
 MARK = "cnntune"  # key in a graph node's metadata
 SKIPPED = (  # operations that change the shape or the type of a value only
     "View", "UnsafeView", "Reshape", "ReshapeAlias", "Squeeze", "Unsqueeze", "Permute", "T",
@@ -53,9 +58,14 @@ SKIPPED = (  # operations that change the shape or the type of a value only
     "Flatten",
 )  # fmt: skip
 TOP = ("Mean", "Sum", "Add", "Mul", "Div", "Neg")  # between a loss and what is differentiated
-LOSSES = (
+LOSSES = (  # that are computed again from a model's result
     "cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits",
     "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div",
+)  # fmt: skip
+OTHER_LOSSES = (
+    "ctc_loss", "gaussian_nll_loss", "poisson_nll_loss", "cosine_embedding_loss",
+    "margin_ranking_loss", "hinge_embedding_loss", "soft_margin_loss", "multi_margin_loss",
+    "multilabel_margin_loss", "multilabel_soft_margin_loss",
 )  # fmt: skip
 LOGARITHMIC = ("nll_loss", "kl_div")  # these take logarithms of probabilities
 CLASSIFYING = ("cross_entropy", "nll_loss")
@@ -125,6 +135,19 @@ class Kept:
         self.closed = False
 
 
+class Samples:
+    """The first batches of training and validation, for probes of a copy of the model."""
+
+    def __init__(self) -> None:
+        self.models: dict[int, Any] = {}  # with gradients: number, model
+        self.entries: list[dict[str, Any]] = []
+        self.counts: dict[tuple[int, bool], int] = {}
+        self.bytes = 0
+        self.last: dict[str, Any] | None = None  # that of the forward pass at hand
+        self.batch: list[Any] = []  # the tensors that a loader gave last
+        self.size: Any = None  # the batch size of that loader
+
+
 class Seen:
     """All that was seen in this process."""
 
@@ -171,8 +194,11 @@ class Seen:
         self.values: dict[int, Any] = {}
         self.inputs: dict[int, Any] = {}  # number of a model: weak reference to its last input
         self.kept_batches = Kept()
+        self.samples = Samples()
+        self.schedulers: dict[int, dict[str, Any]] = {}
         self.rates: dict[int, float] = {}  # number of an optimizer: its highest learning rate
         self.experiments: dict[str, Any] = {}
+        self.negatives: dict[int, None] = {}  # addresses, the latest last
 
     def ours(self) -> bool:
         """Whether a hook is to look: in the script's own thread, and not at what we do."""
@@ -378,6 +404,11 @@ def below(node: Any) -> Any:
     return node
 
 
+def below_itself(node: Any) -> Any:
+    """The operation that a tensor is the result of, shapes and types skipped."""
+    return below(node) if bare(node) in SKIPPED else node
+
+
 def constant_factor(node: Any, torch: Any) -> float:
     """The product of constants that the loss was multiplied with, last of all."""
     factor = 1.0
@@ -527,6 +558,9 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
     for tensor in tensors_in([output], torch):
         if tensor.grad_fn is not None:
             tensor.grad_fn.metadata[MARK] = SEEN.forwards
+    SEEN.samples.last = None
+    if event.get("rows"):
+        show(number, module, args, keywords, grad, event["rows"], torch)
     if grad and event.get("rows") and not SEEN.kept_batches.closed:
         keep_forward(module, args, keywords, output, event["rows"], torch)
 
@@ -564,6 +598,51 @@ def keep_forward(
         "rows": rows,
         "bytes": size,
     }
+
+
+def show(
+    number: int, module: Any, args: Any, keywords: Any, grad: bool, rows: list[int], torch: Any
+) -> None:
+    """Keep what a model got, with what else was in the batch of a loader."""
+    samples = SEEN.samples
+    key = number, grad
+    if samples.counts.get(key, 0) >= KEPT_BATCHES or (not grad and not SEEN.passes):
+        return
+    inputs = list(tensors_in([*args, *keywords.values()], torch))
+    if any(tensor.requires_grad for tensor in inputs) or len(inputs[0]) != len(rows):
+        return
+    if number not in samples.models:
+        if len(samples.models) >= MAX_SHOWN_MODELS:
+            return
+        if not grad or sum(p.numel() for p in module.parameters()) > KEPT_WEIGHTS:
+            return
+        samples.models[number] = module
+    memory = {tensor.untyped_storage().data_ptr() for tensor in inputs}
+    others = [t for t in samples.batch if t.untyped_storage().data_ptr() not in memory]
+    size = sum(tensor.nbytes for tensor in [*inputs, *others])
+    if samples.bytes + size > KEPT_BYTES:
+        return
+    samples.bytes += size
+    samples.counts[key] = samples.counts.get(key, 0) + 1
+    samples.last = {
+        "model": number,
+        "grad": grad,
+        "args": copied(args, torch),
+        "keywords": copied(keywords, torch),
+        "others": copied(others, torch),
+        "target": None,
+        "rows": rows,
+        "size": samples.size if samples.batch else None,
+    }
+    samples.entries.append(samples.last)
+
+
+def note_target(target: Any, torch: Any) -> None:
+    """What the result of the forward pass at hand is compared with."""
+    last = SEEN.samples.last
+    if last is not None and last["target"] is None and not target.requires_grad:
+        if target.numel() <= MAX_TARGET:
+            last["target"] = copied(target, torch)
 
 
 def copied(value: Any, torch: Any) -> Any:
@@ -644,35 +723,107 @@ def same_up_to_a_factor(node: Any, wanted: Any) -> bool:
 
 
 def experiments(torch: Any, seconds: float) -> dict[str, Any]:
+    """What copies of models do with the batches that were kept, and what schedulers will do."""
+    if seconds <= 0:
+        return {}
+    done, SEEN.done = SEEN.done, True
+    states = torch.get_rng_state()
+    found: dict[str, Any] = {}
+    try:
+        for name, attempt in (
+            ("schedules", lambda: planned(torch)),
+            ("probes", lambda: probed(torch, seconds)),
+            ("copies", lambda: trained_copies(torch, seconds)),
+        ):
+            try:
+                result = attempt()
+            except Exception as error:  # a model that cannot be copied, or runs in one place only
+                found.setdefault("skipped", repr(error)[:300])
+                continue
+            found.update(result if name == "copies" else {name: result} if result else {})
+        return found
+    finally:
+        torch.set_rng_state(states)
+        SEEN.done = done
+
+
+def planned(torch: Any) -> list[dict[str, Any]]:
+    """What each scheduler does until the announced end; passes that are cut short do not count."""
+    steps = [e for e in SEEN.events if e["k"] == "step" and not e["cut"]]
+    training = {e["n"] for e in steps}
+    sizes = [e["batches"] for e in SEEN.events if e["k"] == "pass" and e["n"] in training]
+    found = []
+    for number, known in SEEN.schedulers.items():
+        seen = [e for e in SEEN.events if e["k"] == "schedule" and e["scheduler"] == number]
+        whole = [e for e in seen if not e["cut"]]
+        if not known["epochs"] or not whole or not hasattr(known["scheduler"], "optimizer"):
+            continue
+        if type(known["scheduler"]).__name__ == "ReduceLROnPlateau" or SEEN.framework != "plain":
+            continue
+        rates = [max(e["lr"], default=0.0) for e in SEEN.events if e["k"] == "step"]
+        batches = max((size for size in sizes if size), default=None)
+        per_step = len(whole) > 0.5 * len(steps)
+        if per_step and batches is None:
+            continue
+        per_epoch = float(batches) * len(whole) / len(steps) if per_step and batches else 1.0
+        result = beside("schedules").to_the_end(
+            known["scheduler"], max(rates, default=0.0), known["steps"], per_epoch,
+            known["epochs"], torch,
+        )  # fmt: skip
+        if result:
+            found.append({**result, "at": whole[-1]["at"], "per_step": per_step})
+    return found
+
+
+def probed(torch: Any, seconds: float) -> dict[str, Any]:
+    """Probes of the model that got most batches, as it is now, in eval mode."""
+    samples, tools = SEEN.samples, beside("probes")
+    trained = {k[0]: count for k, count in samples.counts.items() if k[1]}
+    if not trained:
+        return {}
+    number = max(trained, key=lambda one: trained[one])
+    model = samples.models[number]
+    case = beside("experiments").Case(model, [], False, [], None)
+    shown = {
+        grad: [
+            tools.Shown(e["args"], e["keywords"], e["target"], e["others"], e["rows"], e["size"])
+            for e in samples.entries
+            if e["model"] == number and e["grad"] == grad
+        ]
+        for grad in (True, False)
+    }
+    model = getattr(model, "module", model) if "Parallel" in type(model).__name__ else model
+    case.model = model
+    copy = case.fresh(torch)
+    until = time.monotonic() + min(seconds, PROBE_SECONDS)
+    found: dict[str, Any] = tools.run(copy, shown[True], shown[False], torch, until)
+    lines = [e["at"] for e in SEEN.events if e["k"] == "forward" and e["model"] == number]
+    found["at"] = lines[-1] if lines else ""
+    return found
+
+
+def trained_copies(torch: Any, seconds: float) -> dict[str, Any]:
     """Train copies of the model that was kept on the batches that were kept."""
     kept = SEEN.kept_batches
     model = kept.model
-    if model is None or not kept.examples or seconds <= 0:
+    if model is None or not kept.examples:
         return {}
     model = getattr(model, "module", model) if "Parallel" in type(model).__name__ else model
     if any("SyncBatchNorm" in type(part).__name__ for part in model.modules()):
         return {}
-    done, SEEN.done = SEEN.done, True
-    states = torch.get_rng_state()
-    try:
-        tools = beside("experiments")
-        examples = [
-            tools.Example(one["args"], one["keywords"], replayed(one["loss"], torch), one["rows"],
-                          one["loss"]["target"])
-            for one in kept.examples
-        ]  # fmt: skip
-        case = tools.Case(model, kept.state, kept.train, examples, own_optimizer())
-        with torch.enable_grad():
-            found: dict[str, Any] = tools.run(case, torch, seconds)
-        first = kept.examples[0]["loss"]
-        found.update(name=first["name"], at=kept.lines[-1], kinds=kinds_of(first, torch))
-        found["batches"] = len(examples)
-        return found
-    except Exception as error:  # a model that cannot be copied, or runs in its own place only
-        return {"skipped": repr(error)[:300]}
-    finally:
-        torch.set_rng_state(states)
-        SEEN.done = done
+    tools = beside("experiments")
+    examples = [
+        tools.Example(one["args"], one["keywords"], replayed(one["loss"], torch), one["rows"],
+                      one["loss"]["target"])
+        for one in kept.examples
+    ]  # fmt: skip
+    case = tools.Case(model, kept.state, kept.train, examples, own_optimizer())
+    with torch.enable_grad():
+        found: dict[str, Any] = tools.run(case, torch, seconds)
+    first = kept.examples[0]["loss"]
+    found.update(name=first["name"], at=kept.lines[-1], kinds=kinds_of(first, torch))
+    found["batches"] = len(examples)
+    return found
 
 
 def kinds_of(loss: dict[str, Any], torch: Any) -> int:
@@ -779,6 +930,7 @@ def note_backward(loss: Any, torch: Any) -> None:
             held = {SEEN.numbers.of(p) for o in living for g in o.param_groups for p in g["params"]}
             event.update(walk(loss.grad_fn, torch, held))
             event["spread"] = spread(loss.grad_fn, torch)
+            event["terms"] = beside("signs").terms(loss.grad_fn, bare, MARK, is_negative, torch)
         keep_step(loss, torch)
     if SEEN.scaled:
         event["scaled"] = True
@@ -792,6 +944,29 @@ def note_backward(loss: Any, torch: Any) -> None:
         values = look(leaves) if leaves else []
         SEEN.moved = SEEN.moved or values != SEEN.values.get(0, values)
         SEEN.values[0] = values
+
+
+def is_negative(tensor: Any) -> bool:
+    """Whether a tensor is what `-x` returned a moment ago."""
+    return tensor.data_ptr() in SEEN.negatives
+
+
+@watching
+def note_negative(result: Any, torch: Any) -> None:
+    """A tensor that is not differentiated was negated: an advantage, as some losses have it."""
+    if isinstance(result, torch.Tensor) and result.numel() > 1 and not result.requires_grad:
+        SEEN.negatives[result.data_ptr()] = None
+        while len(SEEN.negatives) > MAX_NEGATIVES:
+            del SEEN.negatives[next(iter(SEEN.negatives))]
+
+
+@watching
+def note_log_probability(result: Any, args: Any, keywords: Any, torch: Any) -> None:
+    """A distribution told the logarithm of a probability."""
+    value = args[1] if len(args) > 1 else keywords.get("value")
+    if isinstance(result, torch.Tensor) and result.grad_fn is not None:
+        drawn = "moved" if isinstance(value, torch.Tensor) and value.requires_grad else "given"
+        result.grad_fn.metadata[beside("signs").LOG_PROBABILITY] = drawn
 
 
 def living_optimizers() -> list[tuple[int, Any]]:
@@ -932,8 +1107,10 @@ def close_look(held: list[Any], torch: Any) -> dict[str, Any]:
 @watching
 def note_loss(name: str, args: Any, keywords: Any, result: Any, torch: Any) -> None:
     """A loss function was called."""
-    prediction = args[0] if args else keywords.get("input")
-    target = args[1] if len(args) > 1 else keywords.get("target")
+    tools = beside("arguments")
+    given = tools.bound(getattr(torch.nn.functional, name), args, keywords)
+    first, second = tools.NAMES.get(name, ("input", "target"))
+    prediction, target = given.get(first), given.get(second)
     if not isinstance(prediction, torch.Tensor) or not isinstance(target, torch.Tensor):
         return
     event = SEEN.event(
@@ -941,14 +1118,22 @@ def note_loss(name: str, args: Any, keywords: Any, result: Any, torch: Any) -> N
         name=name,
         at=place(),
         shapes=[list(prediction.shape), list(target.shape)],
-        grad=prediction.requires_grad,
+        grad=prediction.requires_grad or target.requires_grad,
         reduction=keywords.get("reduction", "mean"),
         plain=keywords.get("weight") is None and not keywords.get("label_smoothing"),
     )
     deep = SEEN.deep(SEEN.losses)
     SEEN.losses += 1
-    if prediction.requires_grad and torch.is_grad_enabled():
+    if name in LOSSES and prediction.requires_grad and torch.is_grad_enabled():
         keep_loss(name, args or (prediction,), keywords, result, torch)
+    note_target(target, torch)
+    if deep:
+        node = prediction.grad_fn
+        node = below_itself(node) if node is not None else None
+        source = bare(node) if node is not None else ""
+        event["contract"] = tools.facts(name, given, source, torch)
+    if name in OTHER_LOSSES:
+        return
     whole = not target.is_floating_point() and prediction.dim() > 1 and target.numel() > 0
     if name in CLASSIFYING and whole:
         ignored = keywords.get("ignore_index", -100)
@@ -988,6 +1173,10 @@ def note_clip(torch: Any) -> None:
 def note_schedule(scheduler: Any) -> None:
     """A scheduler was stepped."""
     number = SEEN.numbers.of(scheduler)
+    if number not in SEEN.schedulers:
+        epochs = beside("schedules").announced(sys._getframe(1), is_theirs)
+        SEEN.schedulers[number] = {"scheduler": scheduler, "steps": 0, "epochs": epochs}
+    SEEN.schedulers[number]["steps"] += 1
     SEEN.event(
         "schedule",
         scheduler=number,
@@ -1002,6 +1191,7 @@ def note_schedule(scheduler: Any) -> None:
 def note_pass(loader: Any) -> None:
     """A pass over a loader begins."""
     SEEN.passes += 1
+    SEEN.samples.batch = []
     dataset, count = loader.dataset, None
     if hasattr(dataset, "__len__"):
         count = len(dataset)
@@ -1012,8 +1202,25 @@ def note_pass(loader: Any) -> None:
         dataset=id(dataset),
         batches=batches,
         ordered=type(getattr(loader, "sampler", None)).__name__ == "SequentialSampler",
+        samples=count,
+        weights=weights_of(loader),
         at=place(),
     )
+
+
+def weights_of(loader: Any) -> int | None:
+    """How many weights the sampler of a loader has; None where it has none."""
+    sampler = getattr(loader, "sampler", None)
+    if type(sampler).__name__ != "WeightedRandomSampler":
+        return None
+    return len(sampler.weights)
+
+
+@watching
+def note_batch(batch: Any, size: Any, torch: Any) -> None:
+    """A loader gave a batch."""
+    found = list(tensors_in([batch], torch))
+    SEEN.samples.batch, SEEN.samples.size = found[:MAX_IN_BATCH], size
 
 
 @watching
@@ -1318,11 +1525,17 @@ def hook_functions(torch: Any) -> None:
     def noting(name: str) -> Callable[..., None]:
         return lambda result, *args, **keywords: note_loss(name, args, keywords, result, torch)
 
-    for name in LOSSES:
+    for name in (*LOSSES, *OTHER_LOSSES):
         after(functional, name, noting(name))
     before(functional, "dropout", note_dropout)
     for owner in (torch, torch.Tensor):
         before(owner, "argmax", note_argmax)
+    for name in ("neg", "__neg__"):
+        after(torch.Tensor, name, lambda result, *a, **k: note_negative(result, torch))
+    after(torch, "neg", lambda result, *a, **k: note_negative(result, torch))
+    for kind in vars(torch.distributions).values():
+        if isinstance(kind, type) and "log_prob" in vars(kind):
+            after(kind, "log_prob", lambda r, *a, **k: note_log_probability(r, a, k, torch))
     for name in ("clip_grad_norm_", "clip_grad_value_"):
         before(torch.nn.utils, name, lambda *a, **k: note_clip(torch))
 
@@ -1414,6 +1627,7 @@ def hook_loaders(torch: Any) -> None:
         note_pass(loader)
         iterator._cnntune_given = 0
         iterator._cnntune_sized = hasattr(loader.dataset, "__len__")
+        iterator._cnntune_size = loader.batch_size
 
     def make(original: Any) -> Any:
         def call(self: Any) -> Any:
@@ -1423,7 +1637,9 @@ def hook_loaders(torch: Any) -> None:
                     SEEN.cuts += 1
                     raise StopIteration
             self._cnntune_given = given + 1
-            return original(self)
+            batch = original(self)
+            note_batch(batch, getattr(self, "_cnntune_size", None), torch)
+            return batch
 
         return call
 

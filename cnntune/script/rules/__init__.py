@@ -10,12 +10,14 @@ from collections.abc import Callable
 from cnntune.findings import Finding
 from cnntune.script.record import Record
 from cnntune.script.rules import (
+    contracts,
     experiments,
     first_values,
     gradients,
     losses,
     modes,
     optimizers,
+    probes,
     samples,
 )
 
@@ -28,6 +30,11 @@ RULES: dict[str, Rule] = {
     "loss-graph": gradients.loss_graph,
     "loss-input": losses.loss_input,
     "log-probabilities": losses.log_probabilities,
+    "loss-contract": contracts.loss_contract,
+    "loss-sign": contracts.unbounded_loss,
+    "policy-sign": contracts.policy_sign,
+    "samples-apart": probes.samples_apart,
+    "future-hidden": probes.future_hidden,
     "accumulation": losses.accumulation,
     "missing-zero-grad": gradients.missing_zero_grad,
     "cleared-gradients": gradients.cleared_gradients,
@@ -63,6 +70,11 @@ RULES: dict[str, Rule] = {
     "input-used": experiments.input_used,
     "learns": experiments.learns,
     "rate-too-high": experiments.rate_too_high,
+    "loss-goal": probes.loss_goal,
+    "mask-follows-image": probes.mask_follows_image,
+    "image-layout": probes.image_layout,
+    "same-scale": probes.same_scale,
+    "schedule-length": probes.schedule_length,
 }
 
 
