@@ -16,6 +16,7 @@ import atexit
 import functools
 import importlib.util
 import json
+import math
 import os
 import sys
 import tempfile
@@ -40,6 +41,7 @@ MANY_STAGES = 5  # times the steps that are wanted, where each stage has a netwo
 CHEAP_SECONDS = 8.0
 VALIDATIONS = 2  # to see what differs between two of them
 SNAPSHOT_SECONDS = 5.0  # between two writes of the record, for a process that is killed
+ALIKE = 1e-4  # of the largest weight: units that are the same but for rounding
 EVEN_VALUES = 128  # of a weight, to tell whether they are spread evenly
 EVEN = 0.1  # of the bound: 3 standard errors of the spread of so many values
 KEPT_BATCHES = 24
@@ -198,6 +200,7 @@ class Seen:
         self.schedulers: dict[int, dict[str, Any]] = {}
         self.rates: dict[int, float] = {}  # number of an optimizer: its highest learning rate
         self.experiments: dict[str, Any] = {}
+        self.results: set[int] = set()  # memory of what the last model returned
         self.negatives: dict[int, None] = {}  # addresses, the latest last
 
     def ours(self) -> bool:
@@ -404,9 +407,18 @@ def below(node: Any) -> Any:
     return node
 
 
-def below_itself(node: Any) -> Any:
-    """The operation that a tensor is the result of, shapes and types skipped."""
-    return below(node) if bare(node) in SKIPPED else node
+def origin(tensor: Any) -> tuple[str, bool]:
+    """The operation that a tensor is the result of, and whether one value per row was chosen."""
+    node, picked = tensor.grad_fn, False
+    for _ in range(20):
+        if node is None:
+            return "", picked
+        name = bare(node)
+        picked = picked or name == "Gather"
+        if name not in SKIPPED:
+            return name, picked
+        node = next((other for other, _ in node.next_functions if other is not None), None)
+    return "", picked
 
 
 def constant_factor(node: Any, torch: Any) -> float:
@@ -524,6 +536,7 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
         if entry["first"] is None:
             entry["first"] = look(parameters)
             entry["frozen"] = frozen(module)
+            entry["dropped"], entry["momentum"] = extremes(module)
     at, grad = place(), torch.is_grad_enabled()
     event = SEEN.event(
         "forward",
@@ -555,6 +568,7 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
         event["look"] = look(parameters)
         if SEEN.passes and SEEN.steps:
             SEEN.validating = True
+    SEEN.results = {t.untyped_storage().data_ptr() for t in tensors_in([output], torch)}
     for tensor in tensors_in([output], torch):
         if tensor.grad_fn is not None:
             tensor.grad_fn.metadata[MARK] = SEEN.forwards
@@ -814,15 +828,79 @@ def trained_copies(torch: Any, seconds: float) -> dict[str, Any]:
     tools = beside("experiments")
     examples = [
         tools.Example(one["args"], one["keywords"], replayed(one["loss"], torch), one["rows"],
-                      one["loss"]["target"])
+                      one["loss"]["target"], exchanged(one["loss"], torch))
         for one in kept.examples
     ]  # fmt: skip
-    case = tools.Case(model, kept.state, kept.train, examples, own_optimizer())
+    validation = [
+        tools.Example(
+            one["args"],
+            one["keywords"],
+            replayed(loss, torch),
+            one["rows"],
+            loss["target"],
+            exchanged(loss, torch),
+        )  # fmt: skip
+        for one, loss in validated(kept, torch)
+    ]
+    case = tools.Case(model, kept.state, kept.train, examples, own_optimizer(), validation)
     with torch.enable_grad():
         found: dict[str, Any] = tools.run(case, torch, seconds)
     first = kept.examples[0]["loss"]
     found.update(name=first["name"], at=kept.lines[-1], kinds=kinds_of(first, torch))
     found["batches"] = len(examples)
+    return found
+
+
+def exchanged(loss: dict[str, Any], torch: Any) -> Any:
+    """As `replayed`, with the targets of other samples; None where there are none."""
+    target = loss["target"]
+    if target is None or not target.dim():
+        return None
+    order = torch.randperm(len(target), generator=torch.Generator().manual_seed(0))
+    return replayed({**loss, "target": target[order.to(target.device)]}, torch)
+
+
+def validated(kept: Kept, torch: Any) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Batches of the validation of the kept model, each with its loss as in training.
+
+    Their targets are those of a loss, or what stands in the loader's batch where the targets of the
+    training stand.
+    """
+    number, loss = SEEN.numbers.of(kept.model), kept.examples[0]["loss"]
+    if not loss["name"] or loss["target"] is None or loss["offset"] or not loss["size"]:
+        return []
+    if tuple(loss["stride"]) != torch.empty(loss["size"], device="meta").stride():
+        return []  # its dimensions are in another order than those of the model's result
+    entries = [e for e in SEEN.samples.entries if e["model"] == number]
+    ours = next((e for e in entries if e["grad"] and e["rows"] == kept.examples[0]["rows"]), None)
+    wanted = loss["target"]
+    place_of = next(
+        (
+            other
+            for other in (ours["others"] if ours else ())
+            if other.numel() == wanted.numel()
+            and bool((other.reshape(wanted.shape).to(wanted.dtype) == wanted).all())
+        ),
+        None,
+    )
+    found = []
+    for entry in entries:
+        if entry["grad"] or entry["size"] is None or ours is None:
+            continue
+        target = entry["target"]
+        if target is None and place_of is not None:
+            like = [
+                other
+                for other in entry["others"]
+                if other.dtype == place_of.dtype and other.shape[1:] == place_of.shape[1:]
+            ]
+            target = like[0] if len(like) == 1 else None
+        if target is None or target.numel() % max(1, math.prod(wanted.shape[1:])):
+            continue
+        target = target.reshape(-1, *wanted.shape[1:]).to(wanted.dtype)
+        if len(target) * len(ours["rows"]) != len(wanted) * len(entry["rows"]):
+            continue
+        found.append((entry, {**loss, "target": target, "resized": True}))
     return found
 
 
@@ -840,7 +918,9 @@ def replayed(loss: dict[str, Any], torch: Any) -> Callable[[Any], Any]:
         if not loss["name"]:
             return tensor.reshape(())
         prediction = tensor.contiguous()
-        if tuple(prediction.shape) != loss["size"] or prediction.stride() != loss["stride"]:
+        if loss.get("resized"):
+            prediction = prediction.reshape(-1, *loss["size"][1:])
+        elif tuple(prediction.shape) != loss["size"] or prediction.stride() != loss["stride"]:
             offset = prediction.storage_offset() + loss["offset"]
             prediction = prediction.as_strided(loss["size"], loss["stride"], offset)
         function = getattr(torch.nn.functional, loss["name"])
@@ -900,6 +980,35 @@ def frozen(module: Any) -> list[list[Any]]:
                 spread = float(values.std()) * 3**0.5 / bound
                 even = abs(spread - 1) < EVEN and abs(float(values.mean())) < EVEN * bound
             found.append([SEEN.numbers.of(parameter), name, parameter.numel(), even])
+    return found
+
+
+def extremes(module: Any) -> tuple[float, float]:
+    """The highest rate of dropout, and the highest momentum of a norm's running averages."""
+    parts = list(module.modules())
+    rates = [
+        p.p
+        for p in parts
+        if "Dropout" in type(p).__name__ and isinstance(getattr(p, "p", 0), float)
+    ]
+    momenta = [
+        part.momentum
+        for part in parts
+        if "BatchNorm" in type(part).__name__ and isinstance(getattr(part, "momentum", None), float)
+    ]
+    return max(rates, default=0.0), max(momenta, default=0.0)
+
+
+def alike(module: Any) -> list[list[Any]]:
+    """Weights whose rows are all the same, and not 0: number, name and rows."""
+    found = []
+    for name, parameter in module.named_parameters():
+        rows = parameter.detach()
+        if parameter.requires_grad and rows.dim() > 1 and len(rows) > 1 and rows[0].numel() > 1:
+            limit = ALIKE * float(rows[0].abs().max())
+            if limit > 0 and float((rows[0] - rows[1]).abs().max()) <= limit:
+                if float((rows - rows[:1]).abs().max()) <= limit:
+                    found.append([SEEN.numbers.of(parameter), name, len(rows)])
     return found
 
 
@@ -1128,10 +1237,8 @@ def note_loss(name: str, args: Any, keywords: Any, result: Any, torch: Any) -> N
         keep_loss(name, args or (prediction,), keywords, result, torch)
     note_target(target, torch)
     if deep:
-        node = prediction.grad_fn
-        node = below_itself(node) if node is not None else None
-        source = bare(node) if node is not None else ""
-        event["contract"] = tools.facts(name, given, source, torch)
+        source, picked = origin(prediction)
+        event["contract"] = {**tools.facts(name, given, source, torch), "picked": picked}
     if name in OTHER_LOSSES:
         return
     whole = not target.is_floating_point() and prediction.dim() > 1 and target.numel() > 0
@@ -1276,6 +1383,8 @@ def record(reason: str) -> dict[str, Any]:
             entry = SEEN.parameters.get(SEEN.numbers.of(parameter))
             if entry is not None and len(name) >= len(entry["name"]):
                 entry["name"] = name
+        if module is not None:
+            SEEN.models[SEEN.numbers.of(module)]["alike"] = alike(module)
     torch = sys.modules.get("torch")
     return {
         "format": FORMAT,
@@ -1530,6 +1639,12 @@ def hook_functions(torch: Any) -> None:
     before(functional, "dropout", note_dropout)
     for owner in (torch, torch.Tensor):
         before(owner, "argmax", note_argmax)
+        before(owner, "max", note_max)
+        before(owner, "round", lambda tensor, *a, **k: note_rounded(tensor))
+        for name in ("gt", "ge"):
+            before(owner, name, lambda tensor, other=None, *a, **k: note_threshold(tensor, other))
+    for name in ("__gt__", "__ge__"):
+        before(torch.Tensor, name, note_threshold)
     for name in ("neg", "__neg__"):
         after(torch.Tensor, name, lambda result, *a, **k: note_negative(result, torch))
     after(torch, "neg", lambda result, *a, **k: note_negative(result, torch))
@@ -1550,10 +1665,48 @@ def note_dropout(_input: Any, p: float = 0.5, training: bool = True, *_rest: Any
 
 
 @watching
-def note_argmax(tensor: Any, dim: Any = None, *_rest: Any, **_keywords: Any) -> None:
+def note_argmax(tensor: Any, dim: Any = None, *_rest: Any, **keywords: Any) -> None:
     """The index of the largest value of all rows together."""
     if dim is None and tensor.dim() == 2 and len(tensor) > 1:
         SEEN.count("argmax of all rows", place())
+    note_largest(tensor, dim, keywords)
+
+
+def note_largest(tensor: Any, dim: Any, keywords: Any) -> None:
+    """The largest value of each output over the batch, in place of the largest output."""
+    dim = keywords.get("axis", dim)
+    if dim in (0, -2) and is_result(tensor) and tensor.dim() == 2 and min(tensor.shape) > 1:
+        SEEN.count("largest over the batch", place())
+
+
+@watching
+def note_max(tensor: Any, dim: Any = None, *_rest: Any, **keywords: Any) -> None:
+    """The largest value along a dimension."""
+    if isinstance(keywords.get("dim", dim), int):
+        note_largest(tensor, keywords.get("dim", dim), keywords)
+
+
+def is_result(tensor: Any) -> bool:
+    """Whether a tensor is what the last model returned, or a view of it."""
+    return hasattr(tensor, "dim") and tensor.untyped_storage().data_ptr() in SEEN.results
+
+
+@watching
+def note_threshold(tensor: Any, other: Any) -> None:
+    """What a model returned is compared with one half, though it is no probability."""
+    if isinstance(other, float) and other == 0.5 and is_result(tensor) and tensor.numel():
+        values = tensor.detach()
+        if bool(((values < 0) | (values > 1)).any()):
+            SEEN.count("half of no probability", place())
+
+
+@watching
+def note_rounded(tensor: Any) -> None:
+    """What a model returned is rounded, though it is no probability."""
+    if is_result(tensor) and tensor.is_floating_point() and tensor.numel():
+        values = tensor.detach()
+        if bool(((values < 0) | (values > 1)).any()):
+            SEEN.count("half of no probability", place())
 
 
 def hook_schedulers(torch: Any) -> None:

@@ -75,7 +75,7 @@ def answers(model: Any, shown: Shown, change: Any, torch: Any, seed: int = SEED)
     args = mapped(shown.args, change, torch)
     keywords = mapped(shown.keywords, change, torch)
     torch.manual_seed(seed)
-    with torch.no_grad():
+    with torch.enable_grad():  # as in training: layers of attention compute otherwise without
         output = model(*args, **keywords)
     if hasattr(output, "logits"):
         output = output.logits

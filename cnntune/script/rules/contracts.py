@@ -212,6 +212,14 @@ CONTRACTS = (
     ),
     Contract(
         REGRESSION,
+        lambda facts: bool(facts.get("picked") and facts.get("target_grad")),
+        "both the value of the chosen action and its target are differentiated: the target follows"
+        " the prediction",
+        "compute the target under torch.no_grad(), or detach() it",
+        "warn",
+    ),
+    Contract(
+        REGRESSION,
         lambda facts: facts.get("unreachable", 0) > MANY,
         "{share:.0f} % of the targets of {name} cannot be reached by the output of a {source}",
         "scale the targets to its range, or remove the last activation",
@@ -263,20 +271,17 @@ def policy_sign(record: Record) -> list[Finding]:
     an advantage that was negated counts as such. Where the numbers are costs, plus is right.
     (Williams 1992.)
     """
-    signs: list[int] = []
-    weighted = False
-    where = ""
-    for event in record.walked:
-        terms = [t for t in event.get("terms", ()) if t[0] == LOG_PROBABILITY and t[4] == "given"]
-        if not terms:
-            continue
-        factors = {round(term[2], 6) for term in terms}
-        # Numbers that differ from term to term are the rewards of single actions.
-        varied = len(factors) > 1
-        for _, sign, factor, weight, _ in terms:
-            signs.append(sign if varied or factor > 0 else -sign)
-            weighted = weighted or varied or bool(weight)
-        where = event["at"]
+    found = [
+        (event["at"], term)
+        for event in record.walked
+        for term in event.get("terms", ())
+        if term[0] == LOG_PROBABILITY and term[4] == "given" and term[2]
+    ]
+    # Numbers that differ from term to term are the rewards of single actions, not a sign.
+    varied = len({round(term[2], 6) for _, term in found}) > 1
+    signs = [term[1] if varied or term[2] > 0 else -term[1] for _, term in found]
+    weighted = varied or any(term[3] for _, term in found)
+    where = found[-1][0] if found else ""
     if len(signs) < MIN_CALLS or sum(sign > 0 for sign in signs) < SIGN_SHARE * len(signs):
         return []
     if len(record.by_optimizer) > 1 and not weighted:

@@ -174,8 +174,8 @@ def loss_goal(record: Record) -> list[Finding]:
     After the steps that were seen the outputs are compared with the labels or the target images of
     the training batches. Answers that are right less often than a guess, or outputs that are
     opposite to their targets, are what a wrong sign or inverted labels in the loss train for. The
-    same holds for networks of pairs: where two kinds of pairs differ in how near their inputs are, the
-    outputs must not lose that.
+    same holds for networks of pairs: where two kinds of pairs differ in how near their inputs are,
+    the outputs must not lose that.
     """
     if record.steps < MIN_STEPS:
         return []
@@ -198,15 +198,16 @@ def loss_goal(record: Record) -> list[Finding]:
         advice = "see whether the loss has the wrong sign, or targets are inverted"
         return [Finding("loss-goal", "warn", text, advice, line, found["correlation"])]
     twins = _probe(record, "pairs")
-    if twins and twins["pairs"] >= MIN_ANSWERS and abs(twins["inputs"]) > TOLD_APART:
-        if twins["outputs"] / twins["inputs"] < LOST:
-            text = "two kinds of pairs differ in the distance of their inputs by"
-            text += f" {twins['inputs']:.2f} standard deviations, and after {record.steps} steps in"
-            text += f" that of their outputs by {twins['outputs']:.2f}"
-            advice = "see whether equal and different pairs, or positives and negatives, are"
-            advice += " swapped in the loss"
-            return [Finding("loss-goal", "warn", text, advice, line, twins["outputs"])]
-    return []
+    if not twins or twins["pairs"] < MIN_ANSWERS or abs(twins["inputs"]) < TOLD_APART:
+        return []
+    if twins["outputs"] / twins["inputs"] >= LOST:
+        return []
+    text = "two kinds of pairs differ in the distance of their inputs by"
+    text += f" {twins['inputs']:.2f} standard deviations, and after {record.steps} steps in"
+    text += f" that of their outputs by {twins['outputs']:.2f}"
+    advice = "see whether equal and different pairs, or positives and negatives, are swapped in"
+    advice += " the loss"
+    return [Finding("loss-goal", "warn", text, advice, line, twins["outputs"])]
 
 
 def schedule_length(record: Record) -> list[Finding]:
