@@ -33,6 +33,7 @@ DEEP_FIRST = 10  # steps, backward passes and forward passes that are looked at 
 DEEP_EVERY = 10  # and then one in so many: what costs is every parameter at every step
 MAX_EVENTS = 60_000  # then the record ends, and says so
 MAX_ROWS = 256  # of a batch that are recognized again
+MAX_PRINTED = 4  # inputs that tell samples apart
 VALUES = 64  # of a row that make its fingerprint
 MAX_NODES = 20_000  # of a graph that are followed
 MAX_TOP_NODES = 500  # of them, between a loss and the results of models
@@ -362,6 +363,15 @@ def row_prints(tensor: Any, torch: Any) -> list[int]:
     return [zlib.crc32(row.tobytes()) for row in found]
 
 
+def whole_rows(rows: list[int], inputs: list[Any], torch: Any) -> list[int]:
+    """A number per sample, where it has more inputs than the first."""
+    found = rows
+    for other in inputs[1:MAX_PRINTED]:
+        if other.dim() and len(other) == len(inputs[0]):
+            found = [zlib.crc32(b"%d %d" % pair) for pair in zip(found, row_prints(other, torch))]
+    return found
+
+
 def statistics(tensor: Any, torch: Any) -> dict[str, Any]:
     """Mean, standard deviation, extremes and whether all values are finite."""
     values = tensor.detach().float()
@@ -574,9 +584,10 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
             tensor.grad_fn.metadata[MARK] = SEEN.forwards
     SEEN.samples.last = None
     if event.get("rows"):
-        show(number, module, args, keywords, grad, event["rows"], torch)
-    if grad and event.get("rows") and not SEEN.kept_batches.closed:
-        keep_forward(module, args, keywords, output, event["rows"], torch)
+        rows = whole_rows(event["rows"], inputs, torch)
+        show(number, module, args, keywords, grad, rows, torch)
+        if grad and not SEEN.kept_batches.closed:
+            keep_forward(module, args, keywords, output, rows, torch)
 
 
 def keep_forward(
@@ -832,16 +843,10 @@ def trained_copies(torch: Any, seconds: float) -> dict[str, Any]:
         for one in kept.examples
     ]  # fmt: skip
     validation = [
-        tools.Example(
-            one["args"],
-            one["keywords"],
-            replayed(loss, torch),
-            one["rows"],
-            loss["target"],
-            exchanged(loss, torch),
-        )  # fmt: skip
+        tools.Example(one["args"], one["keywords"], replayed(loss, torch), one["rows"],
+                      loss["target"], exchanged(loss, torch))
         for one, loss in validated(kept, torch)
-    ]
+    ]  # fmt: skip
     case = tools.Case(model, kept.state, kept.train, examples, own_optimizer(), validation)
     with torch.enable_grad():
         found: dict[str, Any] = tools.run(case, torch, seconds)

@@ -68,7 +68,7 @@ def terms(start: Any, name_of: Any, mark: str, negated: Any, torch: Any) -> list
         if source is not None:
             found.append(["log-probability", part.sign, part.factor, part.weight, source])
             continue
-        if part.linear and name in UNBOUNDED and (name != "Pow" or is_square(node)):
+        if part.linear and name in UNBOUNDED and grows(node, name, name_of, torch):
             found.append([UNBOUNDED[name], part.sign, part.factor, part.weight, ""])
         if node.metadata.get(mark) is None:
             stack += below(part, name, negated, torch)
@@ -123,7 +123,23 @@ def saved_factor(node: Any, inputs: Any, torch: Any) -> Any:
     return value.detach() if isinstance(value, torch.Tensor) else torch.tensor(float(value))
 
 
-def is_square(node: Any) -> bool:
-    """Whether a power is an even one."""
-    exponent = getattr(node, "_saved_exponent", None)
-    return isinstance(exponent, (int, float)) and exponent > 0 and exponent % 2 == 0
+def grows(node: Any, name: str, name_of: Any, torch: Any) -> bool:
+    """Whether a term has no upper end: an even power, or an exponential of no negative value."""
+    if name == "Pow":
+        exponent = getattr(node, "_saved_exponent", None)
+        return isinstance(exponent, (int, float)) and exponent > 0 and exponent % 2 == 0
+    if name != "Exp":
+        return True
+    for _ in range(8):
+        inputs = [other for other, _ in node.next_functions]
+        node = next((other for other in inputs if other is not None), None)
+        name = name_of(node) if node is not None else ""
+        if name in ("Neg", "Rsub", "LogSoftmax"):
+            return False
+        if name in ("Mul", "Div"):
+            factor = saved_factor(node, [other for other, _ in node.next_functions], torch)
+            if factor is None or bool((factor < 0).any()):
+                return False
+        elif name not in SAME:
+            return True
+    return True

@@ -96,10 +96,10 @@ def validation_alike(record: Record) -> list[Finding]:
     """What is learned from training samples must help with validation samples.
 
     A copy of the network is trained on most of the training batches that were seen. On held-out
-    training samples its loss is lower with their own targets than with those of other samples. Where
-    it is not on validation samples, the two sets are not alike: labels are numbered otherwise, an
-    encoder or a scaler was fitted twice, channels are in another order. Data of another place or
-    time are meant.
+    training samples its loss is lower with their own targets than with those of other samples.
+    Where it is not on validation samples, the two sets are not alike: labels are numbered
+    otherwise, an encoder or a scaler was fitted twice, channels are in another order. Data of
+    another place or time are meant.
     """
     found = _measured(record, "learned")
     if found is None or found.get("validated", 0) < MIN_HELD or found["held"] < MIN_HELD:

@@ -7,7 +7,7 @@ from torch import nn
 
 from toy import TRAIN, VAL, X, Y, accuracy, loaders, mlp
 
-model = nn.Sequential(nn.Linear(20, 16), nn.Tanh(), nn.Linear(16, 4))
+model = nn.Sequential(nn.Linear(20, 16, bias=False), nn.Tanh(), nn.Linear(16, 4))
 nn.init.constant_(model[0].weight, 0.05)
 nn.init.constant_(model[2].weight, 0.1)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
