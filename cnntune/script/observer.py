@@ -33,6 +33,9 @@ DEEP_FIRST = 10  # steps, backward passes and forward passes that are looked at 
 DEEP_EVERY = 10  # and then one in so many: what costs is every parameter at every step
 MAX_EVENTS = 60_000  # then the record ends, and says so
 MAX_ROWS = 256  # of a batch that are recognized again
+RICH = 0.3  # share of values that differ, in samples of measured numbers
+WIDE = 32  # values of a sample
+LEVELS = 8  # of gray, in images
 MAX_PRINTED = 4  # inputs that tell samples apart
 VALUES = 64  # of a row that make its fingerprint
 MAX_NODES = 20_000  # of a graph that are followed
@@ -42,7 +45,7 @@ MANY_STAGES = 5  # times the steps that are wanted, where each stage has a netwo
 CHEAP_SECONDS = 8.0
 VALIDATIONS = 2  # to see what differs between two of them
 SNAPSHOT_SECONDS = 5.0  # between two writes of the record, for a process that is killed
-ALIKE = 1e-4  # of the largest weight: units that are the same but for rounding
+ALIKE = 1e-5  # of the largest weight: units that are the same but for rounding
 EVEN_VALUES = 128  # of a weight, to tell whether they are spread evenly
 EVEN = 0.1  # of the bound: 3 standard errors of the spread of so many values
 KEPT_BATCHES = 24
@@ -363,6 +366,13 @@ def row_prints(tensor: Any, torch: Any) -> list[int]:
     return [zlib.crc32(row.tobytes()) for row in found]
 
 
+def rich(tensor: Any, torch: Any) -> bool:
+    """Whether two samples hardly have the same values by chance: no table of a few kinds."""
+    values = tensor.detach()[:8].reshape(-1)[:512]
+    kinds, width = len(torch.unique(values)), tensor[0].numel()
+    return kinds >= RICH * len(values) or (width >= WIDE and kinds >= LEVELS)
+
+
 def whole_rows(rows: list[int], inputs: list[Any], torch: Any) -> list[int]:
     """A number per sample, where it has more inputs than the first."""
     found = rows
@@ -568,6 +578,7 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
     if first is not None:
         event["shape"], event["type"] = list(first.shape), str(first.dtype).rpartition(".")[2]
         event["rows"] = row_prints(first, torch)
+        event["rich"] = rich(first, torch)
         before = SEEN.inputs.get(number)
         event["again"] = (before is not None and before() is first) or first._base is not None
         SEEN.inputs[number] = weakref.ref(first)
@@ -775,8 +786,17 @@ def experiments(torch: Any, seconds: float) -> dict[str, Any]:
 def planned(torch: Any) -> list[dict[str, Any]]:
     """What each scheduler does until the announced end; passes that are cut short do not count."""
     steps = [e for e in SEEN.events if e["k"] == "step" and not e["cut"]]
-    training = {e["n"] for e in steps}
-    sizes = [e["batches"] for e in SEEN.events if e["k"] == "pass" and e["n"] in training]
+    batches, backwards, begun = None, 0, None
+    for event in SEEN.events:
+        if event["k"] == "pass":
+            begun = event
+        elif event["k"] == "cut":
+            break
+        elif event["k"] == "backward":
+            backwards += 1
+            batches = begun["batches"] if begun is not None else None
+    if not steps or len({e["optimizer"] for e in steps}) > 1:
+        return []
     found = []
     for number, known in SEEN.schedulers.items():
         seen = [e for e in SEEN.events if e["k"] == "schedule" and e["scheduler"] == number]
@@ -786,11 +806,10 @@ def planned(torch: Any) -> list[dict[str, Any]]:
         if type(known["scheduler"]).__name__ == "ReduceLROnPlateau" or SEEN.framework != "plain":
             continue
         rates = [max(e["lr"], default=0.0) for e in SEEN.events if e["k"] == "step"]
-        batches = max((size for size in sizes if size), default=None)
         per_step = len(whole) > 0.5 * len(steps)
         if per_step and batches is None:
             continue
-        per_epoch = float(batches) * len(whole) / len(steps) if per_step and batches else 1.0
+        per_epoch = batches * len(whole) / backwards if per_step and batches else 1.0
         result = beside("schedules").to_the_end(
             known["scheduler"], max(rates, default=0.0), known["steps"], per_epoch,
             known["epochs"], torch,
@@ -1005,15 +1024,20 @@ def extremes(module: Any) -> tuple[float, float]:
 
 
 def alike(module: Any) -> list[list[Any]]:
-    """Weights whose rows are all the same, and not 0: number, name and rows."""
+    """Layers whose units all have the same weights, and not 0: number, name and units."""
     found = []
-    for name, parameter in module.named_parameters():
-        rows = parameter.detach()
-        if parameter.requires_grad and rows.dim() > 1 and len(rows) > 1 and rows[0].numel() > 1:
-            limit = ALIKE * float(rows[0].abs().max())
-            if limit > 0 and float((rows[0] - rows[1]).abs().max()) <= limit:
-                if float((rows - rows[:1]).abs().max()) <= limit:
-                    found.append([SEEN.numbers.of(parameter), name, len(rows)])
+    for name, part in module.named_modules():
+        weight = getattr(part, "weight", None)
+        layer = any(word in type(part).__name__ for word in ("Linear", "Conv"))
+        if not layer or not hasattr(weight, "requires_grad") or not weight.requires_grad:
+            continue
+        rows = weight.detach()
+        if rows.dim() < 2 or len(rows) < 2 or rows[0].numel() < 2:
+            continue
+        limit = ALIKE * float(rows[0].abs().max())
+        if limit > 0 and float((rows[0] - rows[1]).abs().max()) <= limit:
+            if float((rows - rows[:1]).abs().max()) <= limit:
+                found.append([SEEN.numbers.of(weight), f"{name}.weight", len(rows)])
     return found
 
 

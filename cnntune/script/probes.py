@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 CHANGED = 1e-3  # of the standard deviation of the outputs: beyond rounding
+EPSILONS = 64  # of the largest answer, in float32
 MIN_ROWS = 4  # of a batch in which a sample is exchanged
 PLACES = 3  # samples of a batch that are exchanged, one at a time
 MIN_LENGTH = 4  # of a sequence
@@ -80,9 +81,15 @@ def answers(model: Any, shown: Shown, change: Any, torch: Any, seed: int = SEED)
     if hasattr(output, "logits"):
         output = output.logits
     for tensor in walked(output, torch):
-        if tensor.is_floating_point() and tensor.dim():
+        if tensor.dtype in (torch.float32, torch.float64) and tensor.dim():
             return tensor.detach().float()
     return None
+
+
+def rounding(before: Any, torch: Any) -> float:
+    """From which difference on an answer has changed."""
+    exact = torch.finfo(torch.float32).eps * EPSILONS * float(before.abs().max())
+    return CHANGED * float(before.std()) + exact
 
 
 def same(value: Any) -> Any:
@@ -153,7 +160,7 @@ def mixed(model: Any, train: list[Shown], torch: Any) -> dict[str, Any] | None:
         return None
     if not bool(torch.isfinite(before).all()):
         return None
-    limit = CHANGED * float(before.std()) + 1e-7
+    limit = rounding(before, torch)
     others, tried, own = 0, 0, 0
     for place in [count * i // PLACES for i in range(PLACES)]:
         donor = next((j for j in range(count) if shown.rows[j] != shown.rows[place]), None)
@@ -260,7 +267,7 @@ def changed_later(
         return changed
 
     after = answers(model, shown, later, torch).reshape(before.shape)
-    gap = (after - before).abs() > CHANGED * float(before.std()) + 1e-7
+    gap = (after - before).abs() > rounding(before, torch)
     return {
         "early": float(gap.narrow(dim, 0, half).float().mean()),
         "late": float(gap.narrow(dim, half, length - half).float().mean()),
@@ -401,7 +408,9 @@ def agreement(model: Any, train: list[Shown], torch: Any) -> dict[str, Any] | No
                 continue
             if output.dim() == 2 and output.shape[1] > 1 and target.dim() == 1:
                 if not target.is_floating_point():
-                    if int(target.min()) >= 0 and int(target.max()) < output.shape[1]:
+                    # Of a loss, or numbers of all classes: no lengths, no numbers of samples.
+                    low, high = int(target.min()), int(target.max())
+                    if low == 0 and high == output.shape[1] - 1:
                         right += int((output.argmax(1) == target).sum())
                         rows += len(target)
                         break

@@ -13,7 +13,8 @@ TOLERANCE = 0.01  # of a sum that should be 1
 SMOOTHED = 0.2  # of it, where targets are smoothed or rounded
 MANY = 0.25  # share of the targets that an output cannot reach
 MIN_VALUES = 16  # of a prediction, before its range says something
-MIN_LOGITS = 64  # of a prediction that is never negative
+MIN_SPREAD = 0.25  # between them; a network that has not begun to learn answers with one value
+MOST = 0.6  # share of the targets that an output cannot reach, where it cannot be meant
 BLANKS = 0.05  # share of the symbols that are the blank
 
 Facts = Mapping[str, Any]
@@ -91,7 +92,8 @@ def _swapped(facts: Facts) -> bool:
 def _logits_of_a_range(facts: Facts) -> bool:
     """Whether logits of two classes are all between 0 and 1, with many of them."""
     given = facts["input"]
-    return _size(given["shape"]) >= MIN_VALUES and _within(0, 1, "input")(facts)
+    spread = given["max"] - given["min"] > MIN_SPREAD
+    return spread and _size(given["shape"]) >= MIN_VALUES and _within(0, 1, "input")(facts)
 
 
 def _sums_elsewhere(facts: Facts) -> bool:
@@ -114,6 +116,8 @@ SIGNED = (
     "cosine_embedding_loss", "margin_ranking_loss", "hinge_embedding_loss", "soft_margin_loss",
 )  # fmt: skip
 REGRESSION = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+UNREACHABLE = "{share:.0f} % of the targets of {name} cannot be reached by the output of a {source}"
+RESCALE = "scale the targets to its range, or remove the last activation"
 CONTRACTS = (
     Contract(
         ("cross_entropy",),
@@ -220,9 +224,16 @@ CONTRACTS = (
     ),
     Contract(
         REGRESSION,
-        lambda facts: facts.get("unreachable", 0) > MANY,
-        "{share:.0f} % of the targets of {name} cannot be reached by the output of a {source}",
-        "scale the targets to its range, or remove the last activation",
+        lambda facts: facts.get("unreachable", 0) > MOST,
+        UNREACHABLE,
+        RESCALE,
+    ),
+    Contract(
+        REGRESSION,
+        lambda facts: MANY < facts.get("unreachable", 0) <= MOST,
+        UNREACHABLE,
+        RESCALE,
+        "warn",
     ),
 )
 
@@ -294,6 +305,7 @@ def policy_sign(record: Record) -> list[Finding]:
 
 
 FALLS = 3.0  # times the size of its first value, below 0
+EXPLODES = 100.0  # times it, or 1 where it is smaller
 
 
 def unbounded_loss(record: Record) -> list[Finding]:
@@ -321,14 +333,13 @@ def unbounded_loss(record: Record) -> list[Finding]:
     }
     third = len(losses) // 3
     first, last = losses[0]["loss"], sum(event["loss"] for event in losses[-third:]) / third
-    falls = last < -FALLS * abs(first) and last < losses[third]["loss"]
-    if not usual or not (last < 0 and last < first):
+    if not usual or not last < -FALLS * abs(first) or not last < losses[third]["loss"]:
         return []
     what = " and ".join(sorted(usual))
     text = f"{what} is taken away from the loss, which has no lower end then: it went from"
     text += f" {first:.3g} to {last:.3g}"
     advice = "see that each term has the sign that makes it small where the answer is right"
-    severity: Severity = "fail" if falls else "warn"
+    severity: Severity = "fail" if last < -EXPLODES * max(1.0, abs(first)) else "warn"
     return [Finding("loss-sign", severity, text, advice, losses[-1]["at"], last, first)]
 
 

@@ -102,9 +102,8 @@ def drawn_samples(record: Record) -> list[Finding]:
     """Training must draw from all samples.
 
     `WeightedRandomSampler` wants one weight per sample: with one per class it draws the first few
-    samples only. Whatever the sampler, the samples that were drawn are counted and compared with
-    those that chance would have drawn from the data set. Strong weights, and data sets with many
-    equal samples, are meant.
+    samples only. The samples that it drew are counted too, and compared with those that chance
+    would have drawn from the data set. Strong weights are sometimes meant.
     """
     for event in record.all("pass"):
         weights, count = event.get("weights"), event.get("samples")
@@ -119,7 +118,7 @@ def drawn_samples(record: Record) -> list[Finding]:
     for event in record.events:
         if event["k"] == "pass":
             begun = event
-        elif begun is not None and begun.get("samples") and event["k"] == "forward":
+        elif begun is not None and begun.get("weights") and event["k"] == "forward":
             trains = event["index"] in record.training_indices
             if trains and _wide(event):
                 drawn.setdefault(begun["loader"], []).extend(event["rows"])
@@ -145,6 +144,8 @@ def partial_overlap(record: Record) -> list[Finding]:
     for block in reversed(record.validation_blocks):
         wide = [e for e in block if _wide(e) and "float" in e.get("type", "")]
         models = {event["model"] for event in wide}
+        if any(event.get("rich") is False for event in wide):
+            continue  # equal samples by chance
         rows = [row for event in wide for row in event["rows"]]
         if len(rows) < MIN_PART or not models <= record.trained_models:
             continue
