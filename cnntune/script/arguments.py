@@ -10,6 +10,7 @@ import inspect
 from typing import Any
 
 MAX_KINDS = 4  # different values of a target that are listed
+MAX_CLASSES = 100
 MAX_SIZE = 10**6  # values of a tensor that are looked at
 
 # What is differentiated and what it is compared with, where they are not called input and target.
@@ -48,6 +49,7 @@ def facts(name: str, given: dict[str, Any], source: str, torch: Any) -> dict[str
             low, high = LIMITS[source]
             values = target.detach().float()
             found["unreachable"] = float(((values < low) | (values > high)).float().mean())
+    found.update(of_weights(name, given, torch))
     if name == "ctc_loss":
         found.update(of_sequences(given, torch))
     return found
@@ -79,6 +81,24 @@ def numbers(tensor: Any, torch: Any) -> dict[str, Any]:
         found["sums"] = [float((values.sum(d) - 1).abs().max()) for d in range(values.dim())]
         found["log_sums"] = [float(values.logsumexp(d).abs().max()) for d in range(values.dim())]
     return found
+
+
+def of_weights(name: str, given: dict[str, Any], torch: Any) -> dict[str, Any]:
+    """The weights of classes, and how many targets each has."""
+    weight, target = given.get("weight"), given.get("target")
+    if not isinstance(target, torch.Tensor) or not target.numel():
+        return {}
+    if name == "cross_entropy" and isinstance(weight, torch.Tensor):
+        if len(weight) <= MAX_CLASSES and not target.is_floating_point():
+            kept = target.detach()[(target >= 0) & (target < len(weight))].reshape(-1)
+            counts = torch.bincount(kept, minlength=len(weight))
+            return {"weights": weight.detach().tolist(), "counts": counts.tolist()}
+    weight = given.get("pos_weight")
+    if isinstance(weight, torch.Tensor) and weight.numel() == 1:
+        positive = float(target.detach().float().sum())
+        counts = [target.numel() - positive, positive]
+        return {"weights": [1.0, float(weight)], "counts": counts}
+    return {}
 
 
 def of_sequences(given: dict[str, Any], torch: Any) -> dict[str, Any]:

@@ -776,7 +776,10 @@ def experiments(torch: Any, seconds: float) -> dict[str, Any]:
             except Exception as error:  # a model that cannot be copied, or runs in one place only
                 found.setdefault("skipped", repr(error)[:300])
                 continue
-            found.update(result if name == "copies" else {name: result} if result else {})
+            if isinstance(result, dict) and name == "copies":
+                found.update(result)
+            elif result:
+                found[name] = result
         return found
     finally:
         torch.set_rng_state(states)
@@ -1027,7 +1030,7 @@ def alike(module: Any) -> list[list[Any]]:
     """Layers whose units all have the same weights, and not 0: number, name and units."""
     found = []
     for name, part in module.named_modules():
-        weight = getattr(part, "weight", None)
+        weight: Any = getattr(part, "weight", None)
         layer = any(word in type(part).__name__ for word in ("Linear", "Conv"))
         if not layer or not hasattr(weight, "requires_grad") or not weight.requires_grad:
             continue
@@ -1346,7 +1349,7 @@ def note_pass(loader: Any) -> None:
 
 def weights_of(loader: Any) -> int | None:
     """How many weights the sampler of a loader has; None where it has none."""
-    sampler = getattr(loader, "sampler", None)
+    sampler: Any = getattr(loader, "sampler", None)
     if type(sampler).__name__ != "WeightedRandomSampler":
         return None
     return len(sampler.weights)

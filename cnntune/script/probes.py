@@ -20,6 +20,10 @@ MIN_SIDE = 8  # pixels of an image
 MAX_SAMPLES = 256  # that are looked at
 DECIDED = 1.5  # times the second best fit
 FIT = 0.05  # squared correlation from which an image shows what its mask outlines
+MAX_COLUMNS = 4096
+MIN_OF_CLASS = 5  # samples
+MAX_CLASSES = 50
+EXACT = 1e-3  # of the standard deviation of a column, of what the target does not tell
 SEED = 1
 PLAIN = (int, float, bool, str, type(None))
 
@@ -89,7 +93,7 @@ def answers(model: Any, shown: Shown, change: Any, torch: Any, seed: int = SEED)
 def rounding(before: Any, torch: Any) -> float:
     """From which difference on an answer has changed."""
     exact = torch.finfo(torch.float32).eps * EPSILONS * float(before.abs().max())
-    return CHANGED * float(before.std()) + exact
+    return float(CHANGED * before.std() + exact)
 
 
 def same(value: Any) -> Any:
@@ -106,10 +110,13 @@ def run(
         ("pictures", lambda: pictures(train, torch)),
         ("flips", lambda: flips(train, torch)),
         ("scales", lambda: scales(train, validation, torch)),
+        ("columns", lambda: columns(train, torch)),
+        ("padding", lambda: padding(train, torch)),
     ]
     if model is not None:
         probes += [
             ("mixed", lambda: mixed(model, train, torch)),
+            ("unused", lambda: unused(model, train, torch)),
             ("future", lambda: future(model, train, torch)),
             ("agreement", lambda: agreement(model, train, torch)),
             ("pairs", lambda: pairs(model, train, torch)),
@@ -189,6 +196,38 @@ def mixed(model: Any, train: list[Shown], torch: Any) -> dict[str, Any] | None:
         for part in model.modules()
     )
     return found
+
+
+def unused(model: Any, train: list[Shown], torch: Any) -> dict[str, Any] | None:
+    """The arguments that can be exchanged between samples without any effect."""
+    shown = next((one for one in reversed(train) if is_batch(one, torch)), None)
+    if shown is None or len(shown.tensors(torch)) < 2:
+        return None
+
+    def everything(change: Any) -> list[Any]:
+        args = mapped(shown.args, change, torch)
+        keywords = mapped(shown.keywords, change, torch)
+        torch.manual_seed(SEED)
+        with torch.enable_grad():
+            return [t.detach() for t in walked(model(*args, **keywords), torch)]
+
+    before = everything(same)
+    again = everything(same)
+    if not before or not all(torch.equal(a, b) for a, b in zip(before, again)):
+        return None
+    names = []
+    for index, given in enumerate(shown.tensors(torch)):
+        if torch.equal(given.roll(1, 0), given):
+            continue
+
+        def exchange(tensor: Any, given: Any = given) -> Any:
+            return tensor.roll(1, 0) if tensor is given else tensor.clone()
+
+        if all(torch.equal(a, b) for a, b in zip(before, everything(exchange))):
+            keys = list(shown.keywords) if type(shown.keywords) is dict else []
+            known = index - len(list(walked(shown.args, torch)))
+            names.append(keys[known] if 0 <= known < len(keys) else f"argument {index + 1}")
+    return {"names": names} if names else None
 
 
 # What follows in a sequence
@@ -280,7 +319,7 @@ def changed_later(
 
 def images(train: list[Shown], torch: Any) -> Any:
     """The images that a model got, of one size; None where it got none."""
-    found = []
+    found: list[Any] = []
     for shown in train:
         first = shown.tensors(torch)[0]
         if first.dim() == 4 and first.is_floating_point() and min(first.shape[2:]) >= MIN_SIDE:
@@ -374,7 +413,7 @@ def scales(train: list[Shown], validation: list[Shown], torch: Any) -> dict[str,
     """Mean and standard deviation of the inputs of both sets, where loaders gave them."""
 
     def values(batches: list[Shown]) -> list[Any]:
-        found = []
+        found: list[Any] = []
         for shown in batches:
             first = shown.tensors(torch)[0]
             if shown.size is not None and first.is_floating_point() and first.dim() > 1:
@@ -392,6 +431,76 @@ def scales(train: list[Shown], validation: list[Shown], torch: Any) -> dict[str,
         "train": [float(one.mean()), float(one.std())],
         "validation": [float(other.mean()), float(other.std())],
     }
+
+
+def columns(train: list[Shown], torch: Any) -> dict[str, Any] | None:
+    """An input that the target tells: the same but for a factor, or one number for each class."""
+    inputs: list[Any] = []
+    targets: list[Any] = []
+    for shown in train:
+        first, found = shown.tensors(torch)[0], shown.targets(torch)
+        if not first.is_floating_point() or first.dim() < 2 or not found:
+            continue
+        rows, target = first.detach().float().cpu().reshape(len(first), -1), found[0]
+        if target.numel() == len(rows) and rows.shape[1] <= MAX_COLUMNS:
+            if not inputs or inputs[0].shape[1] == rows.shape[1]:
+                inputs.append(rows)
+                targets.append(target.detach().cpu().reshape(-1))
+    if not inputs:
+        return None
+    rows, target = torch.cat(inputs), torch.cat(targets)
+    about = {"rows": len(rows), "of": rows.shape[1]}
+    spread = rows.std(0)
+    kinds, counts = torch.unique(target, return_counts=True)
+    if len(kinds) < 2 or len(rows) < 2 * MIN_SIDE:
+        return None
+    if len(kinds) <= MAX_CLASSES and int(counts.min()) < MIN_OF_CLASS:
+        return None
+    if len(kinds) <= MAX_CLASSES and float((kinds == kinds.round()).float().mean()) == 1.0:
+        inside = torch.stack([rows[target == kind].std(0, unbiased=False) for kind in kinds])
+        told = (inside.amax(0) < EXACT * spread) & (spread > 0)
+        how = "it is one number for each class"
+    else:
+        values = target.float()
+        values = (values - values.mean()) / values.std()
+        apart = rows - rows.mean(0)
+        slope = (apart * values[:, None]).mean(0)
+        left = (apart - slope * values[:, None]).std(0)
+        told = (left < EXACT * spread) & (spread > 0)
+        how = "it is the target, times a number"
+    if not bool(told.any()):
+        return None
+    return {**about, "column": int(told.float().argmax()), "how": how}
+
+
+def padding(train: list[Shown], torch: Any) -> dict[str, Any] | None:
+    """How much of the targets is one value that is repeated at the end of rows."""
+    for shown in reversed(train):
+        target = shown.target
+        tokens = [t for t in shown.tensors(torch) if t.dim() == 2 and not t.is_floating_point()]
+        if target is None or target.is_floating_point() or not tokens:
+            continue
+        count, length = tokens[-1].shape
+        if target.numel() != count * length or length < MIN_LENGTH or count < MIN_ROWS:
+            continue
+        wanted = target.reshape(count, length)
+        ends = wanted[:, -1]
+        value = torch.mode(ends).values
+        tail = ((wanted == value).flip(1).long().cumprod(1).sum(1)).float()
+        padded = tail >= 2
+        later = torch.arange(length, device=tail.device) > length - tail[:, None]
+        behind = tokens[-1][later & padded[:, None]]
+        if (
+            not behind.numel()
+            or float((behind == torch.mode(behind).values).float().mean()) < SHIFTED
+        ):
+            return None  # labels that are alike, of tokens that are not
+        return {
+            "value": int(value),
+            "rows": float(padded.float().mean()),
+            "share": float((tail * padded).sum()) / target.numel(),
+        }
+    return None
 
 
 # Outputs and targets

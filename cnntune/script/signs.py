@@ -56,7 +56,7 @@ def terms(start: Any, name_of: Any, mark: str, negated: Any, torch: Any) -> list
     another one.
     """
     stack = [Part(start, 1, 1.0, "", True)]
-    seen = set()
+    seen: set[tuple[Any, int]] = set()
     found: list[list[Any]] = []
     while stack and len(seen) < MAX_NODES:
         part = stack.pop()

@@ -214,3 +214,34 @@ def test_validation_samples_that_nothing_carries_over_to_are_named() -> None:
     assert judged(validation_own=1.05) == []
     assert judged(held_own=1.36) == []  # nothing was learned either
     assert judged(validated=40) == []
+
+
+def test_an_input_that_tells_the_target_is_named_where_there_are_several() -> None:
+    seen = {"rows": 700, "of": 20, "column": 7, "how": "it is one number for each class"}
+    assert probed(columns=seen) == [("target-hidden", "warn")]
+    assert probed(columns={**seen, "of": 1}) == []  # a toy: the target is the input
+
+
+def test_an_argument_without_any_effect_is_named() -> None:
+    assert probed(unused={"names": ["condition"]}) == [("inputs-used", "warn")]
+
+
+def test_padding_that_counts_in_the_loss_is_named() -> None:
+    def padded(ignored: int, share: float = 0.4) -> list[tuple[str, str]]:
+        calls = losses("cross_entropy", LOGITS, CLASSES, ignore_index=ignored).events
+        seen = {"value": 0, "rows": 1.0, "share": share}
+        return bad(Record(calls, experiments={"probes": {"at": "train.py:7", "padding": seen}}))
+
+    assert padded(-100) == [("padding-ignored", "warn")]
+    assert padded(0) == []
+    assert padded(-100, share=0.05) == []
+
+
+def test_weights_that_follow_the_frequency_are_named() -> None:
+    def weighted(*weights: float) -> list[tuple[str, str]]:
+        more = {"weights": list(weights), "counts": [100, 10]}
+        return bad(losses("cross_entropy", LOGITS, CLASSES, **more))
+
+    assert weighted(0.9, 0.1) == [("class-weights", "warn")]
+    assert weighted(0.1, 0.9) == []
+    assert weighted(1.0, 1.0) == []

@@ -270,6 +270,43 @@ def loss_contract(record: Record) -> list[Finding]:
     return found
 
 
+MIN_COUNTED = 200  # targets
+RARER = 3.0  # times
+HEAVIER = 1.5  # times
+
+
+def class_weights(record: Record) -> list[Finding]:
+    """Weights of classes are there for the rare ones.
+
+    A loss counts each sample times the weight of its class. Frequencies in place of their inverses,
+    or a `pos_weight` of positives by negatives, make the frequent class count more still.
+    """
+    found = []
+    calls: dict[tuple[str, str], list[Event]] = {}
+    for event in record.all("loss"):
+        if event["grad"] and "weights" in event.get("contract", ()):
+            calls.setdefault((event["name"], event["at"]), []).append(event)
+    for (name, where), events in calls.items():
+        weights = events[-1]["contract"]["weights"]
+        same = [e["contract"] for e in events if len(e["contract"]["weights"]) == len(weights)]
+        counts = [sum(one["counts"][kind] for one in same) for kind in range(len(weights))]
+        seen = [kind for kind, count in enumerate(counts) if count > 0]
+        if sum(counts) < MIN_COUNTED or len(seen) < 2:
+            continue
+        most, least = max(seen, key=counts.__getitem__), min(seen, key=counts.__getitem__)
+        rare = counts[most] > RARER * counts[least]
+        if not rare or weights[most] <= HEAVIER * weights[least]:
+            continue
+        text = f"{name} gives class {most} the weight {weights[most]:.3g} and class {least}"
+        text += (
+            f" {weights[least]:.3g}, with {counts[most]:.0f} and {counts[least]:.0f} targets: the"
+        )
+        text += " frequent class counts more"
+        advice = "use the inverse of the frequencies; pos_weight is negatives / positives"
+        found.append(Finding("class-weights", "warn", text, advice, where))
+    return found
+
+
 LOG_PROBABILITY = "log-probability"
 SIGN_SHARE = 0.9  # of the terms
 

@@ -27,6 +27,9 @@ BELOW_CHANCE = 0.4  # of the accuracy of a guess
 APART = -0.2  # correlation
 TOLD_APART = 0.5  # standard deviations between two kinds of pairs, of the distances of inputs
 LOST = 0.3  # of it, of the distances of outputs: the loss takes away what the inputs told
+MIN_COLUMNS = 3  # with fewer, a toy whose target is an input
+PADDING = 0.15  # share of the targets
+PADDED_ROWS = 0.5  # share of the rows that end so
 MIN_STEPS = 60
 NEVER = 0.1  # of what the schedule reaches later
 EARLY_END = 0.5  # of the training, in which the learning rate is next to 0
@@ -105,7 +108,7 @@ def image_layout(record: Record) -> list[Finding]:
     if found is None:
         return []
     where = _line(record)
-    read, last = found.get("read"), found.get("last")
+    read, last = found.get("read", ()), found.get("last", ())
     if read and all(
         b > a + CHANNELS_LAST and a < HALF * b for a, b in zip(read, last, strict=True)
     ):
@@ -166,6 +169,57 @@ def same_scale(record: Record) -> list[Finding]:
     severity: Severity = "fail" if ratio > FAR_SCALE else "warn"
     line = _line(record)
     return [Finding("same-scale", severity, text, advice, line, other_spread, spread)]
+
+
+def target_hidden(record: Record) -> list[Finding]:
+    """No input may be the target itself.
+
+    A column that is the target but for a factor, or that is one number for each class, leaves
+    nothing to learn: an identifier, a column that was computed from the label, a window that holds
+    the value to be predicted.
+    """
+    found = _probe(record, "columns")
+    if found is None or found["rows"] < MIN_ANSWERS or found["of"] < MIN_COLUMNS:
+        return []
+    text = f"column {found['column']} of {found['of']} inputs tells the target: {found['how']} in"
+    text += f" all {found['rows']} samples"
+    advice = "leave out what would not be known when the model is used"
+    return [Finding("target-hidden", "warn", text, advice, _line(record))]
+
+
+def inputs_used(record: Record) -> list[Finding]:
+    """Each input of a model must have an effect.
+
+    One argument at a time is exchanged between samples. Where no output changes in the last bit,
+    the argument is not used: overwritten, masked out, or left out of a concatenation.
+    """
+    found = _probe(record, "unused")
+    if found is None:
+        return []
+    names = ", ".join(found["names"])
+    text = f"exchanging {names} between the samples changes nothing of what the model returns"
+    advice = "see where forward() uses it"
+    return [Finding("inputs-used", "warn", text, advice, _line(record))]
+
+
+def padding_ignored(record: Record) -> list[Finding]:
+    """Padding must not count in the loss.
+
+    Where many rows of targets end in the same repeated value and `ignore_index` is another one, the
+    network learns to predict padding, and the loss looks better than it is.
+    """
+    found = _probe(record, "padding")
+    calls = [e for e in record.all("loss") if e["grad"] and e["name"] == "cross_entropy"]
+    if found is None or not calls or found["share"] < PADDING or found["rows"] < PADDED_ROWS:
+        return []
+    ignored = {e["contract"].get("ignore_index") for e in calls if "contract" in e}
+    if found["value"] in ignored or not all(event["plain"] for event in calls):
+        return []
+    text = f"{100 * found['share']:.0f} % of the targets are {found['value']} at the end of their"
+    text += " rows, as padding is, and count in the loss"
+    advice = f"pass ignore_index={found['value']} to cross_entropy"
+    where = calls[-1]["at"]
+    return [Finding("padding-ignored", "warn", text, advice, where, found["share"])]
 
 
 def loss_goal(record: Record) -> list[Finding]:
