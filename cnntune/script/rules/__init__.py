@@ -10,12 +10,14 @@ from collections.abc import Callable
 from cnntune.findings import Finding
 from cnntune.script.record import Record
 from cnntune.script.rules import (
+    contracts,
     experiments,
     first_values,
     gradients,
     losses,
     modes,
     optimizers,
+    probes,
     samples,
 )
 
@@ -28,6 +30,12 @@ RULES: dict[str, Rule] = {
     "loss-graph": gradients.loss_graph,
     "loss-input": losses.loss_input,
     "log-probabilities": losses.log_probabilities,
+    "loss-contract": contracts.loss_contract,
+    "class-weights": contracts.class_weights,
+    "loss-sign": contracts.unbounded_loss,
+    "policy-sign": contracts.policy_sign,
+    "samples-apart": probes.samples_apart,
+    "future-hidden": probes.future_hidden,
     "accumulation": losses.accumulation,
     "missing-zero-grad": gradients.missing_zero_grad,
     "cleared-gradients": gradients.cleared_gradients,
@@ -35,6 +43,8 @@ RULES: dict[str, Rule] = {
     "train-while-validating": modes.train_while_validating,
     "dropout-in-eval": modes.dropout_in_eval,
     "split": samples.validation_overlap,
+    "partial-split": samples.partial_overlap,
+    "drawn-samples": samples.drawn_samples,
     "same-batch": samples.same_batch,
     "one-class-batches": samples.one_class_batches,
     "copied-tokens": samples.copied_tokens,
@@ -49,6 +59,7 @@ RULES: dict[str, Rule] = {
     "stale-copy": modes.stale_copy,
     "restored-alias": modes.restored_alias,
     "argmax-axis": modes.argmax_axis,
+    "threshold": modes.threshold,
     "seed-in-loop": modes.seed_in_loop,
     "finite-loss": first_values.finite_loss,
     "initial-loss": first_values.initial_loss,
@@ -57,12 +68,23 @@ RULES: dict[str, Rule] = {
     "inputs": first_values.inputs,
     "labels": first_values.labels,
     "frozen-weights": optimizers.frozen_weights,
+    "equal-units": optimizers.equal_units,
+    "layer-settings": optimizers.layer_settings,
     "batch-norm": modes.batch_of_one,
     "teacher-mode": modes.teacher_mode,
     "changing-validation": samples.changing_validation,
     "input-used": experiments.input_used,
     "learns": experiments.learns,
     "rate-too-high": experiments.rate_too_high,
+    "validation-alike": experiments.validation_alike,
+    "target-hidden": probes.target_hidden,
+    "inputs-used": probes.inputs_used,
+    "padding-ignored": probes.padding_ignored,
+    "loss-goal": probes.loss_goal,
+    "mask-follows-image": probes.mask_follows_image,
+    "image-layout": probes.image_layout,
+    "same-scale": probes.same_scale,
+    "schedule-length": probes.schedule_length,
 }
 
 
