@@ -33,6 +33,7 @@ SHARED = (
     "budget",
     "lr_sweep",
     "next_space",
+    "optimism",
     "search_findings",
     "winner",
 )  # what several steps need

@@ -102,9 +102,7 @@ def false_winners(rng: np.random.Generator, repetitions: int) -> list[dict[str, 
             for count, seeds in ((2, 3), (3, 2), (3, 3), (3, 5), (5, 3)):
                 means = [TRUE, TRUE, *[TRUE - 0.2] * (count - 2)]
                 given = [*spreads[:2], *[spreads[2]] * (count - 2)]
-                found = [
-                    drawn(rng, means, given, seeds, tailed=tailed) for _ in range(repetitions)
-                ]
+                found = [drawn(rng, means, given, seeds, tailed=tailed) for _ in range(repetitions)]
                 row[f"{count}x{seeds} false"] = percent([len(tied(one)) == 1 for one in found])
                 if (count, seeds) == (3, 3):
                     row["3x3 pooled"] = percent([pooled(one) for one in found])

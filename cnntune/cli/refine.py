@@ -69,6 +69,7 @@ def refine(
 
     from cnntune.steps import refine as step
     from cnntune.steps import search, winner
+    from cnntune.steps.optimism import optimism_findings
     from cnntune.steps.search_findings import refuse_failed
     from cnntune.study.ledger import Ledger
     from cnntune.training import device as devices
@@ -125,6 +126,11 @@ def refine(
             *(command_search.repeat_findings(recipe) if seeds else []),
             *result.findings,
             *winner.findings(candidates, val_images=val_images),
+            *optimism_findings(
+                [rival.trial for rival in winner.pool(winner.ledgers(found))],
+                candidates,
+                val_images,
+            ),
         ]
         cut = deadline.passed and (
             any(trial.status == "running" for trial in result.trials)

@@ -31,8 +31,8 @@ from cnntune.study.trial import Trial, ranked
 
 CANDIDATES = 3  # trained again, to see whether the first one was best by chance
 TWO_SIDED = 0.975  # quantile of a two-sided interval of 95 %
-# Quantile of the test between two candidates. A level of 4 % and not 5 %, since Welch's test of three
-# seeds exceeds its level by up to an eighth where spreads differ threefold
+# Quantile of the test between two candidates. A level of 4 % and not 5 %, since Welch's test of
+# three seeds exceeds its level by up to an eighth where spreads differ threefold
 # (benchmarks/search/winner_error_rates.py).
 WINS = 0.98
 
@@ -229,7 +229,7 @@ class Candidate:
         return statistics.stdev(self.val_accs) if len(self.val_accs) > 1 else None
 
     def variance(self, val_images: int | None = None) -> float | None:
-        """The variance over the fresh seeds, at least that of one image of `val_images`; see `sd`."""
+        """The variance over the fresh seeds, at least that of one of `val_images`; see `sd`."""
         return None if self.sd is None else max(self.sd, 1 / val_images if val_images else 0.0) ** 2
 
     @property
@@ -246,7 +246,106 @@ class Candidate:
         return (max(0.0, low), min(1.0, high)) if 0 <= self.mean <= 1 else (low, high)
 
     @property
-    def least_lead(one: Candidate, other: Candidate, *, val_images: int | None = None) -> float:
+    def image_error(self) -> float | None:
+        """The standard error of the mean over samples of as many images; None for a loss."""
+        images = self.rival.trial.summary.val_images
+        if not images or self.mean is None or not 0 <= self.mean <= 1:
+            return None
+        return image_error(self.mean, int(images))
+
+    def as_json(self) -> dict[str, Any]:
+        """The candidate in `refine --json` and `tune --json`."""
+        return {
+            "number": self.number,
+            "config": str(self.config),
+            "values": self.values,
+            "selected_acc": self.selected_acc,
+            "cut": self.rival.cut,
+            "val_accs": self.val_accs,
+            "asked": self.asked,
+            "diverged": self.diverged,
+            "failed": self.failed,
+            "mean": self.mean,
+            "sd": self.sd,
+            "interval": list(self.interval) if self.interval else None,
+            "image_error": self.image_error,
+        }
+
+
+def paired_gains(later: Rival, earlier: Rival, *, seeds: int) -> list[float]:
+    """The difference of two trials' accuracies, or losses, for each fresh seed trained for both.
+
+    A diverged run is worth a guess, or left out if that is unknown. A loss counts as minus its
+    value.
+    """
+    scores: list[dict[int, float]] = []
+    for rival in (later, earlier):
+        found = {}
+        for more, run in rival.repeats(seeds):
+            summary = run.summary() or {}
+            if summary.get("status") == "complete":
+                found[more] = score_of(*map(summary.get, RESULTS))
+            elif summary.get("status") == "diverged" and summary.get("chance_acc"):
+                found[more] = float(summary["chance_acc"])
+        scores.append(found)
+    first, second = scores
+    return [first[more] - second[more] for more in first if more in second]
+
+
+def seed_noise(study: Study, best: Trial) -> float | None:
+    """The standard deviation of an accuracy over seeds, 0..1, pooled over the study's repeats.
+
+    Without two repeats of a trial the standard error of the best accuracy on the validation images:
+    a smaller difference cannot be seen. None if the images are not counted either.
+    """
+    squares, degrees = 0.0, 0
+    for part in [study, *rounds(study)]:
+        accs: dict[str, list[float]] = {}
+        for path in sorted(part.path.glob("trial-*-seed-*")):
+            summary = Run(path).summary() or {}
+            if summary.get("status") == "complete" and summary.get("val_acc") is not None:
+                accs.setdefault(path.name.rpartition("-seed-")[0], []).append(summary["val_acc"])
+        for repeated in accs.values():
+            if len(repeated) > 1:
+                squares += statistics.variance(repeated) * (len(repeated) - 1)
+                degrees += len(repeated) - 1
+    if degrees and squares:
+        return math.sqrt(squares / degrees)
+    images = best.summary.val_images
+    return image_error(best.val_acc, images) if images and best.val_acc >= 0 else None
+
+
+def candidates(rivals: Sequence[Rival], *, seeds: int) -> list[Candidate]:
+    """The rivals with their repeats: highest mean first, then those with diverged seeds.
+
+    Those without a completed repeat come last, in the order of the rivals.
+    """
+    found = []
+    for rival in rivals:
+        summaries = [summary for _, run in rival.repeats(seeds) if (summary := run.summary())]
+        ends = [summary["status"] for summary in summaries]
+        whole = [one for one in summaries if one["status"] == "complete"]
+        accs = [score_of(*map(one.get, RESULTS)) for one in whole]
+        found.append(Candidate(rival, seeds, accs, ends.count("diverged"), ends.count("failed")))
+    return sorted(found, key=order)
+
+
+def order(candidate: Candidate) -> tuple[bool, int, float]:
+    """The sort key of a candidate: those with a diverged seed come after those without."""
+    return candidate.mean is None, candidate.diverged, -(candidate.mean or 0.0)
+
+
+def quantile(freedom: float, share: float = TWO_SIDED) -> float:
+    """The quantile of Student's t with `freedom` degrees of freedom, by default that of 97.5 %.
+
+    Two means differ significantly if they are more standard errors apart than that.
+    """
+    from scipy.special import stdtrit  # imported here: slow, and few commands need it
+
+    return float(stdtrit(freedom, share))
+
+
+def least_lead(one: Candidate, other: Candidate, *, val_images: int | None = None) -> float:
     """The difference of two means over seeds that is significant, by Welch's t test.
 
     Infinite if one of them has a single seed. Spreads are not pooled over candidates: a learning
@@ -267,8 +366,8 @@ class Candidate:
 def tied(found: Sequence[Candidate], *, val_images: int | None = None) -> list[Candidate]:
     """The first candidate and those that are not significantly worse, see `least_lead`.
 
-    Candidates with a diverged seed are excluded if there are others. One with a single seed is tied,
-    since it has no spread.
+    Candidates with a diverged seed are excluded if there are others. One with a single seed is
+    tied, since it has no spread.
     """
     steady = [one for one in found if one.val_accs and not one.diverged]
     if not steady:
@@ -405,7 +504,9 @@ def _over_seeds(best: Candidate) -> str:
     seeds = "seed" if trained == 1 and not of_all else "seeds"
     text = f"{best.name}: {shown(best.mean or 0)} over {trained}{of_all} fresh {seeds}"
     if best.interval:
-        low, high = best.interval if (best.mean or 0) >= 0 else (-best.interval[1], -best.interval[0])
+        low, high = (
+            best.interval if (best.mean or 0) >= 0 else (-best.interval[1], -best.interval[0])
+        )
         text += f", 95 % interval {low:.4f} to {high:.4f} by Student's t"
     return f"{text} (selected at {shown(best.selected_acc)})"
 
@@ -421,4 +522,3 @@ def _of_images(best: Candidate) -> str:
 def shown(score: float) -> str:
     """An accuracy, or the loss of a script that logs none."""
     return f"loss {-score:.4f}" if score < 0 else f"{score:.4f}"
-

@@ -1,7 +1,7 @@
 """The data of a whole study that the page shows, read from its folder."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.runs.run import Epoch, Run
 from cnntune.runs.study import Study
+from cnntune.steps.optimism import optimism_findings
 from cnntune.steps.report.chapter import Chapter, read_chapter, seeds_of
 from cnntune.steps.winner import (
     Candidate,
@@ -138,7 +139,7 @@ def read(study: Study) -> Story:
     rivals = best_rivals([rival for chapter in chapters[::-1] for rival in chapter.rivals])
     seeds = max((seeds_of(chapter.study) for chapter in chapters), default=0)
     over_seeds = candidates(rivals, seeds=seeds)
-    study_findings = findings(over_seeds, val_images=val_images(rivals)) if seeds else []
+    study_findings = _of_study(chapters, over_seeds, documents) if seeds else []
     chapters = [_with_candidates(chapter, over_seeds, study_findings) for chapter in chapters]
     best = [candidate.rival.trial.run for candidate in over_seeds]
     judged = _judge([*best, *(one.run for one in singles[-SHOWN:])])
@@ -165,6 +166,23 @@ def _document(study: Study, step: str) -> dict[str, Any] | None:
             f"{study.path / step}.json: has no {', '.join(missing)}; run the command again"
         )
     return found
+
+
+def _of_study(
+    chapters: Sequence[Chapter],
+    over_seeds: Sequence[Candidate],
+    documents: Mapping[str, dict[str, Any]],
+) -> list[Finding]:
+    """The winner or a tie, and beside the luck in its accuracy the final test, if there was one."""
+    images = val_images([candidate.rival for candidate in over_seeds])
+    trials = [trial for chapter in chapters for trial in chapter.trials]
+    optimism = optimism_findings(trials, over_seeds, images)
+    looks = documents.get("test", {}).get("looks") or []
+    if looks:
+        first = looks[0]
+        text = f"; the first final test, of {first['run']}, gave {first['test_acc']:.4f}"
+        optimism = [replace(found, evidence=found.evidence + text, advice="") for found in optimism]
+    return [*findings(over_seeds, val_images=images), *optimism]
 
 
 def _with_candidates(
