@@ -31,9 +31,10 @@ def expected_optimism(accs: Sequence[float], images: int) -> float:
     """
     best = np.sort(np.asarray(accs, dtype=float))[::-1][:COMPETING]
     errors = np.array([image_error(float(acc), images) for acc in best])
-    noise = np.random.default_rng(0).standard_normal((DRAWS, len(best))) * SCALE * errors
+    drawn = np.random.default_rng(0).standard_normal((DRAWS // 2, len(best)))
+    noise = np.concatenate([drawn, -drawn]) * SCALE * errors
     selected = np.argmax(best + noise, axis=1)
-    added = noise[np.arange(DRAWS), selected].mean()
+    added = noise[np.arange(len(noise)), selected].mean()
     return max(0.0, float(added) / SCALE**2)
 
 

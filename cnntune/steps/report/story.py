@@ -10,7 +10,7 @@ from cnntune.config.command import CommandRecipe
 from cnntune.config.recipe import Recipe
 from cnntune.diagnosis.judge import JudgedRun, judge_runs
 from cnntune.diagnosis.load_runs import read_paths
-from cnntune.errors import StudyError
+from cnntune.errors import DataError, StudyError
 from cnntune.findings import Finding
 from cnntune.runs.run import Epoch, Run
 from cnntune.runs.study import Study
@@ -210,5 +210,8 @@ def _single_runs(study: Study) -> list[SingleRun]:
 def _judge(runs: Sequence[Run]) -> list[JudgedRun]:
     """The diagnoses of runs that have a curve, in the order of the runs."""
     paths = [run.path for run in runs if run.rows()]
-    found = judge_runs(read_paths(paths)[0]) if paths else []
+    try:
+        found = judge_runs(read_paths(paths)[0]) if paths else []
+    except DataError:  # all of them still run, and are too short to judge
+        found = []
     return sorted(found, key=lambda one: paths.index(one.path))
