@@ -7,9 +7,10 @@ winner is false where the best two candidates are equally good, or where another
 first column of the errors is the hardest case: two equal candidates and others far below. "pooled"
 is the test of earlier versions, one spread for all candidates, at a level of 5 %.
 
-The second table is what a report of the first candidate claims: how far its accuracy lies above the
-truth, and how often its interval contains it. The third is how much of the accuracy of the best of
-many trials is luck, against what `optimism` estimates from the trials alone.
+The second table is the power of that test, the third what a report of the first candidate claims:
+how far its accuracy lies above the truth, and how often its interval contains it. The fourth is how
+often `tune` continues after a round, by what the round gained. The last is how much of the accuracy
+of the best of many trials is luck, against what `optimism` estimates from the trials alone.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from cnntune.config.recipe import Recipe
 from cnntune.runs.run import Run
 from cnntune.runs.summary import Summary
 from cnntune.steps.optimism import expected_optimism
+from cnntune.steps.tune import by_chance
 from cnntune.steps.winner import CANDIDATES, Candidate, Rival, order, quantile, tied
 from cnntune.study.trial import Trial
 
@@ -45,7 +47,7 @@ Noise = Callable[[int], np.ndarray]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repetitions", type=int, default=3000)
+    parser.add_argument("--repetitions", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
@@ -53,6 +55,7 @@ def main() -> None:
         false_winners(rng, options.repetitions),
         power(rng, options.repetitions),
         claims(rng, options.repetitions),
+        rounds(rng, options.repetitions),
         luck(rng, options.repetitions // 10),
     ):
         print(pd.DataFrame(rows).to_string(index=False), end="\n\n")
@@ -158,6 +161,21 @@ def claims(rng: np.random.Generator, repetitions: int) -> list[dict[str, object]
                 "95 % interval contains the truth": percent(inside),
             }
         )
+    return rows
+
+
+def rounds(rng: np.random.Generator, repetitions: int) -> list[dict[str, object]]:
+    """How often `tune` continues after a round, by its true gain in spreads of a seed."""
+    rows = []
+    for seeds in (2, 3, 5):
+        row: dict[str, object] = {"seeds": seeds}
+        for gain in (-1.0, 0.0, 0.5, 1.0, 2.0, 3.0):
+            found = rng.standard_normal((repetitions, seeds, 2)) * 0.3 * POINT
+            gains = found[:, :, 0] - found[:, :, 1] + gain * 0.3 * POINT
+            row[f"gain {gain:g}"] = percent(
+                [bool(one.mean() > by_chance(list(one))) for one in gains]
+            )
+        rows.append(row)
     return rows
 
 

@@ -502,16 +502,12 @@ def _gain(
 def within_chance(later: Rival, earlier: Rival) -> Finding | None:
     """The finding that a later trial does not beat an earlier one on the same fresh seeds.
 
-    None if it does, or if fewer than two seeds of both are trained. The seeds are compared in
-    pairs, one-sided, with Student's t; a spread below one validation image counts as one image.
+    None if it does, or if fewer than two seeds of both are trained.
     """
     gains = paired_gains(later, earlier, seeds=SEEDS)
     if len(gains) < MIN_PAIRS:
         return None
-    images = val_images([later, earlier])
-    spread = max(statistics.stdev(gains), 1 / images if images else 0.0)
-    mean = statistics.fmean(gains)
-    chance = quantile(len(gains) - 1, GOES_ON) * spread / math.sqrt(len(gains))
+    mean, chance = statistics.fmean(gains), by_chance(gains, val_images([later, earlier]))
     if mean > chance:
         return None
     text = (
@@ -519,6 +515,15 @@ def within_chance(later: Rival, earlier: Rival) -> Finding | None:
         f" the same {len(gains)} fresh seeds, where up to {100 * chance:.2f} points may be chance"
     )
     return Finding("stopped", "info", text, measured=mean, expected=chance)
+
+
+def by_chance(gains: Sequence[float], images: int | None = None) -> float:
+    """How much the mean of paired gains may be by chance: Student's t, one-sided, at `GOES_ON`.
+
+    A spread below one of the validation images counts as one image.
+    """
+    spread = max(statistics.stdev(gains), 1 / images if images else 0.0)
+    return quantile(len(gains) - 1, GOES_ON) * spread / math.sqrt(len(gains))
 
 
 def _cut(current: refine.Round, records: Sequence[Ledger]) -> Finding:
