@@ -99,8 +99,8 @@ def diagnose(
         if proof is not None:
             command.screen.proof(proof.result)
             command.screen.findings(proof.not_in_table)
-        for entry in skipped:
-            command.screen.text(f"skipped {entry['path']}: {entry['reason']}")
+        for line in judge.skipped_lines(skipped):
+            command.screen.text(line)
     for remark in judge.remarks(judged):
         command.screen.say(remark)
     command.end(document)

@@ -214,6 +214,17 @@ def remarks(judged: Iterable[JudgedRun]) -> list[str]:
     ]
 
 
+def skipped_lines(skipped: Iterable[Skipped]) -> list[str]:
+    """What was skipped, a line for each reason: a search prunes many trials at the same epoch."""
+    paths: dict[str, list[str]] = {}
+    for entry in skipped:
+        paths.setdefault(entry["reason"], []).append(entry["path"])
+    return [
+        f"skipped {found[0]}{f' and {len(found) - 1} more' if found[1:] else ''}: {reason}"
+        for reason, found in paths.items()
+    ]
+
+
 def parse_mapping(pairs: Iterable[str]) -> dict[str, str]:
     """From the options `--map val_loss=COLUMN` to a dict of columns by curve.
 

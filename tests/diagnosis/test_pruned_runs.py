@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cnntune.diagnosis.judge import JudgedRun, judge_paths
+from cnntune.diagnosis.judge import JudgedRun, judge_paths, skipped_lines
 from cnntune.errors import DataError
 from cnntune.runs.run import Epoch, Run
 
@@ -38,6 +38,18 @@ def test_a_trial_that_was_pruned_early_is_no_short_run(tmp_path: Path) -> None:
         "trial-0000": "pruned at epoch 1 of 9, which is too early to judge",
         "trial-0001": "still running, at epoch 2 of 9, which is too early to judge",
     }
+
+
+def test_trials_that_were_pruned_at_one_epoch_are_one_line(tmp_path: Path) -> None:
+    for number in range(3):
+        pruned(tmp_path / f"trial-{number:04d}", 1)
+    pruned(tmp_path / "trial-0003", 2)
+    begun(tmp_path / "trial-0004", 9).finish({"status": "complete", "epochs": 9})
+    assert skipped_lines(judge_paths([tmp_path])[1]) == [
+        f"skipped {tmp_path}/trial-0000 and 2 more: pruned at epoch 1 of 9, which is too early to"
+        " judge",
+        f"skipped {tmp_path}/trial-0003: pruned at epoch 2 of 9, which is too early to judge",
+    ]
 
 
 def test_a_short_run_that_has_all_its_epochs_is_one(tmp_path: Path) -> None:
