@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 
 import optuna
 import pandas as pd
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from cnntune.config.space import Range
@@ -107,7 +107,7 @@ def drawn(
 def by_shares(values: list[dict[str, float]], accs: list[float]) -> list[str]:
     """The keys that earlier versions froze."""
     study = optuna.create_study(direction="maximize")
-    distributions = {key: FloatDistribution(0.0, 1.0) for key in SPACE}
+    distributions: dict[str, BaseDistribution] = {key: FloatDistribution(0, 1) for key in SPACE}
     study.add_trials(
         optuna.trial.create_trial(value=acc, params=one, distributions=distributions)
         for one, acc in zip(values, accs, strict=True)

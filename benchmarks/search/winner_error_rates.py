@@ -136,7 +136,7 @@ def power(rng: np.random.Generator, repetitions: int) -> list[dict[str, object]]
 
 def claims(rng: np.random.Generator, repetitions: int) -> list[dict[str, object]]:
     """What is reported of the first candidate of 50 trials, all equally good or not."""
-    rows = []
+    rows: list[dict[str, object]] = []
     for name, width in (("50 equal trials", 0.0), ("50 trials within 3 points", 3.0)):
         above, inside, first = [], [], []
         for _ in range(repetitions):
@@ -181,7 +181,7 @@ def rounds(rng: np.random.Generator, repetitions: int) -> list[dict[str, object]
 
 def luck(rng: np.random.Generator, repetitions: int) -> list[dict[str, object]]:
     """How far the best of many trials lies above its accuracy on all images, and the estimate."""
-    rows = []
+    rows: list[dict[str, object]] = []
     shapes: dict[str, Noise] = {
         "all equal": lambda n: np.full(n, 0.95),
         "bell-shaped, sd 3 points": lambda n: np.clip(rng.normal(0.88, 0.03, n), 0, 0.999),
