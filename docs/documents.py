@@ -265,6 +265,10 @@ class CandidateEntry(TypedDict):
     """Mean of `val_accs`; null where there is none."""
     sd: float | None
     """Sample standard deviation of `val_accs`; null for fewer than two."""
+    interval: list[float] | None
+    """The 95 % interval of the mean over seeds, Student's t; null for fewer than two of them."""
+    image_error: float | None
+    """How far as many other validation images would move the mean: its binomial standard error."""
 
 
 @described
@@ -274,7 +278,7 @@ class Refined(TypedDict):
     candidates: list[CandidateEntry]
     """The best trials, highest mean first."""
     tie: list[int]
-    """Numbers of the candidates that cannot be told from the best by their seeds."""
+    """Numbers of the candidates that cannot be told from the best by their seeds (Welch's t)."""
 
 
 @described

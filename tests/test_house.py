@@ -34,6 +34,7 @@ SHARED = (
     "budget",
     "lr_sweep",
     "next_space",
+    "optimism",
     "search_findings",
     "repeats",
     "winner",

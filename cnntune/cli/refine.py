@@ -69,6 +69,7 @@ def refine(
 
     from cnntune.steps import refine as step
     from cnntune.steps import repeats, search, winner
+    from cnntune.steps.optimism import optimism_findings
     from cnntune.steps.search_findings import refuse_failed
     from cnntune.study.ledger import Ledger
     from cnntune.training import device as devices
@@ -126,6 +127,11 @@ def refine(
             *result.findings,
             *repeats.findings(
                 recipe, candidates, winner.findings(candidates, val_images=val_images)
+            ),
+            *optimism_findings(
+                [rival.trial for rival in winner.pool(winner.ledgers(found))],
+                candidates,
+                val_images,
             ),
         ]
         cut = deadline.passed and (

@@ -204,8 +204,10 @@ class Screen:
                 self.text(f"{candidate.name}: {_named(candidate.selected_acc)}, one seed")
                 continue
             accs = " ".join(f"{abs(acc):.4f}" for acc in candidate.val_accs)
-            spread = f" ± {candidate.sd:.4f}" if candidate.sd else ""
-            self.text(f"{candidate.name}: {_named(candidate.mean)}{spread}  ({accs})")
+            spread = f" ± {candidate.sd:.4f}" if candidate.sd is not None else ""
+            selected = f"selected at {abs(candidate.selected_acc):.4f}"
+            mean = _named(candidate.mean)
+            self.text(f"{candidate.name}: {mean}{spread}  ({accs}), {selected}")
 
     def epoch(self, row: Epoch, epochs: int) -> None:
         """A line of progress for an epoch of a single run."""

@@ -251,13 +251,16 @@ def _diagnose(run: ReadRun, reference: ReadRun | None, chance: Chance | None) ->
     if run.settings is None:
         return diagnose(run.curve)
     planned = run.settings.get("train.epochs")
-    return diagnose(
+    found = diagnose(
         run.curve,
         planned_epochs=planned if isinstance(planned, int) else None,
         reference=reference.curve if reference is not None and reference is not run else None,
         settings=run.settings,
         chance=run.chance or chance,
     )
+    if run.status == "pruned" and "stopped-early" in found.flags:
+        return replace(found, advice=[])  # others of its search were better at that epoch
+    return found
 
 
 def _best(siblings: Sequence[ReadRun]) -> ReadRun | None:

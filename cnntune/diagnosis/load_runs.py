@@ -32,7 +32,8 @@ class ReadRun:
 
     `file` is the path it was read from, `part` which of that file's runs it is. `columns` maps
     each curve to the column that it was taken from. `settings` (flat recipe keys), `rows` and
-    `chance`, what guessing gives, are those of a run of cnntune, and None for others.
+    `chance`, what guessing gives, are those of a run of cnntune, and None for others; so is
+    `status`.
     """
 
     file: Path
@@ -44,12 +45,22 @@ class ReadRun:
     settings: Mapping[str, Any] | None = None
     rows: list[Epoch] | None = None
     chance: Chance | None = None
+    status: str | None = None  # of a run of cnntune: `pruned`, `running`, `complete` ...
 
     @property
     def path(self) -> Path:
         """The file; where it holds several runs, followed by # and `part`."""
         part = self.part.replace("/", "-")
         return self.file.with_name(f"{self.file.name}#{part}") if part else self.file
+
+    @property
+    def cut(self) -> str:
+        """How a run of cnntune stands that was pruned, or still runs; empty for all others."""
+        trained, planned = len(self.curve.epochs), (self.settings or {}).get("train.epochs")
+        if self.status not in ("pruned", "running") or not isinstance(planned, int):
+            return ""
+        at = "pruned at" if self.status == "pruned" else "still running, at"
+        return f"{at} epoch {trained} of {planned}" if trained < planned else ""
 
 
 def read_paths(
@@ -74,6 +85,10 @@ def read_paths(
     skipped += [
         _skip(run, "; ".join((*run.notes, NO_CURVE))) for run in read if not run.curve.epochs
     ]
+    # Two epochs of a trial that was pruned, or still runs, are no short run: there is none yet.
+    begun = [run for run in ours if run.cut and len(run.curve.epochs) < MIN_POINTS]
+    skipped += [_skip(run, f"{run.cut}, which is too early to judge") for run in begun]
+    ours = [run for run in ours if run not in begun]
     runs = ours + _long_enough([run for run in read if run.curve.epochs])
     same = duplicates([Entry(run.file, run.format, run.curve) for run in runs])
     for index, kept in sorted(same.items()):
@@ -182,7 +197,7 @@ def _read_ours(folder: Path) -> ReadRun:
     columns = {name: name for name in ("train_loss", "val_loss", "train_acc", "val_acc", "lr")}
     settings = flatten(Run(folder).config())
     notes = tuple(_about_end(folder, rows, document, summary))
-    return ReadRun(
+    found = ReadRun(
         folder,
         CNNTUNE_FORMAT,
         curve_of(rows),
@@ -191,6 +206,12 @@ def _read_ours(folder: Path) -> ReadRun:
         settings=settings,
         rows=rows,
         chance=Chance.in_summary(document),
+        status=str(document.get("status", "running")),
+    )
+    return (
+        replace(found, notes=(*notes, found.cut))
+        if found.cut and found.status == "pruned"
+        else found
     )
 
 
