@@ -308,9 +308,13 @@ class RunEntry(TypedDict):
     advice: list[str]
     """What to change, the first one first."""
     epochs: int
-    """Epochs that were logged."""
+    """Points of the curve: epochs, or evaluations where there are fewer."""
     best_epoch: float | None
     """Epoch of the lowest validation loss, else of the highest validation accuracy."""
+    last_epoch: float | None
+    """Epoch of the last point."""
+    unit: Literal["epoch", "step"]
+    """What `best_epoch` and `last_epoch` count: steps where the log does not count epochs."""
     flags: list[str]
     """Secondary signs; `docs/reference/diagnose.md` lists them."""
     command: str | None

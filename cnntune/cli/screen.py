@@ -395,12 +395,12 @@ class Screen:
             finite = [value for value in train + val if math.isfinite(value)]
             low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
             shown = (train, val) if curves else ()
-            best = "-" if diagnosis.best_epoch is None else f"{diagnosis.best_epoch:g}"
+            ends = (diagnosis.best_epoch, diagnosis.last_epoch)
             rows.append(
                 (
                     diagnosis.label,
                     f"{diagnosis.confidence:.0%}",
-                    f"{best}/{diagnosis.epochs}",
+                    "/".join("-" if at is None else f"{at:g}" for at in ends),
                     *(self.spark(one, width=width, low=low, high=high) for one in shown),
                 )
             )

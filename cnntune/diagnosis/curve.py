@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from statistics import median
-from typing import cast
+from typing import Literal, cast
 
 from cnntune.runs.chance import Chance
 
@@ -37,7 +37,8 @@ class Curve:
 
     None is a value that was not logged; NaN and infinity are values. Where a list is empty or ends
     early, the rest counts as not logged. Losses may be in any unit as long as train and val share
-    it; accuracies, or any score where more is better, are in 0..1.
+    it; accuracies, or any score where more is better, are in 0..1. `unit` is what `epochs` counts:
+    steps where the log does not count epochs.
     """
 
     epochs: Sequence[float]
@@ -46,6 +47,7 @@ class Curve:
     train_acc: Values = ()
     val_acc: Values = ()
     lr: Values = ()
+    unit: Literal["epoch", "step"] = "epoch"
 
     def series(self, name: str) -> "Series":
         """The finite values of the list `name`, such as "val_loss", with their epochs."""
@@ -207,11 +209,12 @@ def _longest_first(curve: Curve, names: tuple[str, str]) -> tuple[str, Series]:
 
 def without_duplicates(curve: Curve) -> Curve:
     """The curve of a log that writes every row twice, without every other row."""
-    columns = [getattr(curve, column.name) for column in fields(curve) if column.name != "epochs"]
+    names = [field.name for field in fields(curve) if field.name not in ("epochs", "unit")]
+    columns = [getattr(curve, name) for name in names]
     rows = len(curve.epochs)
     if rows < 2 * MIN_POINTS or rows % 2 or not all(map(_in_pairs, columns)):
         return curve
-    return Curve(curve.epochs[1::2], *(column[1::2] for column in columns))
+    return Curve(curve.epochs[1::2], *(column[1::2] for column in columns), curve.unit)
 
 
 def _in_pairs(values: Values) -> bool:

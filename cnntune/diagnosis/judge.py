@@ -71,6 +71,8 @@ class JudgedRun:
             "advice": diagnosis.advice,
             "epochs": diagnosis.epochs,
             "best_epoch": diagnosis.best_epoch,
+            "last_epoch": diagnosis.last_epoch,
+            "unit": diagnosis.unit,
             "flags": diagnosis.flags,
             "command": self.command,
             "columns": dict(self.run.columns),

@@ -65,7 +65,8 @@ def align(record: Record, choice: Choice, least: int = MIN_POINTS) -> Aligned:
     }
     epochs = _epochs(record, choice, grid, notes)
     columns = {role: " + ".join(choice.columns[role]) for role in series}
-    return Aligned(Curve(epochs, **values), columns, tuple(dict.fromkeys(notes)))
+    unit = "epoch" if epochs != grid or record.axis == "epoch" else "step"
+    return Aligned(Curve(epochs, **values, unit=unit), columns, tuple(dict.fromkeys(notes)))
 
 
 def _entries(points: Points) -> int:
@@ -286,5 +287,5 @@ def _epochs(record: Record, choice: Choice, grid: Sequence[float], notes: list[s
         grid and grid[0] in (0, 1) and all(b - a == 1 for a, b in pairwise(grid))
     )
     if record.axis == "step" and not steps_look_like_epochs:
-        notes.append("the log does not count epochs: steps are shown as epochs")
+        notes.append("the unit is the step: no column counts epochs")
     return list(grid)

@@ -87,6 +87,14 @@ NAMED_VALUE = re.compile(
 TWO_COUNTS = re.compile(
     r"\[ ?(?P<epoch>[0-9]+) ?/ ?[0-9]+ ?\][\s,:|-]{0,4}\[ ?(?P<step>[0-9]+) ?/ ?[0-9]+ ?\]"
 )
+# `[1, 2000] loss: 2.173` of PyTorch's tutorial: an epoch and a batch of it
+EPOCH_AND_BATCH = re.compile(r" ?\[ ?(?P<epoch>[0-9]+) ?, ?(?P<batch>[0-9]+) ?\](?=[ :])")
+# `Batch 3/28`, which counts within an epoch
+BATCH = re.compile(
+    r"(?<!\w)(?:mini-?)?batch ?[:#=\[(]{0,3} ?(?P<batch>[0-9]+)(?![\w.])", re.IGNORECASE
+)
+# `current best: recall: 0.8, train_loss: inf`: what follows is of an earlier epoch
+BEST = re.compile(r"(?<![\w/])best(?: [a-z]+){0,2} ?[:=] ?(?=[a-z])", re.IGNORECASE)
 # `2.1 C.E. Loss, 70% Accuracy`; separators on both sides tell it from a sentence
 VALUE_FIRST = re.compile(
     rf"(?:^|[:,;|@(\t-] ?)(?P<value>(?=[-+0-9]*\.|[0-9]+ ?%){NUMBER})(?P<percent> ?%)? "
@@ -148,6 +156,7 @@ DECIMALS = re.compile(r"[0-9]*\.[0-9]+(?:e[-+]?[0-9]+)?|\bnan\b|\binf\b", re.IGN
 DIGITS = re.compile(r"[0-9]+")
 MAX_LINES_BACK = 1000  # in which a line like the last one is searched for
 MAX_LINES = 10  # with values per epoch: a log with more prints every few batches
+MIN_EPOCHS = 5  # counted beside batches; fewer have no shape, and the curve is that of the batches
 MIN_TWICE = 0.8  # of the epochs: a line given twice in so many is that of two splits
 UNEQUAL = 1.5  # times as many values as another name has: the two do not count the same
 PERCENTAGES = re.compile(
@@ -169,6 +178,9 @@ class _State:
     rows: list[dict[str, float]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)  # that of each row
     leading: list[float | None] = field(default_factory=list)  # the count at the start of each row
+    batch: float | None = None
+    batches: list[float | None] = field(default_factory=list)  # the batch of each row
+    paired: bool = False  # lines begin with `[epoch, batch]`
     marks: list[tuple[int, float]] = field(default_factory=list)  # see `epochs_after`
     running: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -190,6 +202,8 @@ def read(text: str) -> list[Record]:
     if _name_second_of_two(state):
         notes.append(GIVEN_TWICE)
     _count_by_leading(state)
+    if note := _count_by_batch(state):
+        notes.append(note)
     counts = Counter(name for row in state.rows for name in row if has_curves([name]))
     known = {meaning(name).split for name, count in counts.items() if count >= MIN_POINTS}
     if note := name_by_trend(state.rows, known):
@@ -235,7 +249,8 @@ def _last_digits(line: str) -> int:
 def _read_line(line: str, state: _State) -> int:
     """Update `state` with the epoch, split and values of a line; returns the number of values."""
     line = without_pairs(BLANKS.sub(" ", english(without_time(line))))
-    leading, line = _leading_count(line)
+    leading, line = _leading_count(_without_best(line))
+    state.batch = None
     values: list[tuple[str, float, bool]] = []
     if VALUE.search(line):
         about = _read_epoch(line, state)
@@ -272,7 +287,14 @@ def _read_line(line: str, state: _State) -> int:
         state.rows.append(row)
         state.lines.append(line)
         state.leading.append(leading)
+        state.batches.append(state.batch)
     return len(values)
+
+
+def _without_best(line: str) -> str:
+    """The line up to the values of the best epoch so far."""
+    found = BEST.search(line) if "best" in line or "Best" in line else None
+    return line[: found.start()] if found else line
 
 
 def _of_percent(found: re.Match[str]) -> float:
@@ -293,6 +315,41 @@ def _count_by_leading(state: _State) -> None:
         return
     for row, count in pairs:
         row["step"] = count or 0.0
+
+
+def _count_by_batch(state: _State) -> str:
+    """Count rows by batch, in place, where few epochs or none are counted; returns a note on it.
+
+    Batches alone count as steps as long as they rise, and begin an epoch where they go back. Of
+    epochs and batches, as in `[1, 2000]`, the batches count where there are few epochs.
+    """
+    pairs = list(zip(state.rows, state.batches, strict=True))
+    counts = [count for _, count in pairs if count is not None]
+    if not counts:
+        return ""
+    if not any(COUNTS & set(row) for row in state.rows) and len(counts) == len(pairs):
+        back = sum(b < a for a, b in pairwise(counts))
+        if not back:
+            for row, count in pairs:
+                row["step"] = count or 0.0
+            return "counts batches and no epochs: each batch is a step"
+        epoch, last = 1.0, 0.0
+        for row, count in pairs:
+            epoch += (count or 0.0) < last
+            last = count or 0.0
+            row["epoch"] = epoch
+        return "names no epoch: one begins where the count of batches goes back"
+    epochs = {row["epoch"] for row in state.rows if "epoch" in row}
+    if not state.paired or len(epochs) >= MIN_EPOCHS:
+        return ""
+    each, first = max(counts), min(epochs)
+    for row, count in pairs:
+        if "epoch" in row:
+            row["step"] = (row.pop("epoch") - first) * each + (each if count is None else count)
+    return (
+        f"[{first:g}, {counts[0]:g}] is an epoch and a batch of it: each batch is a step, {each:g}"
+        f" per epoch, since fewer than {MIN_EPOCHS} epochs have no shape"
+    )
 
 
 def _leading_count(line: str) -> tuple[float | None, str]:
@@ -325,6 +382,10 @@ def _read_epoch(line: str, state: _State) -> str:
         if found["word"].lower() == "epochs" and not found["of"]:
             return NO_EPOCH
     found = found or TWO_COUNTS.search(line)
+    if counted := BATCH.search(line):
+        state.batch = float(counted["batch"])
+    if not found and (found := EPOCH_AND_BATCH.match(line)):
+        state.batch, state.paired = float(found["batch"]), True
     if found:
         state.epoch = float(found["epoch"])
         state.marks.append((len(state.rows), state.epoch))
