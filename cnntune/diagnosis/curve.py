@@ -8,6 +8,7 @@ import math
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from itertools import pairwise
 from statistics import median
 from typing import Literal, cast
@@ -25,6 +26,7 @@ MIN_TREND_POINTS = 5  # with fewer, the noise of small validation sets dominates
 MAX_SLOPE_POINTS = 100  # pairwise slopes cost n^2, and more points hardly change the median
 MAX_SCALE = 10.0  # between the first losses on train and on val, where they share a unit
 MAX_LOG = math.log(1e6)  # nats; a loss that is rounded to 0 would be infinitely far below
+MAX_SORTED_WINDOW = 9  # values; a longer window is not sorted anew for each value
 STEP_SIZE = 0.954  # of a standard deviation: the median step between two normal values, by tables
 
 
@@ -51,7 +53,14 @@ class Curve:
 
     def series(self, name: str) -> "Series":
         """The finite values of the list `name`, such as "val_loss", with their epochs."""
-        return finite_series(self.epochs, getattr(self, name))
+        if name not in self._series:
+            self._series[name] = finite_series(self.epochs, getattr(self, name))
+        return self._series[name]
+
+    @cached_property
+    def _series(self) -> "dict[str, Series]":
+        """What `series` has found: each rule asks for the same ones."""
+        return {}
 
     def end(self, name: str) -> float | None:
         """The final value of the list `name`: the median of its last tenth; None if not logged."""
@@ -302,6 +311,11 @@ def fall_error(values: Sequence[float]) -> float:
 
 def rolling_median(values: Sequence[float], window: int) -> list[float]:
     """The median of each value and the `window - 1` before it, fewer at the start."""
+    if window % 2 and window <= MAX_SORTED_WINDOW and len(values) >= window:
+        first = [median(values[: at + 1]) for at in range(window - 1)]
+        shifted = (values[at:] for at in range(window))
+        middle = window // 2
+        return first + [sorted(inside)[middle] for inside in zip(*shifted, strict=False)]
     inside: list[float] = []  # the window, sorted
     medians = []
     for at, value in enumerate(values):

@@ -135,3 +135,37 @@ def test_lists_of_nearly_the_same_length_are_counted_from_the_first_epoch(tmp_pa
     run = run_in(tmp_path, json.dumps({"loss": [4, 3, 2, 1, 1], "val_loss": [4, 3, 2]}))
     assert run.curve.epochs == [1, 2, 3]
     assert "both are counted from the first epoch" in str(run.notes)
+
+
+def test_a_percent_sign_in_one_column_does_not_scale_it_twice(tmp_path: Path) -> None:
+    lines = "".join(
+        f"Train Epoch: {e} Loss: {4.0 / e} Acc@1 {10.0 * e}\nTest: Acc@1: {5 * e}.0%\n"
+        for e in (1, 2, 4)
+    )
+    run = run_in(tmp_path, lines)
+    assert run.curve.train_acc == [0.1, 0.2, 0.4]
+    assert run.curve.val_acc == [0.05, 0.1, 0.2]
+
+
+def test_an_epoch_glued_to_its_number_is_no_part_of_a_name(tmp_path: Path) -> None:
+    lines = "".join(f"Epoch{e} loss = {8.0 / (e + 1)}\nValidation Acc = 0.5\n" for e in range(3))
+    run = run_in(tmp_path, lines)
+    assert run.curve.epochs == [0, 1, 2]
+    assert run.curve.train_loss == [8.0, 4.0, 8.0 / 3]
+
+
+@pytest.mark.parametrize(("best", "curve"), [("Min", "val_loss"), ("Max", "val_acc")])
+def test_what_is_best_says_what_a_metric_of_catboost_is(
+    tmp_path: Path, best: str, curve: str
+) -> None:
+    metrics = [{"name": "Multi", "best_value": best}]
+    meta = {"learn_metrics": metrics, "test_metrics": metrics}
+    document = {
+        "meta": meta | {"learn_sets": ["learn"], "test_sets": ["test"]},
+        "iterations": [
+            {"iteration": e, "learn": [0.5], "test": [value]}
+            for e, value in enumerate((0.75, 0.5, 0.25))
+        ],
+    }
+    run = run_in(tmp_path, json.dumps(document), "catboost_training.json")
+    assert getattr(run.curve, curve) == [0.75, 0.5, 0.25]

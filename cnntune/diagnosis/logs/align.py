@@ -165,7 +165,7 @@ def _fractions(
     if min(finite) < 0 and not words & SIGNED:
         notes.append(f"skipped {name!r}: it reaches {min(finite):g}, so it is not an accuracy")
         return []
-    known_percent = record.percent and meaning(name).rank < 1
+    known_percent = record.percent and meaning(name).rank < 1 and name not in record.fractions
     if words & WORD_ERRORS:
         percent = median(finite) > MIN_PERCENTAGE
     else:

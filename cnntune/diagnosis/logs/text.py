@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
 from statistics import median
+from typing import NamedTuple
 
 from cnntune.diagnosis.curve import MIN_POINTS
 from cnntune.diagnosis.logs.align import MAX_FRACTION
@@ -105,6 +106,8 @@ NAME = re.compile(
     rf"(?<![\w./])([^\W\d][\w@()./-]*(?:(?:'s)?[ \t](?:{WORD})){{0,3}})"
     r"['\"]? ?[:=]? ?['\"]?(?:[A-Za-z.]*(?:tensor|[Aa]rray)\( ?)?$"
 )
+# `Epoch0 loss`, which would be another name in each epoch
+NUMBERED = re.compile(r"^(?:epoch|ep|step|iter(?:ation)?)s?[0-9]+[ \t]+", re.IGNORECASE)
 FREE_SPLIT = re.compile(
     r"(?<![\w/.-])(" + "|".join(sorted(set(SPLITS) - {"learn"})) + r")(?![\w/=-]|\.(?! [A-Za-z]))",
     re.IGNORECASE,
@@ -168,6 +171,15 @@ GIVEN_TWICE = "the same line is printed twice per epoch: the second one is taken
 TRUNCATED_LINE = "the last line may be truncated and was skipped"
 
 
+class Value(NamedTuple):
+    """A value of a curve: `running` if it is a mean of the epoch so far, `signed` if in percent."""
+
+    name: str
+    value: float
+    running: bool = False
+    signed: bool = False
+
+
 @dataclass
 class _State:
     """The state of the reader: the present epoch and split, and the rows so far."""
@@ -180,6 +192,7 @@ class _State:
     leading: list[float | None] = field(default_factory=list)  # the count at the start of each row
     batch: float | None = None
     batches: list[float | None] = field(default_factory=list)  # the batch of each row
+    signed: set[str] = field(default_factory=set)  # names of values with a percent sign
     paired: bool = False  # lines begin with `[epoch, batch]`
     marks: list[tuple[int, float]] = field(default_factory=list)  # see `epochs_after`
     running: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -222,7 +235,11 @@ def read(text: str) -> list[Record]:
         if meaning(name).kind in ("accuracy", "error")
     }
     percent = any(row.get(name, 0) > MAX_FRACTION for row in rows for name in rates)
-    return [replace(run, percent=percent) for run in records("text", rows, notes, axis)]
+    fractions = frozenset(state.signed)
+    return [
+        replace(run, percent=percent, fractions=fractions)
+        for run in records("text", rows, notes, axis)
+    ]
 
 
 def _may_be_truncated(lines: list[str]) -> bool:
@@ -251,7 +268,7 @@ def _read_line(line: str, state: _State) -> int:
     line = without_pairs(BLANKS.sub(" ", english(without_time(line))))
     leading, line = _leading_count(_without_best(line))
     state.batch = None
-    values: list[tuple[str, float, bool]] = []
+    values: list[Value] = []
     if VALUE.search(line):
         about = _read_epoch(line, state)
         if about == OTHER_EPOCH:
@@ -260,11 +277,11 @@ def _read_line(line: str, state: _State) -> int:
         if not values and (shorter := AFTER.sub("", line)) != line:
             values, split = _values(shorter, state.split)
         values += [
-            (SPLITS[bare["split"].lower()], _of_percent(bare), False)
+            Value(SPLITS[bare["split"].lower()], _of_percent(bare))
             for bare in BARE_SPLIT.finditer(line)
         ]
         if not values and about == PRESENT_EPOCH and (total := TOTAL.search(line)):
-            values = [(f"{total['name']} loss", float(total["value"]), False)]
+            values = [Value(f"{total['name']} loss", float(total["value"]))]
         if values and (_is_code(line) or (about == NO_EPOCH and _is_settings(line))):
             return 0
         if not _is_tagged(line):
@@ -276,7 +293,9 @@ def _read_line(line: str, state: _State) -> int:
     row = {} if state.epoch is None else {"epoch": state.epoch}
     if state.epoch is None and state.step is not None:
         row = {"step": state.step}
-    for name, value, running in values:
+    for name, value, running, signed in values:
+        if signed:
+            state.signed.add(name)
         if running and state.epoch is not None:
             earlier = state.running.get(name, {})
             if earlier.get("epoch") == state.epoch:
@@ -406,8 +425,8 @@ def _is_settings(line: str) -> bool:
     return bool(SETTINGS.search(line)) or len(set(SETTING.findall(line.lower()))) > 1
 
 
-def _values(line: str, split: str) -> tuple[list[tuple[str, float, bool]], str]:
-    """Name and value of each curve in a line, and whether the value is a mean of the epoch so far.
+def _values(line: str, split: str) -> tuple[list[Value], str]:
+    """The values of curves in a line, and the split that a name without one takes after it.
 
     A name without a split word takes the last separate one before it: `val loss 0.4 acc 0.9`. The
     last such word of a line with values, or of a short line, also applies to the next line.
@@ -432,11 +451,11 @@ def _values(line: str, split: str) -> tuple[list[tuple[str, float, bool]], str]:
         elif found["percent"]:
             value = percentage(found["value"]) or value / 100
         named = f"{context}/{name}" if context and wants_split else name
-        values.append((named, value, bool(mean)))
+        values.append(Value(named, value, bool(mean), bool(found["percent"])))
     if not values and (values := _values_first(line, split)):
         return values, split
     if any(part in line for part in BAR_PARTS) and KERAS_BAR.search(line):
-        values = [(name, value, True) for name, value, _ in values]
+        values = [value._replace(running=True) for value in values]
     if not values and len(line) >= MAX_HEADING_LENGTH:
         return values, split
     return values, _free_split(line[max(end, len(line) - MAX_NAME_LENGTH) :]) or context
@@ -447,7 +466,7 @@ def _is_change(mean: str, value: str) -> bool:
     return mean.startswith("+") or (mean.startswith("-") and not value.startswith("-"))
 
 
-def _values_first(line: str, context: str) -> list[tuple[str, float, bool]]:
+def _values_first(line: str, context: str) -> list[Value]:
     """The values as in `_values`, of a line that has each name after its value."""
     values, end = [], 0
     for found in VALUE_FIRST.finditer(line):
@@ -459,7 +478,8 @@ def _values_first(line: str, context: str) -> list[tuple[str, float, bool]]:
         if name:
             percent = percentage(found["value"]) if found["percent"] else None
             value = float(found["value"]) if percent is None else percent
-            values.append((f"{context}/{name}" if context and wants_split else name, value, False))
+            named = f"{context}/{name}" if context and wants_split else name
+            values.append(Value(named, value, signed=percent is not None))
     return values
 
 
@@ -471,10 +491,11 @@ def _name_before(text: str) -> tuple[str, bool]:
         return "", False
     if METHOD_CALL.search(found[1]):
         return "", False
-    known = meaning(found[1])
+    name = NUMBERED.sub("", found[1])
+    known = meaning(name)
     if known.kind not in CURVES and known.kind != "lr":
         return "", False
-    return found[1], not known.split and known.kind != "lr"
+    return name, not known.split and known.kind != "lr"
 
 
 @lru_cache(maxsize=4096)
