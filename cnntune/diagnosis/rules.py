@@ -74,6 +74,7 @@ RISE = 0.045  # geometric mean of a rise's share of what was learned and its log
 GAP = 0.6  # geometric mean of the gap's share of what was learned and the log ratio of val to train
 IMPROVING = 0.05  # of what was learned, gained over the last third
 NOISE = 2.0  # median steps, or standard errors, within which a change is chance
+GAINED = 0.02  # of all answers, by val accuracy over the last third: worth more epochs
 SAME_ACC = 0.005  # half a point below its best: val accuracy has not fallen
 SATURATED = 0.02  # of what was learned, gained over the last half
 
@@ -530,11 +531,12 @@ def levelled_off(shape: Shape) -> Verdict:
     """
     best = min(shape.val.values)
     text = f"{shape.val_name} levelled off at {shape.end:.3g}; its best was {best:.3g}"
-    alone = shape.val_name.startswith("val") and not shape.has_both
-    rise = rise_score(shape) / RISE if alone and shape.rise > NOISE * noise(shape.val.values) else 0
-    loss_gap = 0.0 if bounded_gap(shape) else gap_score(shape) / GAP
-    gap = max(ratio(shape.acc_gap or 0, ACC_GAP), loss_gap)
-    trend = ratio(shape.trend, IMPROVING * shape.range)
+    validated = shape.val_name.startswith("val")
+    rises = validated and shape.rise > NOISE * noise(shape.val.values)
+    rise = rise_score(shape) / RISE if rises else 0.0
+    alone = rise > 1 and not shape.has_both
+    gap = max(ratio(shape.acc_gap or 0, ACC_GAP), gap_score(shape) / GAP)
+    trend = max(ratio(shape.trend, IMPROVING * shape.range), ratio(accuracy_gain(shape), GAINED))
     poor = ratio(*unlearned(shape))
     name, accuracy = best_accuracy(shape)
     also: list[Label] = ["still-improving"] if trend > NEAR else []
@@ -551,11 +553,18 @@ def levelled_off(shape: Shape) -> Verdict:
         problem = "converged-with-gap"
     if not shape.val_name.startswith("val"):
         text += "; without a validation curve, overfitting cannot be ruled out"
-    if rise > 1:
+    if alone:
         text += "; without a train curve, overfitting cannot be ruled out"
     margin = ratio(1.0, max(trend, gap, rise, poor, 0.1))
-    severity: Severity = "warn" if rise > 1 else "ok"
+    severity: Severity = "warn" if alone else "ok"
     return Verdict("converged", problem, text, margin, severity, tuple(also))
+
+
+def accuracy_gain(shape: Shape) -> float:
+    """How much val accuracy rose over the last third, where that is more than chance; else 0.0."""
+    errors = [1 - acc for acc in last_third(shape.curve.series("val_acc").values or [0.0])]
+    gain = fall(errors)
+    return gain if len(errors) >= MIN_POINTS and gain > NOISE * fall_error(errors) else 0.0
 
 
 RULES: tuple[Callable[[Shape], Verdict | None], ...] = (
