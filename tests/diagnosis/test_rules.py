@@ -649,9 +649,7 @@ def test_a_plateau_whose_accuracy_still_rises_is_also_still_improving() -> None:
 
 def test_a_gap_of_losses_that_accuracies_do_not_show_is_also_overfitting() -> None:
     accs = [0.9] * 30
-    apart = Curve(
-        range(30), train_loss=flat(0.1), val_loss=flat(0.8), train_acc=accs, val_acc=accs
-    )
+    apart = Curve(range(30), train_loss=flat(0.1), val_loss=flat(0.8), train_acc=accs, val_acc=accs)
     near = replace(apart, train_loss=flat(0.7))
     assert (diagnose(apart).label, diagnose(apart).also) == ("converged", ["overfitting"])
     assert diagnose(near).also == []

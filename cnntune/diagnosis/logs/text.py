@@ -9,7 +9,7 @@ epoch 3 | train loss 0.31 | val loss 0.42 | val acc 85.1%                 home-m
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -290,6 +290,12 @@ def _read_line(line: str, state: _State) -> int:
         return 0
     elif len(line) < MAX_HEADING_LENGTH:
         state.split = _free_split(line) or state.split
+    _add_row(values, line, leading, state)
+    return len(values)
+
+
+def _add_row(values: Sequence[Value], line: str, leading: float | None, state: _State) -> None:
+    """Append the values of a line as a row; a running mean replaces that of its epoch so far."""
     row = {} if state.epoch is None else {"epoch": state.epoch}
     if state.epoch is None and state.step is not None:
         row = {"step": state.step}
@@ -307,7 +313,6 @@ def _read_line(line: str, state: _State) -> int:
         state.lines.append(line)
         state.leading.append(leading)
         state.batches.append(state.batch)
-    return len(values)
 
 
 def _without_best(line: str) -> str:
