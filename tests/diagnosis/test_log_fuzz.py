@@ -138,8 +138,8 @@ def of_groups(folder: Path) -> list[Record]:
 
 
 def thinned(data: bytes) -> list[Record]:
-    """What is left of a log that is too long, where a hundred bytes are too many."""
-    with mock.patch.object(thin, "THIN_ABOVE", 100), mock.patch.object(thin, "KEPT_BYTES", 200):
+    """What is left of a log that is too long, where a hundred bytes are many."""
+    with mock.patch.object(thin, "THIN_ABOVE", 100), mock.patch.object(thin, "KEPT_BYTES", 400):
         kept, _ = thin.read_lines(data[:50], io.BytesIO(data[50:]))
     return find.read_data(kept)
 

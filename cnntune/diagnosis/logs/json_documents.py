@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from sys import intern
 from typing import Any
 
 from cnntune.diagnosis.logs import long_tables
@@ -119,7 +120,7 @@ def flatten(entry: Mapping[Any, Any], prefix: str = "", depth: int = MAX_DEPTH) 
             if depth:
                 row |= flatten(value, f"{prefix}{key}/", depth - 1)
         elif (number := as_number(value)) is not None:
-            row[f"{prefix}{key}"] = number
+            row[intern(f"{prefix}{key}")] = number  # one string for all rows
     return row
 
 
