@@ -13,6 +13,7 @@ from cnntune.diagnosis.logs.record import Record, UnreadableLogError
 from cnntune.errors import DataError, StudyError
 from cnntune.runs.chance import Chance
 from cnntune.runs.run import COLUMNS, Epoch, Run, logged
+from cnntune.runs.summary import Ranked
 
 CNNTUNE_FORMAT = "cnntune"
 KNOWN_FORMATS = (
@@ -172,6 +173,11 @@ def _read_ours(folder: Path) -> ReadRun:
         summary = Run(folder).summary() or {}
     trained = summary.get("epochs", 0)
     notes = (f"has only {len(rows)} of the run's {trained} epochs",) if len(rows) < trained else ()
+    if ranked := Ranked.read(summary.get("ranked")):  # of a command
+        role = "val_acc" if logged(rows[-1].val_acc) is not None else "val_loss"
+        columns[role] = ranked.name
+        if role == "val_loss" and ranked.times > 0:
+            notes = (*notes, f"val loss is {ranked.name!r} with its sign turned: more is better")
     return ReadRun(
         folder,
         CNNTUNE_FORMAT,

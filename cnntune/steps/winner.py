@@ -219,6 +219,12 @@ class Candidate:
         """Sample standard deviation over the fresh seeds; None for fewer than two."""
         return statistics.stdev(self.val_accs) if len(self.val_accs) > 1 else None
 
+    def shown(self, score: float) -> str:
+        """An accuracy, the loss of a script that logs none, or what ranks it as it was logged."""
+        if ranked := self.rival.trial.summary.ranked:
+            return f"{ranked.name} {ranked.of(score):.4f}"
+        return f"loss {-score:.4f}" if score < 0 else f"{score:.4f}"
+
     def as_json(self) -> dict[str, Any]:
         """The candidate in `refine --json` and `tune --json`."""
         return {
@@ -374,7 +380,7 @@ def _winner(found: Sequence[Candidate], val_images: int | None) -> list[Finding]
         text = "no winner: no candidate completed a run with a fresh seed"
         failed = any(one.diverged or one.failed for one in found)
         return [Finding("winner", "warn", text)] if failed else []
-    evidence = f"{_over_seeds(best)} ({shown(best.selected_acc)} when it was selected)"
+    evidence = f"{_over_seeds(best)} ({best.shown(best.selected_acc)} when it was selected)"
     if best.diverged:
         text = f"no winner: every candidate diverged for a seed; the highest mean is {evidence}"
         return [Finding("winner", "warn", text, "lower train.lr, warm up, or clip gradients")]
@@ -384,7 +390,7 @@ def _winner(found: Sequence[Candidate], val_images: int | None) -> list[Finding]
         why = "the others diverged for a seed, or failed" if found[1:] else "the only candidate"
         return [Finding("winner", "info", f"{evidence}; it has no rival: {why}")]
     if len(level) > 1:
-        others = ", ".join(f"{one.name} ({shown(one.mean or 0)})" for one in level[1:])
+        others = ", ".join(f"{one.name} ({one.shown(one.mean or 0)})" for one in level[1:])
         return [
             Finding(
                 "tie",
@@ -397,7 +403,7 @@ def _winner(found: Sequence[Candidate], val_images: int | None) -> list[Finding]
         Finding(
             "winner",
             "ok",
-            f"{evidence}; next is {steady[1].name} with {shown(steady[1].mean or 0)}",
+            f"{evidence}; next is {steady[1].name} with {steady[1].shown(steady[1].mean or 0)}",
         )
     ]
 
@@ -411,16 +417,13 @@ def _of_tied(level: Sequence[Candidate]) -> str:
 
 
 def _over_seeds(best: Candidate) -> str:
-    spread = f" ± {best.sd:.4f}" if best.sd is not None else ""
+    ranked = best.rival.trial.summary.ranked
+    scale = abs(ranked.times) if ranked else 1.0
+    spread = f" ± {scale * best.sd:.4f}" if best.sd is not None else ""
     trained = len(best.val_accs)
     of_all = f" of {best.asked}" if trained < best.asked else ""
     seeds = "seed" if trained == 1 and not of_all else "seeds"
-    return f"{best.name}: {shown(best.mean or 0)}{spread} over {trained}{of_all} fresh {seeds}"
-
-
-def shown(score: float) -> str:
-    """An accuracy, or the loss of a script that logs none."""
-    return f"loss {-score:.4f}" if score < 0 else f"{score:.4f}"
+    return f"{best.name}: {best.shown(best.mean or 0)}{spread} over {trained}{of_all} fresh {seeds}"
 
 
 def _by_errors(steady: Sequence[Candidate]) -> str:
