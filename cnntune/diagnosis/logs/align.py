@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
+from typing import Literal
 
 from cnntune.diagnosis.curve import MIN_POINTS, Curve
 from cnntune.diagnosis.logs.choose import Choice
@@ -70,7 +71,8 @@ def align(record: Record, choice: Choice, least: int = MIN_POINTS) -> Aligned:
     }
     epochs = _epochs(record, choice, grid, notes)
     columns = {role: " + ".join(choice.columns[role]) for role in series}
-    unit = "epoch" if epochs != grid or record.axis == "epoch" else "step"
+    steps = record.axis == "step" and epochs == grid
+    unit: Literal["epoch", "step"] = "step" if steps else "epoch"
     curve = Curve(epochs, **values, unit=unit)
     return Aligned(curve, columns, tuple(dict.fromkeys(notes)), frozenset(percents))
 
