@@ -303,6 +303,8 @@ def result_line(summary: "Summary") -> str:
         for name, value in (("val acc", summary.val_acc), ("val loss", summary.val_loss))
         if value is not None
     ]
+    if summary.ranked is not None:
+        known = [f"{summary.ranked.name} {summary.ranked.value:.4f}"]
     return f"{after}: {', '.join(known)}" if known else after
 
 

@@ -8,9 +8,10 @@ import math
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from itertools import pairwise
 from statistics import median
-from typing import cast
+from typing import Literal, cast
 
 from cnntune.runs.chance import Chance
 
@@ -25,6 +26,7 @@ MIN_TREND_POINTS = 5  # with fewer, the noise of small validation sets dominates
 MAX_SLOPE_POINTS = 100  # pairwise slopes cost n^2, and more points hardly change the median
 MAX_SCALE = 10.0  # between the first losses on train and on val, where they share a unit
 MAX_LOG = math.log(1e6)  # nats; a loss that is rounded to 0 would be infinitely far below
+MAX_SORTED_WINDOW = 9  # values; a longer window is not sorted anew for each value
 STEP_SIZE = 0.954  # of a standard deviation: the median step between two normal values, by tables
 
 
@@ -37,7 +39,8 @@ class Curve:
 
     None is a value that was not logged; NaN and infinity are values. Where a list is empty or ends
     early, the rest counts as not logged. Losses may be in any unit as long as train and val share
-    it; accuracies, or any score where more is better, are in 0..1.
+    it; accuracies, or any score where more is better, are in 0..1. `unit` is what `epochs` counts:
+    steps where the log does not count epochs.
     """
 
     epochs: Sequence[float]
@@ -46,10 +49,18 @@ class Curve:
     train_acc: Values = ()
     val_acc: Values = ()
     lr: Values = ()
+    unit: Literal["epoch", "step"] = "epoch"
 
     def series(self, name: str) -> "Series":
         """The finite values of the list `name`, such as "val_loss", with their epochs."""
-        return finite_series(self.epochs, getattr(self, name))
+        if name not in self._series:
+            self._series[name] = finite_series(self.epochs, getattr(self, name))
+        return self._series[name]
+
+    @cached_property
+    def _series(self) -> "dict[str, Series]":
+        """What `series` has found: each rule asks for the same ones."""
+        return {}
 
     def end(self, name: str) -> float | None:
         """The final value of the list `name`: the median of its last tenth; None if not logged."""
@@ -207,11 +218,12 @@ def _longest_first(curve: Curve, names: tuple[str, str]) -> tuple[str, Series]:
 
 def without_duplicates(curve: Curve) -> Curve:
     """The curve of a log that writes every row twice, without every other row."""
-    columns = [getattr(curve, column.name) for column in fields(curve) if column.name != "epochs"]
+    names = [field.name for field in fields(curve) if field.name not in ("epochs", "unit")]
+    columns = [getattr(curve, name) for name in names]
     rows = len(curve.epochs)
     if rows < 2 * MIN_POINTS or rows % 2 or not all(map(_in_pairs, columns)):
         return curve
-    return Curve(curve.epochs[1::2], *(column[1::2] for column in columns))
+    return Curve(curve.epochs[1::2], *(column[1::2] for column in columns), curve.unit)
 
 
 def _in_pairs(values: Values) -> bool:
@@ -299,6 +311,11 @@ def fall_error(values: Sequence[float]) -> float:
 
 def rolling_median(values: Sequence[float], window: int) -> list[float]:
     """The median of each value and the `window - 1` before it, fewer at the start."""
+    if window % 2 and window <= MAX_SORTED_WINDOW and len(values) >= window:
+        first = [median(values[: at + 1]) for at in range(window - 1)]
+        shifted = (values[at:] for at in range(window))
+        middle = window // 2
+        return first + [sorted(inside)[middle] for inside in zip(*shifted, strict=False)]
     inside: list[float] = []  # the window, sorted
     medians = []
     for at, value in enumerate(values):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from cnntune.diagnosis.logs.find import UNKNOWN_FORMAT, Source, sources
 from cnntune.diagnosis.logs.record import Record, UnreadableLogError
 from cnntune.errors import DataError, StudyError
 from cnntune.runs.chance import Chance
-from cnntune.runs.run import COLUMNS, Epoch, Run, logged
-from cnntune.runs.summary import Summary
+from cnntune.runs.run import COLUMNS, Epoch, NotLogged, Run, logged
+from cnntune.runs.summary import Ranked, Summary
 
 CNNTUNE_FORMAT = "cnntune"
+CURVE_COLUMNS = ("train_loss", "val_loss", "train_acc", "val_acc", "lr")
 KNOWN_FORMATS = (
     "known formats: runs of cnntune, CSV, JSON, notebooks, TensorBoard, W&B, MLflow, DVCLive and"
     " printed lines such as 'epoch 3 loss 0.41 val_loss 0.52'"
@@ -146,12 +148,13 @@ def curve_of(rows: Sequence[Epoch]) -> Curve:
     """The curve of a run of cnntune from its rows."""
     return Curve(
         epochs=[row.epoch for row in rows],
-        train_loss=[logged(row.train_loss) for row in rows],
-        val_loss=[logged(row.val_loss) for row in rows],
-        train_acc=[logged(row.train_acc) for row in rows],
-        val_acc=[logged(row.val_acc) for row in rows],
-        lr=[logged(row.lr) for row in rows],
+        **{name: _column(rows, name) for name in CURVE_COLUMNS},
     )
+
+
+def _column(rows: Sequence[Epoch], name: str) -> list[float | None]:
+    values = map(attrgetter(name), rows)
+    return [None if isinstance(value, NotLogged) else value for value in values]
 
 
 def _read(
@@ -194,9 +197,14 @@ def _read_ours(folder: Path) -> ReadRun:
     summary = Summary.from_json(document)
     if not rows:
         raise UnreadableLogError(_without_rows(metrics, summary))
-    columns = {name: name for name in ("train_loss", "val_loss", "train_acc", "val_acc", "lr")}
+    columns = {name: name for name in CURVE_COLUMNS}
     settings = flatten(Run(folder).config())
     notes = tuple(_about_end(folder, rows, document, summary))
+    if ranked := Ranked.read(document.get("ranked")):  # of a command
+        role = "val_acc" if logged(rows[-1].val_acc) is not None else "val_loss"
+        columns[role] = ranked.name
+        if role == "val_loss" and ranked.times > 0:
+            notes = (*notes, f"val loss is {ranked.name!r} with its sign turned: more is better")
     found = ReadRun(
         folder,
         CNNTUNE_FORMAT,

@@ -71,6 +71,33 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Ranked:
+    """The number that ranks the trials of a command, under the name and in the unit of its log.
+
+    `value` is that of the best epoch; that of any score is `times` x score + `plus`.
+    """
+
+    name: str
+    value: float
+    times: float = 1.0
+    plus: float = 0.0
+
+    def of(self, score: float) -> float:
+        """A score in the unit of the log."""
+        return self.times * score + self.plus
+
+    @classmethod
+    def read(cls, document: object) -> "Ranked | None":
+        """What a document holds; None where it holds something else."""
+        if not isinstance(document, Mapping) or not isinstance(document.get("name"), str):
+            return None
+        numbers = {key: document.get(key) for key in ("value", "times", "plus")}
+        if not all(isinstance(value, int | float) for value in numbers.values()):
+            return None
+        return cls(document["name"], **{key: float(value or 0.0) for key, value in numbers.items()})
+
+
+@dataclass(frozen=True)
 class Summary:
     """The result of a run, its fields in the order of the keys of `summary.json`.
 
@@ -93,6 +120,7 @@ class Summary:
     waited_seconds: float | None = None  # for images
     seconds: float | None = None
     metric: str | None = None  # of a command: what it is ranked by, and where that was read
+    ranked: Ranked | None = None  # of a command whose metric is no plain loss or accuracy
 
     @classmethod
     def failed(cls, kind: str, message: str) -> "Summary":
@@ -124,6 +152,8 @@ class Summary:
                 document["error"] = value.message
                 if value.kind != "unknown":
                     document["error_kind"] = value.kind
+            elif isinstance(value, Ranked):
+                document[key] = vars(value)
             elif value is not None or key == "best_epoch":
                 document[key] = value
         return document
@@ -139,6 +169,7 @@ class Summary:
             return None
         known = {key: document[key] for key in cls.__dataclass_fields__ if key in document}
         known.pop("error", None)
+        known["ranked"] = Ranked.read(document.get("ranked"))
         if document["status"] == "failed":
             error = Failure.of(document.get("error_kind"), document.get("error", ""))
             return cls(**known, error=error)

@@ -13,7 +13,7 @@ from cnntune.config.recipe import Recipe
 from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.runs.run import Run
-from cnntune.steps.winner import Candidate, shown
+from cnntune.steps.winner import Candidate
 from cnntune.texts import counted
 
 MIN_SAME = 2  # repeats that are equal; a single one of few images may be so by chance
@@ -87,13 +87,13 @@ def _curve(run: Run) -> list[str]:
 def _same_runs(recipe: CommandRecipe, candidates: Sequence[Candidate]) -> Finding:
     best = candidates[0]
     second = candidates[1] if candidates[1:] else None
-    after = f"; next is {second.name} with {shown(second.selected_acc)}" if second else ""
+    after = f"; next is {second.name} with {second.shown(second.selected_acc)}" if second else ""
     why = "the command ignores its seed" if has_fresh_seeds(recipe) else "the script sets its seed"
     return Finding(
         "repeats",
         "warn",
         f"each repeat equals its trial to the last bit: {why}, and nothing is known of luck;"
-        f" {best.name} has {shown(best.selected_acc)}{after}",
+        f" {best.name} has {best.shown(best.selected_acc)}{after}",
         f"let the script set its seed from {{{SEED}}}, and search again in a new study",
     )
 

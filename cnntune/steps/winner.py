@@ -247,11 +247,37 @@ class Candidate:
 
     @property
     def image_error(self) -> float | None:
-        """The standard error of the mean over samples of as many images; None for a loss."""
-        images = self.rival.trial.summary.val_images
+        """The standard error of the mean over samples of as many images; None for no accuracy."""
+        summary = self.rival.trial.summary
+        images = None if summary.ranked else summary.val_images
         if not images or self.mean is None or not 0 <= self.mean <= 1:
             return None
         return image_error(self.mean, int(images))
+
+    def logged(self, score: float) -> float:
+        """A score as it was logged: an accuracy, a loss, or what ranks the trials of a command."""
+        ranked = self.rival.trial.summary.ranked
+        return ranked.of(score) if ranked else abs(score)
+
+    @property
+    def shown_sd(self) -> float | None:
+        """`sd` in the unit of `logged`."""
+        ranked = self.rival.trial.summary.ranked
+        return None if self.sd is None else self.sd * abs(ranked.times if ranked else 1.0)
+
+    @property
+    def shown_interval(self) -> tuple[float, float] | None:
+        """`interval` in the unit of `logged`, the lower end first."""
+        if self.interval is None:
+            return None
+        low, high = sorted(self.logged(end) for end in self.interval)
+        return low, high
+
+    def shown(self, score: float) -> str:
+        """`logged` in words: an accuracy stands for itself, what else ranks has its name."""
+        ranked = self.rival.trial.summary.ranked
+        name = f"{ranked.name} " if ranked else "loss " if score < 0 else ""
+        return f"{name}{self.logged(score):.4f}"
 
     def as_json(self) -> dict[str, Any]:
         """The candidate in `refine --json` and `tune --json`."""
@@ -467,7 +493,7 @@ def _winner(found: Sequence[Candidate], val_images: int | None) -> list[Finding]
         why = "the others diverged for a seed, or failed" if found[1:] else "the only candidate"
         return [Finding("winner", "info", f"{evidence}; it has no rival: {why}{images}")]
     if len(level) > 1:
-        others = ", ".join(f"{one.name} ({shown(one.mean or 0)})" for one in level[1:])
+        others = ", ".join(f"{one.name} ({one.shown(one.mean or 0)})" for one in level[1:])
         alone = any(one.sd is None for one in level)
         why = ": one seed per candidate has no spread" if alone else " significantly (Welch's t)"
         return [
@@ -482,7 +508,8 @@ def _winner(found: Sequence[Candidate], val_images: int | None) -> list[Finding]
         Finding(
             "winner",
             "ok",
-            f"{evidence}; next is {steady[1].name} with {shown(steady[1].mean or 0)}{images}",
+            f"{evidence}; next is {steady[1].name} with {steady[1].shown(steady[1].mean or 0)}"
+            f"{images}",
         )
     ]
 
@@ -502,13 +529,11 @@ def _over_seeds(best: Candidate) -> str:
     trained = len(best.val_accs)
     of_all = f" of {best.asked}" if trained < best.asked else ""
     seeds = "seed" if trained == 1 and not of_all else "seeds"
-    text = f"{best.name}: {shown(best.mean or 0)} over {trained}{of_all} fresh {seeds}"
-    if best.interval:
-        low, high = (
-            best.interval if (best.mean or 0) >= 0 else (-best.interval[1], -best.interval[0])
-        )
+    text = f"{best.name}: {best.shown(best.mean or 0)} over {trained}{of_all} fresh {seeds}"
+    if best.shown_interval:
+        low, high = best.shown_interval
         text += f", 95 % interval {low:.4f} to {high:.4f} by Student's t"
-    return f"{text} (selected at {shown(best.selected_acc)})"
+    return f"{text} (selected at {best.shown(best.selected_acc)})"
 
 
 def _of_images(best: Candidate) -> str:
@@ -517,8 +542,3 @@ def _of_images(best: Candidate) -> str:
         return ""
     images = best.rival.trial.summary.val_images
     return f"; other {images:,} validation images would move it by about {best.image_error:.4f}"
-
-
-def shown(score: float) -> str:
-    """An accuracy, or the loss of a script that logs none."""
-    return f"loss {-score:.4f}" if score < 0 else f"{score:.4f}"

@@ -5,6 +5,7 @@ paused. One whose job ends before its run goes on until the worker gets another 
 anew if it is wanted later; evaluations that are logged already keep their rows.
 """
 
+import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from cnntune.config.command import CommandRecipe
 from cnntune.diagnosis.live import Evaluation, Logs, Metric, Reading, ranks_while_running
 from cnntune.errors import CnntuneError, ScriptError, StudyError
 from cnntune.runs.run import Epoch, NotLogged, Run
-from cnntune.runs.summary import Summary, summarise
+from cnntune.runs.summary import Ranked, Summary, summarise
 from cnntune.script.command import RunningCommand, found_at_home, last_lines
 from cnntune.user_code.failures import full_disk
 from cnntune.workers.pool import Event, Job
@@ -118,7 +119,8 @@ class Trial:
             return Summary.failed("user-code", text)
         if self.reading is None:
             return Summary.failed("user-code", self._no_metric())
-        return replace(summarise(rows), metric=self._named())
+        found = summarise(rows)
+        return replace(found, metric=self._named(), ranked=self._ranked(found.score))
 
     def _failed(self, code: int) -> Summary:
         lines = last_lines(self.folder)
@@ -158,11 +160,21 @@ class Trial:
             return f"--metric {metric.name}: write {metric.name}:max or {metric.name}:min"
         return f"--metric {metric.name}: not found in {where}"
 
+    def _ranked(self, score: float) -> Ranked | None:
+        """The number that ranks, where it is neither a plain loss nor a plain accuracy."""
+        reading = self.reading
+        if reading is None or not reading.named or not math.isfinite(score):
+            return None
+        value = reading.times * score + reading.plus
+        return Ranked(reading.column, value, reading.times, reading.plus)
+
     def _named(self) -> str:
         assert self.reading is not None
         role, column, path = self.reading.role, self.reading.column, self.reading.path
         inside = self.command.work
         name = path.relative_to(inside) if path.is_relative_to(inside) else path.name
+        if self.reading.named:
+            return f"{column!r} in {name}, {'more' if self.reading.times > 0 else 'less'} is better"
         return f"{role} from {column!r} in {name}"
 
     def end(self) -> None:

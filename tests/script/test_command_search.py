@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from commands import CNNTUNE, call, run
 
+from cnntune.cli.screen import score_text
 from cnntune.config.command import CommandRecipe, CommandSection, parse_command, stored_recipe
 from cnntune.diagnosis.judge import judge_runs
 from cnntune.diagnosis.live import Logs, Metric
@@ -21,7 +22,7 @@ from cnntune.diagnosis.load_runs import read_paths
 from cnntune.errors import RecipeError, ScriptError, StudyError
 from cnntune.runs.run import Run, logged
 from cnntune.runs.study import Study
-from cnntune.runs.summary import Summary
+from cnntune.runs.summary import Ranked, Summary
 from cnntune.script.command import absolute, check_startable, environment, mark_of
 from cnntune.script.launch import marked
 from cnntune.study.ledger import Ledger, value_of
@@ -322,6 +323,30 @@ def test_any_printed_number_can_be_the_metric(job: Callable[..., Job]) -> None:
     script = "for n in (3, 9, 4.5):\n    print('episode', n, 'reward:', n * 10)\n"
     summary = summary_of(job(script, metric="reward:max"))
     assert (summary.best_epoch, summary.val_loss, summary.score) == (2, -90.0, 90.0)
+    assert summary.ranked == Ranked("reward", 90.0)
+    assert summary.metric == "'reward' in stdout.txt, more is better"
+    assert score_text(summary) == "reward 90.0000"
+    assert Summary.from_json(json.loads(json.dumps(summary.to_json()))) == summary
+
+
+@pytest.mark.parametrize(
+    ("printed", "metric", "shown"),
+    [
+        ("val_bleu", "", "val_bleu 40.0000"),  # in percent: 0.4 is what trials are compared by
+        ("bleu", "bleu", "bleu 40.0000"),
+        ("val_rmse", "", "val_rmse 20.0000"),
+        ("val_wer", "", "val_wer 20.0000"),
+        ("cost", "cost:min", "cost 20.0000"),
+        ("val_loss", "", "val loss 20.0000"),
+        ("val_acc", "", "val acc 0.4000"),
+    ],
+)
+def test_what_ranks_is_shown_under_its_name_as_it_was_logged(
+    printed: str, metric: str, shown: str, job: Callable[..., Job]
+) -> None:
+    script = f"for n in (30, 40, 20):\n    print('{printed}:', n * 1.0)\n"
+    summary = summary_of(job(script, metric=metric))
+    assert score_text(summary) == shown
 
 
 def test_out_of_memory_is_tried_again_alone(job: Callable[..., Job]) -> None:

@@ -11,7 +11,7 @@ from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.runs.run import Epoch, Run
 from cnntune.runs.study import Study
-from cnntune.runs.summary import Summary
+from cnntune.runs.summary import Ranked, Summary
 from cnntune.steps.repeats import has_fresh_seeds
 from cnntune.steps.search import default_space
 from cnntune.steps.search_findings import (
@@ -72,6 +72,12 @@ class Chapter:
         """The number of trials by status, without zeros."""
         counts = count(self.trials)
         return {status: number for status, number in counts.items() if number}
+
+    @property
+    def ranked(self) -> Ranked | None:
+        """What ranks the trials of a command; None for a plain accuracy or loss."""
+        found = best_of(self.trials)
+        return found.summary.ranked if found else None
 
     @property
     def best(self) -> Trial | None:
