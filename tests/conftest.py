@@ -24,16 +24,21 @@ from sqlalchemy.engine import Engine
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
-# Processes that tests start find their modules compiled, as those of users do.
+# Tests are compiled once, and processes that they start find modules compiled, as those of users.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 gc.disable()  # while tests are collected: what is loaded stays
 
 
 def pytest_collection_finish() -> None:
-    """The collector need not go through torch and all tests again and again."""
+    """The collector need not go through torch and all tests again and again.
+
+    From here on modules are compiled whenever they are loaded: a test may write one twice in the
+    second by which Python tells an old file from a new one.
+    """
     gc.freeze()
     gc.enable()
+    sys.dont_write_bytecode = True
 
 
 @event.listens_for(Engine, "connect")
