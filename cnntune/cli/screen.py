@@ -205,8 +205,7 @@ class Screen:
                 continue
             accs = " ".join(f"{abs(acc):.4f}" for acc in candidate.val_accs)
             spread = f" ± {candidate.sd:.4f}" if candidate.sd is not None else ""
-            selected = f"selected at {abs(candidate.selected_acc):.4f}"
-            self.text(f"{candidate.name}: {_named(candidate.mean)}{spread}  ({accs}), {selected}")
+            self.text(f"{candidate.name}: {_named(candidate.mean)}{spread}  ({accs})")
 
     def epoch(self, row: Epoch, epochs: int) -> None:
         """A line of progress for an epoch of a single run."""
