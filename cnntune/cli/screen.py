@@ -206,12 +206,9 @@ class Screen:
             if candidate.mean is None:
                 self.text(f"{candidate.name}: {_named(candidate.selected_acc, ranked)}, one seed")
                 continue
-            own = candidate.logged
-            accs = " ".join(f"{own(acc):.4f}" for acc in candidate.val_accs)
+            accs = " ".join(f"{candidate.logged(acc):.4f}" for acc in candidate.val_accs)
             spread = "" if candidate.shown_sd is None else f" ± {candidate.shown_sd:.4f}"
-            selected = f"selected at {own(candidate.selected_acc):.4f}"
-            mean = _named(candidate.mean, ranked)
-            self.text(f"{candidate.name}: {mean}{spread}  ({accs}), {selected}")
+            self.text(f"{candidate.name}: {_named(candidate.mean, ranked)}{spread}  ({accs})")
 
     def epoch(self, row: Epoch, epochs: int) -> None:
         """A line of progress for an epoch of a single run."""

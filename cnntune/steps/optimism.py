@@ -50,8 +50,8 @@ def optimism_findings(
         return []
     optimism = expected_optimism(accs, val_images)
     text = (
-        f"{max(accs):.4f} is the best of {len(accs)} trials on {val_images:,} validation images: up"
-        f" to {100 * optimism:.2f} points of it are expected to be luck"
+        f"{max(accs):.4f} is the best of {len(accs)} trials on {val_images:,} validation images:"
+        f" about {100 * optimism:.2f} points of it are expected to be luck"
     )
     repeated = [one for one in candidates if one.mean is not None]
     if repeated:

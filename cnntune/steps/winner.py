@@ -376,7 +376,7 @@ def least_lead(one: Candidate, other: Candidate, *, val_images: int | None = Non
 
     Infinite if one of them has a single seed. Spreads are not pooled over candidates: a learning
     rate near the limit of stability has several times the spread of a low one, and a pooled test
-    then names a false winner in one study of eight.
+    then names a false winner in one study of nine.
     """
     variances = [candidate.variance(val_images) for candidate in (one, other)]
     if None in variances:

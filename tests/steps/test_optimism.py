@@ -34,7 +34,7 @@ def test_the_luck_of_the_images_and_that_of_the_seed_are_told_apart() -> None:
     (found,) = optimism_findings(trials, [best], 1000)
     assert (found.rule, found.severity, found.measured) == ("optimism", "info", 0.0)
     assert found.evidence == (
-        "0.9500 is the best of 10 trials on 1,000 validation images: up to 0.00 points of it are"
+        "0.9500 is the best of 10 trials on 1,000 validation images: about 0.00 points of it are"
         " expected to be luck; trained the best again, accuracy fell by 1.50 points on the same"
         " images"
     )
