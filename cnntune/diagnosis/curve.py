@@ -109,17 +109,17 @@ class Shape:
         """Whether a train and a val curve were logged."""
         return self.val_name.startswith("val") and len(self.train) >= MIN_POINTS
 
-    @property
+    @cached_property
     def start(self) -> float:
         """Where `val` began: the maximum of its first quarter."""
         return max(self.smooth[: max(1, len(self.smooth) // 4)])
 
-    @property
+    @cached_property
     def range(self) -> float:
         """What was learned: how far `val` fell from its start to its minimum."""
         return self.start - min(self.smooth)
 
-    @property
+    @cached_property
     def rise(self) -> float:
         """How far `val` ends above its minimum."""
         return self.end - self.smooth[self.best]
@@ -134,12 +134,12 @@ class Shape:
         """The last third of `val`, but at least `MIN_TREND_POINTS` values."""
         return last_third(self.val.values)
 
-    @property
+    @cached_property
     def trend(self) -> float:
         """How far `val` fell over the last third, by its median slope; negative if it rose."""
         return fall(self.last_third)
 
-    @property
+    @cached_property
     def train_end(self) -> float:
         """The final value of the train curve."""
         return tail_median(self.train.values, END_FRACTION)
@@ -154,7 +154,7 @@ class Shape:
         """How far `val` fell, as a fraction of its first value."""
         return fraction(self.val.values[0] - self.end, self.val.values[0])
 
-    @property
+    @cached_property
     def gap(self) -> float:
         """How far val ends above train: the share of what training learned that val did not follow.
 

@@ -562,9 +562,11 @@ def levelled_off(shape: Shape) -> Verdict:
 
 def accuracy_gain(shape: Shape) -> float:
     """How much val accuracy rose over the last third, where that is more than chance; else 0.0."""
-    errors = [1 - acc for acc in last_third(shape.curve.series("val_acc").values or [0.0])]
-    gain = fall(errors)
-    return gain if len(errors) >= MIN_POINTS and gain > NOISE * fall_error(errors) else 0.0
+    accs = shape.curve.series("val_acc").values
+    if len(accs) < MIN_POINTS or max(last := last_third(accs)) - min(last) <= NEAR * GAINED:
+        return 0.0
+    gain, error = -fall(last), fall_error(last)
+    return gain if gain > NOISE * error else 0.0
 
 
 RULES: tuple[Callable[[Shape], Verdict | None], ...] = (
