@@ -1512,7 +1512,7 @@ def around(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
     if (
         torch is not None and owner is torch
     ):  # what is compiled by torch.jit finds its functions by their identity
-        table = getattr(torch.jit, "_builtins", None)
+        table: Any = getattr(torch.jit, "_builtins", None)
         known = table._find_builtin(original) if table is not None else None
         if known is not None:
             table._register_builtin(replaced, known)
