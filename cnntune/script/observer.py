@@ -578,7 +578,8 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
     if first is not None:
         event["shape"], event["type"] = list(first.shape), str(first.dtype).rpartition(".")[2]
         event["rows"] = row_prints(first, torch)
-        event["rich"] = rich(first, torch)
+        if deep or not grad:
+            event["rich"] = rich(first, torch)
         before = SEEN.inputs.get(number)
         event["again"] = (before is not None and before() is first) or first._base is not None
         SEEN.inputs[number] = weakref.ref(first)
@@ -594,7 +595,8 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
         if tensor.grad_fn is not None:
             tensor.grad_fn.metadata[MARK] = SEEN.forwards
     SEEN.samples.last = None
-    if event.get("rows"):
+    kept_all = SEEN.samples.counts.get((number, grad), 0) >= KEPT_BATCHES
+    if event.get("rows") and not (kept_all and (SEEN.kept_batches.closed or not grad)):
         rows = whole_rows(event["rows"], inputs, torch)
         show(number, module, args, keywords, grad, rows, torch)
         if grad and not SEEN.kept_batches.closed:
