@@ -6,6 +6,7 @@ alone.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -22,11 +23,16 @@ NAMES = {
 SETTINGS = ("log_input", "log_target", "reduction", "ignore_index", "full", "blank")
 
 
+@functools.cache
+def signature(function: Any) -> inspect.Signature:
+    """The signature of a function, which takes longer to find than to use."""
+    return inspect.signature(function)
+
+
 def bound(function: Any, args: Any, keywords: Any) -> dict[str, Any]:
     """Arguments by name, defaults included; empty where they do not fit."""
-    function = getattr(function, "__wrapped__", function)
     try:
-        found = inspect.signature(function).bind(*args, **keywords)
+        found = signature(getattr(function, "__wrapped__", function)).bind(*args, **keywords)
     except (TypeError, ValueError):
         return {}
     found.apply_defaults()

@@ -215,10 +215,11 @@ def learn(case: Case, torch: Any, until: float) -> dict[str, Any] | None:
                 return None
         found[name] = sum(losses[-count:]) / len(losses[-count:])
         found[f"{name}_held"] = best
-        if case.validation and name == "real":
-            for where, batches_there in (("held", held), ("validation", case.validation)):
-                found[f"{where}_own"] = measured(model, batches_there, torch)
-                found[f"{where}_others"] = measured(model, batches_there, torch, exchanged=True)
+        if name == "real" and held[0].exchanged is not None:
+            for where, there in (("held", held), ("validation", case.validation)):
+                if there:
+                    found[f"{where}_own"] = measured(model, there, torch)
+                    found[f"{where}_others"] = measured(model, there, torch, exchanged=True)
             found["validated"] = sum(len(one.rows) for one in case.validation)
     return found
 

@@ -578,7 +578,8 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
     if first is not None:
         event["shape"], event["type"] = list(first.shape), str(first.dtype).rpartition(".")[2]
         event["rows"] = row_prints(first, torch)
-        event["rich"] = rich(first, torch)
+        if deep or not grad:
+            event["rich"] = rich(first, torch)
         before = SEEN.inputs.get(number)
         event["again"] = (before is not None and before() is first) or first._base is not None
         SEEN.inputs[number] = weakref.ref(first)
@@ -594,7 +595,8 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
         if tensor.grad_fn is not None:
             tensor.grad_fn.metadata[MARK] = SEEN.forwards
     SEEN.samples.last = None
-    if event.get("rows"):
+    kept_all = SEEN.samples.counts.get((number, grad), 0) >= KEPT_BATCHES
+    if event.get("rows") and not (kept_all and (SEEN.kept_batches.closed or not grad)):
         rows = whole_rows(event["rows"], inputs, torch)
         show(number, module, args, keywords, grad, rows, torch)
         if grad and not SEEN.kept_batches.closed:
@@ -1508,6 +1510,14 @@ def around(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
     functools.update_wrapper(replaced, original)
     UNDO.append((owner, name, vars(owner).get(name)))
     setattr(owner, name, replaced)
+    torch: Any = sys.modules.get("torch")
+    if (
+        torch is not None and owner is torch
+    ):  # what is compiled by torch.jit finds its functions by their identity
+        table: Any = getattr(torch.jit, "_builtins", None)
+        known = table._find_builtin(original) if table is not None else None
+        if known is not None:
+            table._register_builtin(replaced, known)
 
 
 def after(owner: Any, name: str, then: Callable[..., None]) -> None:
@@ -1672,14 +1682,11 @@ def hook_functions(torch: Any) -> None:
     for owner in (torch, torch.Tensor):
         before(owner, "argmax", note_argmax)
         before(owner, "max", note_max)
-        before(owner, "round", lambda tensor, *a, **k: note_rounded(tensor))
-        for name in ("gt", "ge"):
-            before(owner, name, lambda tensor, other=None, *a, **k: note_threshold(tensor, other))
-    for name in ("__gt__", "__ge__"):
+    for name in ("gt", "ge", "__gt__", "__ge__"):
         before(torch.Tensor, name, note_threshold)
+    before(torch.Tensor, "round", note_rounded)
     for name in ("neg", "__neg__"):
         after(torch.Tensor, name, lambda result, *a, **k: note_negative(result, torch))
-    after(torch, "neg", lambda result, *a, **k: note_negative(result, torch))
     for kind in vars(torch.distributions).values():
         if isinstance(kind, type) and "log_prob" in vars(kind):
             after(kind, "log_prob", lambda r, *a, **k: note_log_probability(r, a, k, torch))
@@ -1712,7 +1719,7 @@ def note_largest(tensor: Any, dim: Any, keywords: Any) -> None:
 
 
 @watching
-def note_max(tensor: Any, dim: Any = None, *_rest: Any, **keywords: Any) -> None:
+def note_max(tensor: Any = None, dim: Any = None, *_rest: Any, **keywords: Any) -> None:
     """The largest value along a dimension."""
     if isinstance(keywords.get("dim", dim), int):
         note_largest(tensor, keywords.get("dim", dim), keywords)
@@ -1724,7 +1731,7 @@ def is_result(tensor: Any) -> bool:
 
 
 @watching
-def note_threshold(tensor: Any, other: Any) -> None:
+def note_threshold(tensor: Any, other: Any = None, **_keywords: Any) -> None:
     """What a model returned is compared with one half, though it is no probability."""
     if isinstance(other, float) and other == 0.5 and is_result(tensor) and tensor.numel():
         values = tensor.detach()
@@ -1733,7 +1740,7 @@ def note_threshold(tensor: Any, other: Any) -> None:
 
 
 @watching
-def note_rounded(tensor: Any) -> None:
+def note_rounded(tensor: Any, **_keywords: Any) -> None:
     """What a model returned is rounded, though it is no probability."""
     if is_result(tensor) and tensor.is_floating_point() and tensor.numel():
         values = tensor.detach()

@@ -149,8 +149,8 @@ def is_batch(shown: Shown, torch: Any) -> bool:
     if shown.size == count:
         return True
     target = shown.target
-    if target is None or not target.dim() or len(target) != count:
-        return False
+    if target is None or not target.dim() or len(target) != count or len(tensors) > 1:
+        return False  # with several inputs, such as examples and queries, it may be chance
     sequence = first.dim() >= 3 or (first.dim() == 2 and not first.is_floating_point())
     return sequence and (target.dim() == 1 or target.shape[1] != first.shape[1])
 
@@ -199,10 +199,26 @@ def mixed(model: Any, train: list[Shown], torch: Any) -> dict[str, Any] | None:
 
 
 def unused(model: Any, train: list[Shown], torch: Any) -> dict[str, Any] | None:
-    """The arguments that can be exchanged between samples without any effect."""
+    """The arguments that can be exchanged between samples without any effect, in either mode."""
     shown = next((one for one in reversed(train) if is_batch(one, torch)), None)
     if shown is None or len(shown.tensors(torch)) < 2:
         return None
+    idle = idle_inputs(model, shown, torch)
+    model.train()
+    if idle:
+        idle &= idle_inputs(model, shown, torch)
+    model.eval()
+    keys = list(shown.keywords) if type(shown.keywords) is dict else []
+    positional = len(list(walked(shown.args, torch)))
+    names = [
+        keys[index - positional] if 0 <= index - positional < len(keys) else f"argument {index + 1}"
+        for index in sorted(idle)
+    ]
+    return {"names": names} if names else None
+
+
+def idle_inputs(model: Any, shown: Shown, torch: Any) -> set[int]:
+    """The tensors among the arguments that can be exchanged without any effect."""
 
     def everything(change: Any) -> list[Any]:
         args = mapped(shown.args, change, torch)
@@ -211,23 +227,20 @@ def unused(model: Any, train: list[Shown], torch: Any) -> dict[str, Any] | None:
         with torch.enable_grad():
             return [t.detach() for t in walked(model(*args, **keywords), torch)]
 
-    before = everything(same)
-    again = everything(same)
+    before, again = everything(same), everything(same)
     if not before or not all(torch.equal(a, b) for a, b in zip(before, again)):
-        return None
-    names = []
+        return set()
+    found = set()
     for index, given in enumerate(shown.tensors(torch)):
-        if torch.equal(given.roll(1, 0), given):
-            continue
 
         def exchange(tensor: Any, given: Any = given) -> Any:
             return tensor.roll(1, 0) if tensor is given else tensor.clone()
 
-        if all(torch.equal(a, b) for a, b in zip(before, everything(exchange))):
-            keys = list(shown.keywords) if type(shown.keywords) is dict else []
-            known = index - len(list(walked(shown.args, torch)))
-            names.append(keys[known] if 0 <= known < len(keys) else f"argument {index + 1}")
-    return {"names": names} if names else None
+        if not torch.equal(given.roll(1, 0), given):
+            after = everything(exchange)
+            if all(torch.equal(a, b) for a, b in zip(before, after)):
+                found.add(index)
+    return found
 
 
 # What follows in a sequence

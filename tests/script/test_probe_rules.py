@@ -245,3 +245,20 @@ def test_weights_that_follow_the_frequency_are_named() -> None:
     assert weighted(0.9, 0.1) == [("class-weights", "warn")]
     assert weighted(0.1, 0.9) == []
     assert weighted(1.0, 1.0) == []
+
+
+def test_batches_of_one_sample_many_times_are_named() -> None:
+    def trained(rows: list[int]) -> list[tuple[str, str]]:
+        events: list[dict[str, Any]] = []
+        for i in range(10):
+            events += [
+                {"k": "forward", "n": i, "index": i + 1, "model": 1, "at": "train.py:6", "by": "",
+                 "grad": True, "train": True, "active": 0, "watched": 0, "trains": True,
+                 "shape": [8, 20], "type": "float32", "rows": [row + 100 * i for row in rows]},
+                {"k": "backward", "n": i, "at": "train.py:8", "leaf": False, "leaves": 0,
+                 "forwards": [i + 1], "pairs": [], "size": 1},
+            ]  # fmt: skip
+        return bad(Record(events, leaf_sets=[[]], steps=10))
+
+    assert ("alike-samples", "warn") in trained([5] * 8)
+    assert ("alike-samples", "warn") not in trained(list(range(8)))

@@ -45,6 +45,7 @@ RULES: dict[str, Rule] = {
     "split": samples.validation_overlap,
     "partial-split": samples.partial_overlap,
     "drawn-samples": samples.drawn_samples,
+    "alike-samples": samples.alike_samples,
     "same-batch": samples.same_batch,
     "one-class-batches": samples.one_class_batches,
     "copied-tokens": samples.copied_tokens,

@@ -28,7 +28,7 @@ class Contract:
     broken: Callable[[Facts], bool]
     text: str
     advice: str
-    severity: Severity = "fail"
+    fails: bool = True  # and does not warn
 
 
 def _size(shape: list[int]) -> int:
@@ -175,7 +175,7 @@ CONTRACTS = (
         _swapped,
         "kl_div gets what is differentiated as its target: the arguments may be swapped",
         "call kl_div(log_softmax(student), softmax(teacher))",
-        "warn",
+        fails=False,
     ),
     Contract(
         ("ctc_loss",),
@@ -220,7 +220,7 @@ CONTRACTS = (
         "both the value of the chosen action and its target are differentiated: the target follows"
         " the prediction",
         "compute the target under torch.no_grad(), or detach() it",
-        "warn",
+        fails=False,
     ),
     Contract(
         REGRESSION,
@@ -233,7 +233,7 @@ CONTRACTS = (
         lambda facts: MANY < facts.get("unreachable", 0) <= MOST,
         UNREACHABLE,
         RESCALE,
-        "warn",
+        fails=False,
     ),
 )
 
@@ -266,7 +266,8 @@ def loss_contract(record: Record) -> list[Finding]:
                 high=max(event["contract"]["target"]["max"] for event in broken),
                 share=100 * facts.get("unreachable", 0),
             )
-            found.append(Finding("loss-contract", contract.severity, text, contract.advice, where))
+            severity: Severity = "fail" if contract.fails else "warn"
+            found.append(Finding("loss-contract", severity, text, contract.advice, where))
     return found
 
 

@@ -21,6 +21,7 @@ NO_PROGRESS = 0.25  # of what 60 steps at a lower rate gain, for all steps of th
 FAILS_ALSO = 0.95  # of the first loss, for copies at the same learning rate
 LEARNS_BELOW = 0.85  # of it, at a lower learning rate
 MIN_LOSSES = 30
+BELONGS = 0.95  # of the loss with the targets of other samples, with the own ones
 LEARNED = 0.9  # of the loss without inputs, on held-out training samples
 GAINED = 0.15  # of the loss with the targets of other samples, there
 CARRIED = 0.25  # share of it that is gained on validation samples
@@ -75,6 +76,8 @@ def learns(record: Record) -> list[Finding]:
         return []
     if found["real_held"] < NO_CARRY * found["blank_held"]:
         return []
+    if found.get("held_own", math.inf) < BELONGS * found.get("held_others", 0.0):
+        return []  # too few samples for what is to be learned, and still labels of their inputs
     text = f"copies memorize {found['rows']} training samples (loss {found['real']:.3g}, without"
     text += f" the input {found['blank']:.3g}), and are no better on {found['held']} others than"
     text += f" without the input: {found['real_held']:.3g} and {found['blank_held']:.3g} at best"

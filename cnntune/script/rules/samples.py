@@ -14,6 +14,7 @@ SAME_ROWS = 0.1  # share of the samples that two validations have in common
 FIRST_BATCHES = 2  # of a validation, which a pass that is made short has too
 MIN_BATCHES = 8
 MIN_BATCH = 8  # targets, for a batch of one class to be no accident
+USUAL = 0.8  # share of the batches that makes a habit
 MIN_EXPECTED = 100  # different samples that chance would draw
 FEW = 0.2  # of them
 MIN_PART = 64  # validation samples
@@ -133,6 +134,22 @@ def drawn_samples(record: Record) -> list[Finding]:
             where = loaders[loader]["at"]
             return [Finding("drawn-samples", "warn", text, advice, where, len(set(rows)))]
     return []
+
+
+def alike_samples(record: Record) -> list[Finding]:
+    """The samples of a batch must differ.
+
+    A buffer that is filled again for each sample, and kept by reference, makes all of them the last
+    one; so does an index that does not change. Batches that are one sample many times are rarely
+    meant.
+    """
+    passes = [e for e in record.training_forwards if _wide(e) and len(e["rows"]) >= MIN_BATCH]
+    alike = [event for event in passes if len(set(event["rows"])) == 1]
+    if len(passes) < MIN_BATCHES or len(alike) <= USUAL * len(passes):
+        return []
+    text = f"all samples of a batch are the same, in {len(alike)} of {len(passes)} training batches"
+    advice = "see how samples are read and stored: copy a buffer that is used again"
+    return [Finding("alike-samples", "warn", text, advice, alike[-1]["at"], len(alike))]
 
 
 def partial_overlap(record: Record) -> list[Finding]:
