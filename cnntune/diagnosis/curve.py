@@ -7,7 +7,7 @@ rather than means, single points or least squares.
 import math
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import pairwise
 from statistics import median
@@ -49,7 +49,7 @@ class Curve:
     train_acc: Values = ()
     val_acc: Values = ()
     lr: Values = ()
-    unit: Literal["epoch", "step"] = "epoch"
+    unit: Literal["epoch", "step"] = field(default="epoch", kw_only=True)
 
     def series(self, name: str) -> "Series":
         """The finite values of the list `name`, such as "val_loss", with their epochs."""
@@ -223,7 +223,8 @@ def without_duplicates(curve: Curve) -> Curve:
     rows = len(curve.epochs)
     if rows < 2 * MIN_POINTS or rows % 2 or not all(map(_in_pairs, columns)):
         return curve
-    return Curve(curve.epochs[1::2], *(column[1::2] for column in columns), curve.unit)
+    halves = (column[1::2] for column in columns)
+    return Curve(curve.epochs[1::2], *halves, unit=curve.unit)
 
 
 def _in_pairs(values: Values) -> bool:

@@ -146,10 +146,7 @@ def run_of(path: Path, record: Record, mapping: Mapping[str, str] | None = None)
 
 def curve_of(rows: Sequence[Epoch]) -> Curve:
     """The curve of a run of cnntune from its rows."""
-    return Curve(
-        epochs=[row.epoch for row in rows],
-        **{name: _column(rows, name) for name in CURVE_COLUMNS},
-    )
+    return Curve([row.epoch for row in rows], *(_column(rows, name) for name in CURVE_COLUMNS))
 
 
 def _column(rows: Sequence[Epoch], name: str) -> list[float | None]:
