@@ -17,7 +17,6 @@ from cnntune.runs.run import COLUMNS, Epoch, NotLogged, Run, logged
 from cnntune.runs.summary import Ranked
 
 CNNTUNE_FORMAT = "cnntune"
-CURVE_COLUMNS = ("train_loss", "val_loss", "train_acc", "val_acc", "lr")
 KNOWN_FORMATS = (
     "known formats: runs of cnntune, CSV, JSON, notebooks, TensorBoard, W&B, MLflow, DVCLive and"
     " printed lines such as 'epoch 3 loss 0.41 val_loss 0.52'"
@@ -121,7 +120,11 @@ def curve_of(rows: Sequence[Epoch]) -> Curve:
     """The curve of a run of cnntune from its rows."""
     return Curve(
         epochs=[row.epoch for row in rows],
-        **{name: _column(rows, name) for name in CURVE_COLUMNS},
+        train_loss=_column(rows, "train_loss"),
+        val_loss=_column(rows, "val_loss"),
+        train_acc=_column(rows, "train_acc"),
+        val_acc=_column(rows, "val_acc"),
+        lr=_column(rows, "lr"),
     )
 
 
@@ -169,7 +172,7 @@ def _read_ours(folder: Path) -> ReadRun:
             f"has no completed epoch: metrics.csv holds {metrics.stat().st_size} bytes and no whole"
             " row; train the run again"
         )
-    columns = {name: name for name in CURVE_COLUMNS}
+    columns = {name: name for name in ("train_loss", "val_loss", "train_acc", "val_acc", "lr")}
     settings = flatten(Run(folder).config())
     summary: dict[str, Any] = {}
     with suppress(StudyError):  # the curve can be diagnosed without it
