@@ -7,11 +7,11 @@ rather than means, single points or least squares.
 import math
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import pairwise
 from statistics import median
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from cnntune.runs.chance import Chance
 
@@ -219,12 +219,12 @@ def _longest_first(curve: Curve, names: tuple[str, str]) -> tuple[str, Series]:
 def without_duplicates(curve: Curve) -> Curve:
     """The curve of a log that writes every row twice, without every other row."""
     names = [field.name for field in fields(curve) if field.name not in ("epochs", "unit")]
-    columns = [getattr(curve, name) for name in names]
+    columns: dict[str, Any] = {name: getattr(curve, name) for name in names}
     rows = len(curve.epochs)
-    if rows < 2 * MIN_POINTS or rows % 2 or not all(map(_in_pairs, columns)):
+    if rows < 2 * MIN_POINTS or rows % 2 or not all(map(_in_pairs, columns.values())):
         return curve
-    halves = (column[1::2] for column in columns)
-    return Curve(curve.epochs[1::2], *halves, unit=curve.unit)
+    halves = {name: column[1::2] for name, column in columns.items()}
+    return replace(curve, epochs=curve.epochs[1::2], **halves)
 
 
 def _in_pairs(values: Values) -> bool:

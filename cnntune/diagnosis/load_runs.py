@@ -17,7 +17,6 @@ from cnntune.runs.run import COLUMNS, Epoch, NotLogged, Run, logged
 from cnntune.runs.summary import Ranked, Summary
 
 CNNTUNE_FORMAT = "cnntune"
-CURVE_COLUMNS = ("train_loss", "val_loss", "train_acc", "val_acc", "lr")
 KNOWN_FORMATS = (
     "known formats: runs of cnntune, CSV, JSON, notebooks, TensorBoard, W&B, MLflow, DVCLive and"
     " printed lines such as 'epoch 3 loss 0.41 val_loss 0.52'"
@@ -146,7 +145,14 @@ def run_of(path: Path, record: Record, mapping: Mapping[str, str] | None = None)
 
 def curve_of(rows: Sequence[Epoch]) -> Curve:
     """The curve of a run of cnntune from its rows."""
-    return Curve([row.epoch for row in rows], *(_column(rows, name) for name in CURVE_COLUMNS))
+    return Curve(
+        epochs=[row.epoch for row in rows],
+        train_loss=_column(rows, "train_loss"),
+        val_loss=_column(rows, "val_loss"),
+        train_acc=_column(rows, "train_acc"),
+        val_acc=_column(rows, "val_acc"),
+        lr=_column(rows, "lr"),
+    )
 
 
 def _column(rows: Sequence[Epoch], name: str) -> list[float | None]:
@@ -193,8 +199,11 @@ def _read_ours(folder: Path) -> ReadRun:
         document = Run(folder).summary() or {}
     summary = Summary.from_json(document)
     if not rows:
-        raise UnreadableLogError(_without_rows(metrics, summary))
-    columns = {name: name for name in CURVE_COLUMNS}
+        raise UnreadableLogError(
+            f"has no completed epoch: metrics.csv holds {metrics.stat().st_size} bytes and no whole"
+            " row; train the run again"
+        )
+    columns = {name: name for name in ("train_loss", "val_loss", "train_acc", "val_acc", "lr")}
     settings = flatten(Run(folder).config())
     notes = tuple(_about_end(folder, rows, document, summary))
     if ranked := Ranked.read(document.get("ranked")):  # of a command
