@@ -169,6 +169,7 @@ class Seen:
         self.pid, self.thread = os.getpid(), threading.get_ident()
         self.started = time.time()
         self.written = self.started
+        self.stepped_first = self.started  # the time of the first step
         self.events: list[dict[str, Any]] = []
         self.errors: dict[str, str] = {}
         self.numbers = Numbers()
@@ -1177,6 +1178,7 @@ def note_before_step(optimizer: Any, torch: Any) -> None:
     SEEN.living[number] = weakref.ref(optimizer)
     if not SEEN.framework:
         SEEN.framework = framework() or "plain"
+        SEEN.stepped_first = time.time()
     known.event = {
         "optimizer": number,
         "at": place(),
@@ -1405,7 +1407,7 @@ def perhaps_stop() -> None:
         leave("validations")
     elif SEEN.steps >= min(2 * SEEN.cut_from, SEEN.cut_from + wanted):
         # A further stage, such as a student's after its teacher's, is waited for where it is cheap.
-        if now - SEEN.started > CHEAP_SECONDS or SEEN.steps >= MANY_STAGES * wanted:
+        if now - SEEN.stepped_first > CHEAP_SECONDS or SEEN.steps >= MANY_STAGES * wanted:
             leave("steps")
 
 

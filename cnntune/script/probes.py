@@ -467,15 +467,15 @@ def columns(train: list[Shown], torch: Any) -> dict[str, Any] | None:
     kinds, counts = torch.unique(target, return_counts=True)
     if len(kinds) < 2 or len(rows) < 2 * MIN_SIDE:
         return None
-    if len(kinds) <= MAX_CLASSES and int(counts.min()) < MIN_OF_CLASS:
-        return None
-    if len(kinds) <= MAX_CLASSES and float((kinds == kinds.round()).float().mean()) == 1.0:
+    if len(kinds) <= MAX_CLASSES and bool((kinds == kinds.round()).all()):
+        if int(counts.min()) < MIN_OF_CLASS:
+            return None
         inside = torch.stack([rows[target == kind].std(0, unbiased=False) for kind in kinds])
         told = (inside.amax(0) < EXACT * spread) & (spread > 0)
         how = "it is one number for each class"
     else:
         values = target.float()
-        values = (values - values.mean()) / values.std()
+        values = (values - values.mean()) / values.std(unbiased=False)
         apart = rows - rows.mean(0)
         slope = (apart * values[:, None]).mean(0)
         left = (apart - slope * values[:, None]).std(0)
