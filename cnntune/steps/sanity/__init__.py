@@ -36,6 +36,7 @@ from cnntune.steps.sanity import (
 from cnntune.steps.sanity.subject import Subject
 from cnntune.training.contracts import check_logits
 from cnntune.training.device import seeded
+from cnntune.training.precision import whole_float32
 from cnntune.user_code.borders import explaining
 
 Rule = Callable[[Subject], list[Finding]]
@@ -106,7 +107,7 @@ def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]
 
 def _findings(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]:
     alarmed: set[str] = set()
-    with explaining():
+    with explaining(), whole_float32():
         subject = Subject.of(recipe, data, device)
         blocking = _blocking_rules(subject)
         for name, rule in (blocking or DATA_RULES | FIRST_RULES).items():
