@@ -199,10 +199,7 @@ def _read_ours(folder: Path) -> ReadRun:
         document = Run(folder).summary() or {}
     summary = Summary.from_json(document)
     if not rows:
-        raise UnreadableLogError(
-            f"has no completed epoch: metrics.csv holds {metrics.stat().st_size} bytes and no whole"
-            " row; train the run again"
-        )
+        raise UnreadableLogError(_without_rows(metrics, summary))
     columns = {name: name for name in ("train_loss", "val_loss", "train_acc", "val_acc", "lr")}
     settings = flatten(Run(folder).config())
     notes = tuple(_about_end(folder, rows, document, summary))
