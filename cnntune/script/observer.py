@@ -1093,8 +1093,8 @@ def frozen(module: Any) -> list[list[Any]]:
                 even = abs(spread - 1) < EVEN and abs(float(values.mean())) < EVEN * bound
             number = SEEN.numbers.of(parameter)
             if even:
-                SEEN.frozen[number] = value_print(parameter)
-            even = even and SEEN.frozen[number] not in SEEN.trainable
+                first = SEEN.frozen.setdefault(number, value_print(parameter))
+                even = first not in SEEN.trainable
             found.append([number, name, parameter.numel(), even])
     return found
 

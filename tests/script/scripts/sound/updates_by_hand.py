@@ -4,7 +4,7 @@ from torch import nn
 
 from toy import TRAIN, VAL, X, Y, accuracy, loaders, mlp
 
-# A character network by hand: the state is carried over, and parameters are changed without an optimizer.
+# A character network: its state is carried over, and its parameters are changed by hand.
 text = torch.randint(0, 12, (4, 4000))
 text[:, 1::2] = (text[:, ::2] * 5 + 1) % 12
 
