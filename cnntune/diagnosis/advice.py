@@ -4,6 +4,7 @@ Where the value of a recipe key is known, a line names the key, that value and t
 otherwise it gives the advice in general words.
 """
 
+import math
 import numbers
 import shlex
 from collections.abc import Callable, Mapping
@@ -41,10 +42,14 @@ class Change:
 
 
 def _up_to(limit: float, factor: float, start: float) -> Callable[[float], float | None]:
-    """Multiply by `factor`, from `start` if it is 0, up to `limit`."""
+    """Multiply by `factor`, from `start` if it is 0, up to `limit`.
+
+    Not where the limit leaves less than half of the change, by the logarithm: it would do nothing.
+    """
 
     def new_value(value: float) -> float | None:
-        return None if value >= limit else min(limit, value * factor if value else start)
+        near = value * math.sqrt(factor) > limit
+        return None if near else min(limit, value * factor if value else start)
 
     return new_value
 

@@ -28,9 +28,7 @@ def run_in(folder: Path, content: str, name: str) -> ReadRun:
     return run
 
 
-@pytest.mark.parametrize(
-    "tables", [(EPOCHS, MODELS), (MODELS, EPOCHS), (MODELS, EPOCHS, MODELS)]
-)
+@pytest.mark.parametrize("tables", [(EPOCHS, MODELS), (MODELS, EPOCHS), (MODELS, EPOCHS, MODELS)])
 def test_a_table_of_models_beside_one_of_epochs_is_left_out(
     tmp_path: Path, tables: tuple[str, ...]
 ) -> None:
