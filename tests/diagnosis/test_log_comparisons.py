@@ -7,16 +7,12 @@ import pytest
 from cnntune.diagnosis.load_runs import ReadRun, read_paths
 from cnntune.errors import DataError
 
-EPOCHS = "\n".join(
-    (
-        "| Epoch | Train loss | Val loss | Val acc |",
-        "|---|---|---|---|",
-        "| 1 | 1.60 | 1.90 | 53% |",
-        "| 2 | 1.28 | 1.64 | 56% |",
-        "| 3 | 1.02 | 1.43 | 59% |",
-        "| 4 | 0.82 | 1.24 | 62% |",
-    )
-)
+EPOCHS = """| Epoch | Train loss | Val loss | Val acc |
+|---|---|---|---|
+| 1 | 1.60 | 1.90 | 53% |
+| 2 | 1.28 | 1.64 | 56% |
+| 3 | 1.02 | 1.43 | 59% |
+| 4 | 0.82 | 1.24 | 62% |"""
 MODELS = "| Model | Top-1 | Params |\n|---|---|---|\n| A | 71.2 | 11M |\n| B | 73.1 | 21M |"
 
 
