@@ -110,6 +110,7 @@ DECAY_LR = Change(
 # With the command that trains after `--` where a recipe of ours did not write the log.
 SWEEP = "find a learning rate that lowers the loss: run `cnntune lr-sweep`"
 FIT_A_FEW = "see whether the network can fit a few samples at all: run `cnntune sanity`"
+FIND_NAN = "check inputs, labels and loss for NaN or infinity: run `cnntune sanity`"
 WORDS = "command.words"  # of the settings: a search over a command
 COMMAND = "COMMAND"  # of a log of which only the reader knows it
 
@@ -118,7 +119,7 @@ ADVICE: dict[str, tuple[Change | str, ...]] = {
         MUCH_LOWER_LR,
         WARM_UP,
         CLIP,
-        "check inputs, labels and loss for NaN or infinity: run `cnntune sanity`",
+        FIND_NAN,
     ),
     "oscillating": (LOWER_LR, DECAY_LR, WARM_UP, CLIP),
     "stuck": (SWEEP, FIT_A_FEW),

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from cnntune.diagnosis.advice import (
     DECAY_LR,
+    FIND_NAN,
     Prescription,
     Settings,
     advice_for,
@@ -374,7 +375,7 @@ def val_rises(shape: Shape) -> Verdict | None:
 def still_improving(shape: Shape) -> Verdict | None:
     """A val curve that still falls at the end: longer training is the cheapest improvement."""
     wanted = IMPROVING * shape.range
-    if shape.train_name.split()[1] == shape.val_name.split()[1] and len(shape.train):
+    if shape.comparable and len(shape.train):
         wanted = max(wanted, SATURATED * abs(shape.train.values[0]))  # most was learned before val
     if shape.range <= 0 or shape.trend <= wanted or not trusted(shape):
         return None
@@ -646,6 +647,9 @@ def diagnose(
     same_kind = "check that training and validation data are of the same kind"
     if "val-not-finite" in signs and verdict.problem != "diverged":
         advice.insert(0, "check the validation set and its evaluation: val loss is not finite")
+    if all(map(math.isfinite, (*logged(curve.train_loss), *logged(curve.val_loss)))):
+        head = FIND_NAN.partition(":")[0]  # after it the command may be another
+        advice = [line for line in advice if not line.startswith(head)]
     if {"schedule-ended", "rate-step"} & set(signs):
         advice = [line for line in advice if line != DECAY_LR.general]
     if "stopped-early" in signs:

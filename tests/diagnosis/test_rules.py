@@ -316,6 +316,12 @@ def test_without_a_train_curve_nothing_is_called_overfitting() -> None:
     assert "no-train-curve" in found.flags
 
 
+def test_curves_of_two_units_have_no_gap() -> None:
+    both = run(decay(2.0, 0.1, 1.0, 12), decay(4.0, 2.0, 1.0, 12))
+    assert diagnose(both).label == "overfitting"
+    assert diagnose(replace(both, one_unit=False)).label == "converged"
+
+
 # Accuracy only, train only, few points
 
 

@@ -8,7 +8,7 @@ from sys import intern
 from typing import Any
 
 from cnntune.diagnosis.logs import long_tables
-from cnntune.diagnosis.logs.cells import MISSING, as_number, number
+from cnntune.diagnosis.logs.cells import MISSING, as_number
 from cnntune.diagnosis.logs.names import CURVES, has_curves, meaning
 from cnntune.diagnosis.logs.record import Record
 from cnntune.diagnosis.logs.rows import records
@@ -149,18 +149,18 @@ def _lists(value: Mapping[Any, Any], prefix: str = "", depth: int = MAX_DEPTH) -
             else:
                 yield from _lists(inner, f"{name}/", depth - 1)
                 continue
-        if isinstance(inner, list):
-            if any(as_number(entry) is not None for entry in inner):
-                yield name, inner
+        if isinstance(inner, list) and any(as_number(entry) is not None for entry in inner):
+            yield name, inner
 
 
 def _unread(entries: Iterable[tuple[Any, Any]]) -> list[str]:
     """A note for each curve with texts that are neither a number nor a word for a missing one."""
     texts: dict[str, list[str]] = {}
     for name, entry in entries:
-        if isinstance(entry, str) and number(entry) is None and meaning(name).kind in CURVES:
-            if entry.strip().lower() not in MISSING:
-                texts.setdefault(name, []).append(entry)
+        if not isinstance(entry, str) or as_number(entry) is not None:
+            continue
+        if entry.strip().lower() not in MISSING and meaning(str(name)).kind in CURVES:
+            texts.setdefault(str(name), []).append(entry)
     return [
         f"skipped {counted(len(found), 'value')} of {name!r}: {found[0]!r} is no number"
         for name, found in texts.items()
