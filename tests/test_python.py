@@ -134,7 +134,7 @@ def test_arrays_are_named_by_column_or_by_keyword() -> None:
 def test_curves_by_keyword_may_differ_in_length_as_those_in_a_dict_do(
     losses: int, evaluations: int, note: str
 ) -> None:
-    curves = {
+    curves: dict[str, Any] = {
         "loss": [2 - 0.1 * k for k in range(losses)],
         "val_loss": [2.1 - 0.1 * k for k in range(evaluations)],
     }
