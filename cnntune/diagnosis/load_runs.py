@@ -205,18 +205,16 @@ def _read_ours(folder: Path) -> ReadRun:
         )
     columns = {name: name for name in ("train_loss", "val_loss", "train_acc", "val_acc", "lr")}
     settings = flatten(Run(folder).config())
-    curve = curve_of(rows)
     notes = tuple(_about_end(folder, rows, document, summary))
     if ranked := Ranked.read(document.get("ranked")):  # of a command
         role = "val_acc" if logged(rows[-1].val_acc) is not None else "val_loss"
         columns[role] = ranked.name
-        curve = replace(curve, one_unit=role != "val_loss")
         if role == "val_loss" and ranked.times > 0:
             notes = (*notes, f"val loss is {ranked.name!r} with its sign turned: more is better")
     found = ReadRun(
         folder,
         CNNTUNE_FORMAT,
-        curve,
+        replace(curve_of(rows), one_unit=ranked is None or role.endswith("acc")),
         columns=columns,
         notes=notes,
         settings=settings,
