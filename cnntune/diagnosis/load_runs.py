@@ -211,7 +211,7 @@ def _read_ours(folder: Path) -> ReadRun:
     found = ReadRun(
         folder,
         CNNTUNE_FORMAT,
-        curve_of(rows),
+        replace(curve_of(rows), one_unit=ranked is None or role.endswith("acc")),
         columns=columns,
         notes=notes,
         settings=settings,

@@ -329,6 +329,16 @@ def test_any_printed_number_can_be_the_metric(job: Callable[..., Job]) -> None:
     assert Summary.from_json(json.loads(json.dumps(summary.to_json()))) == summary
 
 
+def test_a_loss_beside_a_cost_is_logged_and_not_compared_with_it(job: Callable[..., Job]) -> None:
+    values = "[(2.0, 30.0), (1.0, 20.0), (0.5, 15.0), (0.3, 13.0), (0.2, 12.5), (0.15, 12.4)]"
+    script = f"for loss, cost in {values}:\n    print('loss:', loss, 'latency:', cost)\n"
+    made = job(script, metric="latency:min")
+    assert summary_of(made).ranked == Ranked("latency", 12.4, -1.0)
+    (judged,) = judge_runs(read_paths([made.folder])[0])
+    assert list(judged.curve.train_loss) == [2.0, 1.0, 0.5, 0.3, 0.2, 0.15]
+    assert not judged.curve.one_unit
+
+
 @pytest.mark.parametrize(
     ("printed", "metric", "shown"),
     [
@@ -490,6 +500,31 @@ def test_an_evaluation_counts_once_all_its_columns_are_there(tmp_path: Path) -> 
     whole = logs.read(ended=False)
     assert whole is not None
     assert [one["val_acc"] for one in whole.settled()] == [0.5, 0.625]
+
+
+@pytest.mark.parametrize("before", ["epoch {n} ", ""])
+def test_the_losses_beside_a_named_number_are_logged_with_it(tmp_path: Path, before: str) -> None:
+    line = before + "loss: {loss} reward: {reward}\n"
+    values = ((1, 2.5, 10.0), (2, 2.25, 31.5), (3, 2.0, 40.0))
+    text = "".join(line.format(n=n, loss=loss, reward=reward) for n, loss, reward in values)
+    found = logs_of(tmp_path, text, "reward:max").read(ended=True)
+    assert found is not None
+    assert (found.column, found.times) == ("reward", 1.0)
+    assert [one["train_loss"] for one in found.evaluations] == [2.5, 2.25, 2.0]
+    assert [one["val_loss"] for one in found.evaluations] == [-10.0, -31.5, -40.0]
+
+
+def test_losses_of_batches_are_not_those_of_a_number_that_is_printed_per_epoch(
+    tmp_path: Path,
+) -> None:
+    text = "".join(f"epoch {n}\nloss: 3.0\nloss: 2.5\nloss: 2.0\nreward: {n}0\n" for n in (1, 2, 3))
+    found = logs_of(tmp_path, text, "reward:max").read(ended=True)
+    assert found is not None
+    assert [dict(one) for one in found.evaluations] == [
+        {"val_loss": -10.0},
+        {"val_loss": -20.0},
+        {"val_loss": -30.0},
+    ]
 
 
 def test_a_validation_ranks_before_the_training(tmp_path: Path) -> None:
