@@ -349,6 +349,28 @@ def test_what_ranks_is_shown_under_its_name_as_it_was_logged(
     assert score_text(summary) == shown
 
 
+@pytest.mark.parametrize(
+    ("printed", "metric", "role", "note"),
+    [
+        ("loss: 2 bleu", "", "train_acc", "train acc is 'bleu' / 100"),
+        ("bleu", "bleu", "val_acc", "val acc is 'bleu' / 100"),
+        ("val_wer", "", "val_acc", "val acc is 1 - 'val_wer' / 100"),
+        ("reward", "reward:max", "val_loss", "val loss is 'reward' with its sign turned"),
+    ],
+)
+def test_diagnose_says_which_curve_holds_the_number_that_ranks(
+    printed: str, metric: str, role: str, note: str, job: Callable[..., Job]
+) -> None:
+    asked = job(f"for n in (20, 30, 40):\n    print('{printed}:', n * 1.0)\n", metric=metric)
+    name = printed.rpartition(" ")[2]
+    assert summary_of(asked).ranked is not None
+    (run,) = read_paths([asked.folder])[0]
+    assert run.columns[role] == name
+    assert [each for each in run.notes if name in each and each.startswith(note)]
+    others = {"val_acc", "val_loss", "train_acc", "train_loss"} - {role}
+    assert name not in {run.columns[other] for other in others}
+
+
 def test_out_of_memory_is_tried_again_alone(job: Callable[..., Job]) -> None:
     script = "raise RuntimeError('CUDA out of memory. Tried to allocate 2.00 GiB')"
     (event,) = Runner("").run(job(script))
