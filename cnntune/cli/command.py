@@ -157,7 +157,8 @@ def set_up(
     """Read the recipe with its overrides, find the device, name the study.
 
     Where no recipe is named and none is here, the digits take its place, which is noted, and so it
-    is where a recipe names no data. With `apart` another process does what needs torch, and this one does not import it.
+    is where a recipe names no data. With `apart` another process does what needs torch, and this
+    one does not import it.
 
     Raises:
         RecipeError: where the recipe cannot be used.
