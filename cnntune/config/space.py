@@ -207,6 +207,23 @@ def edges(space: Space, values: Mapping[str, Value]) -> list[Edge]:
     return found
 
 
+def hull(spaces: Sequence[Space]) -> dict[str, Dimension]:
+    """The first space, its ranges widened to what the others hold: all that was searched."""
+    return {
+        key: _hull(dimension, [space[key] for space in spaces[1:] if key in space])
+        for key, dimension in (spaces[0] if spaces else {}).items()
+    }
+
+
+def _hull(dimension: Dimension, others: Sequence[Dimension]) -> Dimension:
+    if not isinstance(dimension, Range):
+        return dimension
+    ranges = [other for other in others if isinstance(other, Range) and other.log == dimension.log]
+    low = min([dimension.low, *(other.low for other in ranges)])
+    high = max([dimension.high, *(other.high for other in ranges)])
+    return replace(dimension, low=low, high=high)
+
+
 def _widen(dimension: Range, *, lower: bool) -> Range:
     """A decade further, or half as wide again where the range is not logarithmic."""
     step = (dimension.high - dimension.low) / 2

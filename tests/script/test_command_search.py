@@ -153,6 +153,20 @@ def test_what_a_command_cannot_use_is_a_line_with_its_key(
     )
 
 
+@pytest.mark.parametrize(
+    ("space", "word", "line"),
+    [
+        ({"batch": [16, 32]}, "{batch}", "space.batch: must be { log = [low, high] }"),
+        ({"train": {"lr": {"log": [0, 1]}}}, "{train.lr}", "space.train.lr: log needs numbers > 0"),
+    ],
+)
+def test_a_wrong_range_is_one_line_and_its_placeholder_none(
+    space: dict[str, object], word: str, line: str
+) -> None:
+    (only,) = lines("x", word, space=space)
+    assert only.startswith(f"space.toml: {line}")
+
+
 def test_epochs_in_the_command_need_a_number() -> None:
     (line,) = lines("x", "{train.lr}", "{search.epochs}")
     assert "--epochs N" in line
@@ -274,6 +288,20 @@ def test_a_file_that_lies_where_the_search_was_started_names_here(
     )
     assert last.startswith("FileNotFoundError")
     assert error.line == f"{first} ({last})"
+
+
+def test_a_script_whose_name_is_mistyped_is_named_as_it_is_spelled(
+    job: Callable[..., Job], tmp_path: Path
+) -> None:
+    asked = job("")
+    words = [sys.executable, "trian.py", "{train.lr}"]
+    recipe = recipe_of(*words, folder=tmp_path).for_trial({"train.lr": 0.01})
+    error = summary_of(replace(asked, recipe=recipe)).error
+    assert error is not None
+    assert error.message.startswith(
+        f"the command ended with exit code 2: {tmp_path} has no trian.py;"
+        " did you mean 'train.py'?\n"
+    )
 
 
 @pytest.mark.parametrize("more", [{}, {"here": True}], ids=["own folder", "here"])
