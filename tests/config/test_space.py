@@ -201,7 +201,7 @@ def test_a_best_rate_at_an_edge_proposes_a_decade_more(
 
 
 def test_a_value_that_a_later_round_went_beyond_is_no_edge_of_all_that_was_searched() -> None:
-    searched = {"train.lr": LR, "batch": Choice((16, 32))}
+    searched: dict[str, Range | Choice] = {"train.lr": LR, "batch": Choice((16, 32))}
     top = LR.high
     assert edges(hull([searched]), {"train.lr": top})
     later = {"train.lr": Range(top / 2, 100 * top, log=True), "model.dropout": Range(0.0, 0.5)}
