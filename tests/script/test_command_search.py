@@ -153,6 +153,20 @@ def test_what_a_command_cannot_use_is_a_line_with_its_key(
     )
 
 
+@pytest.mark.parametrize(
+    ("space", "word", "line"),
+    [
+        ({"batch": [16, 32]}, "{batch}", "space.batch: must be { log = [low, high] }"),
+        ({"train": {"lr": {"log": [0, 1]}}}, "{train.lr}", "space.train.lr: log needs numbers > 0"),
+    ],
+)
+def test_a_wrong_range_is_one_line_and_its_placeholder_none(
+    space: dict[str, object], word: str, line: str
+) -> None:
+    (only,) = lines("x", word, space=space)
+    assert only.startswith(f"space.toml: {line}")
+
+
 def test_epochs_in_the_command_need_a_number() -> None:
     (line,) = lines("x", "{train.lr}", "{search.epochs}")
     assert "--epochs N" in line
@@ -276,6 +290,20 @@ def test_a_file_that_lies_where_the_search_was_started_names_here(
     assert error.line == f"{first} ({last})"
 
 
+def test_a_script_whose_name_is_mistyped_is_named_as_it_is_spelled(
+    job: Callable[..., Job], tmp_path: Path
+) -> None:
+    asked = job("")
+    words = [sys.executable, "trian.py", "{train.lr}"]
+    recipe = recipe_of(*words, folder=tmp_path).for_trial({"train.lr": 0.01})
+    error = summary_of(replace(asked, recipe=recipe)).error
+    assert error is not None
+    assert error.message.startswith(
+        f"the command ended with exit code 2: {tmp_path} has no trian.py;"
+        " did you mean 'train.py'?\n"
+    )
+
+
 @pytest.mark.parametrize("more", [{}, {"here": True}], ids=["own folder", "here"])
 def test_a_file_that_lies_nowhere_is_no_matter_of_folders(
     job: Callable[..., Job], tmp_path: Path, more: dict[str, bool]
@@ -357,6 +385,28 @@ def test_what_ranks_is_shown_under_its_name_as_it_was_logged(
     script = f"for n in (30, 40, 20):\n    print('{printed}:', n * 1.0)\n"
     summary = summary_of(job(script, metric=metric))
     assert score_text(summary) == shown
+
+
+@pytest.mark.parametrize(
+    ("printed", "metric", "role", "note"),
+    [
+        ("loss: 2 bleu", "", "train_acc", "train acc is 'bleu' / 100"),
+        ("bleu", "bleu", "val_acc", "val acc is 'bleu' / 100"),
+        ("val_wer", "", "val_acc", "val acc is 1 - 'val_wer' / 100"),
+        ("reward", "reward:max", "val_loss", "val loss is 'reward' with its sign turned"),
+    ],
+)
+def test_diagnose_says_which_curve_holds_the_number_that_ranks(
+    printed: str, metric: str, role: str, note: str, job: Callable[..., Job]
+) -> None:
+    asked = job(f"for n in (20, 30, 40):\n    print('{printed}:', n * 1.0)\n", metric=metric)
+    name = printed.rpartition(" ")[2]
+    assert summary_of(asked).ranked is not None
+    (run,) = read_paths([asked.folder])[0]
+    assert run.columns[role] == name
+    assert [each for each in run.notes if name in each and each.startswith(note)]
+    others = {"val_acc", "val_loss", "train_acc", "train_loss"} - {role}
+    assert name not in {run.columns[other] for other in others}
 
 
 def test_out_of_memory_is_tried_again_alone(job: Callable[..., Job]) -> None:
