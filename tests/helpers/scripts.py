@@ -21,10 +21,15 @@ def header(path: Path) -> dict[str, str]:
     return found
 
 
+def body(path: Path) -> str:
+    """The code of a script with a bug, below its header."""
+    return path.read_text(encoding="utf-8").split("\n", 3)[3]
+
+
 def twin(path: Path, folder: Path) -> Path:
     """A copy of a script with a bug, with the bug fixed."""
     told = header(path)
-    text = path.read_text(encoding="utf-8").split("\n", 3)[3]
+    text = body(path)
     assert told["old"] in text, path
     fixed = folder / path.name
     fixed.write_text(text.replace(told["old"], told["new"], 1), encoding="utf-8")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from scripts import SCRIPTS, bad, header, judged, twin
+from scripts import SCRIPTS, bad, body, header, judged, twin
 
 BUGS = sorted((SCRIPTS / "bugs").glob("*.py"))
 SOUND = sorted((SCRIPTS / "sound").glob("*.py"))
@@ -22,6 +22,11 @@ def test_a_bug_is_named_with_its_line(script: Path) -> None:
     places = [f["where"] for f in document["findings"] if f["rule"] == rule]
     assert rule in {name for name, _ in bad(document)}
     assert all(place.rpartition(":")[2].isdigit() for place in places), places
+
+
+def test_each_script_with_a_bug_says_what_of_it_is_fixed() -> None:
+    lacking = [path.name for path in BUGS if header(path)["old"] not in body(path)]
+    assert lacking == []
 
 
 @pytest.mark.slow

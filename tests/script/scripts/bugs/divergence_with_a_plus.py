@@ -1,6 +1,6 @@
 # bug: loss-sign
-# old: + 0.5 * (1 + spread
-# new: - 0.5 * (1 + spread
+# old: +0.5 * (1 + spread
+# new: -0.5 * (1 + spread
 import torch
 import torch.nn.functional as F
 from torch import nn
