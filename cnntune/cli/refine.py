@@ -119,7 +119,8 @@ def refine(
         searched = hull([one.recipe.space for one in ledgers])
         whole_space = recipe.model_copy(update={"space": searched})
         result = search.result(ledger, whole_space)
-        rivals = winner.best_rivals(winner.pool(winner.ledgers(found)))
+        tried = winner.pool(winner.ledgers(found))
+        rivals = winner.best_rivals(tried)
         repeat_best(command, setup, rivals, seeds=seeds, workers=crew, deadline=deadline)
         candidates = winner.candidates(rivals, seeds=seeds)
         val_images = winner.val_images(rivals)
@@ -131,7 +132,7 @@ def refine(
                 recipe, candidates, winner.findings(candidates, val_images=val_images)
             ),
             *optimism_findings(
-                [rival.trial for rival in winner.pool(winner.ledgers(found))],
+                [rival.trial for rival in tried],
                 candidates,
                 val_images,
             ),

@@ -80,9 +80,8 @@ GAINED = 0.02  # of all answers, by val accuracy over the last third: worth more
 SAME_ACC = 0.005  # half a point below its best: val accuracy has not fallen
 SATURATED = 0.02  # of what was learned, gained over the last half
 
-JUMPS = (
-    10.0  # median steps above the reference within which a loss that stays there is thrown about
-)
+# Median steps above the reference, within which a loss that stays there is thrown about.
+JUMPS = 10.0
 
 NEAR = 0.5  # of a threshold: beyond it the label that it decides is possible too
 MAX_MARGIN = 10.0  # of a measurement beyond its threshold that noise may have raised

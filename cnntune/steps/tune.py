@@ -60,7 +60,7 @@ from cnntune.workers.pool import Event
 LONGER = 2  # factor on the epochs after a round in which nothing was learned
 # One-sided quantile that a round's gain has to exceed. Not 95 %: the budget is given already, and a
 # loop that stops too early wastes it. benchmarks/search/winner_error_rates.py has the error rates.
-GOES_ON = 0.8
+CONTINUE_LEVEL = 0.8
 MIN_PAIRS = 2  # seeds; one difference has no spread
 
 
@@ -518,12 +518,12 @@ def within_chance(later: Rival, earlier: Rival) -> Finding | None:
 
 
 def by_chance(gains: Sequence[float], images: int | None = None) -> float:
-    """How much the mean of paired gains may be by chance: Student's t, one-sided, at `GOES_ON`.
+    """How much the mean of paired gains may be by chance: Student's t at `CONTINUE_LEVEL`.
 
     A spread below one of the validation images counts as one image.
     """
     spread = max(statistics.stdev(gains), 1 / images if images else 0.0)
-    return quantile(len(gains) - 1, GOES_ON) * spread / math.sqrt(len(gains))
+    return quantile(len(gains) - 1, CONTINUE_LEVEL) * spread / math.sqrt(len(gains))
 
 
 def _cut(current: refine.Round, records: Sequence[Ledger]) -> Finding:

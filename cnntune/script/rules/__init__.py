@@ -89,10 +89,6 @@ RULES: dict[str, Rule] = {
 }
 
 
-# What these say of a loss, `loss-contract` need not say again of the same line.
-OF_ARGUMENTS = ("loss-input", "log-probabilities", "loss-shapes")
-
-
 def judge(record: Record) -> list[Finding]:
     """What all rules find in one record."""
     found: list[Finding] = []
@@ -102,8 +98,6 @@ def judge(record: Record) -> list[Finding]:
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             text = f"could not be judged: {type(error).__name__}: {error}"
             found.append(Finding(name, "info", text))
-    named = {one.where for one in found if one.rule in OF_ARGUMENTS}
-    found = [one for one in found if one.rule != "loss-contract" or one.where not in named]
     for hook, problem in record.errors.items():
         found.append(
             Finding("observer", "info", f"{hook} failed, what it sees is missing: {problem}")

@@ -6,6 +6,7 @@ from typing import Any
 
 from cnntune.findings import Finding, Severity
 from cnntune.script.record import Event, Record
+from cnntune.script.rules.losses import loss_input
 
 MIN_CALLS = 3
 USUAL = 0.8  # share of the calls that makes a habit
@@ -29,6 +30,7 @@ class Contract:
     text: str
     advice: str
     fails: bool = True  # and does not warn
+    in_graph: bool = False  # `loss_input` finds it in the autograd graph, unless written by hand
 
 
 def _size(shape: list[int]) -> int:
@@ -125,6 +127,7 @@ CONTRACTS = (
         "cross_entropy of values that are 0 or more and sum to 1 over the classes: it takes logits"
         " and applies the softmax itself",
         "return logits, without the softmax",
+        in_graph=True,
     ),
     Contract(
         ("cross_entropy",),
@@ -138,6 +141,7 @@ CONTRACTS = (
         "binary_cross_entropy_with_logits of values that are all between 0 and 1: it takes logits"
         " and applies the sigmoid itself",
         "return logits, or use binary_cross_entropy",
+        in_graph=True,
     ),
     Contract(
         TWO_SIDED,
@@ -250,10 +254,13 @@ def loss_contract(record: Record) -> list[Finding]:
     for event in record.all("loss"):
         if event["grad"] and {"input", "target"} <= set(event.get("contract", ())):
             calls.setdefault((event["name"], event["at"]), []).append(event)
+    named = {one.where for one in loss_input(record)}
     found = []
     for (name, where), events in calls.items():
         for contract in CONTRACTS:
             if name not in contract.losses or len(events) < MIN_CALLS:
+                continue
+            if contract.in_graph and where in named:
                 continue
             broken = [event for event in events if contract.broken(event["contract"])]
             if len(broken) <= USUAL * len(events):
