@@ -16,7 +16,7 @@ setup: .venv/installed  ## create .venv and install cnntune with its development
 		{ echo "cnntune needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'  # for --group
-	$(BIN)/python -m pip install --quiet -e '.[postgres,tensorboard]' --group dev
+	$(BIN)/python -m pip install --quiet -e '.[onnx,postgres,tensorboard]' --group dev
 	@touch $@
 
 demo: setup  ## the whole workflow on real images: sanity, lr-sweep, search, refine, diagnose

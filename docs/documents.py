@@ -446,11 +446,175 @@ class Diagnosed(TypedDict):
 
 
 @described
+class ClassEntry(TypedDict):
+    """A class of the validation set."""
+
+    name: str
+    """Name of the class."""
+    images: int
+    """Images with this label."""
+    accuracy: float | None
+    """Share of them that is classified correctly, 0 to 1; null without images."""
+    interval: list[float] | None
+    """Wilson's 95 % interval of the accuracy; null without images."""
+    taken_for: str | None
+    """The class that its mistakes are predicted as most often; null without mistakes."""
+
+
+@described
+class PairEntry(TypedDict):
+    """Two classes that are confused."""
+
+    label: str
+    """The label."""
+    predicted: str
+    """The class with the highest probability."""
+    images: int
+    """How many images."""
+
+
+@described
+class BinEntry(TypedDict):
+    """Images with about the same probability of the predicted class."""
+
+    low: float
+    """Above this probability."""
+    high: float
+    """Up to this probability."""
+    images: int
+    """How many images."""
+    probability: float
+    """Their mean probability, 0 to 1."""
+    accuracy: float
+    """Share that is classified correctly, 0 to 1."""
+
+
+@described
+class ImageEntry(TypedDict):
+    """An image of the validation set, as in a row of `predictions.csv`."""
+
+    image: str
+    """Its file, or its index in the set."""
+    label: str
+    """The label."""
+    predicted: str
+    """The class with the highest probability."""
+    probability: float
+    """Probability of the predicted class, 0 to 1."""
+    label_probability: float
+    """Probability of the label, 0 to 1."""
+    suspected: bool
+    """Whether the label is suspected to be wrong."""
+
+
+@described
+class Errors(TypedDict):
+    """What the best weights of a run get wrong on the validation set."""
+
+    set: Literal["validation"]
+    """The set that was analysed."""
+    images: int
+    """Images of the set."""
+    accuracy: float
+    """Share that is classified correctly, 0 to 1."""
+    classes: list[ClassEntry]
+    """The classes."""
+    confusion: list[list[int]] | None
+    """Counts: rows are labels, columns are predictions; null for more than 100 classes."""
+    pairs: list[PairEntry]
+    """Up to ten pairs of classes, most images first."""
+    calibration_error: float
+    """Expected calibration error, 0 to 1, over 15 bins of equal width."""
+    overconfidence: float
+    """Mean probability of the predicted class minus accuracy."""
+    bins: list[BinEntry]
+    """The bins that hold images."""
+    views: dict[str, float]
+    """Accuracy by the words of `test.views`, on up to 1,000 images."""
+    mistakes: list[ImageEntry]
+    """Up to 24 wrong predictions, most confident first."""
+    suspected_labels: int
+    """Labels that are suspected to be wrong, by confident learning."""
+    suspected: list[ImageEntry]
+    """Up to 24 of them, the least probable label first."""
+
+
+@described
+class Pictures(TypedDict):
+    """PNG images in base64, in the order of the lists of the same name."""
+
+    mistakes: list[str]
+    """Those of `mistakes`."""
+    suspected: list[str]
+    """Those of `suspected`."""
+
+
+@described
+class ErrorsFile(TypedDict):
+    """What `errors.json` of a run adds."""
+
+    format: Literal[1]
+    """Version of the format."""
+    pictures: Pictures
+    """Thumbnails."""
+
+
+@described
 class TrainedRun(TypedDict):
     """What `train` adds, besides the keys of `summary.json`."""
 
     run: str
     """Folder of the run."""
+    errors: Errors | None
+    """What the best weights get wrong; null for a diverged run."""
+
+
+@described
+class PredictedEntry(TypedDict):
+    """An image file and its class."""
+
+    path: str
+    """The file."""
+    label: str
+    """The class with the highest probability."""
+    probability: float
+    """Its probability, 0 to 1."""
+    probabilities: dict[str, float]
+    """The up to five most probable classes, highest first."""
+
+
+@described
+class UnreadEntry(TypedDict):
+    """A file that could not be read as an image."""
+
+    path: str
+    """The file."""
+    reason: str
+    """Why not."""
+
+
+@described
+class OnnxEntry(TypedDict):
+    """The ONNX file that was written."""
+
+    path: str
+    """The file."""
+    difference: float
+    """Largest difference of its probabilities from PyTorch's, on random images."""
+
+
+@described
+class Classified(TypedDict):
+    """What `predict` adds."""
+
+    classes: list[str]
+    """The classes of the network."""
+    predictions: list[PredictedEntry]
+    """One entry per image."""
+    skipped: list[UnreadEntry]
+    """Files that could not be read."""
+    onnx: OnnxEntry | None
+    """With `--onnx`, the file; else null."""
 
 
 @described
@@ -637,6 +801,7 @@ COMMANDS: dict[str, tuple[Any, ...]] = {
     "report": (Reported,),
     "tune": (Tuned,),
     "train": (TrainedRun, Summary),
+    "predict": (Classified,),
 }
 # The files of a study, without `.json`. A file with the name of a command holds its document;
 # `refine.json` may be that of `tune` instead.
@@ -648,4 +813,5 @@ FILES: dict[str, tuple[Any, ...]] = {
     "test": (LooksFile,),
     "server": (ServerFile,),
     "summary": (Summary,),
+    "errors": (Errors, ErrorsFile),
 }

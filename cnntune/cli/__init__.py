@@ -28,6 +28,7 @@ from cnntune.cli.diagnose import diagnose
 from cnntune.cli.init import init
 from cnntune.cli.inspect import inspect
 from cnntune.cli.lr_sweep import lr_sweep
+from cnntune.cli.predict import predict
 from cnntune.cli.refine import refine
 from cnntune.cli.report import report
 from cnntune.cli.sanity import sanity
@@ -56,7 +57,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (init, inspect, sanity, lr_sweep, search, refine, diagnose, report, tune, train):
+VERBS = (init, inspect, sanity, lr_sweep, search, refine, diagnose, report, tune, train, predict)
+for verb in VERBS:
     app.command()(verb)
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cnntune.diagnosis.judge import JudgedRun
     from cnntune.diagnosis.proven import Proof
     from cnntune.steps.inspect import Inspection
+    from cnntune.steps.predict import Predicted
     from cnntune.steps.winner import Candidate
     from cnntune.study.importance import Importance
     from cnntune.study.trial import Trial
@@ -55,6 +56,7 @@ LARGE_LOSS = 1e4  # above it decimals carry no information
 PLOT_WIDTH, PLOT_HEIGHT = 100, 14  # characters of a curve drawn large
 ACC_HEADING, LOSS_HEADING = "val acc", "val loss"
 BEST_ROWS = 10  # trials in a result table: the rest is in the run folders
+WORST_CLASSES = 5  # with the lowest accuracy; the report has all
 
 
 class Progress(Console):
@@ -231,6 +233,59 @@ class Screen:
                 f"test acc {summary['test_acc']:.4f}, test loss {summary['test_loss']:.4f}"
                 f" on {summary['test_images']} images"
             )
+
+    def mistakes(self, found: Mapping[str, Any]) -> None:
+        """The classes with the lowest accuracy, calibration, and what more views would give."""
+        wrong = round(found["images"] * (1 - found["accuracy"]))
+        self.title(f"{wrong} of {counted(found['images'], 'validation image')} wrong")
+        scored = [one for one in found["classes"] if one["taken_for"] is not None]
+        worst = sorted(scored, key=lambda one: one["accuracy"])[:WORST_CLASSES]
+        if worst:
+            table = Table(box=None, pad_edge=False)
+            table.add_column("class", overflow="fold")
+            for heading in ("images", "accuracy", "95% interval"):
+                table.add_column(heading, justify="right", no_wrap=True)
+            table.add_column("most often taken for", overflow="fold")
+            for one in worst:
+                low, high = one["interval"]
+                table.add_row(
+                    Text(one["name"]),
+                    str(one["images"]),
+                    f"{one['accuracy']:.3f}",
+                    f"{low:.3f} to {high:.3f}",
+                    Text(one["taken_for"]),
+                )
+            self.out.print(table)
+        points = 100 * found["overconfidence"]
+        self.text(
+            f"calibration: probabilities are {abs(points):.1f} points too"
+            f" {'high' if points > 0 else 'low'} on average; expected calibration error"
+            f" {found['calibration_error']:.3f}"
+        )
+        alone, *others = found["views"].items()
+        listed = ", ".join(f"{word} {acc:.4f}" for word, acc in others)
+        self.text(f"test-time augmentation: {listed}; one view {alone[1]:.4f}")
+        if found["suspected"]:
+            first = found["suspected"][0]
+            self.text(
+                f"{counted(found['suspected_labels'], 'label')} may be wrong, or the network is"
+                f" (confident learning), first {first['image']}: labelled {first['label']},"
+                f" predicted {first['predicted']} at {first['probability']:.2f}"
+            )
+        self.say("all rows: predictions.csv; pictures: cnntune report")
+
+    def predictions(self, predicted: "Sequence[Predicted]") -> None:
+        """One row per image: its class and probability, and the next likely class."""
+        table = Table(box=None, pad_edge=False)
+        table.add_column("image", overflow="fold")
+        table.add_column("class", overflow="fold")
+        table.add_column("probability", justify="right", no_wrap=True)
+        table.add_column("next", overflow="fold")
+        for one in predicted:
+            name, share = one.top[1] if len(one.top) > 1 else ("", 0.0)
+            row = (Text(one.path), Text(one.label), f"{one.probability:.3f}")
+            table.add_row(*row, Text(f"{name} {share:.3f}" if name else ""))
+        self.out.print(table)
 
     def layers(self, found: "Inspection") -> None:
         """The layer table and its totals."""

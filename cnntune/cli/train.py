@@ -90,18 +90,23 @@ def train(
         chance = Chance.of(data.val.labels.tolist())
         summary = train_run.keep_trained(run, rows, chance, data.waited_seconds)
         findings = train_run.waiting_findings(rows, data.waited_seconds)
+        errors: dict[str, Any] | None = None
         if summary["status"] == "diverged":
             findings.append(_diverged_finding(rows[-1], chance))
-        elif not no_test:
-            measured, found = _tested(command, setup, data, model, run, again=test_again)
-            summary |= measured
-            findings += found
+        else:
+            errors = _analysed(command, config, data, model, run)
+            if not no_test:
+                measured, found = _tested(command, setup, data, model, run, again=test_again)
+                summary |= measured
+                findings += found
         run.finish(summary)
         if ended := Summary.from_json(summary):
             command.log.write(f"{run.name} {result_line(ended)}")
-    document = command.document(findings, setup.study, run=str(run.path), **summary)
+    document = command.document(findings, setup.study, run=str(run.path), errors=errors, **summary)
     if not json:
         command.screen.summary(run.path, summary)
+        if errors:
+            command.screen.mistakes(errors)
         command.screen.findings(findings)
     command.screen.next("diagnose", str(run.path))
     command.end(document)
@@ -153,6 +158,17 @@ def _trained(
             if write:
                 write(row)
     return rows
+
+
+def _analysed(
+    command: Command, config: "Recipe", data: "Data", model: "nn.Module", run: "Run"
+) -> dict[str, Any]:
+    """What the best weights get wrong on the validation set, kept in the run's folder."""
+    from cnntune.steps import error_analysis, train_run
+
+    command.screen.say(f"analysing the mistakes on {len(data.val)} validation images")
+    train_run.load_weights(model, run.path / train_run.WEIGHTS)
+    return error_analysis.store(error_analysis.analyse(model, data, config), data, run)
 
 
 def _tested(

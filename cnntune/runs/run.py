@@ -19,6 +19,7 @@ from typing import Any
 from cnntune.runs.files import DamagedFileError, finite, read_whole_json, write_json
 
 WORK = "work"
+ERRORS = "errors.json"  # what the network gets wrong on the validation set
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,14 @@ class Run:
             StudyError: where a newer cnntune wrote it.
         """
         return read_whole_json(self.path / "summary.json")
+
+    def errors(self) -> dict[str, Any] | None:
+        """What the network gets wrong on the validation set; None where it was not analysed.
+
+        Raises:
+            StudyError: where a newer cnntune wrote it.
+        """
+        return read_whole_json(self.path / ERRORS)
 
     def rows(self) -> list[Epoch]:
         """The epochs so far; a torn last line is dropped."""

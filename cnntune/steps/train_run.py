@@ -122,7 +122,8 @@ def train_and_keep(
             if row.epoch > logged:  # weights are saved first: a logged epoch has its weights
                 if best_epoch(rows) is row:
                     mean, std = data.normalise.mean.flatten(), data.normalise.std.flatten()
-                    save_weights(model, mean, std, data.classes, run.path / WEIGHTS)
+                    kept = {"in_shape": list(data.in_shape), "recipe": as_config(recipe)}
+                    save_weights(model, mean, std, data.classes, run.path / WEIGHTS, **kept)
                 run.log(row)
             yield row
     except Exception as error:

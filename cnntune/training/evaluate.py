@@ -1,8 +1,9 @@
-"""Loss and accuracy of a network on a training, validation or test set, measured alike."""
+"""Loss, accuracy and predictions of a network on a set of images, measured alike."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,6 @@ class Score:
     acc: float
 
 
-@torch.no_grad()
 def evaluate(
     model: nn.Module,
     part: Part,
@@ -39,26 +39,55 @@ def evaluate(
     section 4.1). The model is put back into the mode that it was in.
     """
     order = torch.arange(len(part)) if indices is None else indices
-    was_training = model.training
-    model.eval()
     loss_sum: Tensor | float = 0.0
     right: Tensor | float = 0.0
-    for inputs, labels in part.batches(order, eval_batch(part)):
-        with autocast(precision, inputs.device):
-            logits = _averaged(model, inputs, views) if views else model(inputs).float()
+    for logits, labels in _logits(model, part, order, views, precision):
         loss_sum = loss_sum + F.cross_entropy(logits, labels, reduction="sum")
         right = right + (logits.argmax(1) == labels).sum()
-    model.train(was_training)
     return Score(float(loss_sum) / len(order), float(right) / len(order))
 
 
-def _averaged(model: nn.Module, inputs: Tensor, views: Sequence[View]) -> Tensor:
-    """The logarithm of the mean probabilities `[B, classes]`, which serve as logits."""
+def predict(
+    model: nn.Module,
+    part: Part,
+    indices: Tensor | None = None,
+    *,
+    views: Sequence[View] = (),
+    precision: str = "float32",
+) -> Tensor:
+    """The logarithms of the probabilities `[N, classes]`, on the CPU, as `evaluate` scores them."""
+    order = torch.arange(len(part)) if indices is None else indices
+    found = [logits.log_softmax(1) for logits, _ in _logits(model, part, order, views, precision)]
+    return torch.cat(found).cpu()
+
+
+def _logits(
+    model: nn.Module, part: Part, order: Tensor, views: Sequence[View], precision: str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits float32 `[B, classes]` and labels `[B]` of the images in `order`, batch by batch."""
+    was_training = model.training
+    model.eval()
+    for inputs, labels in part.batches(order, eval_batch(part)):
+        with torch.no_grad(), autocast(precision, inputs.device):
+            logits = averaged(model, inputs, views)
+        yield logits, labels
+    model.train(was_training)
+
+
+def averaged(model: nn.Module, inputs: Tensor, views: Sequence[View]) -> Tensor:
+    """Logits `[B, classes]`; with several views the logarithm of their mean probabilities."""
+    if not views:
+        return cast("Tensor", model(inputs)).float()
     logs = [model(view(inputs)).float().log_softmax(1) for view in views]
     return torch.stack(logs).logsumexp(0) - math.log(len(views))
 
 
 def eval_batch(part: Part) -> int:
     """Images in a batch that needs no gradient."""
-    height, width = part.image_size
+    return images_per_batch(part.image_size)
+
+
+def images_per_batch(size: tuple[int, int]) -> int:
+    """How many images of (height, width) are evaluated at once."""
+    height, width = size
     return max(1, min(MAX_BATCH, MAX_PIXELS // (height * width)))

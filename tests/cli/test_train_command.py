@@ -258,7 +258,7 @@ def test_a_run_whose_weights_are_damaged_says_so_and_what_to_do(
     interrupt(tmp_path, monkeypatch, 5)
     weights_file = tmp_path / "runs/small/train-0001/best.pt"
     monkeypatch.setattr(
-        "cnntune.steps.train_run.save_weights", lambda *_: weights_file.write_bytes(content)
+        "cnntune.steps.train_run.save_weights", lambda *_, **__: weights_file.write_bytes(content)
     )
     outcome = train(tmp_path)
     assert outcome.code == 2

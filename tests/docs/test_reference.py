@@ -11,6 +11,7 @@ from typing import Any, get_args
 import pytest
 from commands import COMMANDS, QUICK, Workflow, call
 from jsonschema import Draft202012Validator
+from PIL import Image
 
 from cnntune import cli
 from cnntune.config import files
@@ -28,6 +29,7 @@ MORE_COMMANDS = {  # than those of the workflow
     "train diverged": ("train", *QUICK, "--set", "train.lr=1e6"),
     "no such recipe": ("search", "no-such-recipe"),
 }
+WEIGHTS = "runs/digits/train-0001/best.pt"
 FILES = {
     "study": "runs/digits/study.json",
     "sanity": "runs/digits/sanity.json",
@@ -37,6 +39,7 @@ FILES = {
     "refine": "runs/digits/refine-1/refine.json",
     "test": "runs/digits/test.json",
     "summary": "runs/digits/trial-0000/summary.json",
+    "errors": "runs/digits/train-0001/errors.json",
     "config": "runs/digits/trial-0000/config.json",
 }
 
@@ -157,6 +160,14 @@ def test_what_else_a_command_prints_is_as_its_schema_says(name: str, tmp_path: P
     described = "could-not-run" if outcome.code == 2 else outcome.document["command"]
     assert (outcome.code == 2) == (name == "no such recipe"), outcome.err
     assert problems(described, outcome.document) == []
+
+
+def test_what_predict_prints_is_as_its_schema_says(workflow: Workflow, tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "black.png")
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG")
+    outcome = call("predict", WEIGHTS, str(tmp_path), "--json", cwd=workflow.folder)
+    assert len(outcome.document["predictions"]) == len(outcome.document["skipped"]) == 1
+    assert problems("predict", outcome.document) == []
 
 
 @pytest.mark.parametrize("name", FILES)

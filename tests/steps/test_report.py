@@ -105,7 +105,8 @@ def page(whole: Path) -> Page:
 
 def test_a_page_has_a_section_for_each_thing_that_a_study_holds(whole: Path, page: Page) -> None:
     assert page.sections == {
-        *("best", "diagnosis", "search", "refine-1", "lr-sweep", "sanity", "runs", "asked")
+        *("best", "diagnosis", "search", "refine-1", "lr-sweep", "sanity", "runs", "errors"),
+        "asked",
     }
     assert page.texts["h1"] == ["digits"]
     assert page.texts["p"][0] == "6 trials in 2 rounds: 6 complete."
@@ -138,6 +139,30 @@ def test_the_final_test_stands_beside_fresh_seeds_and_what_selected_the_best(
     )
     assert words[first + 2] == "Selected at accuracy"
     assert words[first + 4] == f"On the test set, evaluated first by {looks[0]['run']}: accuracy"
+
+
+def test_the_mistakes_of_the_last_run_stand_with_their_images(whole: Path, page: Page) -> None:
+    run = whole / "runs/digits/train-0001"
+    errors = json.loads((run / "errors.json").read_text())
+    assert "What train-0001 gets wrong" in page.texts["h2"]
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(images) == len(errors["mistakes"]) + len(errors["suspected"])
+    assert images[0]["src"] == f"data:image/png;base64,{errors['pictures']['mistakes'][0]}"
+    assert images[0]["alt"] == errors["mistakes"][0]["image"]
+    assert {entry["name"] for entry in errors["classes"]} <= set(page.texts["th"])
+    first = errors["pairs"][0]
+    names = [entry["name"] for entry in errors["classes"]]
+    row, column = names.index(first["label"]), names.index(first["predicted"])
+    assert errors["confusion"][row][column] == first["images"]
+    assert str(first["images"]) in page.texts["td"]
+
+
+def test_a_damaged_record_of_mistakes_is_left_out(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "copy")
+    file = tmp_path / "copy/runs/digits/train-0001/errors.json"
+    for content in ('{"format": 1, "images"', '{"format": 1, "images": 3}'):
+        file.write_text(content)
+        assert "errors" not in reported(tmp_path / "copy").sections
 
 
 def test_every_trial_is_a_row_with_its_values_and_its_accuracy(whole: Path, page: Page) -> None:
@@ -177,10 +202,10 @@ def test_a_page_asks_for_nothing_from_elsewhere(page: Page) -> None:
         if name in ("src", "href", "xlink:href", "action", "data", "poster") and value
     ]
     assert links
-    assert all(link.startswith("#") for link in links)
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
     assert page.count("script") == 1
     assert not re.findall(r"url\((?!#)|@import", "".join(page.texts["style"]))
-    assert not {"img", "link", "iframe"} & {tag for tag, _ in page.tags}
+    assert not {"link", "iframe"} & {tag for tag, _ in page.tags}
 
 
 def test_a_report_changes_nothing_in_the_study(whole: Path, tmp_path: Path) -> None:
@@ -262,8 +287,8 @@ def test_a_run_without_a_search_has_a_page(tmp_path: Path) -> None:
     (tmp_path / "small.toml").write_text(SMALL)
     call("train", "small.toml", "--set", "train.epochs=2", "--quiet", cwd=tmp_path)
     page = reported(tmp_path)
-    assert page.sections == {"diagnosis", "runs", "asked"}
-    assert page.count("svg") == 1
+    assert page.sections == {"diagnosis", "runs", "errors", "asked"}
+    assert page.count("svg") == 2  # its curves, its calibration
     assert "train-0001" in page.texts["td"]
 
 

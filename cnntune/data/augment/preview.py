@@ -9,6 +9,7 @@ from torch import Tensor
 from cnntune.config.recipe import Recipe
 from cnntune.data.augment import Mixed, augment
 from cnntune.data.parts import Data
+from cnntune.data.thumbnails import to_bytes
 from cnntune.seeds import derive_seed
 
 COLUMNS = 8
@@ -33,7 +34,7 @@ def save_picture(recipe: Recipe, data: Data, path: Path) -> None:
     for number in range(1, DRAWS + 1):
         changed, targets = augment(inputs, labels, recipe.augment, data.normalise, generator)
         rows.append((f"draw {number}", changed, _names(targets, data.classes)))
-    shown = _to_bytes(data.normalise.undo(torch.cat([images for _, images, _ in rows])))
+    shown = to_bytes(data.normalise.undo(torch.cat([images for _, images, _ in rows])))
     _draw([(name, names) for name, _, names in rows], shown.split(len(order))).save(path, "PNG")
 
 
@@ -46,16 +47,6 @@ def _names(targets: Tensor | Mixed, classes: tuple[str, ...]) -> list[str]:
             targets.first.tolist(), targets.second.tolist(), targets.share.tolist(), strict=True
         )
     ]
-
-
-def _to_bytes(pixels: Tensor) -> Tensor:
-    """Uint8 `[N, H, W, 3]` of float `[N, C, H, W]`; unless C is 3, their mean is shown."""
-    pixels = pixels.detach().float().cpu()
-    if pixels.shape[1] != 3:
-        pixels = pixels.mean(1, keepdim=True).expand(-1, 3, -1, -1)
-    low, high = min(0.0, float(pixels.min())), max(1.0, float(pixels.max()))
-    scaled = (pixels - low) / (high - low) * 255
-    return scaled.round().byte().permute(0, 2, 3, 1)
 
 
 def _draw(rows: list[tuple[str, list[str]]], shown: tuple[Tensor, ...]) -> Image.Image:

@@ -72,9 +72,16 @@ def read_statistics(source: str, model_name: str) -> tuple[Tensor, Tensor] | Non
 
 
 def save_weights(
-    model: nn.Module, mean: Tensor, std: Tensor, classes: Sequence[str], path: Path
+    model: nn.Module,
+    mean: Tensor,
+    std: Tensor,
+    classes: Sequence[str],
+    path: Path,
+    **further: Any,
 ) -> None:
     """Write weights, classes and the mean and std `[C]` of the inputs, atomically by rename.
+
+    `further` are plain values that are kept beside them.
 
     `torch.load(path, weights_only=True)["weights"]` is the state dict, on the CPU wherever the
     model was trained: a file that names a GPU cannot be read where there is none.
@@ -82,7 +89,7 @@ def save_weights(
     draft = path.with_suffix(".draft")
     state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
     held = {"weights": state, "mean": mean.cpu(), "std": std.cpu()}
-    torch.save(held | {"classes": list(classes)}, draft)
+    torch.save(held | {"classes": list(classes)} | further, draft)
     draft.replace(path)
 
 

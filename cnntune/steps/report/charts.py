@@ -122,6 +122,23 @@ def sweep(curves: Sequence[Mapping[str, Any]], picked: float | None) -> Markup:
         return _svg(figure, "training loss over the iterations for each learning rate")
 
 
+def reliability(bins: Sequence[Mapping[str, Any]]) -> Markup:
+    """Accuracy over predicted probability, with the diagonal of a calibrated network."""
+    with _style("reliability"):
+        figure = _figure(SIDE * 0.75, SIDE * 0.75)
+        axes = figure.add_subplot()
+        axes.plot([0, 1], [0, 1], color=INK, alpha=0.3, linewidth=THIN)
+        largest = max(one["images"] for one in bins)
+        for one in bins:
+            low, high = one["low"], one["high"]
+            share = 0.25 + 0.75 * one["images"] / largest
+            axes.bar((low + high) / 2, one["accuracy"], high - low, color=LINES[0][0], alpha=share)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        _label(axes, "probability of the predicted class", "accuracy")
+        return _svg(figure, "accuracy over the probability of the predicted class")
+
+
 def _position(dimension: Dimension, value: Any) -> float:
     """The position of a value on the axis: options are at 0, 1, 2."""
     if isinstance(dimension, Range):

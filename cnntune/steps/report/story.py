@@ -37,6 +37,10 @@ DOCUMENTS = {  # JSON files of the folder, with the keys that the page shows
     "tune": ("findings",),
     "test": ("looks",),
 }
+SHOWN_ERRORS = {  # keys of errors.json
+    *("images", "accuracy", "classes", "confusion", "pairs", "bins", "calibration_error"),
+    *("views", "mistakes", "suspected", "suspected_labels", "pictures"),
+}
 SHOWN = 3  # the last single runs, with their curve and diagnosis
 
 
@@ -47,6 +51,7 @@ class SingleRun:
     run: Run
     rows: list[Epoch]
     summary: dict[str, Any]
+    errors: dict[str, Any] | None = None
 
     @property
     def status(self) -> str:
@@ -81,6 +86,11 @@ class Story:
     def shown_runs(self) -> list[SingleRun]:
         """The last single runs that have a curve."""
         return [one for one in self.single_runs[-SHOWN:] if one.rows]
+
+    @property
+    def analysed(self) -> SingleRun | None:
+        """The last single run whose mistakes are known."""
+        return next((one for one in self.single_runs[::-1] if one.errors), None)
 
     @property
     def lead(self) -> str:
@@ -207,7 +217,13 @@ def _winner(chapters: Sequence[Chapter]) -> Chapter | None:
 
 def _single_runs(study: Study) -> list[SingleRun]:
     runs = [Run(path) for path in sorted(study.path.glob("train-*")) if path.is_dir()]
-    return [SingleRun(run, run.rows(), run.summary() or {}) for run in runs]
+    return [SingleRun(run, run.rows(), run.summary() or {}, _errors(run)) for run in runs]
+
+
+def _errors(run: Run) -> dict[str, Any] | None:
+    """What the page shows of a run's mistakes; None where the file is missing or damaged."""
+    found = run.errors()
+    return found if found is not None and found.keys() >= SHOWN_ERRORS else None
 
 
 def _judge(runs: Sequence[Run]) -> list[JudgedRun]:
