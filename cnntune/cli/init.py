@@ -23,11 +23,9 @@ name = {name}
 seed = 0
 
 [data]
-name = "folder"
+name = "{builder}"
 path = {path}
-image_size = {size}     # every image is resized and cropped to this square
-color = "{color}"       # {about_color}
-{sets}
+{data}
 
 [model]              # any torchvision or timm classifier too: docs/models.md
 {model}
@@ -52,6 +50,10 @@ epochs = {epochs}           # {about_time}
 train.lr = {{ log = [1e-3, 1.0] }}
 train.weight_decay = {{ log = [1e-6, 1e-2] }}
 """
+READ = """\
+image_size = {size}     # every image is resized and cropped to this square
+color = "{color}"       # {about_color}
+"""
 FRACTIONS = f"""\
 val_fraction = {VAL_FRACTION}  # drawn once per class; repeats over seeds share it
 test_fraction = {TEST_FRACTION} # evaluated once, by `cnntune train`"""
@@ -60,13 +62,17 @@ test_fraction = {TEST_FRACTION} # evaluated once, by `cnntune train`"""
 def init(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="[DIR]", help="The folder of images, with one subfolder per class."),
+        typer.Argument(
+            metavar="[PATH]",
+            help="A folder of images with one subfolder per class, a CSV file with a file name and"
+            " a label per row, or an .npz archive.",
+        ),
     ] = Path(),
     device: Device = "auto",
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a commented cnntune.toml for the images of a folder."""
+    """Write a commented cnntune.toml for your images."""
     command = Command.begin("init", json=json, quiet=quiet)
     from cnntune.config.files import OWN
 
@@ -82,7 +88,7 @@ def init(
     found = survey(folder, val_fraction=VAL_FRACTION, test_fraction=TEST_FRACTION)
     first = propose(found, resolve(device))
     try:
-        target.write_bytes(_text(folder, found, first).encode())
+        target.write_bytes(_text(found, first).encode())
     except UnicodeEncodeError:
         raise RecipeError(f"{str(folder)!r}: a recipe cannot hold what is no Unicode") from None
     per_class = found.training / found.classes
@@ -98,25 +104,25 @@ def init(
     command.end(command.document(findings, None, recipe=str(target)))
 
 
-def _text(folder: Path, found: "Survey", first: "FirstRecipe") -> str:
-    """The recipe of the images in `folder`, as TOML with comments."""
+def _text(found: "Survey", first: "FirstRecipe") -> str:
+    """The recipe of the images, as TOML with comments."""
     import tomli_w
 
     from cnntune.steps.inspect.first_recipe import EPOCHS, SETTINGS, TRIALS
     from cnntune.texts import duration
 
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name)[:LONGEST_NAME].strip("-._")
-    path, network = _toml_value(folder.as_posix()), first.network
+    stem = found.path.resolve()
+    named = stem.name if found.builder == "folder" else stem.stem
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", named)[:LONGEST_NAME].strip("-._")
+    path, network = _toml_value(found.path.as_posix()), first.network
     return RECIPE.format(
         images=found.images,
         classes=found.classes,
         folder=path[1:-1],  # in a comment, where a line must not end early either
         path=path,
         name=_toml_value(name or "images"),
-        size=network.size,
-        color="grey" if found.grey else "rgb",
-        about_color="no image that was read has colour" if found.grey else "or grey: one channel",
-        sets=_about_sets(found),
+        builder=found.builder,
+        data=_about_data(found, network.size),
         model=tomli_w.dumps(network.model).strip(),
         flip="true" if first.flip else "false",
         about_flip=first.about_flip.evidence,
@@ -129,14 +135,25 @@ def _text(folder: Path, found: "Survey", first: "FirstRecipe") -> str:
     )
 
 
+def _about_data(found: "Survey", size: int) -> str:
+    """The further keys of `[data]`."""
+    if found.builder == "npz":  # its images are arrays of one size
+        return _about_sets(found)
+    about = "no image that was read has colour" if found.grey else "or grey: one channel"
+    color = "grey" if found.grey else "rgb"
+    return READ.format(size=size, color=color, about_color=about) + _about_sets(found)
+
+
 def _about_sets(found: "Survey") -> str:
     """How the images are split: by fractions, or already."""
     if not found.sets:
-        return FRACTIONS
-    _, val, *test = (folder.name for folder in found.sets)
-    lines = [f"# {val}/ is the validation set"]
+        return (
+            FRACTIONS if found.builder == "folder" else f"# of what is not split yet:\n{FRACTIONS}"
+        )
+    val, test = found.sets.val, found.sets.test
+    lines = [f"# {val.name}/ is the validation set" if val else FRACTIONS.splitlines()[0]]
     if test:
-        lines.append(f"# {test[0]}/ is the test set: evaluated once, by `cnntune train`")
+        lines.append(f"# {test.name}/ is the test set: evaluated once, by `cnntune train`")
     return "\n".join(lines)
 
 

@@ -30,6 +30,7 @@ BUILDERS = {
     "mnist": "torchvision_files:mnist",
     "fashion-mnist": "torchvision_files:fashion_mnist",
     "folder": "folder:folder",
+    "csv": "table:table",
     "npz": "npz:npz",
 }
 BUILT_IN = tuple(BUILDERS)

@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 from unicodedata import normalize
@@ -42,8 +43,10 @@ EXTENSIONS = (
 # Images that we do not read; skipping them silently could train on half of the images.
 UNREAD_EXTENSIONS = (".heic", ".heif", ".avif", ".jxl", ".svg", ".psd", ".dng")
 
-VAL_NAMES = ("val", "valid", "validation")
-SET_NAMES = ("train", "training", *VAL_NAMES, "dev", "test", "testing", "holdout")
+TRAIN_NAMES = ("train", "training")
+VAL_NAMES = ("val", "valid", "validation", "dev")
+TEST_NAMES = ("test", "testing", "holdout")
+SET_NAMES = (*TRAIN_NAMES, *VAL_NAMES, *TEST_NAMES)
 
 MAX_PIXELS = 50_000_000  # 150 MB as RGB, and more than the 48 million of phone cameras
 GREY_16_TO_8_BITS = 257  # 65535 / 255
@@ -58,52 +61,111 @@ def folder(
     val_fraction: Fraction = VAL_FRACTION,
     test_fraction: Fraction = TEST_FRACTION,
 ) -> Source:
-    """Class folders under `path`, or under `path/train` and `path/val` (and `path/test`).
+    """Class folders under `path`, or under `path/train`, and `path/val` or `path/test`.
 
-    `path/valid` and `path/validation` work like `path/val`. The fractions split a folder that has
-    no such folders. Images are uint8 `[C, image_size, image_size]`, C = 3, or 1 for "grey". Classes
+    Other words for them are training; valid, validation, dev; testing, holdout. The fractions split
+    a folder that has no such folders; where only the validation set has none, it is drawn from the
+    training set. Images are uint8 `[C, image_size, image_size]`, C = 3, or 1 for "grey". Classes
     are in alphabetical order, or by value where all names are integers.
 
     Raises:
         DataError: one line per folder that cannot be used; files are read later.
     """
     root = Path(path).expanduser()
-    if roots := set_folders(root):
-        return _from_split(root, roots, image_size, color)
+    if sets := set_folders(root):
+        return _from_split(root, sets, image_size, color, seed=seed, val_fraction=val_fraction)
     check_fractions(val_fraction, test_fraction)
     classes, files, labels = _scan(root)
-    parts = stratified_split(labels, (val_fraction, test_fraction), seed=seed)
-    val, test, train = (
-        FolderImages(
-            [files[index] for index in part.tolist()], labels[part], image_size, color, root
-        )
-        for part in parts
+    whole = FolderImages(files, labels, image_size, color, root)
+    return split_files(
+        whole, classes, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction
     )
+
+
+def split_files(
+    whole: "FolderImages",
+    classes: tuple[str, ...],
+    *,
+    seed: int,
+    val_fraction: float,
+    test_fraction: float,
+) -> Source:
+    """Split image files into the three sets, class by class; without a test set if 0."""
+    fractions = (val_fraction, test_fraction)
+    val, test, train = map(whole.take, stratified_split(whole.labels, fractions, seed=seed))
     return Source(train=train, val=val, test=test if len(test) else None, classes=classes)
 
 
-def set_folders(root: Path) -> list[Path]:
-    """The folders of the sets: training, validation and perhaps test; empty where there are none.
+def inner_folder(path: Path) -> Path:
+    """The folder of the classes: `path`, or the only folder in it where that holds them.
 
     Raises:
-        DataError: where `root` is no folder, or two folders may be the validation set.
+        DataError: where `path` is no folder.
+    """
+    while len(inside := _class_folders(path.expanduser())) == 1:
+        deeper = _class_folders(inside[0])
+        if not deeper or any(_is(file, EXTENSIONS) for file in inside[0].iterdir()):
+            break
+        path = path / inside[0].name
+    return path
+
+
+@dataclass(frozen=True)
+class SetFolders:
+    """The folders of the sets of images that are split already, at least one beside `train`."""
+
+    train: Path
+    val: Path | None
+    test: Path | None
+
+    @property
+    def all(self) -> list[Path]:
+        """Those that exist."""
+        return [found for found in (self.train, self.val, self.test) if found]
+
+
+def set_folders(root: Path) -> SetFolders | None:
+    """The folders of the sets; None where the images are not split.
+
+    Raises:
+        DataError: where `root` is no folder, or two folders may be the same set.
     """
     folders = {found.name.casefold(): found for found in _class_folders(root)}
-    found_val = [folders[name] for name in VAL_NAMES if name in folders]
-    if "train" not in folders or not found_val:
-        return []
-    if len(found_val) > 1:
-        both = " and ".join(found.name for found in found_val)
-        raise DataError(f"{root}: holds {both}, but only one can be the validation set")
-    return [folders["train"], found_val[0], *([folders["test"]] if "test" in folders else [])]
+    train, val, test = (
+        _only([folders[name] for name in names if name in folders], title, root)
+        for names, title in (
+            (TRAIN_NAMES, "training"),
+            (VAL_NAMES, "validation"),
+            (TEST_NAMES, "test"),
+        )
+    )
+    others = folders.keys() - set(SET_NAMES)
+    if train is None or not (val or (test and not others)):
+        return None
+    return SetFolders(train, val, test)
 
 
-def _from_split(top: Path, roots: Sequence[Path], image_size: int, color: Colour) -> Source:
-    """Sets in separate folders: training, validation and perhaps test."""
+def _only(found: Sequence[Path], title: str, root: Path) -> Path | None:
+    if len(found) > 1:
+        both = " and ".join(folder.name for folder in found)
+        raise DataError(f"{root}: holds {both}, but only one can be the {title} set")
+    return found[0] if found else None
+
+
+def _from_split(
+    top: Path,
+    sets: SetFolders,
+    image_size: int,
+    color: Colour,
+    *,
+    seed: int,
+    val_fraction: float,
+) -> Source:
+    """Sets in separate folders; without one for validation, it is drawn from the training set."""
     problems: list[str] = []
-    parts: list[FolderImages] = []
+    parts: dict[Path, FolderImages] = {}
     classes: tuple[str, ...] = ()
-    for root in roots:
+    for root in sets.all:
         try:
             found, files, labels = _scan(root)
         except DataError as error:
@@ -112,11 +174,14 @@ def _from_split(top: Path, roots: Sequence[Path], image_size: int, color: Colour
         classes = classes or found
         if found != classes:
             problems.append(f"{root}: {_difference(found, classes)}")
-        parts.append(FolderImages(files, labels, image_size, color, top))
+        parts[root] = FolderImages(files, labels, image_size, color, top)
     if problems:
         raise DataError(problems)
-    train, val, *test = parts
-    return Source(train=train, val=val, test=test[0] if test else None, classes=classes)
+    train, test = parts[sets.train], parts[sets.test] if sets.test else None
+    if sets.val:
+        return Source(train=train, val=parts[sets.val], test=test, classes=classes)
+    chosen, rest = stratified_split(train.labels, (val_fraction,), seed=seed)
+    return Source(train=train.take(rest), val=train.take(chosen), test=test, classes=classes)
 
 
 def _difference(found: Sequence[str], expected: Sequence[str]) -> str:
@@ -138,7 +203,7 @@ def _scan(root: Path) -> tuple[tuple[str, ...], list[Path], Tensor]:
         train = next((name for name in names if name.casefold().startswith("train")), names[0])
         raise DataError(
             f"{root}: holds {', '.join(names)}, which are splits and not classes; give"
-            f" {root / train}, to be split by cnntune, or name the folders train and val"
+            f" {root / train}, to be split by cnntune, or name the folders train and val or test"
         )
     visible = [_visible_files(found) for found in folders]
     problems = [
@@ -235,6 +300,11 @@ class FolderImages(Dataset[tuple[Tensor, int]]):
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def take(self, indices: Tensor) -> "FolderImages":
+        """The images at `indices`."""
+        files = [self.files[index] for index in indices.tolist()]
+        return FolderImages(files, self.labels[indices], self.image_size, self.color, self.root)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image = read_image(self.files[index], color=self.color)

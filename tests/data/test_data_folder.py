@@ -14,6 +14,7 @@ from PIL import Image
 
 from cnntune.config.recipe import parse
 from cnntune.data.folder import FolderImages, folder
+from cnntune.data.source import Source
 from cnntune.errors import DataError
 from cnntune.training.build import load_data
 
@@ -359,6 +360,11 @@ def test_all_folders_with_problems_are_reported_at_once(tmp_path: Path) -> None:
     assert phone.startswith(f"{tmp_path / 'phone'}: holds 1 .HEIC file(s)")
 
 
+def parts_of(source: Source) -> list[FolderImages]:
+    parts = (source.train, source.val, source.test)
+    return [part for part in parts if isinstance(part, FolderImages)]
+
+
 def test_problems_in_train_and_in_val_is_reported_at_once(tmp_path: Path) -> None:
     for part in ("train", "val"):
         two_classes(tmp_path / part, each=1)
@@ -369,12 +375,28 @@ def test_problems_in_train_and_in_val_is_reported_at_once(tmp_path: Path) -> Non
     ]
 
 
-def test_sets_without_a_validation_set_are_not_taken_for_classes(tmp_path: Path) -> None:
+def test_sets_without_a_validation_set_draw_it_from_the_training_set(tmp_path: Path) -> None:
+    two_classes(tmp_path / "Training", each=10)
+    two_classes(tmp_path / "testing", each=3)
+    source = folder(path=str(tmp_path), seed=0, val_fraction=0.2)
+    counts = [len(part.files) for part in parts_of(source)]
+    assert counts == [16, 4, 6]
+    drawn = {file.parent.parent.name for part in parts_of(source)[:2] for file in part.files}
+    assert drawn == {"Training"}
+
+
+def test_a_training_set_alone_is_not_taken_for_a_class(tmp_path: Path) -> None:
     two_classes(tmp_path / "train")
-    two_classes(tmp_path / "test")
     (line,) = problems_of(tmp_path)
     assert "which are splits and not classes" in line
     assert f"give {tmp_path / 'train'}," in line
+
+
+def test_two_folders_for_one_set_are_refused(tmp_path: Path) -> None:
+    for name in ("train", "dev", "valid"):
+        two_classes(tmp_path / name)
+    (line,) = problems_of(tmp_path)
+    assert line.endswith("holds valid and dev, but only one can be the validation set")
 
 
 def test_one_level_too_high_names_the_folder_to_use(tmp_path: Path) -> None:

@@ -78,7 +78,11 @@ def test_a_folder_is_counted_and_what_is_wrong_with_it_is_named(folder: Path) ->
     assert len(about.thumbnails) == len(about.labels) == 30
     (broken,) = about.unreadable
     assert broken.startswith(f"{folder / 'cat/19.png'}: is not an image")
-    assert about.copies == about.conflicts == ((folder / "cat/00.png", folder / "dog/10.png"),)
+    assert (
+        about.copies
+        == about.conflicts
+        == ((str(folder / "cat/00.png"), str(folder / "dog/10.png")),)
+    )
 
 
 def test_a_split_folder_needs_no_fractions_and_copies_across_the_sets_are_named(

@@ -39,7 +39,6 @@ VALIDATION = 1 / 3  # work for a validation image by that for a training image: 
 MANY = 10.0  # images of the largest class by those of the smallest
 MOST = 0.5  # of the images
 SURE = 3.0  # standard errors
-SETS = 3  # training, validation, test
 
 
 @dataclass(frozen=True)
@@ -200,7 +199,7 @@ def _about_images(found: Survey) -> list[Finding]:
                 "images",
                 "warn",
                 f"{counted(len(found.conflicts), 'image')} in more than one class:"
-                f" {' = '.join(str(file) for file in found.conflicts[0])}",
+                f" {' = '.join(found.conflicts[0])}",
                 "keep each in its class only",
             )
         )
@@ -211,17 +210,18 @@ def _about_images(found: Survey) -> list[Finding]:
                 "images",
                 "warn",
                 f"{counted(extra, 'file')} equal to another, byte for byte:"
-                f" {' = '.join(str(file) for file in copies[0])}",
+                f" {' = '.join(copies[0])}",
                 "remove copies: one in training and one in validation makes the accuracy too good",
             )
         )
-    if found.sets and len(found.sets) < SETS:
+    if found.sets and not found.sets.test:
+        there = " and ".join(folder.name for folder in found.sets.all)
         findings.append(
             Finding(
                 "images",
                 "info",
-                f"{' and '.join(folder.name for folder in found.sets)} have no test folder beside"
-                " them: `cnntune train` has no test set to evaluate",
+                f"{there} have no test folder beside them: `cnntune train` has no test set to"
+                " evaluate",
                 "put images that nothing is chosen by into test/, with one folder per class",
             )
         )
