@@ -12,12 +12,13 @@ benchmarks/search/winner_error_rates.py.
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from cnntune.config.recipe import Recipe
+from cnntune.config.recipe import Recipe, flatten
 from cnntune.config.space import Value
 from cnntune.errors import StudyError
 from cnntune.findings import Finding
@@ -35,6 +36,8 @@ TWO_SIDED = 0.975  # quantile of a two-sided interval of 95 %
 # three seeds exceeds its level by up to an eighth where spreads differ threefold
 # (benchmarks/search/winner_error_rates.py).
 WINS = 0.98
+# Of a trial that `refine` trains for longer, the keys that follow from its number of epochs.
+LENGTH = {"train.epochs", "train.schedule", "train.warmup_epochs"}
 
 
 @dataclass(frozen=True)
@@ -142,29 +145,59 @@ def best_rivals(rivals: Sequence[Rival]) -> list[Rival]:
     """The best three trials that were not pruned, by validation accuracy, then loss.
 
     Accuracies count the same, whatever the number of epochs. A round may train the best trial of an
-    earlier one again; of trials with the same configuration only the earliest is included, since
-    its repeats may be trained already. Empty if no trial has learned anything.
+    earlier one again: the same configuration is included once, see `_once_each`. Empty if no trial
+    has learned anything.
     """
     if nothing_learned([rival.trial for rival in rivals]):
         return []
-    by_folder = {rival.trial.run.path: rival for rival in rivals}
-    best = ranked([rival.trial for rival in rivals])
-    earliest = _earliest_of_each_configuration([t.run for t in best])
-    return [
-        by_folder[t.run.path] for t in best if t.status == "complete" and t.run.path in earliest
-    ][:CANDIDATES]
+    complete = [rival for rival in rivals if rival.trial.status == "complete"]
+    kept = {rival.trial.run.path: rival for rival in _once_each(complete)}
+    best = ranked([rival.trial for rival in complete])
+    return [kept[trial.run.path] for trial in best if trial.run.path in kept][:CANDIDATES]
 
 
-def _earliest_of_each_configuration(runs: Sequence[Run]) -> set[Path]:
-    """The folders of these runs, without those that repeat the configuration of an earlier one."""
-    found: dict[str, Path] = {}
-    for run in sorted(runs, key=lambda run: (number_of(Study(run.path.parent)), run.path.name)):
-        try:
-            config = run.config()
-        except StudyError:  # a newer cnntune wrote it
-            config = {}
-        found.setdefault(json.dumps(config, sort_keys=True) if config else str(run.path), run.path)
-    return set(found.values())
+def _once_each(rivals: Sequence[Rival]) -> list[Rival]:
+    """The rivals, with one of those that train the same configuration.
+
+    Of those that differ in the number of epochs, and in the schedule that `refine` gives to longer
+    runs, it is the longest that was not cut; of exact repetitions the earliest, since its repeats
+    may be trained already.
+    """
+    searched = {key for rival in rivals for key in rival.recipe.space}
+    alike: dict[str, list[Rival]] = {}
+    exact: dict[str, Rival] = {}
+    for rival in sorted(rivals, key=lambda one: (number_of(one.study), one.trial.run.path.name)):
+        config = _configuration(rival)
+        one = exact.setdefault(_text(config) or str(rival.trial.run.path), rival)
+        if one is rival:
+            short = {key: value for key, value in config.items() if key not in LENGTH - searched}
+            alike.setdefault(_text(short) or str(rival.trial.run.path), []).append(rival)
+    return list(chain.from_iterable(_longest(group) for group in alike.values()))
+
+
+def _configuration(rival: Rival) -> dict[str, Value]:
+    """What a trial was trained with, by key; empty if that cannot be read."""
+    try:
+        config = rival.trial.run.config()
+    except StudyError:  # a newer cnntune wrote it
+        return {}
+    return flatten({name: part for name, part in config.items() if name not in ("search", "space")})
+
+
+def _text(config: Mapping[str, Value]) -> str:
+    return json.dumps(config, sort_keys=True) if config else ""
+
+
+def _longest(rivals: Sequence[Rival]) -> list[Rival]:
+    """Those of most epochs, of the rivals that were not cut if there are any."""
+    whole = [rival for rival in rivals if not rival.cut] or rivals
+    most = max(map(_epochs, whole))
+    return [rival for rival in whole if _epochs(rival) == most]
+
+
+def _epochs(rival: Rival) -> float:
+    """The epochs of a trial; infinite for a command that runs until its script ends."""
+    return rival.recipe.search.epochs or math.inf
 
 
 def val_images(rivals: Sequence[Rival]) -> int | None:

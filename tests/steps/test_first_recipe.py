@@ -170,7 +170,10 @@ def test_where_nothing_can_be_searched_in_an_hour_the_smallest_is_proposed_with_
     assert first.findings[0].severity == "warn"
 
 
-def test_init_says_what_is_wrong_with_the_images_and_writes_the_recipe(folder: Path) -> None:
+def test_init_says_what_is_wrong_with_the_images_and_writes_the_recipe(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first_recipe, "_step_seconds", lambda *_: 0.01)
     outcome = call("init", ".", "--device", "cpu", "--json", cwd=folder)
     assert outcome.code == 0, outcome.err
     warnings = [f["evidence"] for f in outcome.document["findings"] if f["severity"] == "warn"]
