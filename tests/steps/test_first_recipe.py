@@ -74,6 +74,7 @@ def found(folder: Path) -> Survey:
 def test_a_folder_is_counted_and_what_is_wrong_with_it_is_named(folder: Path) -> None:
     about = found(folder)
     assert about.per_class == {"cat": 20, "dog": 11}
+    assert about.training == 22  # without 4 and 2 for validation, 2 and 1 for test
     assert (about.size, about.grey, about.long, about.sampled) == (28, True, 0.0, 31)
     assert len(about.thumbnails) == len(about.labels) == 30
     (broken,) = about.unreadable
