@@ -38,6 +38,7 @@ SHARED = (
     "optimism",
     "search_findings",
     "repeats",
+    "rivals",
     "winner",
 )  # what several steps need
 HEAVY = ("torch", "torchvision", "pandas", "optuna", "sklearn", "matplotlib", "numpy")

@@ -34,7 +34,8 @@ from cnntune.workers import processes
 
 if TYPE_CHECKING:
     from cnntune.steps.refine import Round
-    from cnntune.steps.winner import Candidate, Rival
+    from cnntune.steps.rivals import Rival
+    from cnntune.steps.winner import Candidate
     from cnntune.study.trial import Trial
 
 
@@ -77,7 +78,7 @@ def refine(
 
     from cnntune.config.space import hull
     from cnntune.steps import refine as step
-    from cnntune.steps import repeats, search, winner
+    from cnntune.steps import repeats, rivals, search, winner
     from cnntune.steps.search_findings import refuse_failed
     from cnntune.study.ledger import Ledger
     from cnntune.user_code import imports
@@ -97,7 +98,7 @@ def refine(
         notes = [*known, *(note for note in fewer if note not in known)]
         step.write_plan(refinement.study, budget, notes)
         setup = Setup(recipe, resolved, devices, refinement.study, code)
-        ledgers = winner.ledgers(found)
+        ledgers = rivals.ledgers(found)
         crew = begin_crew(command, setup, recipe, asked_workers, Ledger.open(found), ledgers)
         record(setup)
         command.screen.say(_plan(found, refinement, budget=budget, seeds=seeds))
@@ -117,11 +118,11 @@ def refine(
         searched = hull([one.recipe.space for one in ledgers])
         whole_space = recipe.model_copy(update={"space": searched})
         result = search.result(ledger, whole_space)
-        tried = winner.pool(winner.ledgers(found))
-        rivals = winner.best_rivals(tried)
-        repeat_best(command, setup, rivals, seeds=seeds, workers=crew, deadline=deadline)
-        candidates = winner.candidates(rivals, seeds=seeds)
-        val_images = winner.val_images(rivals)
+        tried = rivals.pool(rivals.ledgers(found))
+        best = rivals.best_rivals(tried)
+        repeat_best(command, setup, best, seeds=seeds, workers=crew, deadline=deadline)
+        candidates = winner.candidates(best, seeds=seeds)
+        val_images = rivals.val_images(best)
         findings = [
             *cut_findings(result.trials, budget, deadline),
             *command_search.metric_findings(result.trials),
@@ -159,13 +160,13 @@ def _devices(device: str, *, script: bool) -> tuple[str, tuple[str, ...]]:
 
 def _plan(found: Study, refinement: "Round", *, budget: int, seeds: int) -> str:
     """What the command is going to train, as a line."""
-    from cnntune.steps import repeats, winner
+    from cnntune.steps import repeats, rivals
 
     recipe = refinement.recipe
     return (
         f"refining around the best {counted(len(refinement.strong), 'trial')} of {found.path}:"
         f" {counted(budget, 'trial')} of {command_search.length_of(recipe)}, then"
-        f" the best {winner.CANDIDATES} {repeats.how_often(recipe, seeds)}"
+        f" the best {rivals.CANDIDATES} {repeats.how_often(recipe, seeds)}"
     )
 
 

@@ -87,7 +87,7 @@ def tune(
     from cnntune.steps import search
     from cnntune.steps import tune as step
     from cnntune.steps.budget import Budget
-    from cnntune.steps.winner import last_known_round
+    from cnntune.steps.rivals import last_known_round
     from cnntune.study import ledger
     from cnntune.workers.capacity import parse_workers
 
@@ -148,7 +148,7 @@ def _first_recipe(
     sweep.
     """
     from cnntune.steps import tune as step
-    from cnntune.steps.winner import lost_rounds
+    from cnntune.steps.rivals import lost_rounds
 
     begun = step.begun_with(setup.recipe, setup.study)
     record(setup)

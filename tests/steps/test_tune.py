@@ -21,8 +21,8 @@ from cnntune.runs.run import Epoch, Run
 from cnntune.runs.study import Study
 from cnntune.runs.summary import Summary, summarise
 from cnntune.steps.budget import Budget, refuse_too_short
+from cnntune.steps.rivals import Rival
 from cnntune.steps.tune import Outcome, begun_with, tune, within_chance
-from cnntune.steps.winner import Rival
 from cnntune.study.ledger import Ledger
 from cnntune.study.trial import Trial
 from cnntune.training.open_recipe import load_recipe

@@ -10,17 +10,13 @@ from cnntune.config.recipe import Recipe, parse
 from cnntune.runs.run import Epoch, Run
 from cnntune.runs.study import Study
 from cnntune.runs.summary import Summary
+from cnntune.steps.rivals import Rival, best_rivals, ledgers, pool, rounds
 from cnntune.steps.winner import (
     Candidate,
-    Rival,
-    best_rivals,
     candidates,
     findings,
-    ledgers,
     paired_gains,
-    pool,
     quantile,
-    rounds,
     seed_noise,
     tied,
     winner,
