@@ -69,7 +69,8 @@ class Observation(TorchDispatchMode):
         super().__init__()
         mode = type(self)
         if "torch._dynamo" in sys.modules and not mode.excluded:
-            mode.__torch_dispatch__ = torch._disable_dynamo(mode.__torch_dispatch__)  # type: ignore[method-assign]
+            observed = torch.compiler.disable(mode.__torch_dispatch__)
+            mode.__torch_dispatch__ = observed  # type: ignore[method-assign]
             mode.excluded = True
 
     @classmethod
