@@ -52,6 +52,14 @@ def _do_not_wait_for_the_disk(connection: Any, _: Any) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _files_need_not_reach_the_disk() -> Iterator[None]:
+    """As of SQLite above: not in processes of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _revisions_of_optuna_are_read_once() -> Iterator[None]:
     """They are a folder of modules, which Optuna executes whenever it opens a study."""
     read: dict[str | None, ScriptDirectory] = {}

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from source_files import parsed, statements
 
 PACKAGE = Path(__file__).parents[1] / "cnntune"
 
@@ -37,6 +38,7 @@ SHARED = (
     "optimism",
     "search_findings",
     "repeats",
+    "rivals",
     "winner",
 )  # what several steps need
 HEAVY = ("torch", "torchvision", "pandas", "optuna", "sklearn", "matplotlib", "numpy")
@@ -67,17 +69,11 @@ INSIDE = [path for path in FILES if parts_of(path) not in {(), ("__main__",)}]
 TOP_NAMES = sorted({parts_of(path)[0] for path in INSIDE})
 
 
-# Read when a test asks: every process that tests loads this file.
-@functools.cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
 @functools.cache
 def names_imported(path: Path) -> set[str]:
     """Full names of what a file imports, wherever in the file it does so."""
     found: set[str] = set()
-    for node in ast.walk(tree(path)):
+    for node in statements(parsed(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -136,7 +132,7 @@ def test_the_top_of_the_package_has_few_names_and_few_imports_between_them() -> 
 
 @pytest.mark.parametrize("path", [path for path in INSIDE if path.name == "__init__.py"], ids=str)
 def test_a_package_says_what_it_is_and_a_top_one_what_it_must_not_know(path: Path) -> None:
-    lesson = ast.get_docstring(tree(path)) or ""
+    lesson = ast.get_docstring(parsed(path)) or ""
     assert lesson
     if len(parts_of(path)) == 1:
         assert "must not know" in " ".join(lesson.split()), path
@@ -168,7 +164,7 @@ def test_only_the_screen_draws_and_only_the_command_line_prints() -> None:
     printing = {
         parts_of(path)[0]
         for path in FILES
-        for node in ast.walk(tree(path))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id == "print"

@@ -1,17 +1,17 @@
 """What is said of the package in its files: versions, dependencies, what CI runs."""
 
 import ast
-import functools
 import re
 import sys
 import tomllib
-from importlib.metadata import packages_distributions
+from importlib.metadata import PackageNotFoundError, distribution
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from source_files import parsed, statements
 
 import cnntune
 
@@ -23,11 +23,9 @@ WORKFLOWS = sorted((REPOSITORY / ".github/workflows").glob("*.yml"))
 BROUGHT = {"alembic", "sqlalchemy", "markupsafe", "pydantic_core"}
 
 
-@functools.cache
 def sources() -> list[ast.Module]:
     """All of cnntune, parsed when a test asks: every process that tests loads this file."""
-    paths = sorted((REPOSITORY / "cnntune").rglob("*.py"))
-    return [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
+    return [parsed(path) for path in sorted((REPOSITORY / "cnntune").rglob("*.py"))]
 
 
 def bounds(requirements: list[str]) -> dict[str, str]:
@@ -49,7 +47,7 @@ def normal(name: str) -> str:
 def imported() -> set[str]:
     """Top names of all modules that cnntune imports, wherever in a file it does so."""
     names: set[str] = set()
-    for node in chain.from_iterable(ast.walk(tree) for tree in sources()):
+    for node in chain.from_iterable(statements(tree) for tree in sources()):
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -57,11 +55,21 @@ def imported() -> set[str]:
     return names - {"cnntune"} - set(sys.stdlib_module_names)
 
 
+def modules_of(name: str) -> set[str]:
+    """The top names that an installed distribution brings."""
+    try:
+        files = distribution(name).files or []
+    except PackageNotFoundError:  # an extra
+        return set()
+    return {file.parts[0].removesuffix(".py") for file in files}
+
+
 def test_whatever_is_imported_is_a_dependency_or_an_extra() -> None:
-    distributions = packages_distributions()
-    for module in imported() - BROUGHT:
-        offers = {normal(name) for name in distributions.get(module, [module])}
-        assert offers & {*DEPENDENCIES, *EXTRAS}, module
+    declared = {*DEPENDENCIES, *EXTRAS}
+    names = imported() - BROUGHT
+    others = {module for module in names if normal(module) not in declared}
+    renamed = declared - {normal(module) for module in names}
+    assert others <= set(chain.from_iterable(map(modules_of, renamed)))
 
 
 def test_the_newest_release_in_the_changelog_is_the_version() -> None:

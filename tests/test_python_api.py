@@ -195,6 +195,7 @@ def test_batches_that_are_dicts_go_to_the_model_by_keyword() -> None:
     assert found.document["samples"]["train"] == 96
 
 
+@pytest.mark.slow
 def test_a_sweep_picks_a_rate_that_lowers_the_loss() -> None:
     train, _ = loaders()
     found = cnntune.lr_sweep(

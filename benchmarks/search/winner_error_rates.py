@@ -26,8 +26,9 @@ from cnntune.config.recipe import Recipe
 from cnntune.runs.run import Run
 from cnntune.runs.summary import Summary
 from cnntune.steps.optimism import expected_optimism
+from cnntune.steps.rivals import CANDIDATES, Rival
 from cnntune.steps.tune import by_chance
-from cnntune.steps.winner import CANDIDATES, Candidate, Rival, order, quantile, tied
+from cnntune.steps.winner import Candidate, order, quantile, tied
 from cnntune.study.trial import Trial
 
 TRUE = 0.95  # accuracy of the best candidate

@@ -7,21 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnntune.cli.command import Command, Setup, study_folder
-from cnntune.config import files
-from cnntune.config.command import CommandRecipe, CommandSection, parse_command, stored_recipe
-from cnntune.config.recipe import Recipe, set_key
-from cnntune.config.space import Value
-from cnntune.diagnosis.live import Metric
 from cnntune.errors import CnntuneError, DeviceError, RecipeError
 from cnntune.findings import Finding
 from cnntune.machine.cpus import cores
 from cnntune.runs.study import Study
 from cnntune.script import command as scripts
-from cnntune.study.trial import Trial
 from cnntune.texts import counted
 
 if TYPE_CHECKING:
+    from cnntune.config.command import CommandRecipe
+    from cnntune.config.recipe import Recipe
+    from cnntune.config.space import Value
     from cnntune.steps.winner import Candidate
+    from cnntune.study.trial import Trial
 
 EXAMPLE = "cnntune search space.toml -- python train.py --lr {train.lr}"
 
@@ -34,6 +32,8 @@ def typed(recipe: str | None, words: Sequence[str]) -> tuple[str | None, list[st
     Raises:
         RecipeError: where there is a command without its space, or words too many.
     """
+    from cnntune.config.files import OWN
+
     given = [word for word in (recipe, *words) if word is not None]
     command = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
     before = given[: len(given) - len(command)]
@@ -41,7 +41,7 @@ def typed(recipe: str | None, words: Sequence[str]) -> tuple[str | None, list[st
         raise RecipeError(f"--: must be followed by a command: {EXAMPLE}")
     if len(before) > 1:
         raise RecipeError(f"{before[1]}: a command stands behind --: {EXAMPLE}")
-    if command and not before and not Path(files.OWN).is_file():
+    if command and not before and not Path(OWN).is_file():
         raise RecipeError(f"--: a command needs a file with its [space]: {EXAMPLE}")
     return next(iter(before), None), command
 
@@ -78,6 +78,11 @@ def set_up(
         ScriptError: where the command cannot be started.
         DeviceError: where this machine lacks the device.
     """
+    from cnntune.config import files
+    from cnntune.config.command import CommandSection, parse_command
+    from cnntune.config.recipe import set_key
+    from cnntune.diagnosis.live import Metric
+
     found = files.find(source)
     values = files.read_values(found.path)
     keys = []
@@ -101,7 +106,7 @@ def set_up(
     return Setup(recipe, name, devices, Study(folder), home, again)
 
 
-def _any_values(recipe: CommandRecipe) -> dict[str, Value]:
+def _any_values(recipe: "CommandRecipe") -> "dict[str, Value]":
     return {key: dimension.at(0.0) for key, dimension in recipe.space.items()}
 
 
@@ -142,7 +147,7 @@ def workers_for(command: Command, asked: int | None, devices: Sequence[str]) -> 
     return workers
 
 
-def metric_findings(trials: Sequence[Trial]) -> list[Finding]:
+def metric_findings(trials: "Sequence[Trial]") -> list[Finding]:
     """What trials are ranked by and where it was read, and that they differ where they do."""
     named = list(dict.fromkeys(t.summary.metric for t in trials if t.summary.metric))
     if not named:
@@ -161,13 +166,15 @@ def metric_findings(trials: Sequence[Trial]) -> list[Finding]:
 
 def is_command(study: Study) -> bool:
     """Whether a study searches over a command, known before its record is opened."""
+    from cnntune.config import files
+
     try:
         return "command" in files.read_values(study.path / "recipe.toml")
     except CnntuneError:
         return False
 
 
-def length_of(recipe: Recipe) -> str:
+def length_of(recipe: "Recipe") -> str:
     """How long a trial is, in words."""
     epochs = recipe.search.epochs
     return counted(epochs, "epoch") if epochs else "the whole script"
@@ -175,6 +182,8 @@ def length_of(recipe: Recipe) -> str:
 
 def say_next(command: Command, chosen: "Candidate") -> None:
     """How the winner is trained: by `train`, or by the command of its trial."""
+    from cnntune.config.command import CommandRecipe, stored_recipe
+
     recipe = stored_recipe(chosen.rival.trial.run.config(), file=str(chosen.config))
     if isinstance(recipe, CommandRecipe):
         command.screen.say(f"next: {recipe.line()}")

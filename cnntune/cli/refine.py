@@ -1,7 +1,8 @@
 """Step 5: refine around the best trials."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,9 +26,17 @@ from cnntune.cli.options import (
     search_keys,
 )
 from cnntune.cli.session import begin_crew, cut_findings, repeat_best, session, train_trials
+from cnntune.findings import Finding
 from cnntune.machine.clock import Deadline
+from cnntune.runs.study import Study
 from cnntune.texts import counted
 from cnntune.workers import processes
+
+if TYPE_CHECKING:
+    from cnntune.steps.refine import Round
+    from cnntune.steps.rivals import Rival
+    from cnntune.steps.winner import Candidate
+    from cnntune.study.trial import Trial
 
 
 def refine(
@@ -69,19 +78,13 @@ def refine(
 
     from cnntune.config.space import hull
     from cnntune.steps import refine as step
-    from cnntune.steps import repeats, search, winner
-    from cnntune.steps.optimism import optimism_findings
+    from cnntune.steps import repeats, rivals, search, winner
     from cnntune.steps.search_findings import refuse_failed
     from cnntune.study.ledger import Ledger
-    from cnntune.training import device as devices
     from cnntune.user_code import imports
     from cnntune.workers.capacity import parse_workers
 
-    if script:
-        resolved, devices_ = command_search.devices_of(device)
-    else:
-        there = devices.resolve(device)
-        resolved, devices_ = str(there), devices.trial_devices(there)
+    resolved, devices = _devices(device, script=script)
     asked_workers = parse_workers(workers)
     asked = [*(set_ or []), *search_keys(None, sampler, None)]
     asked += [f"seed={seed}"] if seed is not None else []
@@ -94,15 +97,11 @@ def refine(
         known = refinement.changes  # with those of an earlier call
         notes = [*known, *(note for note in fewer if note not in known)]
         step.write_plan(refinement.study, budget, notes)
-        setup = Setup(recipe, resolved, devices_, refinement.study, code)
-        ledgers = winner.ledgers(found)
+        setup = Setup(recipe, resolved, devices, refinement.study, code)
+        ledgers = rivals.ledgers(found)
         crew = begin_crew(command, setup, recipe, asked_workers, Ledger.open(found), ledgers)
         record(setup)
-        command.screen.say(
-            f"refining around the best {counted(len(refinement.strong), 'trial')} of {found.path}:"
-            f" {counted(budget, 'trial')} of {command_search.length_of(recipe)}, then"
-            f" the best {winner.CANDIDATES} {repeats.how_often(recipe, seeds)}"
-        )
+        command.screen.say(_plan(found, refinement, budget=budget, seeds=seeds))
         ineffective = search.without_effect(recipe.space, set_ or [])
         work.note([*notes, *ineffective, *repeats.notes(recipe, seeds)])
         train_trials(
@@ -119,29 +118,18 @@ def refine(
         searched = hull([one.recipe.space for one in ledgers])
         whole_space = recipe.model_copy(update={"space": searched})
         result = search.result(ledger, whole_space)
-        tried = winner.pool(winner.ledgers(found))
-        rivals = winner.best_rivals(tried)
-        repeat_best(command, setup, rivals, seeds=seeds, workers=crew, deadline=deadline)
-        candidates = winner.candidates(rivals, seeds=seeds)
-        val_images = winner.val_images(rivals)
+        tried = rivals.pool(rivals.ledgers(found))
+        best = rivals.best_rivals(tried)
+        repeat_best(command, setup, best, seeds=seeds, workers=crew, deadline=deadline)
+        candidates = winner.candidates(best, seeds=seeds)
+        val_images = rivals.val_images(best)
         findings = [
             *cut_findings(result.trials, budget, deadline),
             *command_search.metric_findings(result.trials),
             *result.findings,
-            *repeats.findings(
-                recipe, candidates, winner.findings(candidates, val_images=val_images)
-            ),
-            *optimism_findings(
-                [rival.trial for rival in tried],
-                candidates,
-                val_images,
-            ),
+            *_of_candidates(refinement, candidates, tried, val_images),
         ]
-        cut = deadline.passed and (
-            any(trial.status == "running" for trial in result.trials)
-            or len(result.trials) < budget
-            or any(candidate.missing for candidate in candidates)
-        )
+        cut = deadline.passed and _is_cut(result.trials, candidates, budget)
         document = work.finish(
             None if cut else "refine",
             findings,
@@ -158,3 +146,51 @@ def refine(
     if chosen := winner.winner(candidates, val_images=val_images):
         command_search.say_next(command, chosen)
     command.end(document)
+
+
+def _devices(device: str, *, script: bool) -> tuple[str, tuple[str, ...]]:
+    """The device asked for and those of the trials, by name."""
+    if script:
+        return command_search.devices_of(device)
+    from cnntune.training.device import resolve, trial_devices
+
+    there = resolve(device)
+    return str(there), trial_devices(there)
+
+
+def _plan(found: Study, refinement: "Round", *, budget: int, seeds: int) -> str:
+    """What the command is going to train, as a line."""
+    from cnntune.steps import repeats, rivals
+
+    recipe = refinement.recipe
+    return (
+        f"refining around the best {counted(len(refinement.strong), 'trial')} of {found.path}:"
+        f" {counted(budget, 'trial')} of {command_search.length_of(recipe)}, then"
+        f" the best {rivals.CANDIDATES} {repeats.how_often(recipe, seeds)}"
+    )
+
+
+def _of_candidates(
+    refinement: "Round",
+    candidates: "Sequence[Candidate]",
+    tried: "Sequence[Rival]",
+    val_images: int | None,
+) -> list[Finding]:
+    """The winner over fresh seeds, and how much too high the accuracies of selection are."""
+    from cnntune.steps import repeats, winner
+    from cnntune.steps.optimism import optimism_findings
+
+    compared = winner.findings(candidates, val_images=val_images)
+    return [
+        *repeats.findings(refinement.recipe, candidates, compared),
+        *optimism_findings([rival.trial for rival in tried], candidates, val_images),
+    ]
+
+
+def _is_cut(trials: "Sequence[Trial]", candidates: "Sequence[Candidate]", budget: int) -> bool:
+    """Whether a trial, or a repeat of a candidate, is still to be trained."""
+    return (
+        any(trial.status == "running" for trial in trials)
+        or len(trials) < budget
+        or any(candidate.missing for candidate in candidates)
+    )

@@ -1,5 +1,7 @@
 """A study as one page (step 6)."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +26,8 @@ def report(
     command = Command.begin("report", json=json, quiet=quiet)
     found = find_study(study, runs, holding="study.json")
     target = out or found.path / "report.html"
+    if not target.parent.is_dir():  # told before the pictures are drawn
+        raise StudyError(f"{target}: cannot be written: {os.strerror(errno.ENOENT)}")
 
     from cnntune.runs.files import write_by_rename
     from cnntune.steps import report as step

@@ -18,7 +18,6 @@ from cnntune.cli.options import (
     Sets,
     parse_seconds,
 )
-from cnntune.config.problems import unknown
 from cnntune.errors import RecipeError
 
 
@@ -83,6 +82,7 @@ def _explain(command: Command, rule: str) -> NoReturn:
     Raises:
         RecipeError: where no rule has that name.
     """
+    from cnntune.config.problems import unknown
     from cnntune.script import rules
     from cnntune.steps import sanity as step
 

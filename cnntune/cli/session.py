@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cnntune.config.recipe import Recipe
     from cnntune.config.space import Value
     from cnntune.runs.summary import Summary
-    from cnntune.steps.winner import Rival
+    from cnntune.steps.rivals import Rival
     from cnntune.study.ledger import Ledger
     from cnntune.study.postgres import Server
     from cnntune.study.trial import Trial
@@ -60,8 +60,8 @@ class Session:
 
         A round that cannot be read keeps its table; a command that needs the round says why.
         """
+        from cnntune.steps.rivals import rounds
         from cnntune.steps.search import table
-        from cnntune.steps.winner import rounds
         from cnntune.study.ledger import begun
 
         for part in (self.study, *rounds(self.study)):

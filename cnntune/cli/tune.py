@@ -1,6 +1,6 @@
 """Steps 4 to 7: search, refine, look at the curves and refine again, until it stops paying."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,6 +30,10 @@ from cnntune.errors import RecipeError
 from cnntune.findings import Finding
 from cnntune.machine.clock import Deadline
 from cnntune.workers import processes
+
+if TYPE_CHECKING:
+    from cnntune.config.recipe import Recipe
+    from cnntune.steps.tune import Phase
 
 
 def tune(
@@ -83,7 +87,7 @@ def tune(
     from cnntune.steps import search
     from cnntune.steps import tune as step
     from cnntune.steps.budget import Budget
-    from cnntune.steps.winner import last_known_round, lost_rounds
+    from cnntune.steps.rivals import last_known_round
     from cnntune.study import ledger
     from cnntune.workers.capacity import parse_workers
 
@@ -92,15 +96,7 @@ def tune(
     runs_meant = " training runs" if count else ""
     command.begin_work(f"tuning {setup.study.path} with a budget of {budget}{runs_meant}")
     with session(command, setup.study, setup.device_name) as work:
-        recipe_ = step.begun_with(setup.recipe, setup.study)
-        record(setup)
-        for lost in lost_rounds(setup.study):
-            command.screen.say(lost.evidence)
-        if recipe_ is not None:
-            shortened = make_up_checks(command, setup, time)
-        else:
-            shortened = check_and_sweep(command, setup, seconds, time)
-            recipe_ = step.with_swept_rates(setup.recipe, setup.study)
+        recipe_, shortened = _first_recipe(command, setup, seconds, time)
         begun = ledger.begun(setup.study)
         asked_recipe = begun.recipe if begun is not None else recipe_
         space = asked_recipe.space or search.default_space(asked_recipe.train.optimizer)
@@ -115,11 +111,7 @@ def tune(
             outcome, recipe_, limits, plan=plan, devices=setup.trial_devices, sweep=sweep
         )
         for phase in phases:
-            command.screen.say(phase.title)
-            command.log.write(phase.title)
-            for change in phase.changes:
-                command.screen.say(change.evidence)
-            watch(command, phase.recipe, phase.events, total=phase.runs, done=phase.done)
+            _watch_phase(command, phase)
         findings = [*shortened, *outcome.changes, *outcome.findings]
         document = work.finish(
             "tune",
@@ -136,6 +128,36 @@ def tune(
     if outcome.winner:
         command.screen.next("train", str(outcome.winner))
     command.end(document)
+
+
+def _watch_phase(command: Command, phase: "Phase") -> None:
+    """Train the runs of a phase, after its title and what it changes in the space."""
+    command.screen.say(phase.title)
+    command.log.write(phase.title)
+    for change in phase.changes:
+        command.screen.say(change.evidence)
+    watch(command, phase.recipe, phase.events, total=phase.runs, done=phase.done)
+
+
+def _first_recipe(
+    command: Command, setup: Setup, seconds: float | None, time: Deadline
+) -> "tuple[Recipe, list[Finding]]":
+    """The recipe of the first round, and findings of checks that time cut short.
+
+    A study that has begun keeps its recipe. A new one is checked, and has the learning rates of its
+    sweep.
+    """
+    from cnntune.steps import tune as step
+    from cnntune.steps.rivals import lost_rounds
+
+    begun = step.begun_with(setup.recipe, setup.study)
+    record(setup)
+    for lost in lost_rounds(setup.study):
+        command.screen.say(lost.evidence)
+    if begun is not None:
+        return begun, make_up_checks(command, setup, time)
+    shortened = check_and_sweep(command, setup, seconds, time)
+    return step.with_swept_rates(setup.recipe, setup.study), shortened
 
 
 def check_and_sweep(

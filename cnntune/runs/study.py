@@ -11,9 +11,9 @@ refine-1/                  a round of refinement: a study of its own, with the p
 prove/                     the runs of `diagnose --prove`; what they showed is in prove.json
 """
 
+import os
 import platform
 import re
-import secrets
 import shutil
 import subprocess
 import sys
@@ -21,7 +21,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +146,7 @@ def this_command() -> dict[str, Any]:
     """What was typed, and when, as `study.json` lists it; the `id` makes it unique."""
     argv = [without_password(word) for word in sys.argv[1:]]
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"argv": argv, "at": at, "id": secrets.token_hex(4)}
+    return {"argv": argv, "at": at, "id": os.urandom(4).hex()}
 
 
 def home(config: Path) -> Path | None:
@@ -169,6 +168,8 @@ def without_password(text: str) -> str:
 
 
 def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version  # loads all of `email`
+
     versions = {"cnntune": __version__, "python": platform.python_version()}
     for library in LIBRARIES:
         try:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from cnntune.errors import StudyError
 from cnntune.machine.clock import NEVER, Deadline
-from cnntune.steps.winner import CANDIDATES
+from cnntune.steps.rivals import CANDIDATES
 
 COARSE_SHARE = 0.4  # of the trials; later rounds have smaller spaces and longer trials
 ROUND_SHARE = 0.2  # of the trials, per refinement

@@ -24,7 +24,8 @@ from cnntune.machine.clock import NEVER, Deadline
 from cnntune.runs.files import FORMAT, locked
 from cnntune.runs.run import Run, best_epoch
 from cnntune.runs.study import PROOFS, Study
-from cnntune.steps.winner import last_known_round, quantile
+from cnntune.steps.rivals import last_known_round
+from cnntune.steps.winner import quantile
 from cnntune.texts import counted
 from cnntune.training import checkpoint
 from cnntune.training.open_recipe import allows

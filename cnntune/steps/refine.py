@@ -20,15 +20,9 @@ from cnntune.runs.run import Run
 from cnntune.runs.study import Study
 from cnntune.seeds import derive_seed
 from cnntune.steps.next_space import Change, apply, changes
+from cnntune.steps.rivals import CANDIDATES, Rival, last_known_round, number_of, rounds
 from cnntune.steps.search_findings import nothing_learned, strong
-from cnntune.steps.winner import (
-    CANDIDATES,
-    Rival,
-    last_known_round,
-    number_of,
-    rounds,
-    seed_noise,
-)
+from cnntune.steps.winner import seed_noise
 from cnntune.study.effects import Idle, idle_keys
 from cnntune.study.ledger import Ledger, exists
 from cnntune.study.trial import Trial, best_of

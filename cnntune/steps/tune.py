@@ -33,21 +33,23 @@ from cnntune.steps.budget import (
     Budget,
 )
 from cnntune.steps.optimism import optimism_findings
-from cnntune.steps.search_findings import file_findings, nothing_learned, refuse_failed
-from cnntune.steps.winner import (
+from cnntune.steps.rivals import (
     CANDIDATES,
-    Candidate,
     Rival,
     best_rivals,
-    candidates,
-    findings,
     ledgers,
     lost_rounds,
-    paired_gains,
     pool,
-    quantile,
     rounds,
     val_images,
+)
+from cnntune.steps.search_findings import file_findings, nothing_learned, refuse_failed
+from cnntune.steps.winner import (
+    Candidate,
+    candidates,
+    findings,
+    paired_gains,
+    quantile,
     winner,
 )
 from cnntune.study.coordinator import run_trials

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -284,9 +285,14 @@ class Ledger:
 
     def trials(self) -> list[Trial]:
         """All trials of the study, by number."""
-        epochs = self.optuna_study.user_attrs["recipe"]["search"]["epochs"]
         trials = self.optuna_study.get_trials(deepcopy=False)
-        return [_trial(self.study, trial, epochs) for trial in trials]
+        return [_trial(self.study, trial, self._epochs) for trial in trials]
+
+    @cached_property
+    def _epochs(self) -> int:
+        """The epochs of a trial, read once: nothing changes them."""
+        epochs: int = self.optuna_study.user_attrs["recipe"]["search"]["epochs"]
+        return epochs
 
 
 def value_of(summary: Summary) -> float:

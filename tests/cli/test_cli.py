@@ -533,7 +533,8 @@ def build(*, num_classes, in_shape):
 @pytest.mark.parametrize(
     "words",
     [
-        ("lr-sweep",),
+        ("inspect",),
+        pytest.param(("lr-sweep",), marks=pytest.mark.slow),
         pytest.param(("search", "--budget", "1", "--epochs", "1"), marks=pytest.mark.slow),
     ],
 )

@@ -398,6 +398,12 @@ def test_two_keys_are_tried_together_too() -> None:
     )
 
 
+@pytest.mark.parametrize("size", [1, 7])
+def test_images_of_fewer_than_eight_pixels_are_refused(size: int) -> None:
+    text = f"data.name = 'folder'\ndata.path = 'a'\ndata.image_size = {size}"
+    assert problem(text) == f"r.toml: data.image_size: must be >= 8 (got {size})"
+
+
 def test_hundreds_of_numbers_are_tried_in_no_time() -> None:
     numbers = [number / 1000 for number in range(1, 1000)]
     keys = ("train.lr", "train.weight_decay", "train.momentum", "train.grad_clip")

@@ -466,6 +466,7 @@ def test_the_copy_that_mmengine_writes_is_not_a_run(tmp_path: Path) -> None:
     assert len(skipped) == 1
 
 
+@pytest.mark.slow
 def test_a_long_document_is_read_up_to_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from cnntune.config.space import Range
 from cnntune.runs.run import Epoch, Run
 from cnntune.runs.study import Study
 from cnntune.runs.summary import Summary
-from cnntune.steps.winner import lost_rounds
+from cnntune.steps.rivals import lost_rounds
 from cnntune.study.importance import importance
 from cnntune.study.trial import Trial
 

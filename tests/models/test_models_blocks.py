@@ -135,7 +135,10 @@ def test_every_block_norm_and_activation_is_sound_except_sigmoids_that_are_not_c
     assert faults == []
 
 
-@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize(
+    "block",
+    [pytest.param(b, marks=[pytest.mark.slow] if b != "residual" else []) for b in BLOCKS],
+)
 def test_a_network_of_any_block_memorises_sixteen_images(block: Block) -> None:
     model = net(block=block, depths=1)
     inputs, labels = images(16), torch.arange(16) % 10

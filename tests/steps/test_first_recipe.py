@@ -74,6 +74,7 @@ def found(folder: Path) -> Survey:
 def test_a_folder_is_counted_and_what_is_wrong_with_it_is_named(folder: Path) -> None:
     about = found(folder)
     assert about.per_class == {"cat": 20, "dog": 11}
+    assert about.training == 22  # without 4 and 2 for validation, 2 and 1 for test
     assert (about.size, about.grey, about.long, about.sampled) == (28, True, 0.0, 31)
     assert len(about.thumbnails) == len(about.labels) == 30
     (broken,) = about.unreadable
@@ -174,7 +175,10 @@ def test_where_nothing_can_be_searched_in_an_hour_the_smallest_is_proposed_with_
     assert first.findings[0].severity == "warn"
 
 
-def test_init_says_what_is_wrong_with_the_images_and_writes_the_recipe(folder: Path) -> None:
+def test_init_says_what_is_wrong_with_the_images_and_writes_the_recipe(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first_recipe, "_step_seconds", lambda *_: 0.01)
     outcome = call("init", ".", "--device", "cpu", "--json", cwd=folder)
     assert outcome.code == 0, outcome.err
     warnings = [f["evidence"] for f in outcome.document["findings"] if f["severity"] == "warn"]

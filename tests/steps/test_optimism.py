@@ -9,7 +9,8 @@ from cnntune.config.recipe import Recipe
 from cnntune.runs.run import Run
 from cnntune.runs.summary import Summary
 from cnntune.steps.optimism import expected_optimism, optimism_findings
-from cnntune.steps.winner import Candidate, Rival
+from cnntune.steps.rivals import Rival
+from cnntune.steps.winner import Candidate
 from cnntune.study.trial import Trial
 
 

@@ -325,6 +325,7 @@ def test_proven_epochs_lengthen_the_next_round() -> None:
     assert (longer.train.epochs, longer.search.epochs) == (8, 8)
 
 
+@pytest.mark.slow
 def test_a_refinement_uses_a_proof_once(tmp_path: Path) -> None:
     words = "--set data.size=300 --set model.width=8 --set train.batch_size=16 --budget 3"
     words += " --set train.optimizer=adam --set space.train.lr={log=[3e-3,1e-2]} --epochs 3"

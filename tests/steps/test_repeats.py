@@ -8,7 +8,8 @@ from cnntune.findings import Finding
 from cnntune.runs.run import Epoch, NotLogged, Run
 from cnntune.runs.summary import Summary
 from cnntune.steps.repeats import are_same_runs, findings, how_often, notes
-from cnntune.steps.winner import Candidate, Rival
+from cnntune.steps.rivals import Rival
+from cnntune.steps.winner import Candidate
 from cnntune.study.trial import Trial
 
 SPACE = {"space": {"train": {"lr": {"log": [1e-4, 1e-1]}}}}

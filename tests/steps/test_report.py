@@ -98,8 +98,20 @@ def whole(workflow: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def held(study: Path) -> dict[Path, bytes]:
+    """The files of a study other than its page."""
+    files = sorted(path for path in study.rglob("*") if path.is_file())
+    return {path: path.read_bytes() for path in files if path.name != "report.html"}
+
+
 @pytest.fixture(scope="module")
-def page(whole: Path) -> Page:
+def before(whole: Path) -> dict[Path, bytes]:
+    """What the study held before its page was made."""
+    return held(whole / "runs")
+
+
+@pytest.fixture(scope="module")
+def page(whole: Path, before: dict[Path, bytes]) -> Page:
     return reported(whole)
 
 
@@ -208,17 +220,18 @@ def test_a_page_asks_for_nothing_from_elsewhere(page: Page) -> None:
     assert not {"link", "iframe"} & {tag for tag, _ in page.tags}
 
 
-def test_a_report_changes_nothing_in_the_study(whole: Path, tmp_path: Path) -> None:
-    def held() -> dict[Path, bytes]:
-        files = sorted(path for path in (whole / "runs").rglob("*") if path.is_file())
-        return {path: path.read_bytes() for path in files if path.name != "report.html"}
+@pytest.mark.usefixtures("page")
+def test_a_report_changes_nothing_in_the_study(whole: Path, before: dict[Path, bytes]) -> None:
+    assert before
+    assert held(whole / "runs") == before
 
-    before = held()
-    outcome = call("report", "digits", "--out", str(tmp_path / "page.html"), "--json", cwd=whole)
-    assert outcome.document["report"] == str(tmp_path / "page.html")
+
+def test_a_page_is_written_where_it_is_asked_for(swept: Path, tmp_path: Path) -> None:
+    asked = tmp_path / "page.html"
+    outcome = call("report", "digits", "--out", str(asked), "--json", cwd=swept)
+    assert outcome.document["report"] == str(asked)
     assert outcome.document["ok"]
-    assert (tmp_path / "page.html").is_file()
-    assert held() == before
+    assert "Nothing was searched yet." in asked.read_text(encoding="utf-8")
 
 
 RAISING = """

@@ -102,6 +102,7 @@ def test_of_many_attempts_one_network_is_kept_beside_the_untrained_one(
     assert set(alive) == {overfit.model, subject.untrained}
 
 
+@pytest.mark.slow
 def test_looks_that_the_clock_cut_short_are_no_verdict(
     own: OwnSetUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +117,7 @@ def test_looks_that_the_clock_cut_short_are_no_verdict(
     assert [f.severity for f in learns(subject, overfit)] == ["info"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("images", "severity"), [(150, "warn"), (250, "fail")])
 def test_few_images_at_chance_level_are_no_failure(
     own: OwnSetUp, images: int, severity: str

@@ -204,6 +204,7 @@ def test_another_width_than_that_of_the_stored_rows_fails(own: OwnSetUp) -> None
     assert "those 24 further on in memory" in text
 
 
+@pytest.mark.slow
 def test_pictures_that_often_have_two_labels_fail(own: OwnSetUp) -> None:
     # The first half again, each image under the next class.
     data = DATA + "    x, y = torch.cat([x, x[:200]]), torch.cat([y, (y[:200] + 1) % 10])\n" + BOTH

@@ -20,7 +20,14 @@ from cnntune.machine.clock import Deadline
 from cnntune.runs.run import Run
 from cnntune.runs.study import Study
 from cnntune.runs.summary import Status, Summary
-from cnntune.steps.search import begin, default_space, intersect, prepare, without_effect
+from cnntune.steps.search import (
+    begin,
+    default_space,
+    intersect,
+    prepare,
+    table,
+    without_effect,
+)
 from cnntune.steps.search_findings import trial_findings
 from cnntune.study import coordinator as trials_room
 from cnntune.study.coordinator import run_trials
@@ -260,6 +267,7 @@ def test_a_changed_recipe_is_refused_by_the_key_that_changed(tmp_path: Path) -> 
     assert content(Study(tmp_path / "runs" / "small")) == before
 
 
+@pytest.mark.slow
 def test_a_study_whose_space_would_be_refused_today_is_read_and_refined(tmp_path: Path) -> None:
     command = commanded(tmp_path)
     fractions = Range(0.2, 0.4)
@@ -723,3 +731,16 @@ def test_the_deadline_ends_workers_in_the_middle_of_a_run_which_goes_on_later(
     assert epochs == list(range(1, len(epochs) + 1))
     assert len(epochs) > 1
     assert Run(job.folder).summary() is None
+
+
+def test_whole_numbers_of_the_table_stay_whole_beside_a_trial_that_failed(tmp_path: Path) -> None:
+    found = Summary("complete", 3, 1, val_acc=0.5, val_loss=1.5)
+    failed = Summary.failed("user-code", "ValueError: no")
+    summaries = enumerate((found, failed))
+    trials = [Trial(n, {"train.lr": 0.1}, Run(tmp_path / f"trial-000{n}"), s) for n, s in summaries]
+    frame = table(trials)
+    assert frame["best_epoch"].map(str).tolist() == ["1", "<NA>"]
+    assert (
+        frame.to_csv(index=False, columns=["epochs", "best_epoch"])
+        == "epochs,best_epoch\n3,1\n0,\n"
+    )

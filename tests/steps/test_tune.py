@@ -21,8 +21,8 @@ from cnntune.runs.run import Epoch, Run
 from cnntune.runs.study import Study
 from cnntune.runs.summary import Summary, summarise
 from cnntune.steps.budget import Budget, refuse_too_short
+from cnntune.steps.rivals import Rival
 from cnntune.steps.tune import Outcome, begun_with, tune, within_chance
-from cnntune.steps.winner import Rival
 from cnntune.study.ledger import Ledger
 from cnntune.study.trial import Trial
 from cnntune.training.open_recipe import load_recipe
@@ -247,7 +247,10 @@ def study(stopped: Path, tmp_path: Path) -> Study:
     return Study(shutil.copytree(stopped, tmp_path / "study"))
 
 
-@pytest.mark.parametrize("budget", [of_runs(13), of_runs(17), of_runs(22)])
+@pytest.mark.parametrize(
+    "budget",
+    [pytest.param(of_runs(13), marks=pytest.mark.slow), of_runs(17), of_runs(22)],
+)
 def test_a_loop_that_goes_on_with_another_budget_ends_and_never_exceeds_it(
     study: Study, recipe: Recipe, budget: Budget
 ) -> None:

@@ -10,17 +10,13 @@ from cnntune.config.recipe import Recipe, parse
 from cnntune.runs.run import Epoch, Run
 from cnntune.runs.study import Study
 from cnntune.runs.summary import Summary
+from cnntune.steps.rivals import Rival, best_rivals, ledgers, pool, rounds
 from cnntune.steps.winner import (
     Candidate,
-    Rival,
-    best_rivals,
     candidates,
     findings,
-    ledgers,
     paired_gains,
-    pool,
     quantile,
-    rounds,
     seed_noise,
     tied,
     winner,
@@ -106,6 +102,54 @@ def test_a_configuration_that_two_rounds_trained_is_one_rival(tmp_path: Path) ->
     found = best_rivals(pool(ledgers(Study(tmp_path))))
     # 0.02, then 8.02 twice: the same again, of which only the earliest counts.
     assert names(found) == ["trial-0000", "refine-1/trial-0001", "trial-0001"]
+
+
+def trained_with(study: Study, number: int, **train: Any) -> None:
+    study.trial(number).begin({"model": {"width": 8}, "train": train})
+
+
+def test_a_trial_and_its_longer_copy_are_one_rival_the_longer_one(tmp_path: Path) -> None:
+    searched(Study(tmp_path), 0.95, 0.94, epochs=2)
+    searched(Study(tmp_path / "refine-1"), 0.93, 0.90, epochs=20)
+    short = {"epochs": 2, "schedule": "constant", "warmup_epochs": 0.0}
+    long = {"epochs": 20, "schedule": "cosine", "warmup_epochs": 2.0}
+    for number, lr in enumerate((0.01, 0.02)):
+        trained_with(Study(tmp_path), number, lr=lr, **short)
+        trained_with(Study(tmp_path / "refine-1"), number, lr=lr if number == 0 else 0.03, **long)
+    found = best_rivals(pool(ledgers(Study(tmp_path))))
+    assert names(found) == ["trial-0001", "refine-1/trial-0000", "refine-1/trial-0001"]
+
+
+def test_a_schedule_of_as_many_epochs_or_one_that_is_searched_makes_another_rival(
+    tmp_path: Path,
+) -> None:
+    for folder, epochs in ((tmp_path / "equal", 2), (tmp_path / "searched", 20)):
+        space = {
+            "train.lr": {"log": [1e-3, 1e-1]},
+            "train.schedule": {"choice": ["constant", "cosine"]},
+        }
+        for part, schedule in (("", "constant"), ("refine-1", "cosine")):
+            study = Study(folder / part)
+            asked = recipe(epochs if part else 2, **({"space": space} if epochs == 20 else {}))
+            ledger = Ledger.create(study, asked, asked=asked)
+            ledger.begin(asked.space, {"train.lr": 0.01})
+            trained_with(study, 0, lr=0.01, epochs=asked.search.epochs, schedule=schedule)
+            summary = Summary("complete", 2, val_acc=0.9, val_loss=1.0)
+            study.trial(0).finish(summary.to_json())
+            ledger.tell(0, summary)
+        found = best_rivals(pool(ledgers(Study(folder))))
+        assert names(found) == ["refine-1/trial-0000", "trial-0000"]
+
+
+def test_a_longer_copy_that_time_cut_does_not_replace_the_complete_trial(tmp_path: Path) -> None:
+    searched(Study(tmp_path), 0.7, epochs=2)
+    trained_with(Study(tmp_path), 0, lr=0.01, epochs=2)
+    study = Study(tmp_path / "refine-1")
+    ledger = Ledger.create(study, recipe(20), asked=recipe(20))
+    ledger.begin(ledger.recipe.space, {"train.lr": 0.01})
+    trained_with(study, 0, lr=0.01, epochs=20)
+    study.trial(0).log(Epoch(1, 0.1, 1.0, 0.5, 1.0, 0.8, 1.0, 1.0))
+    assert names(best_rivals(pool(ledgers(Study(tmp_path))))) == ["trial-0000"]
 
 
 def test_a_trial_that_time_cut_counts_by_its_best_finished_epoch(tmp_path: Path) -> None:

@@ -77,11 +77,12 @@ def test_an_optimizer_goes_on_from_its_state(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_training_never_imports_torchs_compiler() -> None:
+def test_training_and_observing_never_import_torchs_compiler() -> None:
     # It takes longer to import than many a trial to train.
     code = """if True:
         import sys, torch
         from cnntune.steps import sweep_recipe
+        from cnntune.steps.sanity.record import Recorder
         from cnntune.training import build, open_recipe, precision
         from cnntune.training.loop import train
         sets = ["data.size=100", "train.epochs=1", "train.ema=0.9"]
@@ -92,6 +93,8 @@ def test_training_never_imports_torchs_compiler() -> None:
         precision.apply(recipe)
         list(train(recipe, data, cpu))
         next(sweep_recipe.sweep(recipe, data, cpu))
+        with Recorder(lambda: "conv1"):
+            torch.ones(2, 2).clone()
         heavy = {"torch._dynamo", "torch._inductor.config", "torchvision", "sklearn"}
         print(*heavy & set(sys.modules))
     """

@@ -94,7 +94,7 @@ def threads_of(folder: Path, run: str) -> int:
 
 @pytest.mark.usefixtures("two_cores")
 def test_a_run_beside_others_has_one_thread_and_says_so(tmp_path: Path) -> None:
-    outcome = train(tmp_path)
+    outcome = train(tmp_path, "--set=train.epochs=1")
     assert outcome.code == 0, outcome.err
     assert "2 cores, load 4.0 from other processes: using 1 thread" in outcome.err
     assert threads_of(tmp_path, "train-0001") == 1
@@ -103,7 +103,7 @@ def test_a_run_beside_others_has_one_thread_and_says_so(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("two_cores")
 @pytest.mark.parametrize("word", ["--set=train.threads=2", "--deterministic"])
 def test_a_number_that_is_promised_is_kept_beside_others(tmp_path: Path, word: str) -> None:
-    outcome = train(tmp_path, word)
+    outcome = train(tmp_path, word, "--set=train.epochs=1")
     assert outcome.code == 0, outcome.err
     assert "2 threads are required, and will be slow" in " ".join(outcome.err.split())
     assert threads_of(tmp_path, "train-0001") == 2

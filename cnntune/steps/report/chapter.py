@@ -13,6 +13,7 @@ from cnntune.runs.run import Epoch, Run
 from cnntune.runs.study import Study
 from cnntune.runs.summary import Ranked, Summary
 from cnntune.steps.repeats import has_fresh_seeds
+from cnntune.steps.rivals import Rival, rival_of
 from cnntune.steps.search import default_space
 from cnntune.steps.search_findings import (
     count,
@@ -20,7 +21,7 @@ from cnntune.steps.search_findings import (
     importance_findings,
     nothing_learned,
 )
-from cnntune.steps.winner import Candidate, Rival, rival_of
+from cnntune.steps.winner import Candidate
 from cnntune.study.importance import Importance, importance
 from cnntune.study.ledger import Ledger, exists
 from cnntune.study.trial import Trial, best_of, ranked

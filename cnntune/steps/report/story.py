@@ -18,15 +18,8 @@ from cnntune.runs.study import Study
 from cnntune.steps import repeats
 from cnntune.steps.optimism import optimism_findings
 from cnntune.steps.report.chapter import Chapter, read_chapter, seeds_of
-from cnntune.steps.winner import (
-    Candidate,
-    best_rivals,
-    candidates,
-    findings,
-    order,
-    rounds,
-    val_images,
-)
+from cnntune.steps.rivals import best_rivals, rounds, val_images
+from cnntune.steps.winner import Candidate, candidates, findings, order
 from cnntune.texts import counted
 from cnntune.user_code.imports import add_code_folders
 

@@ -1,6 +1,7 @@
 """Record a forward pass: the output of each layer, be it a module or a function."""
 
 import math
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -55,7 +56,30 @@ class Output:
     input_rms: float = 0.0
 
 
-class Recorder(TorchDispatchMode):
+class Observation(TorchDispatchMode):
+    """A mode that runs every operation as it is, and that torch does not compile.
+
+    Torch excludes a mode from compilation when its class is made, and loads the compiler for it at
+    the first operation, which takes 1.5 s. Only user code that compiles needs that.
+    """
+
+    excluded = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        mode = type(self)
+        if "torch._dynamo" in sys.modules and not mode.excluded:
+            observed = torch.compiler.disable(mode.__torch_dispatch__)
+            mode.__torch_dispatch__ = observed  # type: ignore[method-assign]
+            mode.excluded = True
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Whether torch excludes the class when it is made."""
+        return False
+
+
+class Recorder(Observation):
     """Records the operations with weights, normalisations and nonlinearities, in their order."""
 
     def __init__(self, where: Callable[[], str]) -> None:

@@ -5,10 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnntune.findings import Finding
-from cnntune.steps.sanity.record import WEIGHT_OPS
+from cnntune.steps.sanity.record import WEIGHT_OPS, Observation
 from cnntune.steps.sanity.subject import Subject
 from cnntune.training.device import seeded
 
@@ -57,7 +56,7 @@ def _held(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 yield f"{prefix}.{name}".lstrip("."), value.detach()
 
 
-class _Multiplications(TorchDispatchMode):
+class _Multiplications(Observation):
     """Records which of some tensors are multiplied with a tensor that requires a gradient."""
 
     def __init__(self, storages: set[int]) -> None:
