@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cnntune.config.files import RecipeFile
     from cnntune.config.recipe import Recipe
     from cnntune.data import Data
+    from cnntune.runs.tensorboard import EventFiles
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Command:
     screen: Screen
     notes: list[Finding] = field(default_factory=list)  # about what was asked, first in `findings`
     log: EventLog = field(default_factory=EventLog)
+    events: "EventFiles | None" = None  # TensorBoard's, where they were asked for
 
     @classmethod
     def begin(cls, name: str, *, json: bool, quiet: bool, verbose: bool = False) -> "Command":
@@ -74,6 +76,17 @@ class Command:
         """From now on events are appended to the log of `study`, the first with what was typed."""
         self.log.open(study.path, device)
         self.log.write(f"{self.name} started: {shlex.join(['cnntune', *sys.argv[1:]])}")
+
+    def begin_events(self) -> None:
+        """From now on, runs are written as TensorBoard event files, too.
+
+        Raises:
+            DeviceError: where the tensorboard package is missing.
+        """
+        from cnntune.runs.tensorboard import EventFiles, check_tensorboard
+
+        check_tensorboard()
+        self.events = EventFiles()
 
     def end_log(self, code: int, errors: Sequence[str] = ()) -> None:
         """The last events: what was wrong, and the exit code."""

@@ -19,6 +19,7 @@ from cnntune.cli.options import (
     Seed,
     Sets,
     StudyArgument,
+    Tensorboard,
     Timeout,
     Verbose,
     Workers,
@@ -60,6 +61,7 @@ def refine(
     device: Device = "auto",
     seed: Seed = None,
     runs: Runs = RUNS,
+    tensorboard: Tensorboard = False,
     json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -71,6 +73,8 @@ def refine(
     refined on one machine. --set changes no data: accuracies of all rounds are compared.
     """
     command = Command.begin("refine", json=json, quiet=quiet, verbose=verbose)
+    if tensorboard:
+        command.begin_events()
     deadline = Deadline.after(timeout)
     found = find_study(study, runs)
     script = command_search.is_command(found)

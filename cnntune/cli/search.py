@@ -20,6 +20,7 @@ from cnntune.cli.options import (
     Sampler,
     Seed,
     Sets,
+    Tensorboard,
     Timeout,
     Verbose,
     Workers,
@@ -100,6 +101,7 @@ def search(
             "--here", help="Of a command: run it in this directory, not in one per trial."
         ),
     ] = False,
+    tensorboard: Tensorboard = False,
     json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -109,6 +111,8 @@ def search(
     Recipe keys of a study cannot be changed later: options that change them need a new study.
     """
     command = Command.begin("search", json=json, quiet=quiet, verbose=verbose)
+    if tensorboard:
+        command.begin_events()
     deadline = Deadline.after(timeout)
     recipe, script = command_search.typed(recipe, words or [])
     processes.prepare(torch=not script)

@@ -277,12 +277,21 @@ def watch(
                     command.screen.say(f"computing in {config.arithmetic()} per worker")
                     said = True
                 table.epoch(run.name, event.epoch.score)
+                if command.events:
+                    command.events.update(run)
             elif event.summary is not None:
+                if command.events:
+                    command.events.end(run, values, _best(event.summary))
                 command.log.write(f"{run.name} {result_line(event.summary)}")
                 table.ended(run.name, values, event)
             else:
                 command.log.write(f"{run.name} {start_line(run, values)}")
                 table.started(run.name, values)
+
+
+def _best(summary: "Summary") -> float | None:
+    """What ranks the run, if it was trained."""
+    return summary.score if summary.ranks else None
 
 
 def start_line(run: Run, values: "Mapping[str, Value] | None" = None) -> str:

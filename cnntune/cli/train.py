@@ -1,6 +1,5 @@
 """One training run, with the final test."""
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +16,7 @@ from cnntune.cli.options import (
     Runs,
     Seed,
     Sets,
+    Tensorboard,
     Verbose,
 )
 from cnntune.cli.session import result_line, start_line
@@ -46,9 +46,7 @@ def train(
             "--no-test", help="Do not evaluate on the test set: this run is not the last."
         ),
     ] = False,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write event files into the run's folder too.")
-    ] = False,
+    tensorboard: Tensorboard = False,
     set_: Sets = None,
     device: Device = "auto",
     seed: Seed = None,
@@ -75,18 +73,17 @@ def train(
         exact=deterministic,
     )
 
-    from cnntune.runs.tensorboard import check_tensorboard
     from cnntune.steps import train_run
     from cnntune.training import build
 
     command.begin_log(setup.study, setup.device_name)
     if tensorboard:
-        check_tensorboard()
+        command.begin_events()
     train_run.looks_of(setup.study)  # hours of training must not end at a damaged file
     config, data = _decided(command, setup)
     with train_run.run_of(setup.study, config) as run:
         model = build.build_model(config, data)
-        rows = _trained(command, setup, config, data, model, run, events=tensorboard)
+        rows = _trained(command, setup, config, data, model, run)
         chance = Chance.of(data.val.labels.tolist())
         summary = train_run.keep_trained(run, rows, chance, data.waited_seconds)
         findings = train_run.waiting_findings(rows, data.waited_seconds)
@@ -100,6 +97,8 @@ def train(
                 summary |= measured
                 findings += found
         run.finish(summary)
+        if command.events:
+            command.events.end(run, {}, None)
         if ended := Summary.from_json(summary):
             command.log.write(f"{run.name} {result_line(ended)}")
     document = command.document(findings, setup.study, run=str(run.path), errors=errors, **summary)
@@ -137,11 +136,8 @@ def _trained(
     data: "Data",
     model: "nn.Module",
     run: "Run",
-    *,
-    events: bool,
 ) -> "list[Epoch]":
-    """Train what is left of the run; `events`: also write event files. Returns all its rows."""
-    from cnntune.runs.tensorboard import event_file
+    """Train what is left of the run; returns all its rows."""
     from cnntune.steps import train_run
 
     rows = train_run.trained_rows(run, config.train.epochs)
@@ -151,12 +147,11 @@ def _trained(
     if done := len(run.rows()):
         command.screen.say(f"{run.path} was interrupted after epoch {done}; resuming")
     command.log.write(f"{run.name} {start_line(run)}")
-    with event_file(run) if events else nullcontext() as write:
-        for row in train_run.train_and_keep(config, data, setup.device, model, run):
-            rows.append(row)
-            command.screen.epoch(row, config.train.epochs)
-            if write:
-                write(row)
+    for row in train_run.train_and_keep(config, data, setup.device, model, run):
+        rows.append(row)
+        command.screen.epoch(row, config.train.epochs)
+        if command.events:
+            command.events.update(run)
     return rows
 
 

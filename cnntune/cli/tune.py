@@ -19,6 +19,7 @@ from cnntune.cli.options import (
     Sampler,
     Seed,
     Sets,
+    Tensorboard,
     Timeout,
     Verbose,
     Workers,
@@ -57,6 +58,7 @@ def tune(
     deterministic: Deterministic = False,
     runs: Runs = RUNS,
     study: Name = None,
+    tensorboard: Tensorboard = False,
     json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -67,6 +69,8 @@ def tune(
     depends on all trials before it: search with --storage on several machines, then refine.
     """
     command = Command.begin("tune", json=json, quiet=quiet, verbose=verbose)
+    if tensorboard:
+        command.begin_events()
     count, seconds = parse_budget(budget)
     if seconds is not None and timeout is not None:
         raise RecipeError("--timeout: needs a --budget of training runs (got one of time)")

@@ -1,7 +1,6 @@
 """`cnntune train`: an interrupted run goes on, and its curves are readable elsewhere too."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +174,7 @@ def test_a_model_that_changed_under_an_interrupted_run_is_a_line(
 def test_event_files_need_a_package_and_the_error_says_which(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setattr("cnntune.runs.tensorboard.find_spec", lambda _: None)
     outcome = train(tmp_path, "--tensorboard")
     assert outcome.code == 2
     assert outcome.document["errors"] == [
