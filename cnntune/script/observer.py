@@ -35,6 +35,7 @@ MAX_EVENTS = 60_000  # then the record ends, and says so
 MAX_ROWS = 256  # of a batch that are recognized again
 RICH = 0.3  # share of values that differ, in samples of measured numbers
 WIDE = 32  # values of a sample
+WIDE_ROW = 8  # values of a sample of numbers, below which states of a small world repeat
 LEVELS = 8  # of gray, in images
 MAX_PRINTED = 4  # inputs that tell samples apart
 VALUES = 64  # of a row that make its fingerprint
@@ -45,6 +46,7 @@ SHORT_PASS = 4  # batches of a pass over a loader once enough steps were seen
 MANY_STAGES = 5  # times the steps that are wanted, where each stage has a network of its own
 CHEAP_SECONDS = 8.0
 VALIDATIONS = 2  # to see what differs between two of them
+MIN_MEASURED = 2  # forward passes of a validation; a teacher has one beside each step
 SNAPSHOT_SECONDS = 5.0  # between two writes of the record, for a process that is killed
 ALIKE = 1e-5  # of the largest weight: units that are the same but for rounding
 EVEN_VALUES = 128  # of a weight, to tell whether they are spread evenly
@@ -78,6 +80,7 @@ OTHER_LOSSES = (
     "margin_ranking_loss", "hinge_embedding_loss", "soft_margin_loss", "multi_margin_loss",
     "multilabel_margin_loss", "multilabel_soft_margin_loss",
 )  # fmt: skip
+DRAWING = ("rand", "randn", "randint", "randperm", "multinomial", "normal", "bernoulli")
 LOGARITHMIC = ("nll_loss", "kl_div")  # these take logarithms of probabilities
 CLASSIFYING = ("cross_entropy", "nll_loss")
 FRAMEWORKS = {  # part of a path: name
@@ -190,7 +193,8 @@ class Seen:
         self.counts: dict[str, dict[str, int]] = {}  # what: place: how often
         self.kept: list[tuple[int, Any]] = []
         self.stepped: dict[int, int] = {}  # first parameter: steps of its optimizers
-        self.steps = self.forwards = self.backwards = self.losses = 0
+        self.steps = self.forwards = self.losses = 0
+        self.backwards: dict[str, int] = {}  # of each line
         self.depth = 0
         self.root: Any = None
         self.inside = self.differentiating = self.scheduling = self.unscaling = self.done = False
@@ -199,10 +203,12 @@ class Seen:
         self.cut_from: int | None = None
         self.cuts = 0
         self.passes = 0  # over loaders since the last step
+        self.unlearned = 0  # forward passes without gradients since a pass began, or a step
         self.validating = False
         self.validations = 0
         self.framework = ""
         self.last_tokens: Any = None
+        self.last_rows: list[int] = []  # of the last forward pass: its samples
         self.moved = False
         self.values: dict[int, Any] = {}
         self.inputs: dict[int, Any] = {}  # number of a model: weak reference to its last input
@@ -394,6 +400,15 @@ def whole_rows(rows: list[int], inputs: list[Any], torch: Any) -> list[int]:
     return found
 
 
+def labelled_rows(event: dict[str, Any], inputs: list[Any], torch: Any) -> list[int]:
+    """The samples of a pass whose labels are compared; none where samples are equal by chance."""
+    rows = event.get("rows") or []
+    width = math.prod(event.get("shape", [0])[1:])
+    if width < WIDE_ROW or not event["grad"] or len(rows) != len(inputs[0]):
+        return []
+    return whole_rows(rows, inputs, torch)
+
+
 def other_prints(first: Any, inputs: list[Any], torch: Any) -> int:
     """A number that is the same where all inputs but the first are."""
     others = [x for x in inputs[:MAX_PRINTED] if x is not first]
@@ -415,6 +430,20 @@ def statistics(tensor: Any, torch: Any) -> dict[str, Any]:
         "max": float(high),
         "finite": bool(torch.isfinite(values).all()),
     }
+
+
+def differs(tensor: Any) -> bool:
+    """Whether a tensor holds more than one value: no first state of zeros, no mask of ones."""
+    values = tensor.detach().reshape(-1)
+    return bool((values != values[0]).any())
+
+
+def averages(parts: list[Any]) -> list[float]:
+    """A few numbers that change when the running averages of batch norm do."""
+    norms = [part for part in parts if getattr(part, "running_var", None) is not None]
+    return [float(few_values(n.running_mean).double().abs().sum()) for n in norms[:4]] + [
+        float(few_values(n.running_var).double().sum()) for n in norms[:4]
+    ]
 
 
 def few_values(tensor: Any) -> Any:
@@ -577,9 +606,10 @@ def spread(start: Any, torch: Any) -> list[list[Any]]:
 
     Only above the results of models, and where the other operand is no prediction itself.
     """
-    seen, stack, found = {start}, [start], []
-    while stack and len(seen) < MAX_TOP_NODES:
-        node = stack.pop()
+    seen, queue, found = {start}, [start], []
+    for node in queue:  # the nearest first: a sum over many steps has them far below
+        if len(seen) > MAX_TOP_NODES:
+            break
         inputs = [other for other, _ in node.next_functions if other is not None]
         if node.metadata.get(MARK) is not None:
             continue
@@ -591,7 +621,7 @@ def spread(start: Any, torch: Any) -> list[list[Any]]:
         for other in inputs:
             if other not in seen:
                 seen.add(other)
-                stack.append(other)
+                queue.append(other)
     return found
 
 
@@ -653,15 +683,20 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
         SEEN.inputs[number] = weakref.ref(first)
         SEEN.last_tokens = None if first.is_floating_point() else first.detach()
         if deep and first.is_floating_point():
-            event["input"] = statistics(first, torch)
+            told = next((x for x in inputs if x.numel() and differs(x)), first)
+            if told.is_floating_point():
+                event["input"] = statistics(told, torch)
     if not grad or not module.training:
         event["look"] = look(parameters)
+        event["averages"] = averages(SEEN.watched[number])
         if SEEN.passes and SEEN.steps:
-            SEEN.validating = True
+            SEEN.unlearned += 1
+            SEEN.validating = SEEN.validating or SEEN.unlearned >= MIN_MEASURED
     SEEN.results = {t.untyped_storage().data_ptr() for t in tensors_in([output], torch)}
     for tensor in tensors_in([output], torch):
         if tensor.grad_fn is not None:
             tensor.grad_fn.metadata[MARK] = SEEN.forwards
+    SEEN.last_rows = labelled_rows(event, inputs, torch)
     SEEN.samples.last = None
     kept_all = SEEN.samples.counts.get((number, grad), 0) >= KEPT_BATCHES
     if event.get("rows") and not (kept_all and (SEEN.kept_batches.closed or not grad)):
@@ -1145,10 +1180,11 @@ def differs_in_eval(module: Any) -> bool:
 @watching
 def note_backward(loss: Any, torch: Any) -> None:
     """A loss is about to be differentiated."""
-    deep = SEEN.deep(SEEN.backwards)
-    SEEN.backwards += 1
+    at = place()
+    deep = SEEN.deep(SEEN.backwards.get(at, 0))  # of each line: a student's after its teacher's
+    SEEN.backwards[at] = SEEN.backwards.get(at, 0) + 1
     living = [optimizer for _, optimizer in living_optimizers()]
-    event = SEEN.event("backward", at=place(), size=loss.numel(), leaf=loss.grad_fn is None)
+    event = SEEN.event("backward", at=at, size=loss.numel(), leaf=loss.grad_fn is None)
     if loss.numel() == 1:
         event["loss"] = float(loss.detach())
     if loss.grad_fn is not None:
@@ -1286,6 +1322,8 @@ def note_before_step(optimizer: Any, torch: Any) -> None:
     held = [p for group in optimizer.param_groups for p in group["params"]]
     if not known.steps:
         known.made["reset"] = was_reset(held)
+    if not known.steps or SEEN.passes:
+        known.event["reset"] = was_reset(held)
     if known.event["deep"]:
         spread = held[:: max(1, len(held) // 16)][:16]
         known.before = [(p, few_values(p)) for p in spread]
@@ -1333,7 +1371,7 @@ def note_after_step(optimizer: Any, torch: Any) -> None:
     SEEN.steps += 1
     key = SEEN.numbers.of(held[0]) if held else 0
     SEEN.stepped[key] = SEEN.stepped.get(key, 0) + 1
-    SEEN.passes = 0
+    SEEN.passes = SEEN.unlearned = 0
     if SEEN.validating:
         SEEN.validating = False
         SEEN.validations += 1
@@ -1353,7 +1391,7 @@ def close_look(held: list[Any], torch: Any) -> dict[str, Any]:
     for p in held:
         entry = note_parameter(SEEN.numbers.of(p), p)
         entry["looked"] += 1
-        entry["none"] += p.grad is None
+        entry["none"] += p.grad is None and p.requires_grad  # others are frozen, and meant to be
         entry["zero"] += id(p) in zero
     return {"norm": sum(norm * norm for norm in values) ** 0.5, "zero": len(zero)}
 
@@ -1381,6 +1419,10 @@ def note_loss(name: str, args: Any, keywords: Any, result: Any, torch: Any) -> N
     if name in LOSSES and prediction.requires_grad and torch.is_grad_enabled():
         keep_loss(name, args or (prediction,), keywords, result, torch)
     note_target(target, torch)
+    if name in CLASSIFYING and is_result(prediction):
+        rows = SEEN.last_rows
+        if target.dim() == 1 and len(target) == len(rows) and not target.is_floating_point():
+            event["rows"], event["labels"] = rows, target.detach().tolist()
     if deep:
         if prediction.requires_grad and target.dim() and target.numel():
             event["target"] = zlib.crc32(repr(row_prints(target, torch)).encode())
@@ -1457,6 +1499,8 @@ def note_schedule(scheduler: Any) -> None:
 def note_pass(loader: Any) -> dict[str, Any]:
     """A pass over a loader begins."""
     SEEN.passes += 1
+    SEEN.validating = SEEN.validating or SEEN.unlearned > 0
+    SEEN.unlearned = 0
     SEEN.samples.batch = []
     dataset, count = loader.dataset, None
     if hasattr(dataset, "__len__"):
@@ -1506,6 +1550,16 @@ def note_restored(module: Any, state: Any) -> None:
     shared = [k for k, v in own.items() if k in state and v.numel() and same_memory(v, state[k])]
     if own and len(shared) >= len([v for v in own.values() if v.numel()]) > 0:
         SEEN.event("restored itself", at=place())
+    fitting = [key for key in state if key in own]
+    SEEN.event(
+        "loaded",
+        module=SEEN.numbers.of(module),
+        given=len(state),
+        fitting=len(fitting),
+        name=next(iter(state), ""),
+        own=next(iter(own), ""),
+        at=place(),
+    )
 
 
 def same_memory(one: Any, other: Any) -> bool:
@@ -1733,6 +1787,20 @@ def hook(torch: Any) -> None:
     hook_loaders(torch)
     before(torch.nn.Module, "load_state_dict", lambda m, state, *a, **k: note_restored(m, state))
     before(torch, "manual_seed", lambda seed, *a: note_seed(seed))
+    for name in DRAWING:
+        before(torch, name, lambda *a, generator=None, **k: note_drawn(generator))
+
+
+@watching
+def note_drawn(generator: Any) -> None:
+    """The script drew random numbers from a generator of its own between two steps."""
+    if generator is None or not SEEN.steps:
+        return
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    if is_theirs(frame.f_code.co_filename):
+        SEEN.count("drawn with a generator", place())
 
 
 @watching

@@ -96,6 +96,11 @@ def rounding(before: Any, torch: Any) -> float:
     return float(CHANGED * before.std() + exact)
 
 
+def repeats(model: Any, shown: Shown, before: Any, limit: float, torch: Any) -> bool:
+    """Whether the same inputs give the same answers again: nothing is drawn but from torch."""
+    return bool(float((answers(model, shown, same, torch) - before).abs().max()) <= limit)
+
+
 def same(value: Any) -> Any:
     """A copy: models may change what they get."""
     return value.clone()
@@ -168,6 +173,8 @@ def mixed(model: Any, train: list[Shown], torch: Any) -> dict[str, Any] | None:
     if not bool(torch.isfinite(before).all()):
         return None
     limit = rounding(before, torch)
+    if not repeats(model, shown, before, limit, torch):
+        return None
     others, tried, own = 0, 0, 0
     for place in [count * i // PLACES for i in range(PLACES)]:
         donor = next((j for j in range(count) if shown.rows[j] != shown.rows[place]), None)
@@ -306,10 +313,14 @@ def changed_later(
     before = answers(model, shown, same, torch)
     if before is None or not bool(torch.isfinite(before).all()):
         return None
+    shape = before.shape
     if tuple(before.shape[:2]) != tuple(given.shape[:2]):
         if len(before) != given.numel():
             return None
         before = before.reshape(*given.shape[:2], -1)
+
+    if not repeats(model, shown, before.reshape(shape), rounding(before, torch), torch):
+        return None
 
     def later(tensor: Any) -> Any:
         changed = tensor.clone()
@@ -462,6 +473,7 @@ def columns(train: list[Shown], torch: Any) -> dict[str, Any] | None:
     if not inputs:
         return None
     rows, target = torch.cat(inputs), torch.cat(targets)
+    rows, target = different(rows, target, torch)
     about = {"rows": len(rows), "of": rows.shape[1]}
     spread = rows.std(0)
     kinds, counts = torch.unique(target, return_counts=True)
@@ -484,6 +496,14 @@ def columns(train: list[Shown], torch: Any) -> dict[str, Any] | None:
     if not bool(told.any()):
         return None
     return {**about, "column": int(told.float().argmax()), "how": how}
+
+
+def different(rows: Any, target: Any, torch: Any) -> Any:
+    """Each row once, with its target: the same few samples many times say no more than once."""
+    _, group = torch.unique(rows, dim=0, return_inverse=True)
+    first = torch.full((int(group.max()) + 1,), len(rows), dtype=torch.long)
+    first.scatter_reduce_(0, group, torch.arange(len(rows)), reduce="amin")
+    return rows[first], target[first]
 
 
 def padding(train: list[Shown], torch: Any) -> dict[str, Any] | None:
