@@ -1,5 +1,6 @@
 """Train and eval mode, and what validation may not change."""
 
+import itertools
 from collections.abc import Sequence
 
 from cnntune.findings import Finding
@@ -7,6 +8,7 @@ from cnntune.script.record import Event, Record
 
 USUAL = 0.8  # share of the passes that makes a habit
 MIN_SINGLE = 10  # training steps that make a habit
+OFTEN = 0.2  # share of the training passes of a line
 MIN_PASSES = 3  # forward passes of a kind
 MIN_LOOKS = 2  # states of the weights of a copy
 
@@ -36,7 +38,45 @@ def eval_while_training(record: Record) -> list[Finding]:
                 f"trained in eval mode from step {wrong[0]['n']} on: no dropout, fixed batch norm"
             )
             found.append(Finding("eval-while-training", "fail", text, advice, where))
+        elif left := _left_in_eval(record, passes):
+            text = f"trained in eval mode at {len(left)} of {len(passes)} steps, each time after a"
+            text += " validation: no dropout, fixed batch norm"
+            advice = "call model.train() after each validation"
+            found.append(Finding("eval-while-training", "fail", text, advice, left[-1]["at"]))
     return found
+
+
+def _left_in_eval(record: Record, passes: Sequence[Event]) -> list[Event]:
+    """Training passes of one line in eval mode, since a validation, where others are in train mode.
+
+    An attack, and a stage with fixed norms, have a line of their own, or follow no validation.
+    """
+    model = passes[0]["model"]
+    measured = [
+        e["index"]
+        for e in record.all("forward")
+        if e["model"] == model and not e["train"] and not e["grad"]
+    ]
+    left: list[Event] = []
+    for line in {event["at"] for event in passes}:
+        here = [event for event in passes if event["at"] == line]
+        wrong = [e for e in here if not e["train"] and e["active"] == 0 and e["trains"]]
+        runs = [
+            event
+            for before, event in itertools.pairwise([None, *here])
+            if event in wrong and (before is None or before["train"])
+        ]
+        if not runs or len(wrong) == len(here) or len(wrong) < OFTEN * len(here):
+            continue
+        if all(_follows(event, here, measured) for event in runs):
+            left += wrong
+    return left if len(left) >= MIN_SINGLE else []
+
+
+def _follows(event: Event, here: Sequence[Event], measured: Sequence[int]) -> bool:
+    """Whether there was a validation between a training pass and the one before it."""
+    earlier = max((e["index"] for e in here if e["index"] < event["index"]), default=0)
+    return any(earlier < index < event["index"] for index in measured)
 
 
 def train_while_validating(record: Record) -> list[Finding]:

@@ -52,7 +52,7 @@ def validation_overlap(record: Record) -> list[Finding]:
         if len(seen) >= MIN_ROWS and models & record.trained_models:
             before = _trained_before(record, models, block[0]["index"])
             judged.append((sum(row in before for row in seen) / len(seen), wide[-1]))
-    if not judged or any(share < OVERLAP for share, _ in judged):
+    if not judged or any(share < OVERLAP for share, _ in judged) or folds_apart(record):
         return []
     if any(count > 3 for count in _draws(record)):
         return []  # a handful of samples, all of which are everywhere
@@ -63,13 +63,19 @@ def validation_overlap(record: Record) -> list[Finding]:
 
 
 def _trained_before(record: Record, models: set[int], index: int) -> set[int]:
-    """Rows that these models were trained on, without those of the batch at hand."""
+    """Rows that these models were trained on as they are, without those of the batch at hand."""
+    begun = max((n for n in _resets(record) if n <= _step_of(record, index)), default=0)
     return {
         row
         for event in record.training_forwards
-        if event["index"] < index - 1 and event["model"] in models
+        if event["index"] < index - 1 and event["model"] in models and event["n"] >= begun
         for row in event.get("rows", ())
     }
+
+
+def _step_of(record: Record, index: int) -> int:
+    """The steps before a forward pass."""
+    return next(int(e["n"]) for e in record.all("forward") if e["index"] == index)
 
 
 def _drawn_alike(
@@ -204,7 +210,7 @@ def folds_apart(record: Record) -> list[Finding]:
     before: they are no longer trained on, and the network remembers them. Weights that are reset
     between folds, and an accuracy on the samples that are trained on now, are meant.
     """
-    begun = _last_reset(record)
+    begun = _resets(record)
     for block in reversed(record.validation_blocks):
         wide = [event for event in block if _wide(event)]
         models = {event["model"] for event in wide}
@@ -238,7 +244,7 @@ def folds_apart(record: Record) -> list[Finding]:
     return []
 
 
-def _last_reset(record: Record) -> list[int]:
+def _resets(record: Record) -> list[int]:
     """The steps at which weights had other values than the last step left."""
     return [step["n"] for step in record.all("step") if step.get("reset") and step["n"]]
 
