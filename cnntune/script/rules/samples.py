@@ -221,7 +221,9 @@ def folds_apart(record: Record) -> list[Finding]:
         passes = [
             event
             for event in record.training_forwards
-            if event["model"] in models and since <= event["n"] <= first
+            if event["model"] in models
+            and since <= event["n"]
+            and event["index"] < wide[0]["index"]
         ]
         last: dict[int, int] = {}
         for event in passes:

@@ -1,17 +1,17 @@
 # bug: norm-averages
-# old: use_buffers=False
-# new: use_buffers=True
+# old: zip(average.parameters(), model.parameters())
+# new: zip(average.state_dict().values(), model.state_dict().values())
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from toy import TRAIN, VAL, X, Y, accuracy, loaders, mlp
 
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+import copy
 
 train, val = loaders()
 model = mlp()
-average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=False)
+average = copy.deepcopy(model)
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
 for epoch in range(4):
     model.train()
@@ -20,5 +20,7 @@ for epoch in range(4):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        average.update_parameters(model)
+        with torch.no_grad():
+            for mine, other in zip(average.parameters(), model.parameters()):
+                mine.copy_(0.9 * mine + 0.1 * other)
     print(epoch, accuracy(average, val))
