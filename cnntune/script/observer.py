@@ -70,7 +70,6 @@ SKIPPED = (  # operations that change the shape or the type of a value only
     "Transpose", "Slice", "Select", "Index", "ToCopy", "Clone", "Expand", "Alias", "Gather",
     "Flatten",
 )  # fmt: skip
-TOP = ("Mean", "Sum", "Add", "Mul", "Div", "Neg")  # between a loss and what is differentiated
 LOSSES = (  # that are computed again from a model's result
     "cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits",
     "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div",
