@@ -8,7 +8,8 @@ forward   a root module: `model`, `train`, `active` of `watched` (dropout and ba
           mode `look` and `averages` (a few numbers of its weights, of its norms' averages)
 backward  `loss`, `factor` (the constants it was multiplied with), `leaf` (it has no graph); looked
           at closely also `leaves` (index of a set of parameters), `forwards`, `pairs` (what enters
-          a loss), `nodes`, `summed` (values that the loss is a sum of; None: not known)
+          a loss), `nodes`, `summed` (values that the loss is a sum of; None: not known),
+          `balance` (rows and factor of a term that is a sum, beside one that is a mean)
 step      `optimizer`, `lr`, `cleared` (since its step before), `back` and `lost` (indices of
           backward events that it uses, or that were cleared), `none`, `of`; closely `norm`;
           the first one of a pass `reset` (weights are not those that a step left)

@@ -10,6 +10,8 @@ from .seen import SEEN
 MAX_NODES = 20_000  # of a graph that are followed
 MAX_TOP_NODES = 500  # of them, between a loss and the results of models
 HIDDEN_SUMS = ("Dot", "Mv", "Mm", "Bmm", "Norm", "LinalgVectorNorm", "Dist", "Cumsum")
+MAX_TERMS = 200  # nodes above the terms of a loss
+MEANT = 1  # the reduction of torch's losses, in their graph nodes: a mean
 SUMMED = 2  # the reduction of torch's losses, in their graph nodes
 MANY_TERMS = 3  # of one kind: samples, where two may be two tasks
 MARK = "cnntune"  # key in a graph node's metadata
@@ -96,6 +98,51 @@ def summed(start: Any) -> float | None:
                 best[other] = count
                 stack.append((other, count, name))
     return None
+
+
+def balance(start: Any, torch: Any) -> list[float] | None:
+    """Where one term of a loss is a mean over a batch and another one a sum: rows, and its factor.
+
+    The sum is of what models returned; a factor of 1 / rows makes it a mean over the samples.
+    """
+    stack, means, sums = [(start, 1.0)], set(), []
+    for _ in range(MAX_TERMS):
+        if not stack:
+            break
+        node, factor = stack.pop()
+        name, live = bare(node), [other for other, _ in node.next_functions if other is not None]
+        reduction = getattr(node, "_saved_reduction", None)
+        rows = shape_of(live[0])[:1] if live else []
+        if name == "Mean" or reduction == MEANT:
+            means.update(rows)
+        elif (name == "Sum" and not shape_of(node)) or reduction == SUMMED:
+            if rows and rows[0] > 1 and reaches_a_model(live[0]):
+                sums.append((rows[0], factor))
+        elif name in ("Add", "Sub", "Neg") or name in SKIPPED:
+            stack += [(other, factor) for other in live]
+        elif name in ("Mul", "Div") and len(live) == 1:
+            other = getattr(node, "_saved_other", None)
+            other = getattr(node, "_saved_self", None) if other is None else other
+            if (isinstance(other, torch.Tensor) and other.numel() == 1) or isinstance(
+                other, (int, float)
+            ):
+                value = abs(float(other))
+            else:
+                continue
+            stack.append((live[0], factor * value if name == "Mul" else factor / (value or 1.0)))
+    found = [(rows, factor) for rows, factor in sums if rows in means]
+    return list(max(found, key=lambda one: one[0] * one[1])) if found else None
+
+
+def reaches_a_model(start: Any) -> bool:
+    """Whether a node is computed from what a model returned."""
+    queue = [start]
+    for node in queue:
+        if node.metadata.get(MARK) is not None:
+            return True
+        if len(queue) < MAX_TERMS:
+            queue += [other for other, _ in node.next_functions if other is not None]
+    return False
 
 
 def alike_terms(node: Any) -> int:

@@ -8,7 +8,17 @@ import time
 import weakref
 from typing import Any
 
-from .graphs import MARK, bare, constant_factor, is_negative, note_parameter, spread, summed, walk
+from .graphs import (
+    MARK,
+    balance,
+    bare,
+    constant_factor,
+    is_negative,
+    note_parameter,
+    spread,
+    summed,
+    walk,
+)
 from .kept import keep_optimizer, keep_step
 from .places import framework, is_theirs, place
 from .seen import SEEN, Optimizer, beside, watching
@@ -38,6 +48,7 @@ def note_backward(loss: Any, torch: Any) -> None:
             held = {SEEN.numbers.of(p) for o in living for g in o.param_groups for p in g["params"]}
             event.update(walk(loss.grad_fn, torch, held))
             event["spread"] = spread(loss.grad_fn, torch)
+            event["balance"] = balance(loss.grad_fn, torch)
             event["terms"] = beside("signs").terms(loss.grad_fn, bare, MARK, is_negative, torch)
         keep_step(loss, torch)
     if SEEN.scaled:

@@ -52,6 +52,7 @@ RULES: dict[str, Rule] = {
     "one-class-batches": samples.one_class_batches,
     "copied-tokens": samples.copied_tokens,
     "loss-shapes": losses.loss_shapes,
+    "loss-terms": losses.loss_terms,
     "learning-rate": optimizers.learning_rate,
     "scheduler": optimizers.scheduler_pace,
     "remade-optimizer": optimizers.remade_optimizer,
