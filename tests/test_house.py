@@ -81,10 +81,10 @@ def names_imported(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            # The observer is loaded under a name of its own, without cnntune.
-            observer = parts_of(path)[:2] == ("script", "observer")
-            assert node.level == int(observer and node.level), f"{path}: write imports in full"
-            above = "cnntune.script.observer." if node.level else ""
+            # The observer and the probes are loaded under names of their own, without cnntune.
+            alone = parts_of(path)[:2] in (("script", "observer"), ("script", "probes"))
+            assert node.level == int(alone and node.level > 0), f"{path}: write imports in full"
+            above = f"cnntune.script.{parts_of(path)[1]}." if node.level else ""
             found |= {f"{above}{node.module}.{alias.name}" for alias in node.names}
     return found
 

@@ -194,12 +194,15 @@ def watching(hook: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def beside(name: str) -> Any:
-    """A file beside this folder, which knows nothing of the package either."""
+    """A file or folder beside this one, which knows nothing of the package either."""
     known = f"_cnntune_{name}"
     if known not in sys.modules:
         here = os.path.dirname(os.path.abspath(__file__))
-        path = os.path.join(os.path.dirname(here), f"{name}.py")
-        spec = importlib.util.spec_from_file_location(known, path)
+        folder = os.path.join(os.path.dirname(here), name)
+        inside = os.path.isdir(folder)
+        path = os.path.join(folder, "__init__.py") if inside else f"{folder}.py"
+        parts = [folder] if inside else None
+        spec = importlib.util.spec_from_file_location(known, path, submodule_search_locations=parts)
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
