@@ -339,3 +339,62 @@ def test_a_validation_that_leaves_eval_mode_on_until_the_next_epoch_is_named(
     modes: str, measured: bool, expected: list[tuple[str, str]]
 ) -> None:
     assert found(epochs_of(modes, measured=measured)) == expected
+
+
+def test_labels_that_a_network_gave_may_change() -> None:
+    given = forward(1, list(range(60)))
+    assert found(Record([given, *labelled(60).events])) == []
+
+
+@pytest.mark.parametrize(
+    ("factor", "terms", "expected"),
+    [
+        (0.5, [], [("loss-terms", "warn")]),
+        (1 / 64, [], []),  # a mean over the samples
+        (4 / 64, [], []),  # a strong weight of it
+        (0.5, [["log-probability", -1, 1.0, "", "given"]], []),  # sums over an episode
+    ],
+)
+def test_a_sum_over_the_batch_beside_a_mean_is_named_unless_it_is_divided(
+    factor: float, terms: list[Any], expected: list[tuple[str, str]]
+) -> None:
+    event = {"k": "backward", "n": 0, "at": "train.py:8", "leaf": False, "loss": 1.0, "leaves": 0,
+             "forwards": [], "pairs": [], "spread": [], "terms": terms,
+             "balance": [64, factor]}  # fmt: skip
+    assert found(Record([event] * 6, leaf_sets=[[]])) == expected
+
+
+@pytest.mark.parametrize(
+    ("warm", "calls", "severity"), [(0, 320, "warn"), (0, 120, "info"), (90, 100, "")]
+)
+def test_a_loss_at_log_c_is_a_remark_until_300_steps_and_nothing_during_a_warm_up(
+    warm: int, calls: int, severity: str
+) -> None:
+    events = []
+    for n in range(calls):
+        events.append({"k": "loss", "n": n, "name": "cross_entropy", "at": "train.py:7",
+                       "grad": True, "reduction": "mean", "plain": True, "classes": 4,
+                       "shapes": [[32, 4], [32]], "value": 1.3863, "targets": 32, "kinds": 4,
+                       "low": 0, "high": 3})  # fmt: skip
+        events.append(step(n, lr=[0.1 * min(1.0, (n + 1) / (2 * warm + 1))]))
+    judged = [f.severity for f in judge(Record(events)) if f.rule == "stuck-loss"]
+    assert judged == ([severity] if severity else [])
+
+
+def same_draws(**counts: Any) -> Record:
+    """Forty training steps with the same sixteen samples, each time in another tensor."""
+    events: list[dict[str, Any]] = [
+        {"k": "optimizer", "n": 0, "optimizer": 1, "at": "train.py:5", "parameters": [7]}
+    ]
+    for n in range(40):
+        events += trained_on(n, n, list(range(16)))
+        events[-3]["again"] = False
+    entry = {"7": {"name": "w", "size": 9, "looked": 0, "none": 0, "zero": 0}}
+    return Record(events, leaf_sets=[[7]], parameters=entry, steps=40, counts=counts,
+                  models={"3": {"class": "Net", "shapes": 1}})  # fmt: skip
+
+
+def test_equal_batches_are_named_where_they_are_drawn_and_not_where_a_table_is_copied() -> None:
+    drawn = {"drawn with a generator": {"train.py:6": 40}}
+    assert found(same_draws(**drawn)) == [("same-batch", "warn")]
+    assert found(same_draws()) == []

@@ -137,13 +137,16 @@ def loss_terms(record: Record) -> list[Finding]:
 
     Where one is a mean over the batch and another one a sum over it, the second counts as often as
     the batch has samples: a divergence that is summed beside a mean reconstruction leaves nothing
-    of it. With a factor of 1 / batch size the sum is a mean over the samples.
+    of it. With a factor of 1 / batch size the sum is a mean over the samples. Policy losses, whose
+    sums are over steps of an episode, are left out.
     """
     lines: dict[str, list[Event]] = {}
     for event in record.walked:
         lines.setdefault(event["at"], []).append(event)
     found = []
     for at, events in lines.items():
+        if any(term[0] == "log-probability" for e in events for term in e.get("terms") or ()):
+            continue
         told = [e["balance"] for e in events if e.get("balance")]
         uneven = [(rows, factor) for rows, factor in told if rows * factor >= TIMES_A_MEAN]
         if len(uneven) < MIN_CALLS or len(uneven) <= USUAL * len(events):

@@ -256,12 +256,16 @@ def labels_stay(record: Record) -> list[Finding]:
 
     Where inputs and labels are shuffled or indexed apart, the same sample has another label in the
     next epoch, and nothing can be learned. Labels that are changed at random on purpose change for
-    a few samples.
+    a few samples; those that a network gives (pseudo-labels, clusters, actions) are left out: the
+    samples were given to one without gradients.
     """
     labels: dict[tuple[str, int], list[int]] = {}
+    asked = {row for e in record.all("forward") if not e["grad"] for row in e.get("rows", ())}
     for event in record.all("loss"):
         if event["grad"]:
             for row, label in zip(event.get("rows", ()), event.get("labels", ()), strict=False):
+                if row in asked:
+                    continue
                 labels.setdefault((event["at"], row), []).append(label)
     again = {key: found for key, found in labels.items() if len(found) > 1}
     places = Counter(at for at, _ in again)
