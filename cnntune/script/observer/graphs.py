@@ -105,7 +105,9 @@ def balance(start: Any, torch: Any) -> list[float] | None:
 
     The sum is of what models returned; a factor of 1 / rows makes it a mean over the samples.
     """
-    stack, means, sums = [(start, 1.0)], set(), []
+    stack = [(start, 1.0)]
+    means: set[float] = set()
+    sums: list[tuple[float, float]] = []
     for _ in range(MAX_TERMS):
         if not stack:
             break
