@@ -133,7 +133,10 @@ def balance(start: Any, torch: Any) -> list[float] | None:
                 continue
             stack.append((live[0], factor * value if name == "Mul" else factor / (value or 1.0)))
     found = [(rows, factor) for rows, factor in sums if rows in means]
-    return list(max(found, key=lambda one: one[0] * one[1])) if found else None
+    if not found:
+        return None
+    heaviest = max(found, key=lambda one: one[0] * one[1])
+    return list(heaviest)
 
 
 def reaches_a_model(start: Any) -> bool:
