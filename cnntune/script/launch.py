@@ -124,7 +124,7 @@ def settings(
         "PYTHONPATH": os.pathsep.join([str(HERE / "site"), *([path] if path else [])]),
         "PYTHONUNBUFFERED": "1",
         "TORCHDYNAMO_DISABLE": "1",  # compiled functions have no hooks
-        "CNNTUNE_OBSERVER": str(HERE / "observer.py"),
+        "CNNTUNE_OBSERVER": str(HERE / "observer" / "__init__.py"),
         "CNNTUNE_OUT": str(folder),
         "CNNTUNE_STEPS": str(steps),
         RUN: token,

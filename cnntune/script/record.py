@@ -4,17 +4,21 @@ Kinds of events (`k`), each with `n`, the optimizer steps before it:
 
 forward   a root module: `model`, `train`, `active` of `watched` (dropout and batch norm that are in
           train mode), `grad`, `at` (the user's line), `by` (the calling line), `index`, `rows`;
-          closely `others` (a number for all inputs but the first)
+          closely `others` (a number for all inputs but the first); without gradients or in eval
+          mode `look` and `averages` (a few numbers of its weights, of its norms' averages)
 backward  `loss`, `factor` (the constants it was multiplied with), `leaf` (it has no graph); looked
           at closely also `leaves` (index of a set of parameters), `forwards`, `pairs` (what enters
-          a loss), `nodes`, `summed` (values that the loss is a sum of; None: not known)
+          a loss), `nodes`, `summed` (values that the loss is a sum of; None: not known),
+          `balance` (rows and factor of a term that is a sum, beside one that is a mean)
 step      `optimizer`, `lr`, `cleared` (since its step before), `back` and `lost` (indices of
-          backward events that it uses, or that were cleared), `none`, `of`; closely `norm`
-loss      a loss function: `name`, `shapes`, `value`, `classes`, `kinds`, `low`, `high`;
-          closely `target` (a number for its values)
+          backward events that it uses, or that were cleared), `none`, `of`; closely `norm`;
+          the first one of a pass `reset` (weights are not those that a step left)
+loss      a loss function: `name`, `shapes`, `value`, `classes`, `kinds`, `low`, `high`,
+          `rows` and `labels` of single samples; closely `target` (a number for its values)
 optimizer one was made: `parameters`, `reset` (their values are not those that a step left)
 pass      over a loader: `batches`, `ordered`, `given` (its first samples, before the script)
 clip      of gradients: `fresh` (they were computed since a step used the ones before)
+loaded    a state into a `module`: entries `given`, `fitting`; `name`, `own` (the first keys)
 others    `clear`, `schedule`, `kept`, `seed`, `cut`
 """
 

@@ -1,7 +1,7 @@
 """Tries learning rates in a training script's own loop, from inside its process.
 
-As `observer.py`, which lies beside it, this file runs in the script's Python and needs the standard
-library and `torch` alone. `site/sitecustomize.py` loads it in place of the observer.
+As the package `observer`, which lies beside it, this file runs in the script's Python and needs the
+standard library and `torch` alone. `site/sitecustomize.py` loads it in place of the observer.
 
 At the first step of an optimizer the script waits, and tries what `cnntune/script/sweep.py` asks
 for: files `try-NAME.json` in the folder of the command. How depends on the script (`method`):
@@ -53,9 +53,13 @@ RERUN, REWIND, FORK = "rerun", "rewind", "fork"
 
 
 def _beside(name: str) -> Any:
-    """The module in a file beside this one."""
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"_cnntune_{name}_functions", path)
+    """The package in a folder beside this file."""
+    folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
+    spec = importlib.util.spec_from_file_location(
+        f"_cnntune_{name}_functions",
+        os.path.join(folder, "__init__.py"),
+        submodule_search_locations=[folder],
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnntune.script import observer, probes, schedules, signs
+from cnntune.script import probes, schedules, signs
+from cnntune.script.observer.graphs import bare
 from cnntune.script.probes import Shown
 
 
@@ -87,7 +88,7 @@ def test_a_column_that_is_the_target_is_found() -> None:
 
 
 def terms(loss: torch.Tensor) -> list[list[Any]]:
-    return signs.terms(loss.grad_fn, observer.bare, "no mark", lambda tensor: False, torch)
+    return signs.terms(loss.grad_fn, bare, "no mark", lambda tensor: False, torch)
 
 
 def test_signs_of_terms_are_followed_through_sums_differences_and_negations() -> None:

@@ -178,3 +178,223 @@ def test_optimizers_of_weights_that_were_reset_are_those_of_folds(
                        "parameters": [7], "reset": reset})  # fmt: skip
         events += [step(i, optimizer=number) for i in range(5 * number, 5 * number + 5)]
     assert [rule for rule, _ in found(record(*events))] == expected
+
+
+def forward(index: int, rows: list[int], **changed: Any) -> dict[str, Any]:
+    """A forward pass of 40 values per sample, without gradients."""
+    usual = {
+        "k": "forward", "n": 0, "model": 3, "at": "train.py:20", "by": "train.py:20",
+        "index": index, "train": False, "grad": False, "active": 0, "watched": 1, "norms": 0,
+        "trains": True, "shape": [len(rows), 40], "type": "float32", "rows": rows,
+    }  # fmt: skip
+    return {**usual, **changed}
+
+
+def trained_on(index: int, n: int, rows: list[int]) -> list[dict[str, Any]]:
+    """A training step on some samples, at a line of its own."""
+    learned = {"train": True, "grad": True, "active": 1, "at": "train.py:7", "norms": 1}
+    backward = {"k": "backward", "n": n, "at": "train.py:8", "leaf": False, "loss": 1.0}
+    graph = {"leaves": 0, "forwards": [index], "pairs": [], "spread": []}
+    return [forward(index, rows, n=n, **learned), {**backward, **graph}, step(n)]
+
+
+def two_folds(*, reset: bool, tested: range) -> Record:
+    """Twenty steps without the samples 0 to 63, and twenty without 64 to 127; then a test."""
+    events: list[dict[str, Any]] = [
+        {"k": "optimizer", "n": 0, "optimizer": 1, "at": "train.py:5", "parameters": [7]}
+    ]
+    for n in range(40):
+        begin = (64 if n < 20 else 0) + 16 * (n % 4)
+        events += trained_on(n, n, list(range(begin, begin + 16)))
+        events[-1]["reset"] = reset and n == 20
+    events.append({"k": "pass", "n": 40, "batches": 2, "at": "train.py:19"})
+    events.append(forward(41, list(tested), n=40))
+    entry = {"7": {"name": "w", "size": 9, "looked": 0, "none": 0, "zero": 0}}
+    models = {"3": {"class": "Net", "shapes": 1, "first": [0.0]}}
+    return Record(events, leaf_sets=[[7]], parameters=entry, models=models, steps=40,
+                  optimizers={"1": {"class": "SGD"}})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("reset", "tested", "rule"),
+    [
+        (False, range(64, 128), "folds-apart"),  # trained on in the first fold
+        (True, range(64, 128), ""),
+        (False, range(64), "split"),  # trained on up to now
+        (False, range(200, 264), ""),
+    ],
+)
+def test_a_fold_that_was_trained_on_before_is_told_from_a_network_that_was_reset(
+    reset: bool, tested: range, rule: str
+) -> None:
+    named = {name for name, _ in found(two_folds(reset=reset, tested=tested))}
+    assert (rule in named) if rule else not named & {"folds-apart", "split"}
+    assert ("folds-apart" in named) == (rule == "folds-apart")
+
+
+def labelled(changed: int) -> Record:
+    """Two epochs of 60 samples, the first `changed` of which have another label in the second."""
+    calls = [
+        {"k": "loss", "n": epoch, "name": "cross_entropy", "at": "train.py:7", "grad": True,
+         "reduction": "mean", "plain": True, "shapes": [[60, 3], [60]], "rows": list(range(60)),
+         "labels": [(i % 3 + (epoch if i < changed else 0)) % 3 for i in range(60)]}
+        for epoch in (0, 1)
+    ]  # fmt: skip
+    return Record(calls)
+
+
+def test_labels_that_change_with_the_epoch_are_shuffled_apart_and_a_few_are_meant() -> None:
+    assert found(labelled(40)) == [("labels-stay", "warn")]
+    assert found(labelled(12)) == []
+    assert found(labelled(0)) == []
+
+
+def loaded(fitting: int, module: int = 4) -> dict[str, Any]:
+    return {"k": "loaded", "n": 0, "module": module, "given": 6, "fitting": fitting,
+            "name": "module.fc.weight", "own": "fc.weight", "at": "train.py:3"}  # fmt: skip
+
+
+def test_a_state_that_fits_nowhere_is_named_unless_another_one_fits() -> None:
+    (finding,) = judge(Record([loaded(0)]))
+    assert (finding.rule, finding.severity) == ("loaded-nothing", "fail")
+    assert "module.fc.weight is not, fc.weight is" in finding.evidence
+    assert judge(Record([loaded(0), loaded(6)])) == []
+    assert judge(Record([loaded(2)])) == []  # a body, without its head
+    assert [f.rule for f in judge(Record([loaded(0), loaded(6, module=5)]))] == ["loaded-nothing"]
+
+
+@pytest.mark.parametrize(
+    ("averages", "looks", "expected"),
+    [
+        ([0.0, 8.0], [1.0, 2.0], ["norm-averages"]),
+        ([0.5, 6.0], [1.0, 2.0], []),  # buffers follow
+        ([0.0, 8.0], [1.0, 1.0], []),  # a teacher that stays as it is
+    ],
+)
+def test_running_averages_of_a_copy_must_follow_its_weights(
+    averages: list[float], looks: list[float], expected: list[str]
+) -> None:
+    events: list[dict[str, Any]] = []
+    for n in range(30):
+        events += trained_on(n, n, [4 * n, 4 * n + 1, 4 * n + 2, 4 * n + 3])
+    for index, look in enumerate(looks):
+        seen = {"n": 15 * (index + 1), "model": 9, "look": [look]}
+        stays = [0.0, 8.0] if index == 0 else averages
+        events.append(forward(40 + index, [1000], **seen, averages=stays))
+    models = {
+        "3": {"class": "Net", "shapes": 1, "first": [0.0]},
+        "9": {"class": "Average", "shapes": 1, "first": [0.0]},
+    }
+    held = {"k": "optimizer", "n": 0, "optimizer": 1, "at": "train.py:5", "parameters": [7]}
+    entry = {"7": {"name": "w", "size": 9, "looked": 0, "none": 0, "zero": 0}}
+    judged = judge(Record([held, *events], leaf_sets=[[7]], models=models, parameters=entry))
+    assert [f.rule for f in judged if f.severity == "warn"] == expected
+
+
+def test_batches_of_one_class_are_sorted_only_where_the_class_differs() -> None:
+    def calls(*classes: int) -> Record:
+        usual = {"k": "loss", "name": "cross_entropy", "at": "train.py:7", "grad": True,
+                 "reduction": "mean", "plain": True, "shapes": [[32, 5], [32]], "classes": 5,
+                 "targets": 32, "kinds": 1, "value": 1.0}  # fmt: skip
+        mixed = {**usual, "n": 0, "kinds": 4, "low": 0, "high": 3}
+        return Record(
+            [
+                event
+                for n, one in enumerate(classes)
+                for event in (mixed, {**usual, "n": n, "low": one, "high": one})
+            ]
+        )
+
+    assert found(calls(*[0] * 5, *[1] * 5)) == [("one-class-batches", "fail")]
+    assert found(calls(*[4] * 10)) == []  # the class of what a generator made
+
+
+def epochs_of(modes: str, *, measured: bool) -> Record:
+    """Ten training steps per letter in train (T) or eval (E) mode, maybe after a validation."""
+    events: list[dict[str, Any]] = []
+    for part, mode in enumerate(modes):
+        if measured:
+            events.append(forward(100 * part + 1, [1000], n=10 * part))
+        for n in range(10 * part, 10 * part + 10):
+            steps = trained_on(100 * part + n % 10 + 2, n, [4 * n, 4 * n + 1, 4 * n + 2])
+            steps[0].update(train=mode == "T", active=int(mode == "T"), norms=int(mode == "T"))
+            events += steps
+    held = {"k": "optimizer", "n": 0, "optimizer": 1, "at": "train.py:5", "parameters": [7]}
+    entry = {"7": {"name": "w", "size": 9, "looked": 0, "none": 0, "zero": 0}}
+    return Record([held, *events], leaf_sets=[[7]], models={"3": {"class": "Net", "shapes": 1}},
+                  parameters=entry)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("modes", "measured", "expected"),
+    [
+        ("TETE", True, [("eval-while-training", "fail")]),
+        ("ETET", True, [("eval-while-training", "fail")]),  # a validation before the first step
+        ("ETET", False, []),  # no validation: two stages
+        ("TTTT", True, []),
+        ("EEEE", True, [("eval-while-training", "warn")]),
+    ],
+)
+def test_a_validation_that_leaves_eval_mode_on_until_the_next_epoch_is_named(
+    modes: str, measured: bool, expected: list[tuple[str, str]]
+) -> None:
+    assert found(epochs_of(modes, measured=measured)) == expected
+
+
+def test_labels_that_a_network_gave_may_change() -> None:
+    given = forward(1, list(range(60)))
+    assert found(Record([given, *labelled(60).events])) == []
+
+
+@pytest.mark.parametrize(
+    ("factor", "terms", "expected"),
+    [
+        (0.5, [], [("loss-terms", "warn")]),
+        (1 / 64, [], []),  # a mean over the samples
+        (4 / 64, [], []),  # a strong weight of it
+        (0.5, [["log-probability", -1, 1.0, "", "given"]], []),  # sums over an episode
+    ],
+)
+def test_a_sum_over_the_batch_beside_a_mean_is_named_unless_it_is_divided(
+    factor: float, terms: list[Any], expected: list[tuple[str, str]]
+) -> None:
+    event = {"k": "backward", "n": 0, "at": "train.py:8", "leaf": False, "loss": 1.0, "leaves": 0,
+             "forwards": [], "pairs": [], "spread": [], "terms": terms,
+             "balance": [64, factor]}  # fmt: skip
+    assert found(Record([event] * 6, leaf_sets=[[]])) == expected
+
+
+@pytest.mark.parametrize(
+    ("warm", "calls", "severity"), [(0, 320, "warn"), (0, 120, "info"), (90, 100, "")]
+)
+def test_a_loss_at_log_c_is_a_remark_until_300_steps_and_nothing_during_a_warm_up(
+    warm: int, calls: int, severity: str
+) -> None:
+    events = []
+    for n in range(calls):
+        events.append({"k": "loss", "n": n, "name": "cross_entropy", "at": "train.py:7",
+                       "grad": True, "reduction": "mean", "plain": True, "classes": 4,
+                       "shapes": [[32, 4], [32]], "value": 1.3863, "targets": 32, "kinds": 4,
+                       "low": 0, "high": 3})  # fmt: skip
+        events.append(step(n, lr=[0.1 * min(1.0, (n + 1) / (2 * warm + 1))]))
+    judged = [f.severity for f in judge(Record(events)) if f.rule == "stuck-loss"]
+    assert judged == ([severity] if severity else [])
+
+
+def same_draws(**counts: Any) -> Record:
+    """Forty training steps with the same sixteen samples, each time in another tensor."""
+    events: list[dict[str, Any]] = [
+        {"k": "optimizer", "n": 0, "optimizer": 1, "at": "train.py:5", "parameters": [7]}
+    ]
+    for n in range(40):
+        events += trained_on(n, n, list(range(16)))
+        events[-3]["again"] = False
+    entry = {"7": {"name": "w", "size": 9, "looked": 0, "none": 0, "zero": 0}}
+    return Record(events, leaf_sets=[[7]], parameters=entry, steps=40, counts=counts,
+                  models={"3": {"class": "Net", "shapes": 1}})  # fmt: skip
+
+
+def test_equal_batches_are_named_where_they_are_drawn_and_not_where_a_table_is_copied() -> None:
+    drawn = {"drawn with a generator": {"train.py:6": 40}}
+    assert found(same_draws(**drawn)) == [("same-batch", "warn")]
+    assert found(same_draws()) == []

@@ -11,6 +11,8 @@ VERY_FAR = 10.0  # times log C
 SLACK = 0.5  # nats; two classes have a log C of 0.69
 UNSCALED = 30.0  # standard deviation of inputs: pixels of 0 to 255 have about 70
 MIN_STEPS = 60  # before a loss is called stuck
+LONG = 300  # steps; sequences and fine-tuning may need a hundred to leave log C
+WARM = 0.5  # of the highest learning rate: steps below are those of a warm-up
 STUCK = 0.01  # nats from log C, and between its first and last third
 LEARNED = 0.9  # of the loss without the inputs, on held-out samples
 EXPLODED = 1e4  # gradient norm at the first step
@@ -72,9 +74,12 @@ def stuck_loss(record: Record) -> list[Finding]:
     """The loss must leave log C.
 
     A loss that stays there is that of a network whose answer does not depend on its input: no
-    gradient arrives, the rate is far too low, or labels do not belong to their images.
+    gradient arrives, the rate is far too low, or labels do not belong to their images. Some
+    networks need a hundred steps to leave it, so that it is a remark until there were 300.
     """
-    calls = _classifying(record)
+    highest = max((max(s["lr"], default=0.0) for s in record.all("step")), default=0.0)
+    warm = [s["n"] for s in record.all("step") if max(s["lr"], default=0.0) >= WARM * highest]
+    calls = [event for event in _classifying(record) if event["n"] >= min(warm, default=0)]
     if len(calls) < MIN_STEPS or len({event["classes"] for event in calls}) > 1:
         return []
     values = [event["value"] for event in calls]
@@ -90,7 +95,8 @@ def stuck_loss(record: Record) -> list[Finding]:
     text = f"the loss is log({calls[0]['classes']}) = {expected:.3g} and did not move in"
     text += f" {len(values)} steps: {first:.4g} at first, {last:.4g} at last"
     advice = "try other rates with lr-sweep; see that inputs and labels belong together"
-    return [Finding("stuck-loss", "warn", text, advice, calls[-1]["at"], last, expected)]
+    severity: Severity = "warn" if len(values) >= LONG else "info"
+    return [Finding("stuck-loss", severity, text, advice, calls[-1]["at"], last, expected)]
 
 
 def first_gradients(record: Record) -> list[Finding]:

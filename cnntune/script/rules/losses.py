@@ -11,6 +11,7 @@ from cnntune.script.record import Event, Record
 USUAL = 0.8  # share of the passes that makes a habit
 NORMALIZED = 0.05  # of the logarithm of a sum that should be 1: label smoothing, rounding
 MIN_CALLS = 3  # of a loss function
+TIMES_A_MEAN = 8.0  # weight of a sum over samples: twice that of the strongest usual divergences
 PAIRS: dict[
     str, tuple[str, str, Severity]
 ] = {  # what enters a loss: what was found, what to do, how severe
@@ -129,6 +130,34 @@ def loss_shapes(record: Record) -> list[Finding]:
         advice = "give both the same shape: squeeze(1) the one, or unsqueeze(1) the other"
         found["graph"] = Finding("loss-shapes", "fail", text, advice, event["at"])
     return list(found.values())
+
+
+def loss_terms(record: Record) -> list[Finding]:
+    """The terms of a loss are means of the same kind.
+
+    Where one is a mean over the batch and another one a sum over it, the second counts as often as
+    the batch has samples: a divergence that is summed beside a mean reconstruction leaves nothing
+    of it. With a factor of 1 / batch size the sum is a mean over the samples. Policy losses, whose
+    sums are over steps of an episode, are left out.
+    """
+    lines: dict[str, list[Event]] = {}
+    for event in record.walked:
+        lines.setdefault(event["at"], []).append(event)
+    found = []
+    for at, events in lines.items():
+        if any(term[0] == "log-probability" for e in events for term in e.get("terms") or ()):
+            continue
+        told = [e["balance"] for e in events if e.get("balance")]
+        uneven = [(rows, factor) for rows, factor in told if rows * factor >= TIMES_A_MEAN]
+        if len(uneven) < MIN_CALLS or len(uneven) <= USUAL * len(events):
+            continue
+        rows, factor = uneven[-1]
+        text = f"one term of the loss is a mean over {rows:.0f} rows, and another one a sum over"
+        text += f" them times {factor:.3g}: it counts {rows * factor:.3g} times as much as its mean"
+        advice = "sum or average both over the same dimensions, for instance sum over a sample and"
+        advice += " divide by the batch size"
+        found.append(Finding("loss-terms", "warn", text, advice, at, rows * factor, 1.0))
+    return found
 
 
 def log_probabilities(record: Record) -> list[Finding]:

@@ -1,5 +1,6 @@
 """Train and eval mode, and what validation may not change."""
 
+import itertools
 from collections.abc import Sequence
 
 from cnntune.findings import Finding
@@ -7,7 +8,9 @@ from cnntune.script.record import Event, Record
 
 USUAL = 0.8  # share of the passes that makes a habit
 MIN_SINGLE = 10  # training steps that make a habit
+OFTEN = 0.2  # share of the training passes of a line
 MIN_PASSES = 3  # forward passes of a kind
+MIN_LOOKS = 2  # states of the weights of a copy
 
 
 def eval_while_training(record: Record) -> list[Finding]:
@@ -35,7 +38,45 @@ def eval_while_training(record: Record) -> list[Finding]:
                 f"trained in eval mode from step {wrong[0]['n']} on: no dropout, fixed batch norm"
             )
             found.append(Finding("eval-while-training", "fail", text, advice, where))
+        elif left := _left_in_eval(record, passes):
+            text = f"trained in eval mode at {len(left)} of {len(passes)} steps, each time after a"
+            text += " validation: no dropout, fixed batch norm"
+            advice = "call model.train() after each validation"
+            found.append(Finding("eval-while-training", "fail", text, advice, left[-1]["at"]))
     return found
+
+
+def _left_in_eval(record: Record, passes: Sequence[Event]) -> list[Event]:
+    """Training passes of one line in eval mode, since a validation, where others are in train mode.
+
+    An attack, and a stage with fixed norms, have a line of their own, or follow no validation.
+    """
+    model = passes[0]["model"]
+    measured = [
+        e["index"]
+        for e in record.all("forward")
+        if e["model"] == model and not e["train"] and not e["grad"]
+    ]
+    left: list[Event] = []
+    for line in {event["at"] for event in passes}:
+        here = [event for event in passes if event["at"] == line]
+        wrong = [e for e in here if not e["train"] and e["active"] == 0 and e["trains"]]
+        runs = [
+            event
+            for before, event in itertools.pairwise([None, *here])
+            if event in wrong and (before is None or before["train"])
+        ]
+        if not runs or len(wrong) == len(here) or len(wrong) < OFTEN * len(here):
+            continue
+        if all(_follows(event, here, measured) for event in runs):
+            left += wrong
+    return left if len(left) >= MIN_SINGLE else []
+
+
+def _follows(event: Event, here: Sequence[Event], measured: Sequence[int]) -> bool:
+    """Whether there was a validation between a training pass and the one before it."""
+    earlier = max((e["index"] for e in here if e["index"] < event["index"]), default=0)
+    return any(earlier < index < event["index"] for index in measured)
 
 
 def train_while_validating(record: Record) -> list[Finding]:
@@ -236,6 +277,55 @@ def restored_alias(record: Record) -> list[Finding]:
     text = "load_state_dict() gets the model's own tensors: nothing is restored"
     advice = "keep copy.deepcopy(model.state_dict())"
     return [Finding("restored-alias", "fail", text, advice, events[-1]["at"])]
+
+
+def loaded_nothing(record: Record) -> list[Finding]:
+    """A state that is loaded must fit the module.
+
+    `load_state_dict(strict=False)` leaves out what does not fit, and raises nothing. Keys that
+    begin with `module.` or `_orig_mod.`, or a checkpoint that holds the state in an entry of its
+    own, fit nowhere: the weights stay random. (PyTorch documentation of `load_state_dict`.)
+    """
+    events = record.all("loaded")
+    fitted = {event["module"] for event in events if event["fitting"]}
+    empty = [e for e in events if e["given"] and not e["fitting"] and e["module"] not in fitted]
+    if not empty:
+        return []
+    event = empty[-1]
+    text = f"load_state_dict() got {event['given']} entries, and none is of this module:"
+    text += f" {event['name']} is not, {event['own']} is"
+    advice = "rename the keys, or choose the entry of the checkpoint that holds the state; see what"
+    advice += " load_state_dict(strict=False) returns"
+    return [Finding("loaded-nothing", "fail", text, advice, event["at"], 0.0)]
+
+
+def norm_averages(record: Record) -> list[Finding]:
+    """An averaged copy needs running averages of batch norm, too.
+
+    They are buffers, not parameters: a moving average of the parameters alone leaves those of the
+    copy as they were when it was made, and in eval mode it answers with them. `update_bn`, or
+    buffers that are averaged or copied too, repair it. (PyTorch documentation of `AveragedModel`.)
+    """
+    trained = record.trained_models
+    moving = {
+        record.models[str(e["model"])]["shapes"]
+        for e in record.training_forwards
+        if e.get("norms") and e["train"]
+    }
+    for number, entry in record.models.items():
+        if int(number) in trained or entry.get("shapes") not in moving:
+            continue
+        seen = [e for e in record.all("forward") if e["model"] == int(number) and e["n"] > 0]
+        looks = [e for e in seen if not e["train"] and not e["active"] and e.get("averages")]
+        weights = {tuple(event["look"]) for event in looks}
+        kept = {tuple(event["averages"]) for event in looks}
+        if len(weights) < MIN_LOOKS or len(kept) > 1 or looks[-1]["n"] < MIN_SINGLE:
+            continue
+        text = f"the weights of {entry['class']} follow those that are trained, and the running"
+        text += f" averages of its batch norm did not change in {looks[-1]['n']} steps"
+        advice = "copy or average its buffers too, or call torch.optim.swa_utils.update_bn"
+        return [Finding("norm-averages", "warn", text, advice, looks[-1]["at"])]
+    return []
 
 
 def seed_in_loop(record: Record) -> list[Finding]:

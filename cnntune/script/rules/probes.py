@@ -1,6 +1,6 @@
 """What a copy of the model did with changed inputs, and what inputs and targets are like.
 
-The numbers are those of `script/probes.py` and `script/schedules.py`.
+The numbers are those of `script/probes/` and `script/schedules.py`.
 """
 
 from collections.abc import Mapping

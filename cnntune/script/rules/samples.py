@@ -21,6 +21,10 @@ MIN_PART = 64  # validation samples
 PART = 0.1  # share of them that was trained on
 MIN_DRAWS = 20  # steps, all with the same values
 BESIDE = 0.5  # share of the steps with other samples, too
+MIN_AGAIN = 40  # samples that were seen twice
+CHANGED = 0.3  # of them with another label: of two classes, half are by chance
+MIN_LATELY = 8  # training passes since a fold was trained on
+MIN_GONE = 0.05  # of all steps: longer than what a shuffled epoch leaves out
 WIDE = 8  # values of a row, below which states of a small world repeat
 
 
@@ -48,7 +52,7 @@ def validation_overlap(record: Record) -> list[Finding]:
         if len(seen) >= MIN_ROWS and models & record.trained_models:
             before = _trained_before(record, models, block[0]["index"])
             judged.append((sum(row in before for row in seen) / len(seen), wide[-1]))
-    if not judged or any(share < OVERLAP for share, _ in judged):
+    if not judged or any(share < OVERLAP for share, _ in judged) or folds_apart(record):
         return []
     if any(count > 3 for count in _draws(record)):
         return []  # a handful of samples, all of which are everywhere
@@ -59,13 +63,19 @@ def validation_overlap(record: Record) -> list[Finding]:
 
 
 def _trained_before(record: Record, models: set[int], index: int) -> set[int]:
-    """Rows that these models were trained on, without those of the batch at hand."""
+    """Rows that these models were trained on as they are, without those of the batch at hand."""
+    begun = max((n for n in _resets(record) if n <= _step_of(record, index)), default=0)
     return {
         row
         for event in record.training_forwards
-        if event["index"] < index - 1 and event["model"] in models
+        if event["index"] < index - 1 and event["model"] in models and event["n"] >= begun
         for row in event.get("rows", ())
     }
+
+
+def _step_of(record: Record, index: int) -> int:
+    """The steps before a forward pass."""
+    return next(int(e["n"]) for e in record.all("forward") if e["index"] == index)
 
 
 def _drawn_alike(
@@ -73,9 +83,13 @@ def _drawn_alike(
 ) -> list[Finding]:
     """Batches that are made anew at each step and hold the same values.
 
-    A full batch, or one that is overfitted on purpose, is one and the same tensor. What is fixed
-    beside other inputs or targets that change is meant.
+    A full batch, or one that is overfitted on purpose, is one and the same tensor, or drawn from
+    nothing. What is fixed beside other inputs or targets that change is meant.
     """
+    seeded = {event["n"] for event in record.all("seed") if event["n"]}
+    draws = sum(record.counts.get("drawn with a generator", {}).values())
+    if max(len(seeded), draws) < BESIDE * record.steps:
+        return []
     trained = [event for event in record.training_forwards if event.get("rows")]
     passes = [event for event in trained if _wide_enough(event)]
     if len({e["others"] for e in trained if "others" in e}) > 1:
@@ -189,6 +203,81 @@ def partial_overlap(record: Record) -> list[Finding]:
     return []
 
 
+def folds_apart(record: Record) -> list[Finding]:
+    """A fold is tested by a network that never saw it.
+
+    With one network for all folds, the samples that test a fold were trained on in the folds
+    before: they are no longer trained on, and the network remembers them. Weights that are reset
+    between folds, and an accuracy on the samples that are trained on now, are meant.
+    """
+    begun = _resets(record)
+    for block in reversed(record.validation_blocks):
+        wide = [event for event in block if _wide(event)]
+        models = {event["model"] for event in wide}
+        rows = {row for event in wide for row in event["rows"]}
+        if len(rows) < MIN_ROWS or not models or not models <= record.trained_models:
+            continue
+        first, since = wide[0]["n"], max((n for n in begun if n <= wide[0]["n"]), default=0)
+        passes = [
+            event
+            for event in record.training_forwards
+            if event["model"] in models
+            and since <= event["n"]
+            and event["index"] < wide[0]["index"]
+        ]
+        last: dict[int, int] = {}
+        for event in passes:
+            last.update(dict.fromkeys(event.get("rows", ()), event["n"]))
+        known = [last[row] for row in rows if row in last]
+        if len(known) < OVERLAP * len(rows):
+            continue
+        stopped = max(known)
+        lately = [event for event in passes if event["n"] > stopped]
+        if len(lately) < MIN_LATELY or first - stopped < MIN_GONE * (first - since):
+            continue
+        if sum(len(event.get("rows", ())) for event in lately) < len(rows):
+            continue
+        text = f"{100 * len(known) / len(rows):.0f} % of {len(rows)} validation samples were"
+        text += f" trained on before, until step {stopped}, and not in the {len(lately)} steps"
+        text += " since: the network has seen this fold"
+        advice = "make model and optimizer anew for each fold"
+        line = wide[-1]["at"]
+        return [Finding("folds-apart", "fail", text, advice, line, len(known) / len(rows), 0.0)]
+    return []
+
+
+def _resets(record: Record) -> list[int]:
+    """The steps at which weights had other values than the last step left."""
+    return [step["n"] for step in record.all("step") if step.get("reset") and step["n"]]
+
+
+def labels_stay(record: Record) -> list[Finding]:
+    """A sample keeps its label.
+
+    Where inputs and labels are shuffled or indexed apart, the same sample has another label in the
+    next epoch, and nothing can be learned. Labels that are changed at random on purpose change for
+    a few samples; those that a network gives (pseudo-labels, clusters, actions) are left out: the
+    samples were given to one without gradients.
+    """
+    labels: dict[tuple[str, int], list[int]] = {}
+    asked = {row for e in record.all("forward") if not e["grad"] for row in e.get("rows", ())}
+    for event in record.all("loss"):
+        if event["grad"]:
+            for row, label in zip(event.get("rows", ()), event.get("labels", ()), strict=False):
+                if row in asked:
+                    continue
+                labels.setdefault((event["at"], row), []).append(label)
+    again = {key: found for key, found in labels.items() if len(found) > 1}
+    places = Counter(at for at, _ in again)
+    for at, count in places.items():
+        changed = sum(len(set(found)) > 1 for (line, _), found in again.items() if line == at)
+        if count >= MIN_AGAIN and changed > CHANGED * count:
+            text = f"{changed} of {count} samples that were seen again had another label then"
+            advice = "shuffle and index inputs and labels together"
+            return [Finding("labels-stay", "warn", text, advice, at, changed / count, 0.0)]
+    return []
+
+
 def same_batch(record: Record) -> list[Finding]:
     """Each step needs another batch.
 
@@ -271,14 +360,13 @@ def one_class_batches(record: Record) -> list[Finding]:
         for event in record.all("loss")
         if event["grad"] and event.get("targets", 0) >= MIN_BATCH and event.get("classes", 0) > 1
     ]
-    kinds = {(event["low"], event["high"]) for event in calls}
-    if len(calls) < MIN_BATCHES or len(kinds) < 2:
+    if len(calls) < MIN_BATCHES:
         return []
     if any(len(event["shapes"][1]) > 1 for event in calls):
         return []  # tokens or pixels
     single = [event for event in calls if event["kinds"] == 1]
-    if len(single) <= ONE_CLASS * len(calls):
-        return []
+    if len(single) <= ONE_CLASS * len(calls) or len({event["low"] for event in single}) < 2:
+        return []  # always one class: a label of what a generator made
     text = f"{len(single)} of {len(calls)} training batches hold one class only"
     advice = "pass shuffle=True to the training loader"
     return [Finding("one-class-batches", "fail", text, advice, single[-1]["at"])]

@@ -39,10 +39,11 @@ def run_hidden_sitecustomize() -> None:
 
 
 def observer() -> Any:
-    """The observer, a file that knows nothing of the package that it lies in."""
-    name = "_cnntune_observer"
+    """The observer, or what replaces it: knows nothing of the package that it lies in."""
+    name, path = "_cnntune_observer", os.environ["CNNTUNE_OBSERVER"]
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, os.environ["CNNTUNE_OBSERVER"])
+        parts = [os.path.dirname(path)] if os.path.basename(path) == "__init__.py" else None
+        spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=parts)
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
