@@ -5,6 +5,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable
 from html import unescape
 from html.parser import HTMLParser
@@ -221,6 +222,33 @@ def test_a_page_asks_for_nothing_from_elsewhere(page: Page) -> None:
 
 
 @pytest.mark.usefixtures("page")
+def test_a_watched_page_is_written_again_with_each_change_and_the_last_one_at_ctrl_c(
+    swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(swept, tmp_path / "copy")
+    study = tmp_path / "copy/runs/digits"
+    page = study / "report.html"
+    page.unlink(missing_ok=True)
+    written: list[int] = []
+
+    def wait(_: float) -> None:
+        assert '<meta http-equiv="refresh" content="5">' in page.read_text()
+        written.append(page.stat().st_ino)  # of a new file each time: it appears by rename
+        if len(written) == 2:
+            (study / "lr-sweep.json").unlink()
+        elif len(written) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", wait)
+    outcome = call("report", "digits", "--watch", cwd=tmp_path / "copy")
+    assert outcome.code == 130
+    first, unchanged, changed = written
+    assert first == unchanged != changed
+    html = page.read_text()
+    assert 'http-equiv="refresh"' not in html
+    assert Page(html).sections == {"asked"}
+
+
 def test_a_report_changes_nothing_in_the_study(whole: Path, before: dict[Path, bytes]) -> None:
     assert before
     assert held(whole / "runs") == before

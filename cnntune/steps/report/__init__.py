@@ -22,8 +22,11 @@ __all__ = ["Story", "page", "read"]
 FILES = PackageLoader("cnntune.steps.report", "")
 
 
-def page(story: Story) -> str:
-    """The HTML page of a study. All texts that come from the study are escaped."""
+def page(story: Story, *, reload: int | None = None) -> str:
+    """The HTML page of a study. All texts that come from the study are escaped.
+
+    With `reload`, a browser loads it again after so many seconds.
+    """
     environment = Environment(
         loader=FILES,
         autoescape=True,
@@ -42,6 +45,7 @@ def page(story: Story) -> str:
     style, script = (FILES.get_source(environment, name)[0] for name in ("style.css", "sort.js"))
     return environment.get_template("page.html").render(
         story=story,
+        reload=reload,
         charts=charts,
         style=Markup(style),
         script=Markup(script),
