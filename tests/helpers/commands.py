@@ -116,7 +116,7 @@ def one_after_the_other(
                 return
 
 
-QUICK = ("--set", "data.size=300", "--set", "model.width=8", "--set", "model.depth=2")
+QUICK = ("--set", "data.size=150", "--set", "model.width=8", "--set", "model.depth=2")
 COMMANDS = {
     "sanity": ("sanity", *QUICK),
     "lr-sweep": ("lr-sweep", *QUICK),
