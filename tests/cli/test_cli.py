@@ -11,11 +11,12 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
-from commands import CNNTUNE, QUICK, Workflow, call, run, worked_through
+from commands import CNNTUNE, QUICK, Outcome, Workflow, call, run, worked_through
 
 from cnntune.cli import app
 
@@ -531,17 +532,20 @@ def build(*, num_classes, in_shape):
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "go"),
     [
-        ("lr-sweep",),
-        pytest.param(("search", "--budget", "1", "--epochs", "1"), marks=pytest.mark.slow),
+        (("inspect",), call),
+        pytest.param(("lr-sweep",), run, marks=pytest.mark.slow),
+        pytest.param(("search", "--budget", "1", "--epochs", "1"), run, marks=pytest.mark.slow),
     ],
 )
-def test_what_own_code_prints_is_no_result(words: tuple[str, ...], tmp_path: Path) -> None:
+def test_what_own_code_prints_is_no_result(
+    words: tuple[str, ...], go: Callable[..., Outcome], tmp_path: Path
+) -> None:
     (tmp_path / "talking.py").write_text(TALKING)
     own = ("--set", "model.name=talking:build", "--set", "data.size=120")
     (tmp_path / "own.toml").write_text('[data]\nname = "digits"\n')
-    outcome = run(*words, "own.toml", *own, "--json", cwd=tmp_path)
+    outcome = go(*words, "own.toml", *own, "--json", cwd=tmp_path)
     assert outcome.document["command"] == words[0]
     assert "imported" in outcome.err
     assert "forward (" in outcome.err
