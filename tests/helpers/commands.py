@@ -86,7 +86,7 @@ def call(*words: str, cwd: Path) -> Outcome:
     torch.set_num_threads(threads)
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    inside = str(cwd.resolve())
+    inside = f"{cwd.resolve()}{os.sep}"
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None) or "").startswith(inside):
             del sys.modules[name]
