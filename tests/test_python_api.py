@@ -150,6 +150,7 @@ def test_what_is_wrong_in_a_network_is_a_failure(model: type[nn.Module], rule: s
         found.raise_if_failed()
 
 
+@pytest.mark.slow
 def test_an_optimizer_of_another_model_is_a_failure() -> None:
     train, val = loaders()
     other = torch.optim.SGD(network().parameters(), 0.1)

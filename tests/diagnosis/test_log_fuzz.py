@@ -47,7 +47,7 @@ from cnntune.diagnosis.logs.cells import decode
 from cnntune.diagnosis.logs.choose import choose
 from cnntune.diagnosis.logs.record import Record, UnreadableLogError
 
-FEW, MANY = 150, 20_000  # examples per reader: in every test run, and with -m slow
+FEW, MANY = 80, 20_000  # examples per reader: in every test run, and with -m slow
 PATIENCE_SECONDS = 2.0  # for one small file on a busy machine; they take milliseconds
 
 TABLE = "epoch,train_loss,val_loss,val_acc\n1,1.5,1.25,51%\n2,1.0,nan,\n3,0.5,6.25e-1,tensor(0.7)\n"

@@ -18,7 +18,15 @@ def page(name: str) -> str:
 QUICK = [(name, block) for name in PAGES for block in blocks(page(name)) if block.quick]
 
 
-@pytest.mark.parametrize(("name", "block"), QUICK, ids=[block.command for _, block in QUICK])
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [
+        # what loads torch only prints, and takes seconds; the whole page is a slow test too
+        pytest.param(*case, marks=[pytest.mark.slow] if "sanity" in case[1].command else [])
+        for case in QUICK
+    ],
+    ids=[block.command for _, block in QUICK],
+)
 def test_a_block_that_trains_nothing_says_what_the_command_prints(
     name: str, block: Block, tmp_path: Path
 ) -> None:

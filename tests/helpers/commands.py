@@ -86,7 +86,7 @@ def call(*words: str, cwd: Path) -> Outcome:
     torch.set_num_threads(threads)
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    inside = str(cwd.resolve())
+    inside = f"{cwd.resolve()}{os.sep}"
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None) or "").startswith(inside):
             del sys.modules[name]
@@ -116,7 +116,7 @@ def one_after_the_other(
                 return
 
 
-QUICK = ("--set", "data.size=300", "--set", "model.width=8", "--set", "model.depth=2")
+QUICK = ("--set", "data.size=150", "--set", "model.width=8", "--set", "model.depth=2")
 COMMANDS = {
     "sanity": ("sanity", *QUICK),
     "lr-sweep": ("lr-sweep", *QUICK),

@@ -173,6 +173,7 @@ def test_without_validation_images_all_but_the_split_is_judged(own: OwnSetUp) ->
     assert by_rule["learns"] == "info"
 
 
+@pytest.mark.slow
 def test_most_labels_wrong_is_seen_by_likeness(own: OwnSetUp) -> None:
     said = [f for f in own.findings(data=MOSTLY_WRONG) if f.rule == "labels"]
     assert said[0].severity == "warn"
@@ -180,6 +181,7 @@ def test_most_labels_wrong_is_seen_by_likeness(own: OwnSetUp) -> None:
     assert said[0].measured == pytest.approx(0.675, abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_third_of_the_training_labels_wrong_is_a_remark(own: OwnSetUp) -> None:
     said = [f for f in own.findings(data=A_THIRD_WRONG) if f.rule == "labels"]
     assert said[0].severity in ("ok", "info")

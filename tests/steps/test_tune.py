@@ -372,6 +372,7 @@ def swept(study: Study, recipe: Recipe, low: float, high: float) -> Callable[[De
     return lambda _: study.write("lr-sweep", kept)
 
 
+@pytest.mark.slow
 def test_a_search_that_learned_nothing_is_followed_by_a_round_of_swept_rates(
     tmp_path: Path, recipe: Recipe
 ) -> None:
