@@ -50,7 +50,6 @@ from cnntune.diagnosis.signs import (
     CHANCE,
     FEW_POINTS,
     chance_level,
-    climbs,
     signs_of,
     spikes,
     supposed_chance,
@@ -204,7 +203,7 @@ def spikes_often(shape: Shape) -> Verdict | None:
     """
     known = len(shape.train) >= MIN_POINTS
     name, held = (shape.train_name, shape.train) if known else (shape.val_name, shape.val)
-    found = max(spikes(held.values), climbs(held.values), key=len)
+    found = spikes(held.values)
     wanted = max(MIN_SPIKES, SPIKE_SHARE * len(held))
     if len(found) < wanted:
         return None

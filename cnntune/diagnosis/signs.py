@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from operator import sub
 from statistics import median
 
@@ -14,7 +14,6 @@ from cnntune.diagnosis.curve import (
     logged,
     noise,
     row_lost,
-    scatter,
     tail_median,
 )
 from cnntune.runs.chance import Chance
@@ -159,32 +158,9 @@ def spikes(values: Sequence[float]) -> list[int]:
         return []  # cheaper than the medians, and true of most curves
     sides = [(median(values[max(0, at - 3) : at]), median(values[at + 1 : at + 4])) for at in inner]
     above = [value - max(pair) for value, pair in zip(values[2:], sides, strict=False)]
-    wanted = max(height, SPIKE_NOISE * median(map(abs, above)) / NORMAL_MEDIAN)
+    scatter = median(map(abs, above)) / NORMAL_MEDIAN
+    wanted = max(height, SPIKE_NOISE * scatter)
     return [place for place, size in enumerate(above, 2) if size > wanted]
-
-
-def climbs(values: Sequence[float]) -> list[int]:
-    """The places of the peaks far above the lowest value so far, from which the run came back.
-
-    A climb may last for several values, which `spikes` leaves out. It ends half way back.
-    """
-    if len(values) < MANY_POINTS:
-        return []
-    height = SPIKE * (max(values[0], values[-1]) - min(values))
-    lows = list(accumulate(values, min))
-    if max(map(sub, values, lows)) <= height:
-        return []  # true of most curves
-    height = max(height, SPIKE_NOISE * scatter(values))
-    found, peak = [], None
-    for place, (value, low) in enumerate(zip(values, lows, strict=True)):
-        if peak is None:
-            peak = place if value > low + height else None
-        elif value < low + height / 2:
-            found.append(peak)
-            peak = None
-        elif value > values[peak]:
-            peak = place
-    return found
 
 
 def has_step(lrs: Sequence[float]) -> bool:
