@@ -382,19 +382,18 @@ def still_improving(shape: Shape) -> Verdict | None:
 
     A fall in each step of the last third counts also where it is small.
     """
-    wanted = IMPROVING * shape.range
+    steady = max(steps(shape.last_third), default=0.0) < 0
+    wanted = (SATURATED if steady else IMPROVING) * shape.range
     if shape.comparable and len(shape.train):
         wanted = max(wanted, SATURATED * abs(shape.train.values[0]))  # most was learned before val
-    steady = max(steps(shape.last_third), default=0.0) < 0
-    limit = min(wanted, SATURATED * shape.range) if steady else wanted
-    if shape.range <= 0 or shape.trend <= limit or not (steady or trusted(shape)):
+    if shape.range <= 0 or shape.trend <= wanted or not (steady or trusted(shape)):
         return None
     share = min(1.0, shape.trend / shape.range)
     text = (
         f"{shape.val_name} fell to {shape.end:.3g}, by {share:.0%} of its range over the last"
         f" {len(shape.last_third)} points"
     )
-    margin = max(1.0, ratio(shape.trend, wanted))
+    margin = max(1.0, ratio(shape.trend, max(wanted, IMPROVING * shape.range)))
     also: list[Label] = ["converged"] if margin < 1 / NEAR else []
     gap = (shape.acc_gap or 0.0) > ACC_GAP
     if gap or (gap_score(shape) > NEAR * GAP and not bounded_gap(shape)):
