@@ -131,7 +131,7 @@ def chosen(logs: Sequence[Log]) -> dict[str, float]:
 def held_out(logs: Sequence[Log], key: Callable[[Log], str], folds: int) -> list[Answer]:
     """Each log judged with thresholds chosen without the logs of the same key in its fold."""
     keys = sorted({key(log) for log in logs})
-    answers = {}
+    answers: dict[int, Answer] = {}
     for fold in range(min(folds, len(keys))):
         left_out = set(keys[fold::folds])
         here = [at for at, log in enumerate(logs) if key(log) in left_out]

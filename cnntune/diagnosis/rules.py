@@ -3,7 +3,7 @@
 Each rule is a function whose docstring is the lesson; the first rule that matches decides the
 label. Thresholds are shares: of what was learned (the fall of val from its start to its best), of
 the first loss, or of the noise of the curve itself, so the unit of the loss does not matter.
-The shares of a gap, a rise and a fall were set on the labels of 172 public logs; what
+The shares of a gap, a rise and a fall were set on the labels of some 300 logs in five sets; what
 concerns a poor fit, spikes and swings was set on the synthetic curves of
 benchmarks/diagnosis/diagnosis_robustness.py, since few public logs show it.
 """
