@@ -138,7 +138,7 @@ def diverged(curve: Curve, planned_epochs: int | None = None) -> Verdict | None:
     broken = len(numbers) and not math.isfinite(losses[-1])
     if broken and (planned_epochs is not None or not row_lost(curve)):
         text = f"{name.replace('_', ' ')} is not finite after {curve.unit} {numbers.epochs[-1]:g}"
-        return Verdict("unstable", "diverged", text, math.inf, "fail")
+        return Verdict("unstable", "not-finite", text, math.inf, "fail")
     first = logged(curve.train_loss) or losses
     if not first or any(map(math.isfinite, first)):
         return None
@@ -147,7 +147,7 @@ def diverged(curve: Curve, planned_epochs: int | None = None) -> Verdict | None:
     if learned or (validated and validated[0] - min(validated) > NOTICEABLE * abs(validated[0])):
         return None
     name = "train loss" if validated else "loss"
-    return Verdict("unstable", "diverged", f"no logged {name} is finite", math.inf, "fail")
+    return Verdict("unstable", "not-finite", f"no logged {name} is finite", math.inf, "fail")
 
 
 def train_loss_rises(shape: Shape) -> Verdict | None:
