@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from labelled_logs import FOLDS, Answer, Log, line, logs_of
+from labelled_logs import FOLDS, LABELS, Answer, Log, line, logs_of
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
@@ -80,7 +80,12 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
     folders = parser.parse_args().folders
     warnings.simplefilter("ignore")
-    logs = [log for folder in folders for log in logs_of(folder) if log.curve is not None]
+    logs = [
+        log
+        for folder in folders
+        for log in logs_of(folder)
+        if log.curve is not None and log.label in LABELS
+    ]
     kept = [log for log in logs if log.curve and rules.diverged(log.curve) is None]
     for name, model in MODELS.items():
         print(line(f"{name}, held out by repository", held_out(model, kept)))

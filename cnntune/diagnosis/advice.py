@@ -115,12 +115,8 @@ WORDS = "command.words"  # of the settings: a search over a command
 COMMAND = "COMMAND"  # of a log of which only the reader knows it
 
 ADVICE: dict[str, tuple[Change | str, ...]] = {
-    "diverged": (
-        MUCH_LOWER_LR,
-        WARM_UP,
-        CLIP,
-        FIND_NAN,
-    ),
+    "diverged": (MUCH_LOWER_LR, WARM_UP, CLIP),
+    "not-finite": (MUCH_LOWER_LR, WARM_UP, CLIP, FIND_NAN),
     "oscillating": (LOWER_LR, DECAY_LR, WARM_UP, CLIP),
     "stuck": (SWEEP, FIT_A_FEW),
     "stuck-slow": (SWEEP, HIGHER_LR, FIT_A_FEW),

@@ -312,9 +312,7 @@ def fall_error(values: Sequence[float]) -> float:
     A slope fitted to n values of standard deviation s has the error s (12 / n^3)^0.5 per step; s is
     taken from the steps, without what the line itself adds to them.
     """
-    line = slope(values)
-    sizes = [abs(step - line) for step in steps(values)]
-    return math.sqrt(12 / len(values)) * median(sizes) / STEP_SIZE if sizes else 0.0
+    return math.sqrt(12 / len(values)) * noise(values, slope(values)) / STEP_SIZE
 
 
 def rolling_median(values: Sequence[float], window: int) -> list[float]:
@@ -341,9 +339,12 @@ def steps(values: Sequence[float]) -> list[float]:
     return [b - a for a, b in pairwise(values) if a != b]
 
 
-def noise(values: Sequence[float]) -> float:
-    """The median absolute step from one value to the next; 0.0 for a constant."""
-    return median(map(abs, steps(values))) if len(set(values)) > 1 else 0.0
+def noise(values: Sequence[float], line: float = 0.0) -> float:
+    """The median absolute step from one value to the next; 0.0 for a constant.
+
+    `line` is the part of each step that is no noise, such as the slope of the values.
+    """
+    return median([abs(step - line) for step in steps(values)] or [0.0])
 
 
 def scatter(values: Sequence[float]) -> float:

@@ -3,7 +3,7 @@
 Each rule is a function whose docstring is the lesson; the first rule that matches decides the
 label. Thresholds are shares: of what was learned (the fall of val from its start to its best), of
 the first loss, or of the noise of the curve itself, so the unit of the loss does not matter.
-The shares of a gap, a rise and a fall were set on the labels of 172 public logs; what
+The shares of a gap, a rise and a fall were set on the labels of some 300 logs in five sets; what
 concerns a poor fit, spikes and swings was set on the synthetic curves of
 benchmarks/diagnosis/diagnosis_robustness.py, since few public logs show it.
 """
@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 from cnntune.diagnosis.advice import (
     DECAY_LR,
-    FIND_NAN,
     Prescription,
     Settings,
     advice_for,
@@ -72,7 +71,7 @@ SPIKE_SHARE = 0.02  # of the points: a long run that recovered from all of them 
 WORSE_THAN_CHANCE = 10.0  # times the loss of guessing; a calibrated network stays near it
 
 UNLEARNED = 0.25  # share of wrong answers times share of the loss left: half of either
-RISE = 0.045  # geometric mean of a rise's share of what was learned and its log ratio to the best
+RISE = 0.034  # geometric mean of a rise's share of what was learned and its log ratio to the best
 GAP = 0.6  # geometric mean of the gap's share of what was learned and the log ratio of val to train
 IMPROVING = 0.05  # of what was learned, gained over the last third
 NOISE = 2.0  # median steps, or standard errors, within which a change is chance
@@ -139,12 +138,16 @@ def diverged(curve: Curve, planned_epochs: int | None = None) -> Verdict | None:
     broken = len(numbers) and not math.isfinite(losses[-1])
     if broken and (planned_epochs is not None or not row_lost(curve)):
         text = f"{name.replace('_', ' ')} is not finite after {curve.unit} {numbers.epochs[-1]:g}"
-        return Verdict("unstable", "diverged", text, math.inf, "fail")
-    accuracy = curve.series("val_acc").values
-    learned = accuracy and max(accuracy) - accuracy[0] > NOTICEABLE
-    if len(numbers) or learned or not (losses or logged(curve.train_loss)):
+        return Verdict("unstable", "not-finite", text, math.inf, "fail")
+    first = logged(curve.train_loss) or losses
+    if not first or any(map(math.isfinite, first)):
         return None
-    return Verdict("unstable", "diverged", "no logged loss is finite", math.inf, "fail")
+    accuracy, validated = curve.series("val_acc").values, numbers.values
+    learned = accuracy and max(accuracy) - accuracy[0] > NOTICEABLE
+    if learned or (validated and validated[0] - min(validated) > NOTICEABLE * abs(validated[0])):
+        return None
+    name = "train loss" if validated else "loss"
+    return Verdict("unstable", "not-finite", f"no logged {name} is finite", math.inf, "fail")
 
 
 def train_loss_rises(shape: Shape) -> Verdict | None:
@@ -300,7 +303,8 @@ def stuck(shape: Shape) -> Verdict | None:
     accuracy = best_accuracy(shape)[1]
     unlearned_part = 1.0 if accuracy is None else (1 - accuracy) * loss_left(shape)
     fell_on_val = shape.val_fall >= 2 * NOTICEABLE  # twice: a small validation set is noisy
-    if steady or fell_on_val or unlearned_part <= UNLEARNED:
+    learned_before = not bounded_gap(shape) and gap_score(shape) > NEAR * GAP
+    if steady or fell_on_val or learned_before or unlearned_part <= UNLEARNED:
         return None
     first, end, fell = train[0], shape.train_end, shape.train_fall
     text = f"{shape.train_name} went from {first:.4g} to {end:.4g}, a change of {-fell:+.1%}"
@@ -350,9 +354,11 @@ def val_rises(shape: Shape) -> Verdict | None:
     Regularise, or get more data, and keep the weights of the best epoch.
     """
     since = shape.val.epochs[shape.best]
-    chance = NOISE * noise(shape.val.values[shape.best :])
+    later = shape.val.values[shape.best :]
     near_zero = shape.end <= SATURATED * shape.start  # a change of which alters no prediction
-    if not shape.has_both or near_zero or shape.rise <= chance or rise_score(shape) <= RISE:
+    if not shape.has_both or near_zero or len(later) < MIN_POINTS:
+        return None
+    if shape.rise <= NOISE * noise(later, slope(later)) or rise_score(shape) <= RISE:
         return None
     before = shape.train.until(since) or shape.train.values
     then, now = tail_median(before, 1 / len(before)), shape.train_end
@@ -372,18 +378,22 @@ def val_rises(shape: Shape) -> Verdict | None:
 
 
 def still_improving(shape: Shape) -> Verdict | None:
-    """A val curve that still falls at the end: longer training is the cheapest improvement."""
-    wanted = IMPROVING * shape.range
+    """A val curve that still falls at the end: longer training is the cheapest improvement.
+
+    A fall in each step of the last third counts also where it is small.
+    """
+    steady = max(steps(shape.last_third), default=0.0) < 0
+    wanted = (SATURATED if steady else IMPROVING) * shape.range
     if shape.comparable and len(shape.train):
         wanted = max(wanted, SATURATED * abs(shape.train.values[0]))  # most was learned before val
-    if shape.range <= 0 or shape.trend <= wanted or not trusted(shape):
+    if shape.range <= 0 or shape.trend <= wanted or not (steady or trusted(shape)):
         return None
     share = min(1.0, shape.trend / shape.range)
     text = (
         f"{shape.val_name} fell to {shape.end:.3g}, by {share:.0%} of its range over the last"
         f" {len(shape.last_third)} points"
     )
-    margin = ratio(shape.trend, wanted)
+    margin = max(1.0, ratio(shape.trend, max(wanted, IMPROVING * shape.range)))
     also: list[Label] = ["converged"] if margin < 1 / NEAR else []
     gap = (shape.acc_gap or 0.0) > ACC_GAP
     if gap or (gap_score(shape) > NEAR * GAP and not bounded_gap(shape)):
@@ -640,15 +650,16 @@ def diagnose(
     other = measure(without_duplicates(reference)) if reference else None
     verdict = diverged(curve, planned_epochs) or judge(curve, shape, other)
     signs = signs_of(verdict.label, verdict.problem, shape, planned_epochs)
-    prescribed = [] if "stopped-early" in signs else prescriptions(verdict.problem, settings)
+    problem = verdict.problem
+    finite = all(map(math.isfinite, (*logged(curve.train_loss), *logged(curve.val_loss))))
+    if problem == "diverged" and not finite:
+        problem = "not-finite"
+    prescribed = [] if "stopped-early" in signs else prescriptions(problem, settings)
     lost = "last-row-lost" in signs and verdict.label != "unstable"
-    advice = advice_for(verdict.problem, settings)
+    advice = advice_for(problem, settings)
     same_kind = "check that training and validation data are of the same kind"
-    if "val-not-finite" in signs and verdict.problem != "diverged":
+    if "val-not-finite" in signs and problem != "not-finite":
         advice.insert(0, "check the validation set and its evaluation: val loss is not finite")
-    if all(map(math.isfinite, (*logged(curve.train_loss), *logged(curve.val_loss)))):
-        head = FIND_NAN.partition(":")[0]  # after it the command may be another
-        advice = [line for line in advice if not line.startswith(head)]
     if {"schedule-ended", "rate-step"} & set(signs):
         advice = [line for line in advice if line != DECAY_LR.general]
     if "stopped-early" in signs:

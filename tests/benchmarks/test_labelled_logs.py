@@ -23,10 +23,14 @@ def test_agreement_is_counted_per_log_and_what_was_not_read_counts_as_wrong(tmp_
     done = subprocess.run(
         [sys.executable, str(BENCH), str(tmp_path)], capture_output=True, text=True, check=True
     )
-    first = done.stdout.splitlines()[0]
-    # Of three labels the first agrees; the second is one that an expert would accept.
-    assert "3 logs, 1 unread: strict 0.333, lenient 0.667" in first
-    assert "held out by repository" in done.stdout
+    lines = done.stdout.splitlines()
+    # Of three labels the first agrees; the second is one that an expert would accept. F1 is 1 for
+    # "still-improving" and 0 for the other four labels.
+    assert lines[0] == "strict, lenient, macro-F1:"
+    assert lines[3].startswith(f"| {tmp_path} | 3 | 1 | 33.3%, 66.7%, 0.20 | ")
+    assert lines[4].startswith("| all | 3 | 1 | 33.3%, 66.7%, 0.20 | ")
+    assert "| converged | 1 | 0 | 0 |" in lines  # it was said to be overfitting
+    assert "| unstable | 0 | 0 | 1 |" in lines  # it was not read
 
 
 def test_the_table_of_confidences_is_written_between_the_marks_and_nowhere_else(

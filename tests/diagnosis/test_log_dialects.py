@@ -31,6 +31,11 @@ def printed(line: str) -> str:
         "[10:22:07] [{at}]\ttrain-rmse:{train:.5f}\tvalid-rmse:{val:.5f}",
         "[{next}]\ttraining's multi_logloss: {train}\tvalid_1's multi_logloss: {val}",
         "{at}:\tlearn: {train:.7f}\ttest: {val:.7f}\tbest: {val:.7f} ({at})\ttotal: 61ms",
+        "---------\n| train/     |    |\n|    train_loss | {train} |\n|    val_loss   | {val} |",
+        "(:epoch, {next}, :trnloss, {train}, :tstloss, {val}, :time, 1.5)",
+        "[Tool I 2026-01-02 10:00:00 loss:170] epoch {next}: loss {train} val_loss {val}",
+        "epoch {next} iter 1 loss {val}\nepoch {next} iter 2 loss {val}\n"
+        "epoch {next} done: loss {train}\nepoch {next} val loss {val} saved as top 3",
         "[Epoch {at}] train={train:.6f} val={val:.6f} time: 12.3",
         "Epoch {next}: Loss (train/val): {train}/{val}",
         "Epoch {next}, train/val loss: {train} / {val}",
@@ -72,3 +77,11 @@ def test_a_classification_report_is_no_run(tmp_path: Path) -> None:
     rows = "".join(f"{at:12d}       0.8{at}      0.81      0.82       100\n" for at in range(5))
     with pytest.raises(DataError):
         read(tmp_path, f"              precision    recall  f1-score   support\n\n{rows}")
+
+
+def test_the_rounds_of_a_federated_run_are_evaluations(tmp_path: Path) -> None:
+    line = "INFO :      fit progress: ({next}, {val}, {{'accuracy': 0.{next}}}, 12.5)"
+    curve = read(tmp_path, printed(line)).curve
+    assert (list(curve.epochs), list(curve.val_loss)) == ([1, 2, 3], VAL)
+    assert list(curve.val_acc) == [0.1, 0.2, 0.3]
+    assert not any(curve.series("train_acc").values)

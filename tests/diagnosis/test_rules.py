@@ -200,6 +200,42 @@ def test_three_lucky_epochs_are_not_a_trend() -> None:
     assert diagnose(run([value - 0.02 for value in val], val)).label == "converged"
 
 
+def test_a_small_fall_in_every_step_is_improving_and_one_that_wavers_is_not() -> None:
+    # The last five points of val gain 0.04 and 0.044 of 1.2: less than 5 %, more than 2 %.
+    train = [2.2, 1.6, 1.4, 1.25, 1.15, 1.1, 1.08, 1.06, 1.04, 1.02]
+    falls = [2.2, 1.6, 1.4, 1.25, 1.15, 1.04, 1.03, 1.02, 1.01, 1.0]
+    wavers = [2.2, 1.6, 1.4, 1.25, 1.15, 1.04, 1.03, 1.035, 1.01, 1.0]
+    steady = diagnose(run(train, falls))
+    assert (steady.label, steady.also) == ("still-improving", ["converged"])
+    assert steady.confidence == 0.5
+    assert diagnose(run(train, wavers)).label == "converged"
+
+
+def test_a_steady_rise_of_few_points_is_no_noise_and_a_single_one_is() -> None:
+    train = [6.6, 3.7, 3.4, 3.0, 2.8, 2.6, 2.4, 2.2, 2.0, 1.8, 1.6]
+    val = [6.6, 3.9, 3.7, 3.4, 3.25, 3.18, 3.17, 3.19, 3.26, 3.34, 3.44]
+    assert diagnose(run(train, val)).label == "overfitting"
+    # five points of which only the last one is worse: nothing says that it goes on
+    assert diagnose(run(train[:5], [6.6, 4.9, 3.7, 3.2, 3.5])).label != "overfitting"
+
+
+def test_a_train_loss_that_is_never_finite_has_diverged_where_val_never_moved() -> None:
+    nan = [math.nan] * 5
+    found = diagnose(run(nan, [5.99] * 5))
+    assert (found.label, found.evidence) == ("unstable", "no logged train loss is finite")
+    assert any("NaN" in line for line in found.advice)
+    assert diagnose(run(nan, [2.0, 1.5, 1.2, 1.1, 1.0])).label != "unstable"
+
+
+def test_a_log_that_starts_late_with_val_far_above_train_is_not_stuck() -> None:
+    # train falls by 5 % only, to three quarters of val, which does not move
+    train = [4.6 - 0.02 * n for n in range(12)]
+    val = [6.0, 5.97, 5.98, 5.96, 5.97, 5.95, 5.96, 5.95, 5.96, 5.95, 5.97, 5.96]
+    found = diagnose(run(train, val))
+    assert found.label == "converged"
+    assert "overfitting" in found.also
+
+
 def test_the_slow_gain_of_a_nearly_perfect_network_is_not_improving() -> None:
     # val gained 0.005 over the last third: 8 % of its range, and 1 % of the first train loss
     train = [0.43, 0.1, 0.07, 0.055, 0.05, 0.044, 0.033, 0.032, 0.03, 0.029, 0.028, 0.027]

@@ -6,6 +6,9 @@ Loss (train/val): 0.41 / 0.52                     a pair of splits before a pair
     accuracy          0.85    1000                a report of scikit-learn
 valid loss 0.52                                   values before the line that ends their epoch
 Epoch 3 finished
+|    loss        | 0.52     |                      one value per line of a frame
+(:epoch, 3, :trnloss, 0.52)                       symbols of Julia
+fit progress: (3, 0.52, {'accuracy': 0.8}, 12.5)  the rounds of Flower: evaluated centrally
 """
 
 import math
@@ -38,6 +41,18 @@ REPORT = re.compile(r"\s*precision +recall +f1-score +support\s*", re.IGNORECASE
 REPORT_LINE = re.compile(r"[^:=]{0,200}? +(?:[01]\.[0-9]+ +){1,3}[0-9]+(?:\.[0-9]+)?\s*")
 MAX_REPORT_LINE = 300  # characters; a longer line is not one of a report
 
+FRAMED = re.compile(
+    rf"\s*\|\s*(?P<name>[A-Za-z][\w/ ]{{0,40}}?)\s*\|\s*(?P<value>{NUMBER})\s*\|\s*"
+)
+SYMBOL = re.compile(rf"(?<=[(, ]):(?P<name>[A-Za-z]\w{{0,40}}), ?(?P<value>{NUMBER})(?=[,)])")
+ROUND = re.compile(
+    rf"progress: ?\((?P<round>[0-9]+), ?(?P<loss>{NUMBER}), ?\{{(?P<scores>[^{{}}]{{0,300}})\}}"
+)
+SCORE = re.compile(rf"['\"](?P<name>\w{{1,40}})['\"]: ?(?P<value>{NUMBER})")
+
+# `[NeMo I 2024-01-02 10:00:00 wer:170]`: a line of code, no value
+LOCATION = re.compile(r"(?<=\d\d:\d\d:\d\d) \w{1,40}:\d+(?=\])")
+
 BARE = frozenset({"train", "val", "test"})  # names of values of which only the split is known
 MAX_PERCENTAGE = 100.1  # up to rounding
 MIN_TREND = 0.25  # of the range of the values, between their first and last third
@@ -50,6 +65,17 @@ def with_decimal_points(text: str) -> str:
     if sum(1 for _ in COMMA_VALUE.finditer(text)) < MIN_COMMAS:
         return text
     return COMMA_VALUE.sub(r"\1.\2", text)
+
+
+def with_names(line: str) -> str:
+    """The line with each name before its value, where a frame, symbols or a tuple hold them."""
+    line = LOCATION.sub("", line) if line.startswith("[") else line
+    if "|" in line and (found := FRAMED.fullmatch(line)):
+        return f"{found['name']}: {found['value']}"
+    if "progress:" in line and (found := ROUND.search(line)):
+        scores = "".join(f", val {one['name']}: {one['value']}" for one in SCORE.finditer(found[0]))
+        return f"epoch {found['round']}, val loss: {found['loss']}{scores}"
+    return SYMBOL.sub(r"\g<name>: \g<value>", line) if "(:" in line else line
 
 
 def without_pairs(line: str) -> str:

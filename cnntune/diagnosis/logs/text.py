@@ -24,6 +24,7 @@ from cnntune.diagnosis.logs.dialects import (
     name_by_trend,
     names_two_splits,
     with_decimal_points,
+    with_names,
     without_pairs,
     without_reports,
 )
@@ -115,7 +116,7 @@ FREE_SPLIT = re.compile(
 # Words of sentences about other epochs, not about values of this one.
 PROSE = words(
     "best from improved improve improves resume resumed resuming last decreased increased reduced"
-    " dropped reached saving saved restored than did not"
+    " dropped reached saving saved restored than did not as"
 )
 # `Training Loss (Thu Oct 31 10:00:00 2024)`
 DATES = words(
@@ -214,6 +215,7 @@ def read(text: str) -> list[Record]:
             break
     if _name_second_of_two(state):
         notes.append(GIVEN_TWICE)
+    _keep_summaries(state)
     _count_by_leading(state)
     if note := _count_by_batch(state):
         notes.append(note)
@@ -265,7 +267,7 @@ def _last_digits(line: str) -> int:
 
 def _read_line(line: str, state: _State) -> int:
     """Update `state` with the epoch, split and values of a line; returns the number of values."""
-    line = without_pairs(BLANKS.sub(" ", english(without_time(line))))
+    line = without_pairs(BLANKS.sub(" ", english(without_time(with_names(line)))))
     leading, line = _leading_count(_without_best(line))
     state.batch = None
     values: list[Value] = []
@@ -542,6 +544,31 @@ def _name_second_of_two(state: _State) -> bool:
         for name in [name for name in row if has_curves([name])]:
             row[f"val/{name}"] = row.pop(name)
     return True
+
+
+def _keep_summaries(state: _State) -> None:
+    """Drop the values of batches, in place, in epochs whose last line gives the same name again.
+
+    `epoch 3 done: loss 0.41` is the mean of the epoch, in a form that no other line of it has.
+    """
+    places: dict[tuple[float, str], list[int]] = {}
+    for at, row in enumerate(state.rows):
+        for name in row.keys() - COUNTS if "epoch" in row else ():
+            places.setdefault((row["epoch"], name), []).append(at)
+    together: dict[str, list[list[int]]] = {}
+    for (_, name), found in places.items():
+        together.setdefault(name, []).append(found)
+    for name, epochs in together.items():
+        if min(map(len, epochs)) < 2:
+            continue
+        forms = [
+            [DIGITS.sub("", DECIMALS.sub("", state.lines[at])) for at in at_epoch]
+            for at_epoch in epochs
+        ]
+        if len({form[-1] for form in forms}) > 1 or any(form[-1] in form[:-1] for form in forms):
+            continue
+        for at in (at for at_epoch in epochs for at in at_epoch[:-1]):
+            del state.rows[at][name]
 
 
 def _counted(rows: list[dict[str, float]]) -> list[dict[str, float]]:
