@@ -140,9 +140,14 @@ def balance(start: Any, torch: Any) -> list[float] | None:
 
 
 def reaches_a_model(start: Any) -> bool:
-    """Whether a node is computed from what a model returned."""
+    """Whether a node is computed from what a model returned, and not by way of a softmax.
+
+    Divergences of soft targets are weighted with the square of a temperature, whatever the batch.
+    """
     queue = [start]
     for node in queue:
+        if bare(node) in ("LogSoftmax", "Softmax"):
+            return False
         if node.metadata.get(MARK) is not None:
             return True
         if len(queue) < MAX_TERMS:
