@@ -10,7 +10,7 @@ from cnntune.data import Data
 from cnntune.data.custom import some
 from cnntune.findings import Finding, Severity
 from cnntune.steps.sanity.subject import Subject
-from cnntune.steps.sanity.thumbnails import Pictures, correlations
+from cnntune.steps.sanity.thumbnails import Pictures, correlations, twins
 
 WRONG_LABELS = 0.5  # of the training labels; data sets from the web have up to a third
 CONTRADICTIONS = 0.1  # of the training images; data sets from the web have a hundredth
@@ -60,7 +60,9 @@ def labels(subject: Subject) -> list[Finding]:
         return [
             Finding("labels", severity, text, advice, measured=float(len(missing)), expected=0.0)
         ]
-    found = _contradictions(subject) or _noise(subject) or _doubtful(subject)
+    found = (
+        _contradictions(subject) or _contradicted(subject) or _noise(subject) or _doubtful(subject)
+    )
     found += _single(subject, counts)
     ratio = float(counts.max() / counts.min())
     if ratio > IMBALANCE:
@@ -131,6 +133,24 @@ def _contradictions(subject: Subject) -> list[Finding]:
     severity: Severity = "fail" if several > CONTRADICTIONS else "warn"
     advice = "keep one label per image"
     return [Finding("labels", severity, text, advice, measured=several)]
+
+
+def _contradicted(subject: Subject) -> list[Finding]:
+    """Validation images that are training images with another label."""
+    if not len(subject.data.val):
+        return []
+    train, val = subject.train_pictures, subject.val_pictures
+    equal = twins(val, train)
+    other = (train.digests[equal] == val.digests) & (train.labels[equal] != val.labels)
+    share = float(other.float().mean())
+    if share == 0:
+        return []
+    shown, names = other.nonzero().flatten(), subject.data.val.names
+    text = f"{share:.1%} of the validation images are training images with another label: "
+    partners = train.indices[equal[shown]].tolist()
+    text += names.pairs(val.indices[shown].tolist(), subject.data.train.names, partners)
+    severity: Severity = "fail" if share > CONTRADICTIONS else "warn"
+    return [Finding("labels", severity, text, "keep one label per image", measured=share)]
 
 
 def _other(pictures: Pictures, index: int) -> int:

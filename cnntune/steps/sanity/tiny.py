@@ -88,6 +88,13 @@ def overfit_tiny_batch(subject: Subject) -> TinyOverfit:
     return TinyOverfit(images, tuple(attempts), model)
 
 
+def memorise(
+    subject: Subject, model: nn.Module, lr: float, images: int, *, until: float
+) -> Attempt:
+    """Train `model` on the tiny batch, for as many steps as at each learning rate."""
+    return _attempt(subject, model, lr, TINY_STEPS, images, until)
+
+
 def _usual_lr(subject: Subject) -> float:
     return USUAL_LR[subject.recipe.train.optimizer]
 
