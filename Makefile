@@ -37,7 +37,7 @@ lint: setup  ## fix what the linter can fix
 
 test: check  ## lint, types and every test, the slow ones too
 	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest -m slow --dist worksteal  # one file of them takes minutes
+	$(BIN)/python -m pytest -m slow
 
 bench: setup  ## every benchmark: verdicts and speed (three hours on two cores)
 	$(BIN)/python benchmarks/speed/diagnose_speed.py

@@ -212,6 +212,20 @@ class TrialCounts(TypedDict):
 
 
 @described
+class RankedBy(TypedDict):
+    """The number that ranks the trials of a command, where it is no plain loss or accuracy."""
+
+    name: str
+    """Name of the column in the log of the command."""
+    value: float
+    """Its value in the best epoch, as it was logged."""
+    times: float
+    """The factor from a score, such as an entry of `val_accs`, to what was logged."""
+    plus: float
+    """What is added to that product."""
+
+
+@described
 class BestTrial(TypedDict):
     """The complete trial with the highest validation accuracy."""
 
@@ -221,6 +235,8 @@ class BestTrial(TypedDict):
     """Validation accuracy of its best epoch, 0 to 1; null for a script that logs none."""
     val_loss: float | None
     """Validation loss of its best epoch, in nats; null where it is not known."""
+    ranked: NotRequired[RankedBy]
+    """What a command is ranked by, where it is no plain loss or accuracy."""
     epochs: int
     """Epochs that were trained."""
     values: dict[str, Value]
@@ -265,6 +281,10 @@ class CandidateEntry(TypedDict):
     """Mean of `val_accs`; null where there is none."""
     sd: float | None
     """Sample standard deviation of `val_accs`; null for fewer than two."""
+    interval: list[float] | None
+    """The 95 % interval of the mean over seeds, Student's t; null for fewer than two of them."""
+    image_error: float | None
+    """How far as many other validation images would move the mean: its binomial standard error."""
 
 
 @described
@@ -274,7 +294,7 @@ class Refined(TypedDict):
     candidates: list[CandidateEntry]
     """The best trials, highest mean first."""
     tie: list[int]
-    """Numbers of the candidates that cannot be told from the best by their seeds."""
+    """Numbers of the candidates that cannot be told from the best by their seeds (Welch's t)."""
 
 
 @described
@@ -308,9 +328,13 @@ class RunEntry(TypedDict):
     advice: list[str]
     """What to change, the first one first."""
     epochs: int
-    """Epochs that were logged."""
+    """Points of the curve: epochs, or evaluations where there are fewer."""
     best_epoch: float | None
     """Epoch of the lowest validation loss, else of the highest validation accuracy."""
+    last_epoch: float | None
+    """Epoch of the last point."""
+    unit: Literal["epoch", "step"]
+    """What `best_epoch` and `last_epoch` count: steps where the log does not count epochs."""
     flags: list[str]
     """Secondary signs; `docs/reference/diagnose.md` lists them."""
     command: str | None
@@ -472,6 +496,8 @@ class Summary(TypedDict):
     """Seconds in which training waited for images from disk."""
     metric: NotRequired[str]
     """Of a command: what its trials are ranked by, and where that was read."""
+    ranked: NotRequired[RankedBy]
+    """Of a command: the number that ranks its trials, where it is no plain loss or accuracy."""
     test: NotRequired[str]
     """Present while the final test is not measured."""
     test_acc: NotRequired[float]

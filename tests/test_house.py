@@ -1,6 +1,7 @@
 """The layers of docs/architecture.md: imports point down, and what should be light stays light."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -33,7 +34,9 @@ SHARED = (
     "budget",
     "lr_sweep",
     "next_space",
+    "optimism",
     "search_findings",
+    "repeats",
     "winner",
 )  # what several steps need
 HEAVY = ("torch", "torchvision", "pandas", "optuna", "sklearn", "matplotlib", "numpy")
@@ -59,15 +62,22 @@ def parts_of(path: Path) -> tuple[str, ...]:
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))
-TREE = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 NAMES = {parts_of(path) for path in FILES}
 INSIDE = [path for path in FILES if parts_of(path) not in {(), ("__main__",)}]
+TOP_NAMES = sorted({parts_of(path)[0] for path in INSIDE})
 
 
+# Read when a test asks: every process that tests loads this file.
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
 def names_imported(path: Path) -> set[str]:
     """Full names of what a file imports, wherever in the file it does so."""
     found: set[str] = set()
-    for node in ast.walk(TREE[path]):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -88,6 +98,7 @@ def ours_imported(path: Path) -> set[tuple[str, ...]]:
     return found - {parts_of(path)}
 
 
+@functools.cache
 def graph(depth: int) -> dict[tuple[str, ...], set[tuple[str, ...]]]:
     """What imports what, modules below `depth` counted as the package that they are in."""
     imports: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
@@ -98,13 +109,10 @@ def graph(depth: int) -> dict[tuple[str, ...], set[tuple[str, ...]]]:
     return imports
 
 
-TOP = graph(1)
-
-
-@pytest.mark.parametrize("name", sorted(name for (name,) in TOP))
+@pytest.mark.parametrize("name", TOP_NAMES)
 def test_a_package_imports_from_the_layers_below_it(name: str) -> None:
     assert name in LAYER, f"add {name} to LAYERS and to docs/architecture.md"
-    above = {other for (other,) in TOP[(name,)] if LAYER[other] >= LAYER[name]}
+    above = {other for (other,) in graph(1)[(name,)] if LAYER[other] >= LAYER[name]}
     assert not above
 
 
@@ -122,13 +130,13 @@ def test_no_module_imports_itself_over_others() -> None:
 
 
 def test_the_top_of_the_package_has_few_names_and_few_imports_between_them() -> None:
-    assert len(TOP) <= MAX_TOP_ENTRIES
-    assert len(list(chain.from_iterable(TOP.values()))) < MAX_IMPORTS
+    assert len(TOP_NAMES) <= MAX_TOP_ENTRIES
+    assert len(list(chain.from_iterable(graph(1).values()))) < MAX_IMPORTS
 
 
 @pytest.mark.parametrize("path", [path for path in INSIDE if path.name == "__init__.py"], ids=str)
 def test_a_package_says_what_it_is_and_a_top_one_what_it_must_not_know(path: Path) -> None:
-    lesson = ast.get_docstring(TREE[path]) or ""
+    lesson = ast.get_docstring(tree(path)) or ""
     assert lesson
     if len(parts_of(path)) == 1:
         assert "must not know" in " ".join(lesson.split()), path
@@ -153,14 +161,14 @@ def test_a_step_imports_no_other_step() -> None:
     ],
 )
 def test_data_and_models_import_neither_each_other_nor_runs(name: str, never: str) -> None:
-    assert not {other for (other,) in TOP[(name,)]} & set(never.split())
+    assert not {other for (other,) in graph(1)[(name,)]} & set(never.split())
 
 
 def test_only_the_screen_draws_and_only_the_command_line_prints() -> None:
     printing = {
         parts_of(path)[0]
         for path in FILES
-        for node in ast.walk(TREE[path])
+        for node in ast.walk(tree(path))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id == "print"

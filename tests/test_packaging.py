@@ -1,6 +1,7 @@
 """What is said of the package in its files: versions, dependencies, what CI runs."""
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -18,12 +19,15 @@ REPOSITORY = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 WORKFLOWS = sorted((REPOSITORY / ".github/workflows").glob("*.yml"))
-SOURCES = {
-    path: ast.parse(path.read_text(encoding="utf-8"))
-    for path in sorted((REPOSITORY / "cnntune").rglob("*.py"))
-}
 # Optuna, Jinja and pydantic are made of these, and none of them goes without.
 BROUGHT = {"alembic", "sqlalchemy", "markupsafe", "pydantic_core"}
+
+
+@functools.cache
+def sources() -> list[ast.Module]:
+    """All of cnntune, parsed when a test asks: every process that tests loads this file."""
+    paths = sorted((REPOSITORY / "cnntune").rglob("*.py"))
+    return [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
 
 
 def bounds(requirements: list[str]) -> dict[str, str]:
@@ -45,7 +49,7 @@ def normal(name: str) -> str:
 def imported() -> set[str]:
     """Top names of all modules that cnntune imports, wherever in a file it does so."""
     names: set[str] = set()
-    for node in chain.from_iterable(ast.walk(tree) for tree in SOURCES.values()):
+    for node in chain.from_iterable(ast.walk(tree) for tree in sources()):
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -109,9 +113,9 @@ def calls(tree: ast.AST, name: str) -> list[dict[str | None, Any]]:
 
 
 def test_files_of_weights_and_arrays_run_no_code() -> None:
-    loads = [call for tree in SOURCES.values() for call in calls(tree, "torch.load")]
+    loads = [call for tree in sources() for call in calls(tree, "torch.load")]
     assert loads
     assert all(call["weights_only"] is True for call in loads)
-    arrays = [call for tree in SOURCES.values() for call in calls(tree, "np.load")]
+    arrays = [call for tree in sources() for call in calls(tree, "np.load")]
     assert arrays
     assert not any(call.get("allow_pickle") for call in arrays)

@@ -1,15 +1,18 @@
 """Kill search, refine and tune in every phase, start them again, and look at what is on disk.
 
+Searches train a recipe or run a command: `search-script` and `refine-script` are over a script that
+writes a CSV and a checkpoint, and has a child in a session of its own.
+
     python benchmarks/durability/kill_campaign.py --kills 300 --keep faults
 
-SIGKILL goes to the coordinator, to one of its processes, or to both, and SIGINT to all as Ctrl-C
-sends it: after a random time, or when a file or a line of progress appears, so that every phase is
-hit. Every other campaign goes on with other budgets. After each command: nothing that was there is
-lost, doubled or written again, record, folders and curves agree, values follow from seed and slot,
-the command ended (0, 1, 2 or 130, without a traceback), and five seconds later no process of it is
-left. At the end a study has no unfinished run, and where its budget stayed the same, and for a
-search without pruning also where it came to the same, it holds, seconds apart, what the undisturbed
-study holds.
+SIGKILL goes to the coordinator, to one of its processes, to both or to the command of a trial, and
+SIGINT to all as Ctrl-C sends it: after a random time, or when a file or a line of progress appears,
+so that every phase is hit. Every other campaign goes on with other budgets. After each command:
+nothing that was there is lost, doubled or written again, record, folders and curves agree, values
+follow from seed and slot, the command ended (0, 1, 2 or 130, without a traceback), and five seconds
+later no process of it is left. At the end a study has no unfinished run, and where its budget
+stayed the same, and for a search without pruning also where it came to the same, it holds, seconds
+apart, what the undisturbed study holds.
 """
 
 import argparse
@@ -29,6 +32,9 @@ from pathlib import Path
 
 from killed_study import Look, differences, faults_between, faults_in, look
 
+from cnntune.script.command import study_mark
+from cnntune.script.launch import marked
+
 RECIPE = """
 name = "campaign"
 [data]
@@ -45,13 +51,46 @@ train.lr = { log = [3e-2, 0.5] }
 model.dropout = { uniform = [0.0, 0.3] }
 model.width = { choice = [4, 8] }
 """  # small, but some trials learn: a study in which none does is not refined
+SPACE = """
+name = "campaign"
+[space]
+train.lr = { log = [1e-3, 1.0] }
+train.weight_decay = { log = [1e-6, 1e-2] }
+"""
+SCRIPT = """
+import argparse, json, math, os, random, subprocess, sys, time
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float)
+parser.add_argument("--wd", type=float)
+parser.add_argument("--seed", type=int)
+parser.add_argument("--epochs", type=int, default=6)
+asked = parser.parse_args()
+if os.listdir("."):
+    sys.exit(f"another run was here: {os.listdir('.')}")
+sleep = [sys.executable, "-c", "import time; time.sleep(600)  # helper of train.py"]
+helper = subprocess.Popen(sleep, start_new_session=True)
+drawn = random.Random(asked.seed)
+best = 0.95 - 0.1 * abs(math.log10(asked.lr) + 1.5) - 0.01 * abs(math.log10(asked.wd) + 4)
+with open("log.csv", "w") as log:
+    log.write("epoch,train_loss,val_loss,val_acc\\n")
+    for epoch in range(1, asked.epochs + 1):
+        time.sleep(0.05)
+        acc = best * (1 - 0.5**epoch) + drawn.uniform(-0.005, 0.005)
+        log.write(f"{epoch},{1 - acc},{1.1 - acc},{acc}\\n")
+        log.flush()
+        with open("checkpoint.tmp", "w") as file:
+            json.dump({"epoch": epoch, "acc": acc}, file)
+        os.replace("checkpoint.tmp", "checkpoint.json")
+helper.kill()
+"""
+HELPER = "helper of train.py"  # in the words of the script's child
 LONGEST_SECONDS = 12.0  # until a kill that waits for no file: start-up takes about a third of it
 GRACE_SECONDS = 5.0  # for the processes of a coordinator that ended
 ENDS_SECONDS = 300.0  # for a command; the longest takes twenty on two free cores
 POLL_SECONDS = 0.005
 STRIKES = 8  # planned for each study, in the order of its phases
 MOST_COMMANDS = 30  # for a study; then it will never be done
-TARGETS = ("coordinator", "worker", "both", "interrupt")
+TARGETS = ("coordinator", "worker", "both", "interrupt", "command")
 START = "0 start"  # a Ctrl-C before Python has read a line of ours is Python's to handle
 ENDS = (0, 1, 2, 130)
 KINDS = (
@@ -105,6 +144,13 @@ class Tested:
     done: str  # the file that only a finished study has
     before: tuple[str, ...] = ()  # the command that leaves what it needs
     alike: bool = False  # also where budgets changed; a bracket that was decided stays as it is
+    script: tuple[str, ...] = ()  # the command of each trial; typed after -- for a search
+    workers: int = 2
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What can be struck; the command of a trial, which often does not run, is there twice."""
+        return (*TARGETS, TARGETS[-1]) if self.script else TARGETS[:-1]
 
 
 FIRST_ROUND = files(
@@ -112,11 +158,11 @@ FIRST_ROUND = files(
 )
 
 
-def refinement(number: int) -> tuple[Moment, ...]:
+def refinement(number: int, checkpoint: str = "checkpoint.pt") -> tuple[Moment, ...]:
     return files(
         f"refine-{number}",
         f"refine-{number}/study.db",
-        f"refine-{number}/trial-0000/checkpoint.pt",
+        f"refine-{number}/trial-0000/{checkpoint}",
         f"refine-{number}/trial-0003/metrics.csv",
         f"refine-{number}/trial-0004/summary.json",
         f"refine-{number}/trial-0005/summary.json",
@@ -131,6 +177,54 @@ SWEEP = (
 REPEATS = ("trial-*-seed-1", "trial-*-seed-2/metrics.csv", "trial-*-seed-2/summary.json")
 TRIAL_ENDS = files("trial-0008/checkpoint.pt", "trial-0015/summary.json", "trial-0022/metrics.csv")
 SEARCH = ("search", "campaign.toml", "--epochs", "9", "--pruner")
+WRITTEN = "work/checkpoint.json"  # by a script
+VALUES = ("--lr", "{train.lr}", "--wd={train.weight_decay}", "--seed", "{seed}")
+RUN = (sys.executable, "train.py", *VALUES)
+TOLD = (*RUN, "--epochs", "{search.epochs}")
+RUNS_SCRIPT = (
+    *FIRST_ROUND,
+    *files("trial-0008/work/log.csv", f"trial-0015/{WRITTEN}", "trial-0022/stderr.txt"),
+)
+
+
+def script_search(words: tuple[str, ...], script: tuple[str, ...], workers: int) -> Tested:
+    """A search over a command."""
+    return Tested(
+        "search-script",
+        ("search", "space.toml", *words),
+        "24",
+        ("4", "12", "20"),
+        "24",
+        RUNS_SCRIPT,
+        "search.json",
+        alike=not words,
+        script=script,
+        workers=workers,
+    )
+
+
+def script_refinement(workers: int) -> Tested:
+    """A refinement of a search over a command."""
+    return Tested(
+        "refine-script",
+        ("refine", "campaign"),
+        "14",
+        ("12", "13", "16"),
+        "18",
+        (
+            *refinement(1, WRITTEN),
+            *files(*(f"refine-1/{repeat}" for repeat in REPEATS), "refine-1/refine.json"),
+            *refinement(2, WRITTEN),
+            *files(*(f"refine-2/{repeat}" for repeat in REPEATS)),
+        ),
+        "refine-2/refine.json",
+        ("search", "space.toml", "--budget", "12"),
+        script=RUN,
+        workers=workers,
+    )
+
+
+HALVING = ("--epochs", "6", "--pruner", "halving")
 TESTED = {
     "search": (
         Tested(
@@ -188,6 +282,13 @@ TESTED = {
             "tune.json",
         ),
     ),
+    "search-script": (
+        script_search((), RUN, workers=2),
+        script_search(HALVING, TOLD, workers=2),
+        script_search((), RUN, workers=1),
+        script_search(HALVING, RUN, workers=1),  # ended after six evaluations
+    ),
+    "refine-script": (script_refinement(workers=2), script_refinement(workers=1)),
 }
 
 
@@ -223,26 +324,28 @@ def main() -> None:
     tally = Tally(asked.kills)
     with tempfile.TemporaryDirectory(prefix="cnntune-kills-") as scratch:
         turns = dict.fromkeys(commands, 0)
-        wanted: dict[tuple[str, ...], Look] = {}
+        wanted: dict[tuple[str, ...], Look] = {}  # of one worker or two: both give the same
+        place = Path(scratch) / "place"  # of all studies: a recipe names the folder of its command
         while tally.left > 0:
             command = min(commands, key=tally.of)
             turn, variants = turns[command], TESTED[command]
             turns[command] += 1
             tested = variants[turn // 2 % len(variants)]
-            if tested.words not in wanted:
-                place = Path(scratch) / f"undisturbed-{len(wanted)}"
-                wanted[tested.words] = undisturbed(tested, place)
-            place = Path(scratch) / f"{command}-{turn}"
+            what = (*tested.words, *tested.script)
+            if what not in wanted:
+                wanted[what] = undisturbed(tested, place)
+                shutil.rmtree(place)
             campaign = Campaign(tested, place, rng, tally, changing=turn % 2 == 1)
-            campaign.go(wanted[tested.words])
+            campaign.go(wanted[what])
+            name = f"{command}-{turn}"
             tally.studies += 1
             tally.faults.update(fault.partition(":")[0] for fault in campaign.faults)
             budgets = "budgets changing" if campaign.changing else f"budget {tested.same}"
-            print(f"{place.name}, {budgets}: {', '.join(campaign.history)}", flush=True)
+            print(f"{name}, {budgets}: {', '.join(campaign.history)}", flush=True)
             for fault in campaign.faults:
                 print(f"  FAULT {fault}", flush=True)
             if campaign.faults and asked.keep:
-                kept = asked.keep / f"{place.name}-seed-{asked.seed}"
+                kept = asked.keep / f"{name}-seed-{asked.seed}"
                 shutil.copytree(place, kept, dirs_exist_ok=True)
                 print(f"  kept in {kept}", flush=True)
             shutil.rmtree(place)
@@ -272,7 +375,7 @@ def report(tally: Tally) -> str:
 
 def line(cells: Sequence[object]) -> str:
     """One row of a table, in columns of one width."""
-    return "".join(f"{cell!s:>13}" for cell in cells)
+    return "".join(f"{cell!s:>14}" for cell in cells)
 
 
 def undisturbed(tested: Tested, place: Path) -> Look:
@@ -308,6 +411,8 @@ class Campaign:
         """Start, strike and start again; then compare with the undisturbed study."""
         self.place.mkdir()
         (self.place / "campaign.toml").write_text(RECIPE)
+        (self.place / "space.toml").write_text(SPACE)
+        (self.place / "train.py").write_text(SCRIPT)
         if self.tested.before:
             self.command(self.tested.before, None)
         before = look(self.study)
@@ -365,7 +470,7 @@ class Campaign:
         out, progress = log / f"{number:02d}.out", log / f"{number:02d}.err"
         with out.open("wb") as stdout, progress.open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", "cnntune", *words, "--workers", "2", "--json"],
+                [sys.executable, "-m", "cnntune", *words, *self.further(words[0])],
                 cwd=self.place,
                 env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
                 stdout=stdout,
@@ -373,14 +478,22 @@ class Campaign:
                 start_new_session=True,
             )
         deadline = time.monotonic() + ENDS_SECONDS
-        strikes = []
+        strikes: list[str] = []
+        spared: set[str] = set()
         while moment is not None and self.wait_for(process, moment, progress, deadline):
-            where = phase(self.study, progress, self.tested.name)
-            target = self.rng.choice(TARGETS if where != START else TARGETS[:3])
-            strike(process, target, self.rng)
+            where = phase(self.study, progress, self.tested.words[0])
+            allowed = [one for one in self.tested.targets if one not in spared]
+            target = self.rng.choice(allowed if where != START else TARGETS[:3])
+            if target == "command" and not (running := self.scripts()):
+                target = "worker"
+            if target == "command":
+                kill(self.rng.choice(running), signal.SIGKILL)
+                spared.add(target)  # a second one of the same trial would be a result: see memory
+            else:
+                strike(process, target, self.rng)
             self.tally.kills[self.tested.name, where, target] += 1
             strikes.append(f"{target} in {where}")
-            if target != "worker":  # without one of its workers the command goes on
+            if target not in ("worker", "command"):  # without these the command goes on
                 break
             moment = self.moments.pop(0) if self.moments and self.tally.left > 0 else None
         self.cut = bool(strikes)
@@ -390,12 +503,31 @@ class Campaign:
             self.fault("never ended", number, f"{' '.join(words)} after {ENDS_SECONDS:.0f} s")
             process.kill()
             code = process.wait()
-        self.check_end(process, code, number, out, progress)
+        at_once = any(strike.startswith("both") for strike in strikes)
+        self.check_end(process, code, number, out, progress, at_once=at_once)
         if code == 2 and not strikes and "--budget" not in progress.read_text():
             self.fault("wrong end", number, f"exit code 2 for no budget ({progress.name})")
         self.history.append(" ".join([words[-1], *strikes, "->", str(code)]))
         (log / "history.txt").write_text("\n".join(self.history) + "\n")
         return code
+
+    def further(self, verb: str) -> list[str]:
+        """The words that all commands have, and the script of a search over one."""
+        words = ["--workers", str(self.tested.workers), "--json"]
+        if self.tested.script and verb == "search":
+            words += ["--", *self.tested.script]
+        return words
+
+    def scripts(self) -> list[int]:
+        """The commands of trials that run."""
+        return [pid for pid in self.of_trials() if "train.py --lr" in words_of(pid, longest=None)]
+
+    def of_trials(self) -> list[int]:
+        """All processes of commands of trials; they have sessions of their own."""
+        if not self.tested.script:
+            return []
+        folders = [self.study, *self.study.glob("refine-*")]
+        return sorted({pid for folder in folders for pid in marked(study_mark(folder))})
 
     def wait_for(
         self,
@@ -418,11 +550,22 @@ class Campaign:
         return False
 
     def check_end(
-        self, process: subprocess.Popen[bytes], code: int, number: int, out: Path, progress: Path
+        self,
+        process: subprocess.Popen[bytes],
+        code: int,
+        number: int,
+        out: Path,
+        progress: Path,
+        *,
+        at_once: bool,
     ) -> None:
-        """Exit code, traceback, document, and processes that outlive the command."""
+        """Exit code, traceback, document, and processes that outlive the command.
+
+        Where coordinator and worker were killed `at_once`, children of a script in sessions of
+        their own are left to the next command; they count where it leaves them too.
+        """
         deadline = time.monotonic() + GRACE_SECONDS
-        while (left := session(process.pid)) and time.monotonic() < deadline:
+        while (left := self.left(process.pid, at_once)) and time.monotonic() < deadline:
             time.sleep(0.05)
         for pid in left:
             self.fault("processes left", number, f"after {GRACE_SECONDS:.0f} s: {words_of(pid)}")
@@ -441,6 +584,11 @@ class Campaign:
                 json.loads(out.read_text())
             except ValueError:
                 self.fault("wrong end", number, f"{out.name} is not one JSON document")
+
+    def left(self, leader: int, at_once: bool) -> list[int]:
+        """What still runs of a command that ended and is not left to the next one."""
+        found = [*session(leader), *self.of_trials()]
+        return [pid for pid in found if not (at_once and HELPER in words_of(pid, longest=None))]
 
     def fault(self, kind: str, number: int, text: str) -> None:
         """Note what is wrong with a command."""
@@ -494,10 +642,10 @@ def strike(process: subprocess.Popen[bytes], target: str, rng: random.Random) ->
         process.kill()
 
 
-def words_of(pid: int) -> str:
+def words_of(pid: int, longest: int | None = 120) -> str:
     """What a process was started as, in short."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:120]
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:longest]
     except OSError:
         return f"process {pid}, which has ended since"
 

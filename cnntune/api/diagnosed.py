@@ -16,6 +16,7 @@ from cnntune.diagnosis.judge import JudgedRun
 from cnntune.diagnosis.load_runs import Skipped
 from cnntune.diagnosis.rules import Diagnosis, Label
 from cnntune.errors import DataError
+from cnntune.texts import counted
 
 CURVES = ("train_loss", "val_loss", "train_acc", "val_acc")
 NEAR = 0.75  # of difflib's similarity: one or two letters of a word
@@ -67,8 +68,18 @@ class Diagnosed(Result):
 
     @property
     def epochs(self) -> int:
-        """The number of epochs in the log."""
+        """The number of points of the curve: epochs, or evaluations where there are fewer."""
         return self.diagnosis.epochs
+
+    @property
+    def last_epoch(self) -> float | None:
+        """The epoch of the last point."""
+        return self.diagnosis.last_epoch
+
+    @property
+    def unit(self) -> str:
+        """What `best_epoch` and `last_epoch` count: `epoch`, or `step` where no epoch is logged."""
+        return self.diagnosis.unit
 
     @property
     def best_epoch(self) -> float | None:
@@ -175,6 +186,8 @@ def _judged(
 
 def _draw(judged: Sequence[JudgedRun], skipped: Sequence[Skipped], screen: Screen) -> None:
     screen.diagnoses(judged)
+    for remark in judge.remarks(judged):
+        screen.text(remark)
     for entry in skipped:
         screen.text(f"skipped {entry['path']}: {entry['reason']}")
 
@@ -182,12 +195,15 @@ def _draw(judged: Sequence[JudgedRun], skipped: Sequence[Skipped], screen: Scree
 def _shown(run: JudgedRun) -> str:
     """A run in a notebook: its curves, then evidence and advice."""
     diagnosis = run.diagnosis
-    epochs = f"{diagnosis.epochs} epochs, confidence {diagnosis.confidence:.0%}"
+    unit, last = diagnosis.unit, diagnosis.last_epoch
+    length = f"{unit} {last:g}" if last is not None else counted(diagnosis.epochs, unit)
+    epochs = f"up to {length}, confidence {diagnosis.confidence:.0%}"
     return "".join(
         (
             html.heading(diagnosis.label, f"{run.path} · {epochs}"),
             html.curves(run.curve, diagnosis.best_epoch),
             html.finding(run.finding(), diagnosis.advice),
+            *map(html.note, run.run.notes),
             html.code(run.command) if run.command else "",
         )
     )

@@ -49,6 +49,11 @@ def finding(found: Finding, advice: Sequence[str] | None = None) -> str:
     return f'<div style="margin:.4em 0">{mark}{escape(found.evidence)}{listed}</div>'
 
 
+def note(text: str) -> str:
+    """What is worth knowing beside a result."""
+    return f'<p style="margin:.3em 0;opacity:.7">{escape(text)}</p>'
+
+
 def code(text: str) -> str:
     """A command to copy."""
     return f'<pre style="margin:.3em 0;white-space:pre-wrap">{escape(text)}</pre>'

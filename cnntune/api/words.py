@@ -12,9 +12,9 @@ from cnntune.findings import Finding
 WORDS = (
     (r"; see `cnntune inspect --augment [\w.]+`", "; look at a batch of the loader"),
     (r"`cnntune inspect --augment [\w.]+` shows an augmented batch", "look at a batch"),
-    (r"`cnntune lr-sweep`", "`cnntune.lr_sweep`"),
+    (r"`cnntune lr-sweep(?: -- [^`]*)?`", "`cnntune.lr_sweep`"),
     (r"lr-sweep\b", "`cnntune.lr_sweep`"),
-    (r"`cnntune sanity`", "`cnntune.sanity`"),
+    (r"`cnntune sanity(?: -- [^`]*)?`", "`cnntune.sanity`"),
     (r"set data\.normalize = true, or scale the images yourself", "normalize the images"),
     (r" on top of data\.normalize", " on top of that of the loader"),
     (r"set data\.val_fraction, or check", "check"),

@@ -32,6 +32,7 @@ from cnntune.cli.refine import refine
 from cnntune.cli.report import report
 from cnntune.cli.sanity import sanity
 from cnntune.cli.screen import Screen
+from cnntune.cli.script import refused_command
 from cnntune.cli.search import search
 from cnntune.cli.train import train
 from cnntune.cli.tune import tune
@@ -96,7 +97,7 @@ def main() -> NoReturn:
         _silence()
         code = READER_GONE
     except TyperException as error:  # a wrong option or argument
-        code, errors = 2, [error.format_message()]
+        code, errors = 2, [refused_command(sys.argv[1:]) or error.format_message()]
     except (Exception, SystemExit) as error:
         known = explained(error)
         refused = None if known else _refused(error)

@@ -159,14 +159,6 @@ def metric_findings(trials: Sequence[Trial]) -> list[Finding]:
     ]
 
 
-def repeat_findings(recipe: Recipe) -> list[Finding]:
-    """That repeats have no fresh seed where the command has no placeholder for it."""
-    if not isinstance(recipe, CommandRecipe) or "seed" in recipe.placeholders:
-        return []
-    text = "the command has no {seed}: repeats differ by what the script does not seed itself"
-    return [Finding("repeats", "info", text)]
-
-
 def is_command(study: Study) -> bool:
     """Whether a study searches over a command, known before its record is opened."""
     try:

@@ -71,6 +71,7 @@ def diagnose(
     command = Command.begin("diagnose", json=json, quiet=quiet)
 
     from cnntune.diagnosis import judge
+    from cnntune.diagnosis.load_runs import grouped
 
     mapping, labels = judge.parse_mapping(map_ or ()), judge.parse_labels(fail_on)
     if prove:
@@ -99,8 +100,8 @@ def diagnose(
         if proof is not None:
             command.screen.proof(proof.result)
             command.screen.findings(proof.not_in_table)
-        for entry in skipped:
-            command.screen.text(f"skipped {entry['path']}: {entry['reason']}")
+        for line in grouped(skipped):
+            command.screen.text(f"skipped {line}")
     for remark in judge.remarks(judged):
         command.screen.say(remark)
     command.end(document)

@@ -1,11 +1,11 @@
 """Step 3: which learning rate lowers the loss?"""
 
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from cnntune.cli import script
-from cnntune.cli.command import Command, about, set_up, store
+from cnntune.cli.command import Command, Setup, about, set_up, store
 from cnntune.cli.options import (
     RUNS,
     AsJson,
@@ -52,8 +52,7 @@ def lr_sweep(
 ) -> None:
     """Step 3: the learning rate that lowers the loss within 100 iterations."""
     command = Command.begin("lr-sweep", json=json, quiet=quiet)
-    given = [text for text in (recipe, *(words or ())) if text is not None]
-    typed = script.words_typed(given)
+    typed = script.words_typed([text for text in (recipe, *(words or ())) if text is not None])
     if typed is not None:
         if set_ or seed is not None or study or device != "auto" or deterministic:
             raise RecipeError(
@@ -75,7 +74,11 @@ def lr_sweep(
         study=study,
         exact=deterministic,
     )
+    _of_recipe(command, setup)
 
+
+def _of_recipe(command: Command, setup: Setup) -> NoReturn:
+    """The sweep in the loop of cnntune, which is kept in the study."""
     from cnntune.steps import checks
     from cnntune.steps import lr_sweep as step
     from cnntune.training import build
@@ -91,7 +94,7 @@ def lr_sweep(
     result = step.judge(curves)
     document = command.document(result.findings, setup.study, **result.as_json())
     store(setup, "lr-sweep", document | {"recipe": setup.recipe.as_values()})
-    if not json:
+    if not command.json:
         iterations = max(curve.iterations for curve in result.curves)
         name = setup.recipe.name
         command.screen.title(f"learning rates of {name}, {iterations} iterations each")

@@ -60,7 +60,7 @@ def plot(
     lines.append(_epochs_line(first, last, columns))
     names = [f"{getattr(marks, name)} {name} {what}" for name in series]
     if best_epoch is not None:
-        names.append(f"{marks.best} best epoch {best_epoch:g}")
+        names.append(f"{marks.best} best {curve.unit} {best_epoch:g}")
     lines.append(" " * (LABEL_WIDTH + 2) + "   ".join(names))
     return lines
 

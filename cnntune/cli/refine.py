@@ -68,7 +68,8 @@ def refine(
     processes.prepare(torch=not script)
 
     from cnntune.steps import refine as step
-    from cnntune.steps import search, winner
+    from cnntune.steps import repeats, search, winner
+    from cnntune.steps.optimism import optimism_findings
     from cnntune.steps.search_findings import refuse_failed
     from cnntune.study.ledger import Ledger
     from cnntune.training import device as devices
@@ -99,9 +100,10 @@ def refine(
         command.screen.say(
             f"refining around the best {counted(len(refinement.strong), 'trial')} of {found.path}:"
             f" {counted(budget, 'trial')} of {command_search.length_of(recipe)}, then"
-            f" the best {winner.CANDIDATES} again with {counted(seeds, 'fresh seed')} each"
+            f" the best {winner.CANDIDATES} {repeats.how_often(recipe, seeds)}"
         )
-        work.note([*notes, *search.without_effect(recipe.space, set_ or [])])
+        ineffective = search.without_effect(recipe.space, set_ or [])
+        work.note([*notes, *ineffective, *repeats.notes(recipe, seeds)])
         train_trials(
             command,
             setup,
@@ -122,9 +124,15 @@ def refine(
         findings = [
             *cut_findings(result.trials, budget, deadline),
             *command_search.metric_findings(result.trials),
-            *(command_search.repeat_findings(recipe) if seeds else []),
             *result.findings,
-            *winner.findings(candidates, val_images=val_images),
+            *repeats.findings(
+                recipe, candidates, winner.findings(candidates, val_images=val_images)
+            ),
+            *optimism_findings(
+                [rival.trial for rival in winner.pool(winner.ledgers(found))],
+                candidates,
+                val_images,
+            ),
         ]
         cut = deadline.passed and (
             any(trial.status == "running" for trial in result.trials)

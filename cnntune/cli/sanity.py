@@ -1,11 +1,11 @@
 """Steps 1 and 2: is the set-up sound?"""
 
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from cnntune.cli import script
-from cnntune.cli.command import Command, about, beside_others, set_up, store
+from cnntune.cli.command import Command, Setup, about, beside_others, set_up, store
 from cnntune.cli.options import (
     RUNS,
     AsJson,
@@ -61,8 +61,7 @@ def sanity(
 ) -> None:
     """Steps 1 and 2: initial loss log C, overfitting of a tiny sample, and further checks."""
     command = Command.begin("sanity", json=json, quiet=quiet)
-    given = [text for text in (recipe, *(words or ())) if text is not None]
-    typed = script.words_typed(given)
+    typed = script.words_typed([text for text in (recipe, *(words or ())) if text is not None])
     if steps < 1:
         raise RecipeError(f"--steps: must be at least 1 (got {steps}): nothing else is observed")
     if typed is not None:
@@ -72,21 +71,36 @@ def sanity(
     script.refuse_script("sanity", recipe)
     if words:
         raise RecipeError(f"{words[0]}: a command is typed after --")
+    if explain is not None:
+        _explain(command, explain)
+    setup = set_up(command, recipe, set_, device=device, seed=seed, runs=runs, study=study)
+    _of_recipe(command, setup)
 
+
+def _explain(command: Command, rule: str) -> NoReturn:
+    """The lesson of a rule, of recipes or of scripts.
+
+    Raises:
+        RecipeError: where no rule has that name.
+    """
     from cnntune.script import rules
+    from cnntune.steps import sanity as step
+
+    known = list(dict.fromkeys((*step.RULES, *rules.RULES)))
+    if rule not in known:
+        raise RecipeError(f"--explain: {unknown(rule, known, 'rule')}")
+    of_a_loop = rule in rules.RULES and rule not in step.RULES
+    lesson = rules.explain(rule) if of_a_loop else step.explain(rule)
+    if not command.json:
+        command.screen.lesson(lesson)
+    command.end(command.document([], None, rule=rule, lesson=lesson))
+
+
+def _of_recipe(command: Command, setup: Setup) -> NoReturn:
+    """The checks of a recipe, which are kept in the study."""
     from cnntune.steps import sanity as step
     from cnntune.training import build, precision
 
-    if explain is not None:
-        known = list(dict.fromkeys((*step.RULES, *rules.RULES)))
-        if explain not in known:
-            raise RecipeError(f"--explain: {unknown(explain, known, 'rule')}")
-        of_a_loop = explain in rules.RULES and explain not in step.RULES
-        lesson = rules.explain(explain) if of_a_loop else step.explain(explain)
-        if not json:
-            command.screen.lesson(lesson)
-        command.end(command.document([], None, rule=explain, lesson=lesson))
-    setup = set_up(command, recipe, set_, device=device, seed=seed, runs=runs, study=study)
     data = build.load_data(setup.recipe, setup.device, checked=False)
     command.begin_work(about(setup, data))
     precision.apply(beside_others(command, setup, setup.recipe, data))
@@ -94,7 +108,7 @@ def sanity(
         findings = list(step.check(setup.recipe, data, setup.device))
     document = command.document(findings, setup.study)
     store(setup, "sanity", document)
-    if not json:
+    if not command.json:
         command.screen.title(f"sanity of {setup.recipe.name}")
         command.screen.findings(findings)
     if document["ok"]:

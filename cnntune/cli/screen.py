@@ -24,7 +24,7 @@ from rich.text import Text
 from cnntune.cli.plot import ASCII, UNICODE, plot
 from cnntune.findings import Finding, Severity
 from cnntune.runs.run import Epoch
-from cnntune.runs.summary import RESULTS, Summary
+from cnntune.runs.summary import RESULTS, Ranked, Summary
 from cnntune.texts import broken, counted, duration, unwrapped, wrapped
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ WIDE = 100  # columns from which curves get more space
 ENDLESS = 10_000  # characters, to measure what a table would need
 LARGE_LOSS = 1e4  # above it decimals carry no information
 PLOT_WIDTH, PLOT_HEIGHT = 100, 14  # characters of a curve drawn large
+ACC_HEADING, LOSS_HEADING = "val acc", "val loss"
 BEST_ROWS = 10  # trials in a result table: the rest is in the run folders
 
 
@@ -180,6 +181,7 @@ class Screen:
                 "status": "",
                 "val_acc": trial.summary.val_acc,
                 "val_loss": trial.summary.val_loss,
+                "ranked": trial.summary.ranked,
                 "accs": [row.score for row in trial.run.rows()],
                 "values": trial.values,
             }
@@ -200,12 +202,13 @@ class Screen:
     def candidates(self, candidates: "Sequence[Candidate]") -> None:
         """The best trials over fresh seeds, or by the accuracy that selected them."""
         for candidate in candidates:
+            ranked = candidate.rival.trial.summary.ranked
             if candidate.mean is None:
-                self.text(f"{candidate.name}: {_named(candidate.selected_acc)}, one seed")
+                self.text(f"{candidate.name}: {_named(candidate.selected_acc, ranked)}, one seed")
                 continue
-            accs = " ".join(f"{abs(acc):.4f}" for acc in candidate.val_accs)
-            spread = f" ± {candidate.sd:.4f}" if candidate.sd is not None else ""
-            self.text(f"{candidate.name}: {_named(candidate.mean)}{spread}  ({accs})")
+            accs = " ".join(f"{candidate.logged(acc):.4f}" for acc in candidate.val_accs)
+            spread = "" if candidate.shown_sd is None else f" ± {candidate.shown_sd:.4f}"
+            self.text(f"{candidate.name}: {_named(candidate.mean, ranked)}{spread}  ({accs})")
 
     def epoch(self, row: Epoch, epochs: int) -> None:
         """A line of progress for an epoch of a single run."""
@@ -262,24 +265,24 @@ class Screen:
             )
 
     def trial_table(self, rows: Sequence[Mapping[str, Any]], console: Console) -> RenderableType:
-        """`rows` hold `name`, `status`, `val_acc`, `val_loss`, `accs` and `values`.
+        """`rows` hold `name`, `status`, `val_acc`, `val_loss`, `ranked`, `accs` and `values`.
 
         Each key has a column where `console` is wide enough; otherwise the values of a trial stand
         in lines of their own, below it.
         """
         keys = list(dict.fromkeys(key for row in rows for key in row["values"]))
         names = [short_name(key, keys) for key in keys]
-        endless = console.options.update(width=ENDLESS)
+        endless, results = console.options.update(width=ENDLESS), result_headings(rows)
         for between in (" ", "\n"):  # headings on one line, or one line per word
-            table = _results_table([name.replace("_", between) for name in names])
+            table = _results_table(results, [name.replace("_", between) for name in names])
             for row in rows:
                 values = (number(row["values"].get(key, "")) for key in keys)
-                table.add_row(*self._results_of(row), *values)
+                table.add_row(*self._results_of(row, results), *values)
             if Measurement.get(console, endless, table).maximum <= console.width:
                 return table
-        table = _results_table(())
+        table = _results_table(results, ())
         for row in rows:
-            table.add_row(*self._results_of(row))
+            table.add_row(*self._results_of(row, results))
         heading, *lines = console.render_lines(table, pad=False)
         parts: list[RenderableType] = [_line(heading)]
         for row, line in zip(rows, lines, strict=True):
@@ -290,20 +293,20 @@ class Screen:
             parts.extend(Text(f"  {text}", no_wrap=True, overflow="ignore") for text in texts)
         return Group(*parts)
 
-    def _results_of(self, row: Mapping[str, Any]) -> tuple[str, str, str, str]:
-        acc, loss = row.get("val_acc"), row.get("val_loss")
-        return (
-            str(row["name"]),
-            row["status"] if acc is None else f"{acc:.4f}",
-            "" if loss is None else loss_text(loss),
-            self._spark_of(row["accs"]),
-        )
+    def _results_of(self, row: Mapping[str, Any], headings: Sequence[str]) -> tuple[str, ...]:
+        acc, loss, ranked = (row.get(key) for key in ("val_acc", "val_loss", "ranked"))
+        cells = ["" if loss is None else loss_text(loss)] * (LOSS_HEADING in headings)
+        if headings[0] == ACC_HEADING:
+            first = row["status"] if acc is None else f"{acc:.4f}"
+        else:
+            first = row["status"] if ranked is None else f"{ranked.value:.4f}"
+        return str(row["name"]), first, *cells, self._spark_of(row["accs"])
 
     def _spark_of(self, scores: Sequence[float]) -> str:
         """Accuracies from 0 to 1; losses, which are negative scores, from worst to best."""
         known = [score for score in scores if math.isfinite(score)]
-        losses = min(known, default=0.0) < 0
-        low, high = (min(known), max(known)) if losses else (0.0, 1.0)
+        beyond = min(known, default=0.0) < 0 or max(known, default=0.0) > 1
+        low, high = (min(known), max(known)) if beyond else (0.0, 1.0)
         return self.spark(scores, width=12, low=low, high=high)
 
     def diagnoses(self, judged: "Sequence[JudgedRun]") -> None:
@@ -395,12 +398,12 @@ class Screen:
             finite = [value for value in train + val if math.isfinite(value)]
             low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
             shown = (train, val) if curves else ()
-            best = "-" if diagnosis.best_epoch is None else f"{diagnosis.best_epoch:g}"
+            ends = (diagnosis.best_epoch, diagnosis.last_epoch)
             rows.append(
                 (
                     diagnosis.label,
                     f"{diagnosis.confidence:.0%}",
-                    f"{best}/{diagnosis.epochs}",
+                    "/".join("-" if at is None else f"{at:g}" for at in ends),
                     *(self.spark(one, width=width, low=low, high=high) for one in shown),
                 )
             )
@@ -420,11 +423,22 @@ def _write(console: Console, text: str, style: str = "") -> None:
         console.print(line, style=style, markup=False, soft_wrap=True)
 
 
-def _results_table(headings: Sequence[str]) -> Table:
+def result_headings(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The names of the results of trials: what ranks them under its own name, if it has one."""
+    names = {ranked.name for row in rows if (ranked := row.get("ranked"))}
+    ends = [row for row in rows if (row.get("val_acc"), row.get("val_loss")) != (None, None)]
+    if len(names) != 1 or not all(row.get("ranked") for row in ends):
+        return ACC_HEADING, LOSS_HEADING
+    beside = [row["val_loss"] for row in ends if row.get("val_acc") is not None]
+    known = any(loss is not None and not math.isnan(loss) for loss in beside)
+    return *names, *((LOSS_HEADING,) if known else ())
+
+
+def _results_table(results: Sequence[str], headings: Sequence[str]) -> Table:
     """The results of trials, and a column for each heading of a key."""
     table = Table(box=None, pad_edge=False)
     table.add_column("trial", no_wrap=True)
-    for heading in ("val acc", "val loss"):
+    for heading in results:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("curve", no_wrap=True)
     for name in headings:
@@ -472,13 +486,17 @@ def brief(seconds: float) -> str:
     return f"{1000 * seconds:.3g} ms" if seconds < 1 else duration(seconds)
 
 
-def _named(score: float) -> str:
-    """An accuracy, or the loss that a negative score stands for."""
+def _named(score: float, ranked: Ranked | None = None) -> str:
+    """An accuracy, the loss that a negative score stands for, or what a command is ranked by."""
+    if ranked is not None:
+        return f"{ranked.name} {ranked.of(score):.4f}"
     return f"val loss {-score:.4f}" if score < 0 else f"val acc {score:.4f}"
 
 
 def score_text(summary: Summary) -> str:
     """`val acc 0.8123`, or the first other number that a script logs: `val loss 0.4132`."""
+    if summary.ranked is not None:
+        return f"{summary.ranked.name} {summary.ranked.value:.4f}"
     for key in RESULTS:
         value = getattr(summary, key)
         if value is not None and math.isfinite(value):
@@ -526,7 +544,7 @@ class TrialWatch:
         row |= {"status": f"{summary.status}{taken}"}
         if summary.ranks:
             row |= {"val_acc": summary.val_acc, "val_loss": summary.val_loss}
-            row |= {"score": summary.score}
+            row |= {"score": summary.score, "ranked": summary.ranked}
         self.finished.append(row)
         self.done += 1
         self._draw()

@@ -27,6 +27,14 @@ METHODS = {
     REWIND: "the first weights were put back for each learning rate, which had the next batches",
     RERUN: "started once per learning rate, with the same seeds",
 }
+NO_COMMAND = {  # verbs, and what does their part for a script
+    "tune": "type `cnntune search space.toml -- {}`, then `cnntune refine`",
+    "train": "the script itself trains; `cnntune refine` prints the command of the best trial",
+    "refine": "that of its study is run again; type `cnntune refine STUDY`",
+    "report": "type `cnntune report STUDY`",
+    "inspect": "it reads a recipe; type `cnntune sanity -- {}`",
+    "init": "it reads a folder of images; type `cnntune sanity -- {}`",
+}
 STOPPED = {
     "ended": "the script ended",
     "steps": "enough steps were seen",
@@ -64,6 +72,18 @@ def refuse_script(verb: str, recipe: str | None) -> None:
         raise RecipeError(
             f"{recipe}: is no recipe; for a script, type: cnntune {verb} -- python {recipe}"
         )
+
+
+def refused_command(typed: Sequence[str]) -> str | None:
+    """What to type where a command stands behind `--` of a verb that runs none; None elsewhere.
+
+    `typed` is `sys.argv[1:]`. Paths may stand there too, so only the parser knows that it is wrong.
+    """
+    verb = next((word for word in typed if not word.startswith("-")), "")
+    words = typed[typed.index("--") + 1 :] if "--" in typed else []
+    if not words or verb not in NO_COMMAND:
+        return None
+    return f"{verb}: runs no command: {NO_COMMAND[verb].format(shlex.join(words))}"
 
 
 def sanity(

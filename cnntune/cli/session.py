@@ -237,12 +237,15 @@ def repeat_best(
 ) -> None:
     """Train the best trials again with fresh seeds until the deadline, showing what happens."""
     from cnntune.steps import refine as step
+    from cnntune.steps import repeats
 
     todo = step.repeats_to_train(rivals, seeds=seeds)
     if not todo or deadline.passed:
         return
     names = ", ".join(rival.name for rival in rivals)
-    command.screen.say(f"training {names} again with {seeds} fresh seeds each: {len(todo)} runs")
+    verb = "running" if setup.recipe.runs_command else "training"
+    again = repeats.how_often(setup.recipe, seeds)
+    command.screen.say(f"{verb} {names} {again}: {counted(len(todo), 'run')}")
     events = step.repeat(todo, workers=workers, devices=setup.trial_devices, deadline=deadline)
     watch(command, setup.recipe, events, total=len(todo), done=0)
 
@@ -294,13 +297,14 @@ def result_line(summary: "Summary") -> str:
     """How a run ended: its status, then its best epoch or its error."""
     after = f"{summary.status} after {counted(summary.epochs or 0, 'epoch')}"
     if summary.error is not None:
-        lines = summary.error.message.strip().splitlines() or ["no message"]
-        return f"{after}: {lines[-1] if lines[0].startswith('Traceback') else lines[0]}"
+        return f"{after}: {summary.error.line}"
     known = [
         f"{name} {value:.4f}"
         for name, value in (("val acc", summary.val_acc), ("val loss", summary.val_loss))
         if value is not None
     ]
+    if summary.ranked is not None:
+        known = [f"{summary.ranked.name} {summary.ranked.value:.4f}"]
     return f"{after}: {', '.join(known)}" if known else after
 
 

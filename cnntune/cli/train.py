@@ -1,11 +1,11 @@
 """One training run, with the final test."""
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnntune.cli.command import Command, about, beside_others, record, set_up
+from cnntune.cli.command import Command, Setup, about, beside_others, record, set_up
 from cnntune.cli.options import (
     RUNS,
     AsJson,
@@ -25,7 +25,11 @@ from cnntune.runs.chance import Chance
 from cnntune.runs.summary import Summary
 
 if TYPE_CHECKING:
-    from cnntune.runs.run import Epoch
+    from torch import nn
+
+    from cnntune.config.recipe import Recipe
+    from cnntune.data import Data
+    from cnntune.runs.run import Epoch, Run
 
 
 def train(
@@ -71,52 +75,25 @@ def train(
         exact=deterministic,
     )
 
-    from cnntune.runs.files import locked
-    from cnntune.runs.study import TEST_LOCK
-    from cnntune.runs.tensorboard import check_tensorboard, event_file
+    from cnntune.runs.tensorboard import check_tensorboard
     from cnntune.steps import train_run
-    from cnntune.training import build, precision
+    from cnntune.training import build
 
     command.begin_log(setup.study, setup.device_name)
     if tensorboard:
         check_tensorboard()
     train_run.looks_of(setup.study)  # hours of training must not end at a damaged file
-    if setup.study.read("study") is None:
-        record(setup)
-    else:
-        setup.study.record_command(setup.asked)
-    config = train_run.as_begun(setup.study, setup.recipe.for_run())
-    data = build.load_data(config, setup.device)
-    config = beside_others(command, setup, config, data)
-    config = precision.resolve(config, data, setup.device)
-    precision.apply(config)
-    command.begin_work(f"{about(setup, data)}, {config.arithmetic()}")
+    config, data = _decided(command, setup)
     with train_run.run_of(setup.study, config) as run:
         model = build.build_model(config, data)
-        rows = train_run.trained_rows(run, config.train.epochs)
-        if rows:
-            command.screen.say(f"{run.path} is trained")
-        else:
-            if done := len(run.rows()):
-                command.screen.say(f"{run.path} was interrupted after epoch {done}; resuming")
-            command.log.write(f"{run.name} {start_line(run)}")
-            with event_file(run) if tensorboard else nullcontext() as write:
-                for row in train_run.train_and_keep(config, data, setup.device, model, run):
-                    rows.append(row)
-                    command.screen.epoch(row, config.train.epochs)
-                    if write:
-                        write(row)
+        rows = _trained(command, setup, config, data, model, run, events=tensorboard)
         chance = Chance.of(data.val.labels.tolist())
         summary = train_run.keep_trained(run, rows, chance, data.waited_seconds)
         findings = train_run.waiting_findings(rows, data.waited_seconds)
         if summary["status"] == "diverged":
             findings.append(_diverged_finding(rows[-1], chance))
         elif not no_test:
-            waits = f"{run.path} is trained; waiting for another final test in {setup.study.path}"
-            with locked(setup.study.path, TEST_LOCK, waiting=lambda: command.screen.say(waits)):
-                measured, found = train_run.final_test(
-                    model, data, setup.study, run, again=test_again
-                )
+            measured, found = _tested(command, setup, data, model, run, again=test_again)
             summary |= measured
             findings += found
         run.finish(summary)
@@ -128,6 +105,67 @@ def train(
         command.screen.findings(findings)
     command.screen.next("diagnose", str(run.path))
     command.end(document)
+
+
+def _decided(command: Command, setup: Setup) -> "tuple[Recipe, Data]":
+    """Record the command, and decide what is left open: threads and precision."""
+    from cnntune.steps import train_run
+    from cnntune.training import build, precision
+
+    if setup.study.read("study") is None:
+        record(setup)
+    else:
+        setup.study.record_command(setup.asked)
+    config = train_run.as_begun(setup.study, setup.recipe.for_run())
+    data = build.load_data(config, setup.device)
+    config = beside_others(command, setup, config, data)
+    config = precision.resolve(config, data, setup.device)
+    precision.apply(config)
+    command.begin_work(f"{about(setup, data)}, {config.arithmetic()}")
+    return config, data
+
+
+def _trained(
+    command: Command,
+    setup: Setup,
+    config: "Recipe",
+    data: "Data",
+    model: "nn.Module",
+    run: "Run",
+    *,
+    events: bool,
+) -> "list[Epoch]":
+    """Train what is left of the run; `events`: also write event files. Returns all its rows."""
+    from cnntune.runs.tensorboard import event_file
+    from cnntune.steps import train_run
+
+    rows = train_run.trained_rows(run, config.train.epochs)
+    if rows:
+        command.screen.say(f"{run.path} is trained")
+        return rows
+    if done := len(run.rows()):
+        command.screen.say(f"{run.path} was interrupted after epoch {done}; resuming")
+    command.log.write(f"{run.name} {start_line(run)}")
+    with event_file(run) if events else nullcontext() as write:
+        for row in train_run.train_and_keep(config, data, setup.device, model, run):
+            rows.append(row)
+            command.screen.epoch(row, config.train.epochs)
+            if write:
+                write(row)
+    return rows
+
+
+def _tested(
+    command: Command, setup: Setup, data: "Data", model: "nn.Module", run: "Run", *, again: bool
+) -> "tuple[dict[str, Any], list[Finding]]":
+    """The final test, when no other run of the study has one."""
+    from cnntune.runs.files import locked
+    from cnntune.runs.study import TEST_LOCK
+    from cnntune.steps import train_run
+
+    waits = f"{run.path} is trained; waiting for another final test in {setup.study.path}"
+    with locked(setup.study.path, TEST_LOCK, waiting=lambda: command.screen.say(waits)):
+        return train_run.final_test(model, data, setup.study, run, again=again)
 
 
 def _diverged_finding(last: "Epoch", chance: Chance) -> Finding:

@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from cnntune.data.copies import send
 from cnntune.data.source import Images
 
 MAX_SHOWN = 5  # images that a finding names
@@ -87,9 +88,13 @@ class Normalise:
     std: Tensor
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Float32 `[B, C, H, W]` in channels-last order, the fastest for convolutions."""
-        scaled = as_unit(pixels).to(memory_format=torch.channels_last)
-        return (scaled - self.mean) / self.std
+        """Float32 `[B, C, H, W]` in channels-last order, the fastest for convolutions.
+
+        Reordered last: before, `mean` and `std` are the same for all values of a channel that lie
+        side by side, which takes a CPU half the time.
+        """
+        scaled = (as_unit(pixels) - self.mean).div_(self.std)
+        return scaled.to(memory_format=torch.channels_last)
 
     def undo(self, inputs: Tensor) -> Tensor:
         """The pixels from which `inputs` were made, in 0..1 where they were bytes."""
@@ -131,7 +136,7 @@ class ResidentPart:
 
     def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs and labels in `order`, on the device."""
-        for indices in order.to(self.images.labels.device).split(batch_size):
+        for indices in send(order, self.images.labels.device).split(batch_size):
             chosen = self.images.take(indices)
             yield self.normalise(chosen.pixels), chosen.labels
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from cnntune.data.copies import is_pinned
 from cnntune.data.parts import MAX_SHOWN, NAMELESS, Names, Normalise
 from cnntune.errors import CnntuneError, DataError
 from cnntune.machine.cpus import cores
@@ -95,7 +96,7 @@ class StreamedPart:
     @property
     def _pinned(self) -> bool:
         """Whether batches are in pinned memory, which asynchronous copies need."""
-        return self.device.type == "cuda"
+        return is_pinned(self.device)
 
     @cached_property
     def _plan(self) -> "_Plan":

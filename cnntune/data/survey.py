@@ -18,6 +18,7 @@ from cnntune.errors import DataError
 
 SIZES = (32, 64, 96, 128, 160, 224)  # pixels; the largest is the usual input size for ImageNet
 SAMPLE_SIZE = 1000  # images that are decoded: at 5 ms for a photograph, seconds
+MAX_NAMED = 5  # files that cannot be read, in a message
 LEAST = 8  # pixels that `data.image_size` needs
 THUMBNAIL_SIDE = 16  # pixels
 LONG = 1.5  # longer side by shorter: the central square shows two thirds of such an image
@@ -88,7 +89,15 @@ def survey(path: Path, *, val_fraction: float, test_fraction: float) -> Survey:
         labels.append(label)
         sides.append(image.size)
     if not sides:
-        raise DataError([f"{path}: none of its {len(sample)} images can be read", *unreadable[:3]])
+        more = len(unreadable) - MAX_NAMED
+        rest = [f"and {more} more"] if more > 0 else []
+        raise DataError(
+            [
+                f"{path}: none of its {len(sample)} images can be read",
+                *unreadable[:MAX_NAMED],
+                *rest,
+            ]
+        )
     copies = _copies([file for file, _ in labelled])
     class_of = dict(labelled)
     counted = Counter(label for _, label in labelled)

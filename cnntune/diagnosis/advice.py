@@ -5,11 +5,13 @@ otherwise it gives the advice in general words.
 """
 
 import numbers
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cnntune.config.combinations import conflicts
+from cnntune.errors import RecipeError
 
 Settings = Mapping[str, Any]
 
@@ -100,6 +102,12 @@ DECAY_LR = Change(
     str,
 )
 
+# With the command that trains after `--` where a recipe of ours did not write the log.
+SWEEP = "find a learning rate that lowers the loss: run `cnntune lr-sweep`"
+FIT_A_FEW = "see whether the network can fit a few samples at all: run `cnntune sanity`"
+WORDS = "command.words"  # of the settings: a search over a command
+COMMAND = "COMMAND"  # of a log of which only the reader knows it
+
 ADVICE: dict[str, tuple[Change | str, ...]] = {
     "diverged": (
         MUCH_LOWER_LR,
@@ -108,15 +116,10 @@ ADVICE: dict[str, tuple[Change | str, ...]] = {
         "check inputs, labels and loss for NaN or infinity: run `cnntune sanity`",
     ),
     "oscillating": (LOWER_LR, DECAY_LR, WARM_UP, CLIP),
-    "stuck": (
-        "find a learning rate that lowers the loss: run `cnntune lr-sweep`",
-        HIGHER_LR,
-        "see whether the network can fit a few samples at all: run `cnntune sanity`",
-    ),
-    "guessing": (
-        "find a learning rate that lowers the loss: run `cnntune lr-sweep`",
-        "see whether the network can fit a few samples at all: run `cnntune sanity`",
-    ),
+    "stuck": (SWEEP, FIT_A_FEW),
+    "stuck-slow": (SWEEP, HIGHER_LR, FIT_A_FEW),
+    "stuck-above": (SWEEP, LOWER_LR, FIT_A_FEW),
+    "guessing": (SWEEP, FIT_A_FEW),
     "too-weak": (MORE_WIDTH, LESS_WEIGHT_DECAY, LESS_DROPOUT, HIGHER_LR, MORE_EPOCHS),
     "overfitting": (
         MORE_AUGMENTATION,
@@ -140,10 +143,34 @@ def advice_for(problem: str, settings: Settings | None) -> list[str]:
     Changes that the recipe already has, or that its validation would reject, are left out.
     """
     lines = [
-        change if isinstance(change, str) else _line(change, settings or {})
+        _as_typed(change, settings) if isinstance(change, str) else _line(change, settings or {})
         for change in ADVICE[problem]
     ]
     return [line for line in lines if line]
+
+
+def _as_typed(line: str, settings: Settings | None) -> str:
+    """A line with the commands in it as they are typed where a recipe of ours is not the source."""
+    if "`cnntune " not in line or (settings is not None and WORDS not in settings):
+        return line
+    command = COMMAND if settings is None else _command_of(settings)
+    head, verb, rest = line.partition("`cnntune ")
+    name, _, after = rest.partition("`")
+    return f"{head}{verb}{name} -- {command}`{after}"
+
+
+def _command_of(settings: Settings) -> str:
+    """The command of a trial as it is typed in a shell, its placeholders filled in."""
+    from cnntune.config.command import stored  # loads pydantic, which other logs do not need
+    from cnntune.config.recipe import set_key
+
+    values: dict[str, Any] = {}
+    try:
+        for key, value in settings.items():
+            set_key(values, key, value)
+        return shlex.join(stored(values, file="config.json").words())
+    except (RecipeError, KeyError, TypeError):  # the file was edited
+        return COMMAND
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ rather than means, single points or least squares.
 import math
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from itertools import pairwise
 from statistics import median
-from typing import cast
+from typing import Any, Literal, cast
 
 from cnntune.runs.chance import Chance
 
@@ -25,6 +26,7 @@ MIN_TREND_POINTS = 5  # with fewer, the noise of small validation sets dominates
 MAX_SLOPE_POINTS = 100  # pairwise slopes cost n^2, and more points hardly change the median
 MAX_SCALE = 10.0  # between the first losses on train and on val, where they share a unit
 MAX_LOG = math.log(1e6)  # nats; a loss that is rounded to 0 would be infinitely far below
+MAX_SORTED_WINDOW = 9  # values; a longer window is not sorted anew for each value
 STEP_SIZE = 0.954  # of a standard deviation: the median step between two normal values, by tables
 
 
@@ -37,7 +39,8 @@ class Curve:
 
     None is a value that was not logged; NaN and infinity are values. Where a list is empty or ends
     early, the rest counts as not logged. Losses may be in any unit as long as train and val share
-    it; accuracies, or any score where more is better, are in 0..1.
+    it; accuracies, or any score where more is better, are in 0..1. `unit` is what `epochs` counts:
+    steps where the log does not count epochs.
     """
 
     epochs: Sequence[float]
@@ -46,10 +49,18 @@ class Curve:
     train_acc: Values = ()
     val_acc: Values = ()
     lr: Values = ()
+    unit: Literal["epoch", "step"] = field(default="epoch", kw_only=True)
 
     def series(self, name: str) -> "Series":
         """The finite values of the list `name`, such as "val_loss", with their epochs."""
-        return finite_series(self.epochs, getattr(self, name))
+        if name not in self._series:
+            self._series[name] = finite_series(self.epochs, getattr(self, name))
+        return self._series[name]
+
+    @cached_property
+    def _series(self) -> "dict[str, Series]":
+        """What `series` has found: each rule asks for the same ones."""
+        return {}
 
     def end(self, name: str) -> float | None:
         """The final value of the list `name`: the median of its last tenth; None if not logged."""
@@ -98,17 +109,17 @@ class Shape:
         """Whether a train and a val curve were logged."""
         return self.val_name.startswith("val") and len(self.train) >= MIN_POINTS
 
-    @property
+    @cached_property
     def start(self) -> float:
         """Where `val` began: the maximum of its first quarter."""
         return max(self.smooth[: max(1, len(self.smooth) // 4)])
 
-    @property
+    @cached_property
     def range(self) -> float:
         """What was learned: how far `val` fell from its start to its minimum."""
         return self.start - min(self.smooth)
 
-    @property
+    @cached_property
     def rise(self) -> float:
         """How far `val` ends above its minimum."""
         return self.end - self.smooth[self.best]
@@ -123,12 +134,12 @@ class Shape:
         """The last third of `val`, but at least `MIN_TREND_POINTS` values."""
         return last_third(self.val.values)
 
-    @property
+    @cached_property
     def trend(self) -> float:
         """How far `val` fell over the last third, by its median slope; negative if it rose."""
         return fall(self.last_third)
 
-    @property
+    @cached_property
     def train_end(self) -> float:
         """The final value of the train curve."""
         return tail_median(self.train.values, END_FRACTION)
@@ -143,7 +154,7 @@ class Shape:
         """How far `val` fell, as a fraction of its first value."""
         return fraction(self.val.values[0] - self.end, self.val.values[0])
 
-    @property
+    @cached_property
     def gap(self) -> float:
         """How far val ends above train: the share of what training learned that val did not follow.
 
@@ -207,11 +218,13 @@ def _longest_first(curve: Curve, names: tuple[str, str]) -> tuple[str, Series]:
 
 def without_duplicates(curve: Curve) -> Curve:
     """The curve of a log that writes every row twice, without every other row."""
-    columns = [getattr(curve, column.name) for column in fields(curve) if column.name != "epochs"]
+    names = [field.name for field in fields(curve) if field.name not in ("epochs", "unit")]
+    columns: dict[str, Any] = {name: getattr(curve, name) for name in names}
     rows = len(curve.epochs)
-    if rows < 2 * MIN_POINTS or rows % 2 or not all(map(_in_pairs, columns)):
+    if rows < 2 * MIN_POINTS or rows % 2 or not all(map(_in_pairs, columns.values())):
         return curve
-    return Curve(curve.epochs[1::2], *(column[1::2] for column in columns))
+    halves = {name: column[1::2] for name, column in columns.items()}
+    return replace(curve, epochs=curve.epochs[1::2], **halves)
 
 
 def _in_pairs(values: Values) -> bool:
@@ -299,6 +312,11 @@ def fall_error(values: Sequence[float]) -> float:
 
 def rolling_median(values: Sequence[float], window: int) -> list[float]:
     """The median of each value and the `window - 1` before it, fewer at the start."""
+    if window % 2 and window <= MAX_SORTED_WINDOW and len(values) >= window:
+        first = [median(values[: at + 1]) for at in range(window - 1)]
+        shifted = (values[at:] for at in range(window))
+        middle = window // 2
+        return first + [sorted(inside)[middle] for inside in zip(*shifted, strict=False)]
     inside: list[float] = []  # the window, sorted
     medians = []
     for at, value in enumerate(values):

@@ -41,4 +41,4 @@ def draw_curves(figure: "Figure", curve: Curve, *, best_epoch: float | None) -> 
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     if shown:
-        axes.set_xlabel("epoch")
+        axes.set_xlabel(curve.unit)

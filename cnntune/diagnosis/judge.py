@@ -1,5 +1,6 @@
 """Diagnose runs: those of cnntune against the best run of their study, others by themselves."""
 
+import math
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -71,6 +72,8 @@ class JudgedRun:
             "advice": diagnosis.advice,
             "epochs": diagnosis.epochs,
             "best_epoch": diagnosis.best_epoch,
+            "last_epoch": diagnosis.last_epoch,
+            "unit": diagnosis.unit,
             "flags": diagnosis.flags,
             "command": self.command,
             "columns": dict(self.run.columns),
@@ -251,19 +254,33 @@ def _diagnose(run: ReadRun, reference: ReadRun | None, chance: Chance | None) ->
     if run.settings is None:
         return diagnose(run.curve)
     planned = run.settings.get("train.epochs")
-    return diagnose(
+    found = diagnose(
         run.curve,
         planned_epochs=planned if isinstance(planned, int) else None,
         reference=reference.curve if reference is not None and reference is not run else None,
         settings=run.settings,
         chance=run.chance or chance,
     )
+    if run.status == "pruned" and "stopped-early" in found.flags:
+        return replace(found, advice=[])  # others of its search were better at that epoch
+    return found
 
 
 def _best(siblings: Sequence[ReadRun]) -> ReadRun | None:
-    """The run with the highest validation accuracy."""
-    bests = [(best.score, run) for run in siblings if (best := best_epoch(run.rows or []))]
+    """The run with the highest score."""
+    bests = [(score, run) for run in siblings if (score := _best_score(run)) is not None]
     return max(bests, key=lambda pair: pair[0])[1] if bests else None
+
+
+def _best_score(run: ReadRun) -> float | None:
+    """The score of the best epoch; None for a run that diverged."""
+    accs, losses = run.curve.val_acc, (run.curve.train_loss, run.curve.val_loss)
+    if accs and None not in accs and all(loss[-1] is not None for loss in losses):
+        if not all(math.isfinite(loss[-1] or 0.0) for loss in losses):
+            return None
+        return max(acc if acc is not None and math.isfinite(acc) else -math.inf for acc in accs)
+    best = best_epoch(run.rows or [])
+    return best.score if best else None
 
 
 def _shown(history: Any) -> str:

@@ -15,7 +15,7 @@ from cnntune.diagnosis.logs import find, text
 from cnntune.diagnosis.logs.align import align
 from cnntune.diagnosis.logs.cells import decode
 from cnntune.diagnosis.logs.choose import choose
-from cnntune.diagnosis.logs.names import CURVES, meaning, words_of
+from cnntune.diagnosis.logs.names import CURVES, SCORE_RANK, meaning, words_of
 from cnntune.diagnosis.logs.record import Point, Record, UnreadableLogError
 
 Role = Literal["val_acc", "val_loss", "train_acc", "train_loss"]
@@ -81,6 +81,9 @@ class Reading:
     role: Role
     column: str
     evaluations: Sequence[Evaluation] = ()
+    times: float = 1.0  # the log's own number is `times` x score + `plus`
+    plus: float = 0.0
+    named: bool = False  # it is no plain loss or accuracy, and is shown by its name
     open: bool = False  # the last one may lack a column, or be half written
 
     @property
@@ -218,7 +221,19 @@ def _reading(path: Path, record: Record, metric: Metric | None) -> Reading | Non
     evaluations = [one for one in evaluations if one[role] is not None]
     if sign < 0:
         evaluations = [{**one, role: -(one[role] or 0.0)} for one in evaluations]
-    return Reading(path, record.part, role, aligned.columns[role], evaluations)
+    known = meaning(aligned.columns[role])
+    loss, percent = role.endswith("loss"), 100.0 if role in aligned.percents else 1.0
+    error = not loss and known.kind == "error"
+    return Reading(
+        path,
+        record.part,
+        role,
+        aligned.columns[role],
+        evaluations,
+        times=-sign if loss else -percent if error else percent,
+        plus=percent if error else 0.0,
+        named=bool(metric and metric.goal) or known.rank >= SCORE_RANK,
+    )
 
 
 def _ranking(curve: Curve) -> Role | None:

@@ -1,8 +1,9 @@
 """From paths to runs with curves: those of cnntune and of other tools, each run once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from cnntune.diagnosis.logs.find import UNKNOWN_FORMAT, Source, sources
 from cnntune.diagnosis.logs.record import Record, UnreadableLogError
 from cnntune.errors import DataError, StudyError
 from cnntune.runs.chance import Chance
-from cnntune.runs.run import COLUMNS, Epoch, Run, logged
+from cnntune.runs.run import COLUMNS, Epoch, NotLogged, Run, logged
+from cnntune.runs.summary import Ranked, Summary
 
 CNNTUNE_FORMAT = "cnntune"
 KNOWN_FORMATS = (
@@ -31,7 +33,8 @@ class ReadRun:
 
     `file` is the path it was read from, `part` which of that file's runs it is. `columns` maps
     each curve to the column that it was taken from. `settings` (flat recipe keys), `rows` and
-    `chance`, what guessing gives, are those of a run of cnntune, and None for others.
+    `chance`, what guessing gives, are those of a run of cnntune, and None for others; so is
+    `status`.
     """
 
     file: Path
@@ -43,12 +46,22 @@ class ReadRun:
     settings: Mapping[str, Any] | None = None
     rows: list[Epoch] | None = None
     chance: Chance | None = None
+    status: str | None = None  # of a run of cnntune: `pruned`, `running`, `complete` ...
 
     @property
     def path(self) -> Path:
         """The file; where it holds several runs, followed by # and `part`."""
         part = self.part.replace("/", "-")
         return self.file.with_name(f"{self.file.name}#{part}") if part else self.file
+
+    @property
+    def cut(self) -> str:
+        """How a run of cnntune stands that was pruned, or still runs; empty for all others."""
+        trained, planned = len(self.curve.epochs), (self.settings or {}).get("train.epochs")
+        if self.status not in ("pruned", "running") or not isinstance(planned, int):
+            return ""
+        at = "pruned at" if self.status == "pruned" else "still running, at"
+        return f"{at} epoch {trained} of {planned}" if trained < planned else ""
 
 
 def read_paths(
@@ -73,18 +86,34 @@ def read_paths(
     skipped += [
         _skip(run, "; ".join((*run.notes, NO_CURVE))) for run in read if not run.curve.epochs
     ]
+    # Two epochs of a trial that was pruned, or still runs, are no short run: there is none yet.
+    begun = [run for run in ours if run.cut and len(run.curve.epochs) < MIN_POINTS]
+    skipped += [_skip(run, f"{run.cut}, which is too early to judge") for run in begun]
+    ours = [run for run in ours if run not in begun]
     runs = ours + _long_enough([run for run in read if run.curve.epochs])
     same = duplicates([Entry(run.file, run.format, run.curve) for run in runs])
     for index, kept in sorted(same.items()):
         skipped.append(_skip(runs[index], f"same run as {runs[kept].path}"))
     if not runs:
         listed = ", ".join(str(path) for path in paths)
-        reasons = [f"{entry['path']}: {entry['reason']}" for entry in skipped]
-        reasons = reasons or [f"{listed}: no training log found"]
-        error = DataError([*reasons[:-1], f"{reasons[-1]}; {KNOWN_FORMATS}"])
+        reasons = grouped(skipped) or [f"{listed}: no training log found"]
+        if not skipped or any(not source.ours for source in found.values()):
+            reasons[-1] += f"; {KNOWN_FORMATS}"
+        error = DataError(reasons)
         error.document = {"skipped": skipped}
         raise error
     return [run for index, run in enumerate(runs) if index not in same], skipped
+
+
+def grouped(skipped: Sequence[Skipped]) -> list[str]:
+    """One line per reason: the first path, and how many others have the same."""
+    paths: dict[str, list[str]] = {}
+    for entry in skipped:
+        paths.setdefault(entry["reason"], []).append(entry["path"])
+    return [
+        f"{found[0]}{f' and {len(found) - 1} more' if found[1:] else ''}: {reason}"
+        for reason, found in paths.items()
+    ]
 
 
 def is_ours(folder: Path) -> bool:
@@ -118,12 +147,17 @@ def curve_of(rows: Sequence[Epoch]) -> Curve:
     """The curve of a run of cnntune from its rows."""
     return Curve(
         epochs=[row.epoch for row in rows],
-        train_loss=[logged(row.train_loss) for row in rows],
-        val_loss=[logged(row.val_loss) for row in rows],
-        train_acc=[logged(row.train_acc) for row in rows],
-        val_acc=[logged(row.val_acc) for row in rows],
-        lr=[logged(row.lr) for row in rows],
+        train_loss=_column(rows, "train_loss"),
+        val_loss=_column(rows, "val_loss"),
+        train_acc=_column(rows, "train_acc"),
+        val_acc=_column(rows, "val_acc"),
+        lr=_column(rows, "lr"),
     )
+
+
+def _column(rows: Sequence[Epoch], name: str) -> list[float | None]:
+    values = map(attrgetter(name), rows)
+    return [None if isinstance(value, NotLogged) else value for value in values]
 
 
 def _read(
@@ -160,6 +194,10 @@ def _read_ours(folder: Path) -> ReadRun:
     if not metrics.is_file():
         raise UnreadableLogError("its metrics.csv is missing")
     rows = Run(folder).rows()
+    document: Mapping[str, Any] = {}
+    with suppress(StudyError):  # the curve can be diagnosed without it
+        document = Run(folder).summary() or {}
+    summary = Summary.from_json(document)
     if not rows:
         raise UnreadableLogError(
             f"has no completed epoch: metrics.csv holds {metrics.stat().st_size} bytes and no whole"
@@ -167,12 +205,13 @@ def _read_ours(folder: Path) -> ReadRun:
         )
     columns = {name: name for name in ("train_loss", "val_loss", "train_acc", "val_acc", "lr")}
     settings = flatten(Run(folder).config())
-    summary: dict[str, Any] = {}
-    with suppress(StudyError):  # the curve can be diagnosed without it
-        summary = Run(folder).summary() or {}
-    trained = summary.get("epochs", 0)
-    notes = (f"has only {len(rows)} of the run's {trained} epochs",) if len(rows) < trained else ()
-    return ReadRun(
+    notes = tuple(_about_end(folder, rows, document, summary))
+    if ranked := Ranked.read(document.get("ranked")):  # of a command
+        role = "val_acc" if logged(rows[-1].val_acc) is not None else "val_loss"
+        columns[role] = ranked.name
+        if role == "val_loss" and ranked.times > 0:
+            notes = (*notes, f"val loss is {ranked.name!r} with its sign turned: more is better")
+    found = ReadRun(
         folder,
         CNNTUNE_FORMAT,
         curve_of(rows),
@@ -180,8 +219,41 @@ def _read_ours(folder: Path) -> ReadRun:
         notes=notes,
         settings=settings,
         rows=rows,
-        chance=Chance.in_summary(summary),
+        chance=Chance.in_summary(document),
+        status=str(document.get("status", "running")),
     )
+    return (
+        replace(found, notes=(*notes, found.cut))
+        if found.cut and found.status == "pruned"
+        else found
+    )
+
+
+def _without_rows(metrics: Path, summary: Summary | None) -> str:
+    """Why a run of cnntune has no curve."""
+    if summary is not None and summary.error is not None:
+        return f"failed before its first epoch: {summary.error.line}"
+    header, newline, _ = metrics.read_bytes().partition(b"\n")
+    if summary is None and newline and header.strip() == ",".join(COLUMNS).encode():
+        return "has no completed epoch: it is running, or was interrupted; its command resumes it"
+    size = metrics.stat().st_size
+    return (
+        f"has no completed epoch: metrics.csv holds {size} bytes and no whole row; train the run"
+        " again"
+    )
+
+
+def _about_end(
+    folder: Path, rows: Sequence[Epoch], document: Mapping[str, Any], summary: Summary | None
+) -> Iterator[str]:
+    """How a run ended, where its curve does not show it."""
+    trained = document.get("epochs", 0)
+    if summary is not None and summary.error is not None:
+        yield f"failed after epoch {len(rows)}: {summary.error.line}"
+    elif len(rows) < trained:
+        yield f"has only {len(rows)} of the run's {trained} epochs"
+    elif not (folder / "summary.json").exists():
+        yield "is not finished: it is running, or was interrupted (there is no summary.json)"
 
 
 def _skip(run: ReadRun, reason: str) -> Skipped:

@@ -74,8 +74,13 @@ RISE = 0.045  # geometric mean of a rise's share of what was learned and its log
 GAP = 0.6  # geometric mean of the gap's share of what was learned and the log ratio of val to train
 IMPROVING = 0.05  # of what was learned, gained over the last third
 NOISE = 2.0  # median steps, or standard errors, within which a change is chance
+GAINED = 0.02  # of all answers, by val accuracy over the last third: worth more epochs
 SAME_ACC = 0.005  # half a point below its best: val accuracy has not fallen
 SATURATED = 0.02  # of what was learned, gained over the last half
+
+JUMPS = (
+    10.0  # median steps above the reference within which a loss that stays there is thrown about
+)
 
 NEAR = 0.5  # of a threshold: beyond it the label that it decides is possible too
 MAX_MARGIN = 10.0  # of a measurement beyond its threshold that noise may have raised
@@ -87,7 +92,8 @@ class Diagnosis:
     """The diagnosis of a run: one label, the confidence in it, the evidence, and what to change.
 
     `confidence` is in 0..1; `also` holds labels that would be acceptable too; `best_epoch` is that
-    of the lowest val loss (highest val accuracy where no val loss was logged); `flags` are
+    of the lowest val loss (highest val accuracy where no val loss was logged), and `last_epoch`
+    that of the last entry, both in `unit`; `epochs` is the number of entries; `flags` are
     secondary signs, see `signs.signs_of`; `prescriptions` are the changes of recipe keys in the
     advice, where the settings are known, and `change` is the first key and its new value.
     """
@@ -100,6 +106,8 @@ class Diagnosis:
     also: list[Label] = field(default_factory=list)
     best_epoch: float | None = None
     epochs: int = 0
+    last_epoch: float | None = None
+    unit: Literal["epoch", "step"] = "epoch"
     flags: list[str] = field(default_factory=list)
     change: tuple[str, Any] | None = None
     prescriptions: list[Prescription] = field(default_factory=list)
@@ -129,7 +137,7 @@ def diverged(curve: Curve, planned_epochs: int | None = None) -> Verdict | None:
     losses = logged(getattr(curve, name))
     broken = len(numbers) and not math.isfinite(losses[-1])
     if broken and (planned_epochs is not None or not row_lost(curve)):
-        text = f"{name.replace('_', ' ')} is not finite after epoch {numbers.epochs[-1]:g}"
+        text = f"{name.replace('_', ' ')} is not finite after {curve.unit} {numbers.epochs[-1]:g}"
         return Verdict("unstable", "diverged", text, math.inf, "fail")
     accuracy = curve.series("val_acc").values
     learned = accuracy and max(accuracy) - accuracy[0] > NOTICEABLE
@@ -175,8 +183,8 @@ def swings(shape: Shape) -> Verdict | None:
         size, unit = scatter(settled), abs(values[0]) if level else 1.0
         wanted = max(level * median(map(abs, settled)), NOTICEABLE * unit)
         if size > wanted:
-            text = f"{name} jumps up and down by {size:.3g} per epoch, between {min(settled):.3g}"
-            text += f" and {max(settled):.3g}"
+            text = f"{name} jumps up and down by {size:.3g} per {shape.curve.unit}, between"
+            text += f" {min(settled):.3g} and {max(settled):.3g}"
             also: tuple[Label, ...] = () if level else ("still-improving",)
             margin = min(1 / NEAR, ratio(size, wanted))
             return Verdict("unstable", "oscillating", text, margin, "warn", also)
@@ -196,7 +204,9 @@ def spikes_often(shape: Shape) -> Verdict | None:
     if len(found) < wanted:
         return None
     at = ", ".join(f"{held.epochs[place]:g}" for place in found[:MIN_SPIKES])
-    text = f"{name} jumps far above the values around it {len(found)} times (epochs {at}"
+    text = (
+        f"{name} jumps far above the values around it {len(found)} times ({shape.curve.unit}s {at}"
+    )
     text += ", ...)" if len(found) > MIN_SPIKES else ")"
     return Verdict("unstable", "oscillating", text, ratio(len(found), wanted - 1), "warn")
 
@@ -275,7 +285,39 @@ def stuck(shape: Shape) -> Verdict | None:
     if known and (classes := chance_level(shape)):
         text += f"; guessing among {classes} classes gives ln {classes} = {math.log(classes):.4g}"
     margin = min(MAX_MARGIN, ratio(NOTICEABLE, max(fell, 0.0)))
-    return Verdict("underfitting", "stuck", text, margin, "warn", ("converged",))
+    problem, where = "stuck", reference_loss(shape)
+    if fall(train) > NOISE * fall_error(train):
+        problem = "stuck-slow"
+        text += ", slowly but steadily"
+    elif where is not None and jumps_above(train, where):
+        problem = "stuck-above"
+        text += f"; it stays above {where:.4g}: the steps are too large to come down"
+    return Verdict("underfitting", problem, text, margin, "warn", ("converged",))
+
+
+def reference_loss(shape: Shape) -> float | None:
+    """What a train loss has to go below: that of guessing if it is known, else its first value.
+
+    None of an error rate, which does not say whether a network is worse than none.
+    """
+    if shape.train_name != "train loss":
+        return None
+    chance = shape.chance or supposed_chance(shape)
+    if chance is not None:
+        return chance.loss
+    classes = chance_level(shape)
+    return math.log(classes) if classes else shape.train.values[0]
+
+
+def jumps_above(losses: Sequence[float], reference: float) -> bool:
+    """Whether losses stay above the reference, by no more than a few of their own steps.
+
+    Too large steps throw a network about, just above the loss of one that predicts nothing; with
+    too small ones the loss keeps the value of the initial weights, whatever that is.
+    """
+    later = losses[1:]
+    excess = median(later) - reference
+    return min(later) > reference and 0 < excess <= JUMPS * noise(losses)
 
 
 def val_rises(shape: Shape) -> Verdict | None:
@@ -294,8 +336,9 @@ def val_rises(shape: Shape) -> Verdict | None:
         return None
     if shape.gap < 0:
         return None  # val is still lower than train: the training set is augmented or mixed
-    text = f"{shape.val_name} rose from {shape.smooth[shape.best]:.3g} (epoch {since:g}) to "
-    text += f"{shape.end:.3g} while {shape.train_name} fell from {then:.3g} to {now:.3g}"
+    best = f"{shape.smooth[shape.best]:.3g} ({shape.curve.unit} {since:g})"
+    text = f"{shape.val_name} rose from {best} to {shape.end:.3g}"
+    text += f" while {shape.train_name} fell from {then:.3g} to {now:.3g}"
     margin = ratio(rise_score(shape), RISE)
     if not accuracy_holds(shape):
         return Verdict("overfitting", "overfitting", text, margin, "warn")
@@ -488,11 +531,12 @@ def levelled_off(shape: Shape) -> Verdict:
     """
     best = min(shape.val.values)
     text = f"{shape.val_name} levelled off at {shape.end:.3g}; its best was {best:.3g}"
-    alone = shape.val_name.startswith("val") and not shape.has_both
-    rise = rise_score(shape) / RISE if alone and shape.rise > NOISE * noise(shape.val.values) else 0
-    loss_gap = 0.0 if bounded_gap(shape) else gap_score(shape) / GAP
-    gap = max(ratio(shape.acc_gap or 0, ACC_GAP), loss_gap)
-    trend = ratio(shape.trend, IMPROVING * shape.range)
+    validated = shape.val_name.startswith("val")
+    rises = validated and shape.rise > NOISE * noise(shape.val.values)
+    rise = rise_score(shape) / RISE if rises else 0.0
+    alone = rise > 1 and not shape.has_both
+    gap = max(ratio(shape.acc_gap or 0, ACC_GAP), gap_score(shape) / GAP)
+    trend = max(ratio(shape.trend, IMPROVING * shape.range), ratio(accuracy_gain(shape), GAINED))
     poor = ratio(*unlearned(shape))
     name, accuracy = best_accuracy(shape)
     also: list[Label] = ["still-improving"] if trend > NEAR else []
@@ -509,11 +553,20 @@ def levelled_off(shape: Shape) -> Verdict:
         problem = "converged-with-gap"
     if not shape.val_name.startswith("val"):
         text += "; without a validation curve, overfitting cannot be ruled out"
-    if rise > 1:
+    if alone:
         text += "; without a train curve, overfitting cannot be ruled out"
     margin = ratio(1.0, max(trend, gap, rise, poor, 0.1))
-    severity: Severity = "warn" if rise > 1 else "ok"
+    severity: Severity = "warn" if alone else "ok"
     return Verdict("converged", problem, text, margin, severity, tuple(also))
+
+
+def accuracy_gain(shape: Shape) -> float:
+    """How much val accuracy rose over the last third, where that is more than chance; else 0.0."""
+    accs = shape.curve.series("val_acc").values
+    if len(accs) < MIN_POINTS or max(last := last_third(accs)) - min(last) <= NEAR * GAINED:
+        return 0.0
+    gain, error = -fall(last), fall_error(last)
+    return gain if gain > NOISE * error else 0.0
 
 
 RULES: tuple[Callable[[Shape], Verdict | None], ...] = (
@@ -566,7 +619,9 @@ def diagnose(
         advice.insert(0, f"{same_kind}: val only got worse")
     if verdict.label == "overfitting" and shape and shape.best_epoch < shape.val.epochs[-1]:
         last = shape.val.epochs[-1]
-        advice.append(f"keep the weights of the best epoch, {shape.best_epoch:g} of {last:g}")
+        advice.append(
+            f"keep the weights of the best {curve.unit}, {shape.best_epoch:g} of {last:g}"
+        )
     if verdict.label == "still-improving" and "schedule-ended" in signs:
         advice.append("stretch the schedule over the longer run: the learning rate has decayed")
     return Diagnosis(
@@ -578,6 +633,8 @@ def diagnose(
         also=[*verdict.also, "unstable"] if lost else list(verdict.also),
         best_epoch=shape.best_epoch if shape else None,
         epochs=len(curve.epochs),
+        last_epoch=curve.epochs[-1] if curve.epochs else None,
+        unit=curve.unit,
         flags=signs,
         change=(prescribed[0].key, prescribed[0].after) if prescribed else None,
         prescriptions=prescribed,

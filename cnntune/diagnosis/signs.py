@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from operator import sub
 from statistics import median
 
 from cnntune.diagnosis.curve import (
@@ -150,6 +151,8 @@ def spikes(values: Sequence[float]) -> list[int]:
     if len(values) < MANY_POINTS:
         return []
     height = SPIKE * (max(values[0], values[-1]) - min(values))
+    if max(map(sub, values[1:], values)) <= height / 3:
+        return []  # no step up is a third of what three of them would have to be
     inner = range(2, len(values) - 1)
     if not any(values[at] - min(values[max(0, at - 3) : at]) > height for at in inner):
         return []  # cheaper than the medians, and true of most curves

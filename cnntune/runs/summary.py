@@ -33,6 +33,7 @@ USER_ERRORS: tuple[FailureKind, ...] = (
     "study",
     "user-code",
 )
+TRACEBACK = "Traceback"  # start of a Python traceback, whose last line is the error
 RESULTS = ("val_acc", "val_loss", "train_acc", "train_loss")  # in the order of `score_of`
 FAILURE_KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 
@@ -49,11 +50,51 @@ class Failure:
         """Whether the user's code or recipe is the cause, and neither memory nor a bug of ours."""
         return self.kind in USER_ERRORS
 
+    @property
+    def line(self) -> str:
+        """The message as one line: the error that a traceback ends with, or the first line.
+
+        Below what the user's code raised stands where it was.
+        """
+        first, *rest = self.message.strip().splitlines() or ["no message"]
+        if not rest:
+            return first
+        if first.startswith(TRACEBACK):
+            return rest[-1]
+        return f"{first} ({rest[-1].strip()})" if self.by_user else first
+
     @classmethod
     def of(cls, kind: object, message: object) -> "Failure":
         """`unknown` where an old version wrote no kind, or a later one a kind of its own."""
         known: FailureKind = next((one for one in FAILURE_KINDS if one == kind), "unknown")
         return cls(known, str(message))
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The number that ranks the trials of a command, under the name and in the unit of its log.
+
+    `value` is that of the best epoch; that of any score is `times` x score + `plus`.
+    """
+
+    name: str
+    value: float
+    times: float = 1.0
+    plus: float = 0.0
+
+    def of(self, score: float) -> float:
+        """A score in the unit of the log."""
+        return self.times * score + self.plus
+
+    @classmethod
+    def read(cls, document: object) -> "Ranked | None":
+        """What a document holds; None where it holds something else."""
+        if not isinstance(document, Mapping) or not isinstance(document.get("name"), str):
+            return None
+        numbers = {key: document.get(key) for key in ("value", "times", "plus")}
+        if not all(isinstance(value, int | float) for value in numbers.values()):
+            return None
+        return cls(document["name"], **{key: float(value or 0.0) for key, value in numbers.items()})
 
 
 @dataclass(frozen=True)
@@ -79,6 +120,7 @@ class Summary:
     waited_seconds: float | None = None  # for images
     seconds: float | None = None
     metric: str | None = None  # of a command: what it is ranked by, and where that was read
+    ranked: Ranked | None = None  # of a command whose metric is no plain loss or accuracy
 
     @classmethod
     def failed(cls, kind: str, message: str) -> "Summary":
@@ -110,6 +152,8 @@ class Summary:
                 document["error"] = value.message
                 if value.kind != "unknown":
                     document["error_kind"] = value.kind
+            elif isinstance(value, Ranked):
+                document[key] = vars(value)
             elif value is not None or key == "best_epoch":
                 document[key] = value
         return document
@@ -125,6 +169,7 @@ class Summary:
             return None
         known = {key: document[key] for key in cls.__dataclass_fields__ if key in document}
         known.pop("error", None)
+        known["ranked"] = Ranked.read(document.get("ranked"))
         if document["status"] == "failed":
             error = Failure.of(document.get("error_kind"), document.get("error", ""))
             return cls(**known, error=error)

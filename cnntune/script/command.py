@@ -9,6 +9,7 @@ stderr.txt
 import ctypes
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -30,6 +31,12 @@ MAX_TRACEBACK = 60  # lines; of a longer one the middle is left out
 TAIL_BYTES = 100_000  # of what was printed, in which the last lines are
 SET_PDEATHSIG = 1  # of prctl(2), Linux
 LEARNING_RATE = "train.lr"
+# What says that a file is missing, in Python, libraries and shells; then what may be its name.
+MISSING = re.compile(
+    r"no such file|not a directory|unable to (?:find|open)|n[o']t (?:exist|find|found|open)",
+    re.IGNORECASE,
+)
+PATH = re.compile(r"[^\s'\"`:;,()\[\]{}<>=]+")
 
 
 def absolute(word: str, folder: Path) -> str:
@@ -231,6 +238,33 @@ def _without_middle(lines: list[str]) -> list[str]:
     half = MAX_TRACEBACK // 2
     left = len(lines) - 2 * half
     return [*lines[:half], f"  ... {left} more lines ...", *lines[-half:]]
+
+
+def found_at_home(lines: Sequence[str], work: Path, home: Path) -> str | None:
+    """A path that a script missed in its working directory `work`, and that `home` has.
+
+    It stands in the lines that it printed last. Where it was about to write `out/model.pt`, it may
+    be the folder `out` that is missing.
+    """
+    for line in lines:
+        if MISSING.search(line):
+            for named in PATH.findall(line):
+                path = Path(named)
+                if path.is_absolute() and path.is_relative_to(work):
+                    path = path.relative_to(work)
+                for one in (path, path.parent):
+                    if _only_at_home(one, work, home):
+                        return str(one)
+    return None
+
+
+def _only_at_home(path: Path, work: Path, home: Path) -> bool:
+    if path.is_absolute() or not path.name or ".." in path.parts:
+        return False
+    try:
+        return (home / path).exists() and not (work / path).exists()
+    except OSError:  # no name of a file, such as one that is too long
+        return False
 
 
 def gpus(present: Mapping[str, str]) -> list[str]:

@@ -20,6 +20,7 @@ BLANK_STEPS = 160
 CHECK_EVERY = 20  # steps, of the held-out loss
 KNOWN = 0.7  # of the loss with blank inputs, on the batches that are learned
 CARRIES = 0.9  # of it, on the others
+LEARNED_WELL = 0.75  # of it, before the validation set is compared with them
 RATE_STEPS = 60
 RATES = (1e-3, 1e-2)  # of Adam
 FACTORS = (1.0, 0.1, 0.01, 0.001)  # of the script's own learning rate
@@ -35,12 +36,21 @@ HOOKS = (
 class Example:
     """One training batch: what the model got, and how the loss followed from its result.
 
-    `loss` takes the model's output. `rows` are fingerprints of the samples.
+    `loss` takes the model's output, `exchanged` too, with the targets of other samples. `rows` are
+    fingerprints of the samples.
     """
 
-    def __init__(self, args: Any, keywords: Any, loss: Any, rows: list[int], targets: Any) -> None:
+    def __init__(
+        self,
+        args: Any,
+        keywords: Any,
+        loss: Any,
+        rows: list[int],
+        targets: Any,
+        exchanged: Any = None,
+    ) -> None:
         self.args, self.keywords, self.loss = args, keywords, loss
-        self.rows, self.targets = rows, targets
+        self.rows, self.targets, self.exchanged = rows, targets, exchanged
 
     def blank(self, torch: Any) -> Example:
         """The batch without what tells its samples apart: the mean sample, or the first tokens."""
@@ -61,10 +71,17 @@ class Case:
     """A model with its first weights, its batches in order, and its optimizer's class."""
 
     def __init__(
-        self, model: Any, state: Any, train: bool, examples: list[Example], optimizer: Any
+        self,
+        model: Any,
+        state: Any,
+        train: bool,
+        examples: list[Example],
+        optimizer: Any,
+        validation: Any = (),
     ) -> None:
         self.model, self.state, self.train, self.examples = model, state, train, examples
         self.optimizer = optimizer  # (class, settings) or None
+        self.validation: list[Example] = list(validation)
 
     def fresh(self, torch: Any) -> Any:
         """A copy with the first weights, without the user's hooks."""
@@ -188,12 +205,22 @@ def learn(case: Case, torch: Any, until: float) -> dict[str, Any] | None:
                 best = min(best, measured(model, held, torch))
                 mean = sum(losses[-count:]) / len(losses[-count:])
                 known_well = name == "real" and mean < KNOWN * found["blank"]
-                if known_well or (name == "real" and best < CARRIES * found["blank_held"]):
+                enough = LEARNED_WELL if case.validation else CARRIES
+                carries = name == "real" and best < enough * found["blank_held"]
+                if carries or (known_well and not case.validation) or mean < MEMORIZED * losses[0]:
                     break
             if time.monotonic() > until:
+                if name == "real" and best < CARRIES * found["blank_held"]:
+                    break
                 return None
         found[name] = sum(losses[-count:]) / len(losses[-count:])
         found[f"{name}_held"] = best
+        if name == "real" and held[0].exchanged is not None:
+            for where, there in (("held", held), ("validation", case.validation)):
+                if there:
+                    found[f"{where}_own"] = measured(model, there, torch)
+                    found[f"{where}_others"] = measured(model, there, torch, exchanged=True)
+            found["validated"] = sum(len(one.rows) for one in case.validation)
     return found
 
 
@@ -208,12 +235,15 @@ def first_pass(examples: list[Example]) -> list[Example]:
     return found
 
 
-def measured(model: Any, examples: list[Example], torch: Any) -> float:
-    """The mean loss in eval mode."""
+def measured(model: Any, examples: list[Example], torch: Any, *, exchanged: bool = False) -> float:
+    """The mean loss in eval mode, or that with the targets of other samples."""
     training = model.training
     model.eval()
+    losses = []
     with torch.no_grad():
-        losses = [float(one.loss(model(*one.args, **one.keywords))) for one in examples]
+        for one in examples:
+            loss = one.exchanged if exchanged else one.loss
+            losses.append(float(loss(model(*one.args, **one.keywords))))
     model.train(training)
     return sum(losses) / len(losses)
 

@@ -16,6 +16,7 @@ import atexit
 import functools
 import importlib.util
 import json
+import math
 import os
 import sys
 import tempfile
@@ -32,6 +33,10 @@ DEEP_FIRST = 10  # steps, backward passes and forward passes that are looked at 
 DEEP_EVERY = 10  # and then one in so many: what costs is every parameter at every step
 MAX_EVENTS = 60_000  # then the record ends, and says so
 MAX_ROWS = 256  # of a batch that are recognized again
+RICH = 0.3  # share of values that differ, in samples of measured numbers
+WIDE = 32  # values of a sample
+LEVELS = 8  # of gray, in images
+MAX_PRINTED = 4  # inputs that tell samples apart
 VALUES = 64  # of a row that make its fingerprint
 MAX_NODES = 20_000  # of a graph that are followed
 MAX_TOP_NODES = 500  # of them, between a loss and the results of models
@@ -40,12 +45,18 @@ MANY_STAGES = 5  # times the steps that are wanted, where each stage has a netwo
 CHEAP_SECONDS = 8.0
 VALIDATIONS = 2  # to see what differs between two of them
 SNAPSHOT_SECONDS = 5.0  # between two writes of the record, for a process that is killed
+ALIKE = 1e-5  # of the largest weight: units that are the same but for rounding
 EVEN_VALUES = 128  # of a weight, to tell whether they are spread evenly
 EVEN = 0.1  # of the bound: 3 standard errors of the spread of so many values
 KEPT_BATCHES = 24
 KEPT_BYTES = 2**26  # of batches that are kept for experiments
+MAX_SHOWN_MODELS = 3
+MAX_IN_BATCH = 8  # tensors
+PROBE_SECONDS = 4.0
+MAX_TARGET = 10**6  # values of a target that are kept
 KEPT_WEIGHTS = 3 * 10**7  # of a model that is kept
 MAX_FRAMES = 10  # of the user's, above an exception
+MAX_NEGATIVES = 64  # tensors of which it is known that they are the negative of another one
 MARK = "cnntune"  # key in a graph node's metadata
 SKIPPED = (  # operations that change the shape or the type of a value only
     "View", "UnsafeView", "Reshape", "ReshapeAlias", "Squeeze", "Unsqueeze", "Permute", "T",
@@ -53,9 +64,14 @@ SKIPPED = (  # operations that change the shape or the type of a value only
     "Flatten",
 )  # fmt: skip
 TOP = ("Mean", "Sum", "Add", "Mul", "Div", "Neg")  # between a loss and what is differentiated
-LOSSES = (
+LOSSES = (  # that are computed again from a model's result
     "cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits",
     "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div",
+)  # fmt: skip
+OTHER_LOSSES = (
+    "ctc_loss", "gaussian_nll_loss", "poisson_nll_loss", "cosine_embedding_loss",
+    "margin_ranking_loss", "hinge_embedding_loss", "soft_margin_loss", "multi_margin_loss",
+    "multilabel_margin_loss", "multilabel_soft_margin_loss",
 )  # fmt: skip
 LOGARITHMIC = ("nll_loss", "kl_div")  # these take logarithms of probabilities
 CLASSIFYING = ("cross_entropy", "nll_loss")
@@ -125,6 +141,19 @@ class Kept:
         self.closed = False
 
 
+class Samples:
+    """The first batches of training and validation, for probes of a copy of the model."""
+
+    def __init__(self) -> None:
+        self.models: dict[int, Any] = {}  # with gradients: number, model
+        self.entries: list[dict[str, Any]] = []
+        self.counts: dict[tuple[int, bool], int] = {}
+        self.bytes = 0
+        self.last: dict[str, Any] | None = None  # that of the forward pass at hand
+        self.batch: list[Any] = []  # the tensors that a loader gave last
+        self.size: Any = None  # the batch size of that loader
+
+
 class Seen:
     """All that was seen in this process."""
 
@@ -140,6 +169,7 @@ class Seen:
         self.pid, self.thread = os.getpid(), threading.get_ident()
         self.started = time.time()
         self.written = self.started
+        self.stepped_first = self.started  # the time of the first step
         self.events: list[dict[str, Any]] = []
         self.errors: dict[str, str] = {}
         self.numbers = Numbers()
@@ -171,8 +201,12 @@ class Seen:
         self.values: dict[int, Any] = {}
         self.inputs: dict[int, Any] = {}  # number of a model: weak reference to its last input
         self.kept_batches = Kept()
+        self.samples = Samples()
+        self.schedulers: dict[int, dict[str, Any]] = {}
         self.rates: dict[int, float] = {}  # number of an optimizer: its highest learning rate
         self.experiments: dict[str, Any] = {}
+        self.results: set[int] = set()  # memory of what the last model returned
+        self.negatives: dict[int, None] = {}  # addresses, the latest last
 
     def ours(self) -> bool:
         """Whether a hook is to look: in the script's own thread, and not at what we do."""
@@ -333,6 +367,22 @@ def row_prints(tensor: Any, torch: Any) -> list[int]:
     return [zlib.crc32(row.tobytes()) for row in found]
 
 
+def rich(tensor: Any, torch: Any) -> bool:
+    """Whether two samples hardly have the same values by chance: no table of a few kinds."""
+    values = tensor.detach()[:8].reshape(-1)[:512]
+    kinds, width = len(torch.unique(values)), tensor[0].numel()
+    return kinds >= RICH * len(values) or (width >= WIDE and kinds >= LEVELS)
+
+
+def whole_rows(rows: list[int], inputs: list[Any], torch: Any) -> list[int]:
+    """A number per sample, where it has more inputs than the first."""
+    found = rows
+    for other in inputs[1:MAX_PRINTED]:
+        if other.dim() and len(other) == len(inputs[0]):
+            found = [zlib.crc32(b"%d %d" % pair) for pair in zip(found, row_prints(other, torch))]
+    return found
+
+
 def statistics(tensor: Any, torch: Any) -> dict[str, Any]:
     """Mean, standard deviation, extremes and whether all values are finite."""
     values = tensor.detach().float()
@@ -376,6 +426,20 @@ def below(node: Any) -> Any:
         if node is None or bare(node) not in SKIPPED:
             return node
     return node
+
+
+def origin(tensor: Any) -> tuple[str, bool]:
+    """The operation that a tensor is the result of, and whether one value per row was chosen."""
+    node, picked = tensor.grad_fn, False
+    for _ in range(20):
+        if node is None:
+            return "", picked
+        name = bare(node)
+        picked = picked or name == "Gather"
+        if name not in SKIPPED:
+            return name, picked
+        node = next((other for other, _ in node.next_functions if other is not None), None)
+    return "", picked
 
 
 def constant_factor(node: Any, torch: Any) -> float:
@@ -493,6 +557,7 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
         if entry["first"] is None:
             entry["first"] = look(parameters)
             entry["frozen"] = frozen(module)
+            entry["dropped"], entry["momentum"] = extremes(module)
     at, grad = place(), torch.is_grad_enabled()
     event = SEEN.event(
         "forward",
@@ -514,6 +579,8 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
     if first is not None:
         event["shape"], event["type"] = list(first.shape), str(first.dtype).rpartition(".")[2]
         event["rows"] = row_prints(first, torch)
+        if deep or not grad:
+            event["rich"] = rich(first, torch)
         before = SEEN.inputs.get(number)
         event["again"] = (before is not None and before() is first) or first._base is not None
         SEEN.inputs[number] = weakref.ref(first)
@@ -524,11 +591,17 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
         event["look"] = look(parameters)
         if SEEN.passes and SEEN.steps:
             SEEN.validating = True
+    SEEN.results = {t.untyped_storage().data_ptr() for t in tensors_in([output], torch)}
     for tensor in tensors_in([output], torch):
         if tensor.grad_fn is not None:
             tensor.grad_fn.metadata[MARK] = SEEN.forwards
-    if grad and event.get("rows") and not SEEN.kept_batches.closed:
-        keep_forward(module, args, keywords, output, event["rows"], torch)
+    SEEN.samples.last = None
+    kept_all = SEEN.samples.counts.get((number, grad), 0) >= KEPT_BATCHES
+    if event.get("rows") and not (kept_all and (SEEN.kept_batches.closed or not grad)):
+        rows = whole_rows(event["rows"], inputs, torch)
+        show(number, module, args, keywords, grad, rows, torch)
+        if grad and not SEEN.kept_batches.closed:
+            keep_forward(module, args, keywords, output, rows, torch)
 
 
 def keep_forward(
@@ -564,6 +637,51 @@ def keep_forward(
         "rows": rows,
         "bytes": size,
     }
+
+
+def show(
+    number: int, module: Any, args: Any, keywords: Any, grad: bool, rows: list[int], torch: Any
+) -> None:
+    """Keep what a model got, with what else was in the batch of a loader."""
+    samples = SEEN.samples
+    key = number, grad
+    if samples.counts.get(key, 0) >= KEPT_BATCHES or (not grad and not SEEN.passes):
+        return
+    inputs = list(tensors_in([*args, *keywords.values()], torch))
+    if any(tensor.requires_grad for tensor in inputs) or len(inputs[0]) != len(rows):
+        return
+    if number not in samples.models:
+        if len(samples.models) >= MAX_SHOWN_MODELS:
+            return
+        if not grad or sum(p.numel() for p in module.parameters()) > KEPT_WEIGHTS:
+            return
+        samples.models[number] = module
+    memory = {tensor.untyped_storage().data_ptr() for tensor in inputs}
+    others = [t for t in samples.batch if t.untyped_storage().data_ptr() not in memory]
+    size = sum(tensor.nbytes for tensor in [*inputs, *others])
+    if samples.bytes + size > KEPT_BYTES:
+        return
+    samples.bytes += size
+    samples.counts[key] = samples.counts.get(key, 0) + 1
+    samples.last = {
+        "model": number,
+        "grad": grad,
+        "args": copied(args, torch),
+        "keywords": copied(keywords, torch),
+        "others": copied(others, torch),
+        "target": None,
+        "rows": rows,
+        "size": samples.size if samples.batch else None,
+    }
+    samples.entries.append(samples.last)
+
+
+def note_target(target: Any, torch: Any) -> None:
+    """What the result of the forward pass at hand is compared with."""
+    last = SEEN.samples.last
+    if last is not None and last["target"] is None and not target.requires_grad:
+        if target.numel() <= MAX_TARGET:
+            last["target"] = copied(target, torch)
 
 
 def copied(value: Any, torch: Any) -> Any:
@@ -644,35 +762,176 @@ def same_up_to_a_factor(node: Any, wanted: Any) -> bool:
 
 
 def experiments(torch: Any, seconds: float) -> dict[str, Any]:
+    """What copies of models do with the batches that were kept, and what schedulers will do."""
+    if seconds <= 0:
+        return {}
+    done, SEEN.done = SEEN.done, True
+    states = torch.get_rng_state()
+    found: dict[str, Any] = {}
+    try:
+        for name, attempt in (
+            ("schedules", lambda: planned(torch)),
+            ("probes", lambda: probed(torch, seconds)),
+            ("copies", lambda: trained_copies(torch, seconds)),
+        ):
+            try:
+                result = attempt()
+            except Exception as error:  # a model that cannot be copied, or runs in one place only
+                found.setdefault("skipped", repr(error)[:300])
+                continue
+            if isinstance(result, dict) and name == "copies":
+                found.update(result)
+            elif result:
+                found[name] = result
+        return found
+    finally:
+        torch.set_rng_state(states)
+        SEEN.done = done
+
+
+def planned(torch: Any) -> list[dict[str, Any]]:
+    """What each scheduler does until the announced end; passes that are cut short do not count."""
+    steps = [e for e in SEEN.events if e["k"] == "step" and not e["cut"]]
+    batches, backwards, begun = None, 0, None
+    for event in SEEN.events:
+        if event["k"] == "pass":
+            begun = event
+        elif event["k"] == "cut":
+            break
+        elif event["k"] == "backward":
+            backwards += 1
+            batches = begun["batches"] if begun is not None else None
+    if not steps or len({e["optimizer"] for e in steps}) > 1:
+        return []
+    found = []
+    for number, known in SEEN.schedulers.items():
+        seen = [e for e in SEEN.events if e["k"] == "schedule" and e["scheduler"] == number]
+        whole = [e for e in seen if not e["cut"]]
+        if not known["epochs"] or not whole or not hasattr(known["scheduler"], "optimizer"):
+            continue
+        if type(known["scheduler"]).__name__ == "ReduceLROnPlateau" or SEEN.framework != "plain":
+            continue
+        rates = [max(e["lr"], default=0.0) for e in SEEN.events if e["k"] == "step"]
+        per_step = len(whole) > 0.5 * len(steps)
+        if per_step and batches is None:
+            continue
+        per_epoch = batches * len(whole) / backwards if per_step and batches else 1.0
+        result = beside("schedules").to_the_end(
+            known["scheduler"], max(rates, default=0.0), known["steps"], per_epoch,
+            known["epochs"], torch,
+        )  # fmt: skip
+        if result:
+            found.append({**result, "at": whole[-1]["at"], "per_step": per_step})
+    return found
+
+
+def probed(torch: Any, seconds: float) -> dict[str, Any]:
+    """Probes of the model that got most batches, as it is now, in eval mode."""
+    samples, tools = SEEN.samples, beside("probes")
+    trained = {k[0]: count for k, count in samples.counts.items() if k[1]}
+    if not trained:
+        return {}
+    number = max(trained, key=lambda one: trained[one])
+    model = samples.models[number]
+    case = beside("experiments").Case(model, [], False, [], None)
+    shown = {
+        grad: [
+            tools.Shown(e["args"], e["keywords"], e["target"], e["others"], e["rows"], e["size"])
+            for e in samples.entries
+            if e["model"] == number and e["grad"] == grad
+        ]
+        for grad in (True, False)
+    }
+    model = getattr(model, "module", model) if "Parallel" in type(model).__name__ else model
+    case.model = model
+    copy = case.fresh(torch)
+    until = time.monotonic() + min(seconds, PROBE_SECONDS)
+    found: dict[str, Any] = tools.run(copy, shown[True], shown[False], torch, until)
+    lines = [e["at"] for e in SEEN.events if e["k"] == "forward" and e["model"] == number]
+    found["at"] = lines[-1] if lines else ""
+    return found
+
+
+def trained_copies(torch: Any, seconds: float) -> dict[str, Any]:
     """Train copies of the model that was kept on the batches that were kept."""
     kept = SEEN.kept_batches
     model = kept.model
-    if model is None or not kept.examples or seconds <= 0:
+    if model is None or not kept.examples:
         return {}
     model = getattr(model, "module", model) if "Parallel" in type(model).__name__ else model
     if any("SyncBatchNorm" in type(part).__name__ for part in model.modules()):
         return {}
-    done, SEEN.done = SEEN.done, True
-    states = torch.get_rng_state()
-    try:
-        tools = beside("experiments")
-        examples = [
-            tools.Example(one["args"], one["keywords"], replayed(one["loss"], torch), one["rows"],
-                          one["loss"]["target"])
-            for one in kept.examples
-        ]  # fmt: skip
-        case = tools.Case(model, kept.state, kept.train, examples, own_optimizer())
-        with torch.enable_grad():
-            found: dict[str, Any] = tools.run(case, torch, seconds)
-        first = kept.examples[0]["loss"]
-        found.update(name=first["name"], at=kept.lines[-1], kinds=kinds_of(first, torch))
-        found["batches"] = len(examples)
-        return found
-    except Exception as error:  # a model that cannot be copied, or runs in its own place only
-        return {"skipped": repr(error)[:300]}
-    finally:
-        torch.set_rng_state(states)
-        SEEN.done = done
+    tools = beside("experiments")
+    examples = [
+        tools.Example(one["args"], one["keywords"], replayed(one["loss"], torch), one["rows"],
+                      one["loss"]["target"], exchanged(one["loss"], torch))
+        for one in kept.examples
+    ]  # fmt: skip
+    validation = [
+        tools.Example(one["args"], one["keywords"], replayed(loss, torch), one["rows"],
+                      loss["target"], exchanged(loss, torch))
+        for one, loss in validated(kept, torch)
+    ]  # fmt: skip
+    case = tools.Case(model, kept.state, kept.train, examples, own_optimizer(), validation)
+    with torch.enable_grad():
+        found: dict[str, Any] = tools.run(case, torch, seconds)
+    first = kept.examples[0]["loss"]
+    found.update(name=first["name"], at=kept.lines[-1], kinds=kinds_of(first, torch))
+    found["batches"] = len(examples)
+    return found
+
+
+def exchanged(loss: dict[str, Any], torch: Any) -> Any:
+    """As `replayed`, with the targets of other samples; None where there are none."""
+    target = loss["target"]
+    if target is None or not target.dim():
+        return None
+    order = torch.randperm(len(target), generator=torch.Generator().manual_seed(0))
+    return replayed({**loss, "target": target[order.to(target.device)]}, torch)
+
+
+def validated(kept: Kept, torch: Any) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Batches of the validation of the kept model, each with its loss as in training.
+
+    Their targets are those of a loss, or what stands in the loader's batch where the targets of the
+    training stand.
+    """
+    number, loss = SEEN.numbers.of(kept.model), kept.examples[0]["loss"]
+    if not loss["name"] or loss["target"] is None or loss["offset"] or not loss["size"]:
+        return []
+    if tuple(loss["stride"]) != torch.empty(loss["size"], device="meta").stride():
+        return []  # its dimensions are in another order than those of the model's result
+    entries = [e for e in SEEN.samples.entries if e["model"] == number]
+    ours = next((e for e in entries if e["grad"] and e["rows"] == kept.examples[0]["rows"]), None)
+    wanted = loss["target"]
+    place_of = next(
+        (
+            other
+            for other in (ours["others"] if ours else ())
+            if other.numel() == wanted.numel()
+            and bool((other.reshape(wanted.shape).to(wanted.dtype) == wanted).all())
+        ),
+        None,
+    )
+    found = []
+    for entry in entries:
+        if entry["grad"] or entry["size"] is None or ours is None:
+            continue
+        target = entry["target"]
+        if target is None and place_of is not None:
+            like = [
+                other
+                for other in entry["others"]
+                if other.dtype == place_of.dtype and other.shape[1:] == place_of.shape[1:]
+            ]
+            target = like[0] if len(like) == 1 else None
+        if target is None or target.numel() % max(1, math.prod(wanted.shape[1:])):
+            continue
+        target = target.reshape(-1, *wanted.shape[1:]).to(wanted.dtype)
+        if len(target) * len(ours["rows"]) != len(wanted) * len(entry["rows"]):
+            continue
+        found.append((entry, {**loss, "target": target, "resized": True}))
+    return found
 
 
 def kinds_of(loss: dict[str, Any], torch: Any) -> int:
@@ -689,7 +948,9 @@ def replayed(loss: dict[str, Any], torch: Any) -> Callable[[Any], Any]:
         if not loss["name"]:
             return tensor.reshape(())
         prediction = tensor.contiguous()
-        if tuple(prediction.shape) != loss["size"] or prediction.stride() != loss["stride"]:
+        if loss.get("resized"):
+            prediction = prediction.reshape(-1, *loss["size"][1:])
+        elif tuple(prediction.shape) != loss["size"] or prediction.stride() != loss["stride"]:
             offset = prediction.storage_offset() + loss["offset"]
             prediction = prediction.as_strided(loss["size"], loss["stride"], offset)
         function = getattr(torch.nn.functional, loss["name"])
@@ -752,6 +1013,40 @@ def frozen(module: Any) -> list[list[Any]]:
     return found
 
 
+def extremes(module: Any) -> tuple[float, float]:
+    """The highest rate of dropout, and the highest momentum of a norm's running averages."""
+    parts = list(module.modules())
+    rates = [
+        p.p
+        for p in parts
+        if "Dropout" in type(p).__name__ and isinstance(getattr(p, "p", 0), float)
+    ]
+    momenta = [
+        part.momentum
+        for part in parts
+        if "BatchNorm" in type(part).__name__ and isinstance(getattr(part, "momentum", None), float)
+    ]
+    return max(rates, default=0.0), max(momenta, default=0.0)
+
+
+def alike(module: Any) -> list[list[Any]]:
+    """Layers whose units all have the same weights, and not 0: number, name and units."""
+    found = []
+    for name, part in module.named_modules():
+        weight: Any = getattr(part, "weight", None)
+        layer = any(word in type(part).__name__ for word in ("Linear", "Conv"))
+        if not layer or not hasattr(weight, "requires_grad") or not weight.requires_grad:
+            continue
+        rows = weight.detach()
+        if rows.dim() < 2 or len(rows) < 2 or rows[0].numel() < 2:
+            continue
+        limit = ALIKE * float(rows[0].abs().max())
+        if limit > 0 and float((rows[0] - rows[1]).abs().max()) <= limit:
+            if float((rows - rows[:1]).abs().max()) <= limit:
+                found.append([SEEN.numbers.of(weight), f"{name}.weight", len(rows)])
+    return found
+
+
 def differs_in_eval(module: Any) -> bool:
     """Whether a module does something else in eval mode: dropout and batch norm."""
     name = type(module).__name__
@@ -779,6 +1074,7 @@ def note_backward(loss: Any, torch: Any) -> None:
             held = {SEEN.numbers.of(p) for o in living for g in o.param_groups for p in g["params"]}
             event.update(walk(loss.grad_fn, torch, held))
             event["spread"] = spread(loss.grad_fn, torch)
+            event["terms"] = beside("signs").terms(loss.grad_fn, bare, MARK, is_negative, torch)
         keep_step(loss, torch)
     if SEEN.scaled:
         event["scaled"] = True
@@ -792,6 +1088,29 @@ def note_backward(loss: Any, torch: Any) -> None:
         values = look(leaves) if leaves else []
         SEEN.moved = SEEN.moved or values != SEEN.values.get(0, values)
         SEEN.values[0] = values
+
+
+def is_negative(tensor: Any) -> bool:
+    """Whether a tensor is what `-x` returned a moment ago."""
+    return tensor.data_ptr() in SEEN.negatives
+
+
+@watching
+def note_negative(result: Any, torch: Any) -> None:
+    """A tensor that is not differentiated was negated: an advantage, as some losses have it."""
+    if isinstance(result, torch.Tensor) and result.numel() > 1 and not result.requires_grad:
+        SEEN.negatives[result.data_ptr()] = None
+        while len(SEEN.negatives) > MAX_NEGATIVES:
+            del SEEN.negatives[next(iter(SEEN.negatives))]
+
+
+@watching
+def note_log_probability(result: Any, args: Any, keywords: Any, torch: Any) -> None:
+    """A distribution told the logarithm of a probability."""
+    value = args[1] if len(args) > 1 else keywords.get("value")
+    if isinstance(result, torch.Tensor) and result.grad_fn is not None:
+        drawn = "moved" if isinstance(value, torch.Tensor) and value.requires_grad else "given"
+        result.grad_fn.metadata[beside("signs").LOG_PROBABILITY] = drawn
 
 
 def living_optimizers() -> list[tuple[int, Any]]:
@@ -859,6 +1178,7 @@ def note_before_step(optimizer: Any, torch: Any) -> None:
     SEEN.living[number] = weakref.ref(optimizer)
     if not SEEN.framework:
         SEEN.framework = framework() or "plain"
+        SEEN.stepped_first = time.time()
     known.event = {
         "optimizer": number,
         "at": place(),
@@ -932,8 +1252,10 @@ def close_look(held: list[Any], torch: Any) -> dict[str, Any]:
 @watching
 def note_loss(name: str, args: Any, keywords: Any, result: Any, torch: Any) -> None:
     """A loss function was called."""
-    prediction = args[0] if args else keywords.get("input")
-    target = args[1] if len(args) > 1 else keywords.get("target")
+    tools = beside("arguments")
+    given = tools.bound(getattr(torch.nn.functional, name), args, keywords)
+    first, second = tools.NAMES.get(name, ("input", "target"))
+    prediction, target = given.get(first), given.get(second)
     if not isinstance(prediction, torch.Tensor) or not isinstance(target, torch.Tensor):
         return
     event = SEEN.event(
@@ -941,14 +1263,20 @@ def note_loss(name: str, args: Any, keywords: Any, result: Any, torch: Any) -> N
         name=name,
         at=place(),
         shapes=[list(prediction.shape), list(target.shape)],
-        grad=prediction.requires_grad,
+        grad=prediction.requires_grad or target.requires_grad,
         reduction=keywords.get("reduction", "mean"),
         plain=keywords.get("weight") is None and not keywords.get("label_smoothing"),
     )
     deep = SEEN.deep(SEEN.losses)
     SEEN.losses += 1
-    if prediction.requires_grad and torch.is_grad_enabled():
+    if name in LOSSES and prediction.requires_grad and torch.is_grad_enabled():
         keep_loss(name, args or (prediction,), keywords, result, torch)
+    note_target(target, torch)
+    if deep:
+        source, picked = origin(prediction)
+        event["contract"] = {**tools.facts(name, given, source, torch), "picked": picked}
+    if name in OTHER_LOSSES:
+        return
     whole = not target.is_floating_point() and prediction.dim() > 1 and target.numel() > 0
     if name in CLASSIFYING and whole:
         ignored = keywords.get("ignore_index", -100)
@@ -988,6 +1316,10 @@ def note_clip(torch: Any) -> None:
 def note_schedule(scheduler: Any) -> None:
     """A scheduler was stepped."""
     number = SEEN.numbers.of(scheduler)
+    if number not in SEEN.schedulers:
+        epochs = beside("schedules").announced(sys._getframe(1), is_theirs)
+        SEEN.schedulers[number] = {"scheduler": scheduler, "steps": 0, "epochs": epochs}
+    SEEN.schedulers[number]["steps"] += 1
     SEEN.event(
         "schedule",
         scheduler=number,
@@ -1002,6 +1334,7 @@ def note_schedule(scheduler: Any) -> None:
 def note_pass(loader: Any) -> None:
     """A pass over a loader begins."""
     SEEN.passes += 1
+    SEEN.samples.batch = []
     dataset, count = loader.dataset, None
     if hasattr(dataset, "__len__"):
         count = len(dataset)
@@ -1012,8 +1345,25 @@ def note_pass(loader: Any) -> None:
         dataset=id(dataset),
         batches=batches,
         ordered=type(getattr(loader, "sampler", None)).__name__ == "SequentialSampler",
+        samples=count,
+        weights=weights_of(loader),
         at=place(),
     )
+
+
+def weights_of(loader: Any) -> int | None:
+    """How many weights the sampler of a loader has; None where it has none."""
+    sampler: Any = getattr(loader, "sampler", None)
+    if type(sampler).__name__ != "WeightedRandomSampler":
+        return None
+    return len(sampler.weights)
+
+
+@watching
+def note_batch(batch: Any, size: Any, torch: Any) -> None:
+    """A loader gave a batch."""
+    found = list(tensors_in([batch], torch))
+    SEEN.samples.batch, SEEN.samples.size = found[:MAX_IN_BATCH], size
 
 
 @watching
@@ -1057,7 +1407,7 @@ def perhaps_stop() -> None:
         leave("validations")
     elif SEEN.steps >= min(2 * SEEN.cut_from, SEEN.cut_from + wanted):
         # A further stage, such as a student's after its teacher's, is waited for where it is cheap.
-        if now - SEEN.started > CHEAP_SECONDS or SEEN.steps >= MANY_STAGES * wanted:
+        if now - SEEN.stepped_first > CHEAP_SECONDS or SEEN.steps >= MANY_STAGES * wanted:
             leave("steps")
 
 
@@ -1069,6 +1419,8 @@ def record(reason: str) -> dict[str, Any]:
             entry = SEEN.parameters.get(SEEN.numbers.of(parameter))
             if entry is not None and len(name) >= len(entry["name"]):
                 entry["name"] = name
+        if module is not None:
+            SEEN.models[SEEN.numbers.of(module)]["alike"] = alike(module)
     torch = sys.modules.get("torch")
     return {
         "format": FORMAT,
@@ -1160,6 +1512,14 @@ def around(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
     functools.update_wrapper(replaced, original)
     UNDO.append((owner, name, vars(owner).get(name)))
     setattr(owner, name, replaced)
+    torch: Any = sys.modules.get("torch")
+    if (
+        torch is not None and owner is torch
+    ):  # what is compiled by torch.jit finds its functions by their identity
+        table: Any = getattr(torch.jit, "_builtins", None)
+        known = table._find_builtin(original) if table is not None else None
+        if known is not None:
+            table._register_builtin(replaced, known)
 
 
 def after(owner: Any, name: str, then: Callable[..., None]) -> None:
@@ -1318,11 +1678,20 @@ def hook_functions(torch: Any) -> None:
     def noting(name: str) -> Callable[..., None]:
         return lambda result, *args, **keywords: note_loss(name, args, keywords, result, torch)
 
-    for name in LOSSES:
+    for name in (*LOSSES, *OTHER_LOSSES):
         after(functional, name, noting(name))
     before(functional, "dropout", note_dropout)
     for owner in (torch, torch.Tensor):
         before(owner, "argmax", note_argmax)
+        before(owner, "max", note_max)
+    for name in ("gt", "ge", "__gt__", "__ge__"):
+        before(torch.Tensor, name, note_threshold)
+    before(torch.Tensor, "round", note_rounded)
+    for name in ("neg", "__neg__"):
+        after(torch.Tensor, name, lambda result, *a, **k: note_negative(result, torch))
+    for kind in vars(torch.distributions).values():
+        if isinstance(kind, type) and "log_prob" in vars(kind):
+            after(kind, "log_prob", lambda r, *a, **k: note_log_probability(r, a, k, torch))
     for name in ("clip_grad_norm_", "clip_grad_value_"):
         before(torch.nn.utils, name, lambda *a, **k: note_clip(torch))
 
@@ -1337,10 +1706,48 @@ def note_dropout(_input: Any, p: float = 0.5, training: bool = True, *_rest: Any
 
 
 @watching
-def note_argmax(tensor: Any, dim: Any = None, *_rest: Any, **_keywords: Any) -> None:
+def note_argmax(tensor: Any, dim: Any = None, *_rest: Any, **keywords: Any) -> None:
     """The index of the largest value of all rows together."""
     if dim is None and tensor.dim() == 2 and len(tensor) > 1:
         SEEN.count("argmax of all rows", place())
+    note_largest(tensor, dim, keywords)
+
+
+def note_largest(tensor: Any, dim: Any, keywords: Any) -> None:
+    """The largest value of each output over the batch, in place of the largest output."""
+    dim = keywords.get("axis", dim)
+    if dim in (0, -2) and is_result(tensor) and tensor.dim() == 2 and min(tensor.shape) > 1:
+        SEEN.count("largest over the batch", place())
+
+
+@watching
+def note_max(tensor: Any = None, dim: Any = None, *_rest: Any, **keywords: Any) -> None:
+    """The largest value along a dimension."""
+    if isinstance(keywords.get("dim", dim), int):
+        note_largest(tensor, keywords.get("dim", dim), keywords)
+
+
+def is_result(tensor: Any) -> bool:
+    """Whether a tensor is what the last model returned, or a view of it."""
+    return hasattr(tensor, "dim") and tensor.untyped_storage().data_ptr() in SEEN.results
+
+
+@watching
+def note_threshold(tensor: Any, other: Any = None, **_keywords: Any) -> None:
+    """What a model returned is compared with one half, though it is no probability."""
+    if isinstance(other, float) and other == 0.5 and is_result(tensor) and tensor.numel():
+        values = tensor.detach()
+        if bool(((values < 0) | (values > 1)).any()):
+            SEEN.count("half of no probability", place())
+
+
+@watching
+def note_rounded(tensor: Any, **_keywords: Any) -> None:
+    """What a model returned is rounded, though it is no probability."""
+    if is_result(tensor) and tensor.is_floating_point() and tensor.numel():
+        values = tensor.detach()
+        if bool(((values < 0) | (values > 1)).any()):
+            SEEN.count("half of no probability", place())
 
 
 def hook_schedulers(torch: Any) -> None:
@@ -1414,6 +1821,7 @@ def hook_loaders(torch: Any) -> None:
         note_pass(loader)
         iterator._cnntune_given = 0
         iterator._cnntune_sized = hasattr(loader.dataset, "__len__")
+        iterator._cnntune_size = loader.batch_size
 
     def make(original: Any) -> Any:
         def call(self: Any) -> Any:
@@ -1423,7 +1831,9 @@ def hook_loaders(torch: Any) -> None:
                     SEEN.cuts += 1
                     raise StopIteration
             self._cnntune_given = given + 1
-            return original(self)
+            batch = original(self)
+            note_batch(batch, getattr(self, "_cnntune_size", None), torch)
+            return batch
 
         return call
 

@@ -2,8 +2,9 @@
 
 Each change has a reason. Overfitting raises regularisation; underfitting raises capacity and
 epochs; instability lowers learning rates and adds a warm-up. A range with the best value at its
-edge is widened, a key without influence is fixed, and all other ranges are narrowed to the strong
-trials. A change that `diagnose --prove` has shown to work can be drawn in the round after it.
+edge is widened, a key whose effect is known to be below the noise is fixed, and all other ranges
+are narrowed to the strong trials. A change that `diagnose --prove` has shown to work can be drawn
+in the round after it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +15,9 @@ from cnntune.config.space import Choice, Dimension, Range, Value, edges, narrow
 from cnntune.diagnosis.proven import Comparison, Proof, points
 from cnntune.diagnosis.rules import Label
 from cnntune.findings import Finding
+from cnntune.study.effects import Idle
 from cnntune.training.open_recipe import allows
 
-FLAT = 0.03  # share of the variance below which a key has no influence
 DECADE = 10.0
 MAX_VALUES = {  # upper ends of the usual ranges
     "train.weight_decay": 1e-1,
@@ -52,17 +53,16 @@ def changes(
     recipe: Recipe,
     strong: Sequence[Mapping[str, Value]],
     problem: Label | None,
-    importance: Mapping[str, float],
+    idle: Mapping[str, Idle],
     proofs: Sequence[Proof] = (),
 ) -> list[Change]:
     """The changes after a round; `strong` are the values of its strong trials, best first.
 
-    `problem` is the label of most of their curves, None if they differ. `importance` contains
-    shares of the variance (0..1) and may be empty. What `proofs` have shown is always in the next
-    space. Changes that the recipe does not allow, such as dropout for a network without it, are
-    left out.
+    `problem` is the label of most of their curves, None if they differ. `idle` are the keys that
+    are known to make no difference. What `proofs` have shown is always in the next space. Changes
+    that the recipe does not allow, such as dropout for a network without it, are left out.
     """
-    found = {change.key: change for change in _by_values(recipe, strong, importance)}
+    found = {change.key: change for change in _by_values(recipe, strong, idle)}
     for change in _by_problem(recipe, strong[0], problem):
         found[change.key] = change
     for proof in proofs:
@@ -81,7 +81,7 @@ def apply(recipe: Recipe, made: Sequence[Change]) -> Recipe:
 
 
 def _by_values(
-    recipe: Recipe, strong: Sequence[Mapping[str, Value]], importance: Mapping[str, float]
+    recipe: Recipe, strong: Sequence[Mapping[str, Value]], idle: Mapping[str, Idle]
 ) -> list[Change]:
     """Changes by the values of the strong trials: narrow, widen at an edge, or fix a key."""
     best = strong[0]
@@ -89,8 +89,12 @@ def _by_values(
     beyond = {edge.key: edge for edge in edges(recipe.space, best)}
     found = []
     for key, before in recipe.space.items():
-        if importance.get(key, 1.0) < FLAT and len(recipe.space) > 1 and key in best:
-            reason = f"it explains only {importance[key]:.0%} of the variance of the accuracy"
+        if key in idle and len(recipe.space) > 1 and key in best:
+            effect, noise = 100 * idle[key].effect, 100 * idle[key].noise
+            reason = (
+                f"its values differ by at most {effect:.2f} points of accuracy (95 %), less than"
+                f" the noise of a seed, {noise:.2f}"
+            )
             found.append(Change(key, str(before), best[key], reason))
         elif key in beyond and allows(recipe, key, beyond[key].beyond):
             reason = f"the best value, {beyond[key].value:.3g}, is {beyond[key].place} its range"

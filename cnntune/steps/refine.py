@@ -21,8 +21,15 @@ from cnntune.runs.study import Study
 from cnntune.seeds import derive_seed
 from cnntune.steps.next_space import Change, apply, changes
 from cnntune.steps.search_findings import nothing_learned, strong
-from cnntune.steps.winner import CANDIDATES, Rival, last_known_round, number_of, rounds
-from cnntune.study.importance import importance
+from cnntune.steps.winner import (
+    CANDIDATES,
+    Rival,
+    last_known_round,
+    number_of,
+    rounds,
+    seed_noise,
+)
+from cnntune.study.effects import Idle, idle_keys
 from cnntune.study.ledger import Ledger, exists
 from cnntune.study.trial import Trial, best_of
 from cnntune.workers.pool import Event, Job, in_order, run_jobs
@@ -196,11 +203,10 @@ def proposal(study: Study, epochs: int | None) -> tuple[Recipe, list[Change], li
     source = next_round(study)[0]
     searched = Ledger.open(source)
     strong = strong_trials(searched.trials(), source.path)
-    weights = importance(searched.trials(), searched.recipe.space)
+    idle = idle_keys(searched.trials(), searched.recipe.space, seed_noise(study, strong[0]))
     # Later rounds have trained what a proof brought into one; their trials decide about it.
     proofs = [one for one in proofs_in(study.path) if one.after_round == number_of(source)]
-    shares = weights.shares if weights else {}
-    recipe, made = plan(searched.recipe, strong, epochs, shares, proofs)
+    recipe, made = plan(searched.recipe, strong, epochs, idle, proofs)
     return recipe, made, strong
 
 
@@ -265,13 +271,13 @@ def plan(
     recipe: Recipe,
     strong: Sequence[Trial],
     asked: int | None,
-    shares: Mapping[str, float],
+    idle: Mapping[str, Idle],
     proofs: Sequence[Proof] = (),
 ) -> tuple[Recipe, list[Change]]:
     """The recipe of the refinement: longer runs, cosine decay after a warm-up, a changed space.
 
     Nothing is pruned, since the few trials are close to the best, and include it. `recipe` is the
-    one that the strong trials were drawn from, `shares` are the importances of its keys. Trials
+    one that the strong trials were drawn from, `idle` are its keys that make no difference. Trials
     have `asked` epochs, or as many as the recipe and the curves require. `proofs` are
     those since the round of the strong trials.
 
@@ -293,7 +299,7 @@ def plan(
     problem = problem_of(strong)
     if problem == "still-improving" and (not epochs or epochs > recipe.search.epochs):
         problem = None  # the refinement trains longer already
-    made = changes(longer, searched_values, problem, shares, proofs)
+    made = changes(longer, searched_values, problem, idle, proofs)
     if asked:
         made = [change for change in made if change.key not in ("search.epochs", "train.epochs")]
     return apply(longer, made), made

@@ -61,6 +61,7 @@ def best_json(best: Trial | None) -> dict[str, Any] | None:
         "number": best.number,
         "val_acc": best.summary.val_acc,
         "val_loss": best.summary.val_loss,
+        **({"ranked": vars(best.summary.ranked)} if best.summary.ranked else {}),
         "epochs": best.summary.epochs,
         "values": best.values,
     }
@@ -237,6 +238,11 @@ def table(trials: Sequence[Trial]) -> "pd.DataFrame":
     rows = [
         {"number": trial.number, "status": trial.status}
         | {key: getattr(trial.summary, key) for key in results}
+        | (
+            {ranked.name: ranked.value}
+            if (ranked := trial.summary.ranked) and ranked.name not in results
+            else {}
+        )
         | trial.values
         for trial in trials
     ]

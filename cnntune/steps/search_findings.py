@@ -1,4 +1,4 @@
-"""Findings of a search: failures, edges, regions, and the expected gain of more trials."""
+"""Findings of a search: failures, edges, regions, and what the last trials were worth."""
 
 import math
 from collections.abc import Sequence
@@ -9,17 +9,18 @@ from cnntune.config.space import Edge, Range, Space, edges, narrow, toml
 from cnntune.errors import UserCodeError
 from cnntune.findings import Finding
 from cnntune.study.importance import MIN_TRIALS, Importance
+from cnntune.study.noise import image_error
 from cnntune.study.trial import Trial, best_of, ranked
 from cnntune.texts import counted
 from cnntune.workers.processes import call
 
-TRACEBACK = "Traceback"  # start of a Python traceback, whose last line is the error
 STRONG_SHARE = 0.2  # of the trials; accuracies vary by a point, so more would not stand out
 STRONG_TRIALS = 3  # at least: a single trial would narrow every range to a point
 REGION_TRIALS = 15  # at least, so that three strong trials are compared with twelve others
 REGION_SHARE = 0.5  # of a range: strong trials that span less of it form a region
+LEARNING_SAMPLERS = ("tpe", "gp")  # draw by earlier results, so that the order of trials counts
 NAMED_TRIALS = 5  # in a line; more would hide the rest of it
-WORTH_TRIALS = 10  # with fewer, the best of more trials cannot be estimated
+WORTH_TRIALS = 10  # with fewer, one good trial decides what half of them were worth
 
 
 def count(trials: Sequence[Trial]) -> dict[str, int]:
@@ -49,7 +50,7 @@ def findings_of(recipe: Recipe, trials: Sequence[Trial], space: Space) -> list[F
         *trial_findings(trials),
         *edge_findings(recipe.model_copy(update={"space": space}), bests_of(trials)),
         *region_findings(recipe, trials),
-        *worth_findings(trials),
+        *worth_findings(trials, in_order=recipe.search.sampler in LEARNING_SAMPLERS),
     ]
 
 
@@ -78,11 +79,7 @@ def trial_findings(trials: Sequence[Trial]) -> list[Finding]:
     findings = []
     if counts["failed"]:
         failure = next(t.summary.error for t in trials if t.status == "failed")
-        error = failure.message if failure else ""
-        lines = error.strip().splitlines() or ["no message"]
-        cause = lines[-1] if error.startswith(TRACEBACK) else lines[0]
-        if failure and failure.by_user and len(lines) > 1:  # below the error stands where it was
-            cause += f" ({lines[-1].strip()})"
+        cause = failure.line if failure else "no message"
         again = "; the same command trains them again" if failure and failure.by_user else ""
         none_complete = not best_of(trials)
         findings.append(
@@ -256,25 +253,41 @@ def region_findings(recipe: Recipe, trials: Sequence[Trial]) -> list[Finding]:
     return findings
 
 
-def worth_findings(trials: Sequence[Trial]) -> list[Finding]:
-    """The expected gain of as many trials again: the expected best of 2n draws minus that of n.
+def worth_findings(trials: Sequence[Trial], *, in_order: bool = False) -> list[Finding]:
+    """What the later half of the trials was worth, a fact about the past and no extrapolation.
 
-    Draws are from the n accuracies, with replacement (Dodge et al. 2019).
+    Random trials might have run in any order, so the gain is the mean over all orders; with
+    `in_order` it is that of the order in which they ran. As many trials again usually gain less
+    (benchmarks/search/worth_simulation.py). A diverged trial is one with an accuracy of 0.
     """
-    accs = sorted(t.val_acc for t in ranked(trials) if t.summary.val_acc is not None)
-    if len(accs) < WORTH_TRIALS:
+    ended = [t for t in trials if t.summary.val_acc is not None or t.status == "diverged"]
+    ended = [t for t in ended if t.status in ("complete", "pruned", "diverged")]
+    accs = [0.0 if t.status == "diverged" else t.val_acc for t in ended]
+    if len(accs) < WORTH_TRIALS or max(accs) <= 0:
         return []
-    gain = expected_best(accs, 2 * len(accs)) - expected_best(accs, len(accs))
+    half = len(accs) // 2
+    gain = max(accs) - (max(accs[:-half]) if in_order else expected_best(accs, len(accs) - half))
+    orders = "" if in_order else ", on average over all orders of them"
     text = (
-        f"{len(accs)} more trials like these should gain about {100 * gain:.2f} points of accuracy"
+        f"the last {half} of {len(accs)} trials raised the best accuracy by {100 * gain:.2f}"
+        f" points{orders}; {len(accs)} more like these usually gain less"
     )
+    images = next((t.summary.val_images for t in ended if t.summary.val_images), None)
+    if images:
+        error = image_error(max(accs), images)
+        text += f" (standard error of an accuracy on {images:,} images: {100 * error:.2f})"
     return [Finding("worth", "info", text, measured=gain)]
 
 
 def expected_best(accs: Sequence[float], draws: int) -> float:
-    """The expected maximum of `draws` draws, with replacement, from `accs` in ascending order."""
-    count = len(accs)
-    return sum(
-        acc * (((rank + 1) / count) ** draws - (rank / count) ** draws)
-        for rank, acc in enumerate(accs)
-    )
+    """The expected maximum of `draws` of the accuracies, drawn without replacement.
+
+    The one of rank r is the best of C(r - 1, draws - 1) of the C(n, draws) samples. The result is
+    an unbiased estimate of the expected best of `draws` new trials.
+    """
+    ordered = sorted(accs)
+    share, expected = draws / len(ordered), 0.0  # of the samples that have this accuracy as best
+    for rank in range(len(ordered), draws - 1, -1):
+        expected += share * ordered[rank - 1]
+        share *= (rank - draws) / max(1, rank - 1)
+    return expected

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cnntune.config.recipe import Recipe
 from cnntune.data import Data
-from cnntune.data.augment import augment
+from cnntune.data.augment import Augmentation
 from cnntune.seeds import derive_seed
 from cnntune.steps.lr_sweep import CHECK_EVERY, ITERATIONS, RateCurve, Try, measured
 from cnntune.training.build import build_model
@@ -71,12 +71,14 @@ def try_rate(
     generator = torch.Generator().manual_seed(derive_seed(seed, "lr-sweep"))
     batch = min(settings.batch_size, len(data.train))
     order = _endless_order(len(data.train), batch, iterations, generator)
+    augmentation = Augmentation.of(recipe.augment, data.normalise)
+    counts = [len(chosen) for chosen in order.split(batch)]
+    draws = augmentation.draw(counts, data.train.image_size, generator, device)
     losses: list[Tensor] = []
     start = time.monotonic()
     with seeded(seed, "lr-sweep", device=device):
-        for inputs, labels in data.train.batches(order, batch):
-            augmented = augment(inputs, labels, recipe.augment, data.normalise, generator)
-            loss, _ = learner.step(*augmented)
+        for (inputs, labels), drawn in zip(data.train.batches(order, batch), draws, strict=True):
+            loss, _ = learner.step(*augmentation.apply(inputs, labels, drawn))
             losses.append(loss)
             if len(losses) % CHECK_EVERY == 0 and not math.isfinite(float(loss)):
                 break

@@ -143,7 +143,10 @@ def why_no_verdict(
         return f"no verdict: the loss begins at {first:.3g}, so that no share of it can be judged"
     steps = max(len(curve.losses) for curve in curves)
     if steps < MIN_LOSSES:
-        return f"no verdict: the script ended after {steps} steps; {MIN_LOSSES} are needed"
+        return (
+            f"no verdict: the script ended after {steps} steps, and {MIN_LOSSES} are needed: let it"
+            " train longer, such as for more epochs"
+        )
     if loop.ready.method != loops.REWIND and _depends_on_network(loop, tried):
         return (
             "no verdict: the network decides what is drawn or comes next, as in reinforcement"

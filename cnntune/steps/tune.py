@@ -1,10 +1,12 @@
 """Lecture step 7: search, refine around the best, judge the curves, and refine again.
 
-The loop ends with the budget, or when the gain of a round is within chance. Then the best three
-trials of all rounds are trained again with fresh seeds.
+After a round its best trial and the best one before are trained again with the same fresh seeds.
+The loop ends with the budget, or when that gain is within chance. Then the best three trials of all
+rounds are trained again with fresh seeds.
 """
 
 import math
+import statistics
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -30,6 +32,7 @@ from cnntune.steps.budget import (
     START_SECONDS,
     Budget,
 )
+from cnntune.steps.optimism import optimism_findings
 from cnntune.steps.search_findings import file_findings, nothing_learned, refuse_failed
 from cnntune.steps.winner import (
     CANDIDATES,
@@ -40,7 +43,9 @@ from cnntune.steps.winner import (
     findings,
     ledgers,
     lost_rounds,
+    paired_gains,
     pool,
+    quantile,
     rounds,
     val_images,
     winner,
@@ -53,6 +58,10 @@ from cnntune.workers.capacity import Plan
 from cnntune.workers.pool import Event
 
 LONGER = 2  # factor on the epochs after a round in which nothing was learned
+# One-sided quantile that a round's gain has to exceed. Not 95 %: the budget is given already, and a
+# loop that stops too early wastes it. benchmarks/search/winner_error_rates.py has the error rates.
+GOES_ON = 0.8
+MIN_PAIRS = 2  # seeds; one difference has no spread
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,10 @@ def tune(
                 break
         size = limits.round_trials(ROUND_SHARE, _used(records))
         reason = reason_to_stop(records)
+        if reason is None and size:
+            reason = yield from _gain(records, budget, limits, plan=plan, devices=devices)
+            limits = _with_reserve(budget, records, waiting, plan.workers)
+            size = limits.round_trials(ROUND_SHARE, _used(records))
         if reason is None:
             spent = not size or not _fits(study, records, limits, plan.workers, bool(waiting))
             current = None if spent else refine.begin(study, None, size)
@@ -449,30 +462,68 @@ def begun_with(recipe: Recipe, study: Study) -> Recipe | None:
 
 
 def reason_to_stop(records: Sequence[Ledger]) -> Finding | None:
-    """Why a further round is not worth its budget; None if it is.
-
-    The gain of the last round over all rounds before is compared with the standard error of an
-    accuracy on that many validation images: a smaller gain may be chance.
-    """
+    """Why no further round is possible; None if it is."""
     *before, last = [best_of(record.trials()) for record in records]
-    earlier = [best.val_acc for best in before if best]
     if last is None:
-        severity: Severity = "warn" if earlier else "fail"
+        severity: Severity = "warn" if any(before) else "fail"
         return Finding("stopped", severity, "no trial of the last round is complete")
-    if nothing := nothing_learned([trial for record in records for trial in record.trials()]):
-        return nothing[0]
-    if earlier:
-        images = max(1, last.summary.val_images or 1)
-        acc = last.val_acc
-        gain = acc - max(earlier)
-        chance = math.sqrt(max(acc * (1 - acc), 1 / images) / images)
-        if gain <= chance:
-            text = (
-                f"the last round gained {100 * gain:+.2f} points, within the standard error of"
-                f" {100 * chance:.2f} points"
-            )
-            return Finding("stopped", "info", text, measured=gain, expected=chance)
-    return None
+    nothing = nothing_learned([trial for record in records for trial in record.trials()])
+    return nothing[0] if nothing else None
+
+
+def _gain(
+    records: Sequence[Ledger],
+    budget: Budget,
+    limits: Budget,
+    *,
+    plan: Plan,
+    devices: Sequence[str],
+) -> Generator[Phase, None, Finding | None]:
+    """Train the last round's best and the best before with the same seeds: why to stop, if so.
+
+    Their accuracies in the search cannot be compared, since each is the best of many. Nothing is
+    trained where the budget has no room for a round after it; then that round is trained without.
+    """
+    before, last = best_rivals(pool(records[:-1])), best_rivals(pool(records[-1:]))
+    if not before or not last:
+        return None
+    pair = [last[0], before[0]]
+    todo = refine.repeats_to_train(pair, seeds=SEEDS)
+    new = sum(not run.path.exists() for _, _, run in todo)
+    if not limits.round_trials(ROUND_SHARE, _used(records) + new):
+        return None
+    if todo and not budget.time.passed:
+        events = refine.repeat(todo, workers=plan.workers, devices=devices, deadline=budget.time)
+        title = f"{pair[0].name} and {pair[1].name} with the same fresh seeds: {len(todo)} runs"
+        yield Phase(title, pair[0].recipe, len(todo), 0, [], events)
+    return within_chance(*pair)
+
+
+def within_chance(later: Rival, earlier: Rival) -> Finding | None:
+    """The finding that a later trial does not beat an earlier one on the same fresh seeds.
+
+    None if it does, or if fewer than two seeds of both are trained.
+    """
+    gains = paired_gains(later, earlier, seeds=SEEDS)
+    if len(gains) < MIN_PAIRS:
+        return None
+    mean, chance = statistics.fmean(gains), by_chance(gains, val_images([later, earlier]))
+    if mean > chance:
+        return None
+    text = (
+        f"the last round gained {100 * mean:+.2f} points: {later.name} against {earlier.name} on"
+        f" the same {len(gains)} fresh seeds, where up to {100 * chance:.2f} points may be chance"
+    )
+    return Finding("stopped", "info", text, measured=mean, expected=chance)
+
+
+def by_chance(gains: Sequence[float], images: int | None = None) -> float:
+    """How much the mean of paired gains may be by chance: Student's t, one-sided, at `GOES_ON`.
+
+    A spread below one of the validation images counts as one image.
+    """
+    spread = max(statistics.stdev(gains), 1 / images if images else 0.0)
+    return quantile(len(gains) - 1, GOES_ON) * spread / math.sqrt(len(gains))
 
 
 def _cut(current: refine.Round, records: Sequence[Ledger]) -> Finding:
@@ -525,6 +576,8 @@ def _over_seeds(
         advice = f"the same command with --budget {seconds}s trains them first"
     outcome.val_images = val_images(rivals)
     outcome.findings += findings(outcome.candidates, val_images=outcome.val_images, advice=advice)
+    trials = [trial for record in records for trial in record.trials()]
+    outcome.findings += optimism_findings(trials, outcome.candidates, outcome.val_images)
 
 
 def _missing(rivals: Sequence[Rival]) -> int:

@@ -3,6 +3,10 @@
 The best three trials of the search and its refinements, by validation accuracy, are trained again
 with fresh seeds. Only the fresh seeds are compared: the accuracy by which a trial was selected is
 the best of many, and therefore too high.
+
+The comparison is about seeds, for these validation images. How far another sample of as many images
+would move an accuracy is reported beside it (`image_error`). Error rates:
+benchmarks/search/winner_error_rates.py.
 """
 
 import json
@@ -19,13 +23,18 @@ from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.runs.run import Run, best_epoch, score_of
 from cnntune.runs.study import Study
-from cnntune.runs.summary import RESULTS, summarise
+from cnntune.runs.summary import RESULTS, Summary, summarise
 from cnntune.steps.search_findings import nothing_learned
 from cnntune.study.ledger import Ledger, begun
+from cnntune.study.noise import image_error
 from cnntune.study.trial import Trial, ranked
 
 CANDIDATES = 3  # trained again, to see whether the first one was best by chance
-TWO_SIDED = 0.975  # quantile of a two-sided test at 5 %
+TWO_SIDED = 0.975  # quantile of a two-sided interval of 95 %
+# Quantile of the test between two candidates. A level of 4 % and not 5 %, since Welch's test of
+# three seeds exceeds its level by up to an eighth where spreads differ threefold
+# (benchmarks/search/winner_error_rates.py).
+WINS = 0.98
 
 
 @dataclass(frozen=True)
@@ -219,6 +228,57 @@ class Candidate:
         """Sample standard deviation over the fresh seeds; None for fewer than two."""
         return statistics.stdev(self.val_accs) if len(self.val_accs) > 1 else None
 
+    def variance(self, val_images: int | None = None) -> float | None:
+        """The variance over the fresh seeds, at least that of one of `val_images`; see `sd`."""
+        return None if self.sd is None else max(self.sd, 1 / val_images if val_images else 0.0) ** 2
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the mean over seeds by Student's t; None for fewer than two seeds.
+
+        It holds for these validation images, and for a candidate that was not chosen by its mean.
+        """
+        trained, variance = len(self.val_accs), self.variance(self.rival.trial.summary.val_images)
+        if self.mean is None or variance is None:
+            return None
+        half = quantile(trained - 1) * math.sqrt(variance / trained)
+        low, high = self.mean - half, self.mean + half
+        return (max(0.0, low), min(1.0, high)) if 0 <= self.mean <= 1 else (low, high)
+
+    @property
+    def image_error(self) -> float | None:
+        """The standard error of the mean over samples of as many images; None for no accuracy."""
+        summary = self.rival.trial.summary
+        images = None if summary.ranked else summary.val_images
+        if not images or self.mean is None or not 0 <= self.mean <= 1:
+            return None
+        return image_error(self.mean, int(images))
+
+    def logged(self, score: float) -> float:
+        """A score as it was logged: an accuracy, a loss, or what ranks the trials of a command."""
+        ranked = self.rival.trial.summary.ranked
+        return ranked.of(score) if ranked else abs(score)
+
+    @property
+    def shown_sd(self) -> float | None:
+        """`sd` in the unit of `logged`."""
+        ranked = self.rival.trial.summary.ranked
+        return None if self.sd is None else self.sd * abs(ranked.times if ranked else 1.0)
+
+    @property
+    def shown_interval(self) -> tuple[float, float] | None:
+        """`interval` in the unit of `logged`, the lower end first."""
+        if self.interval is None:
+            return None
+        low, high = sorted(self.logged(end) for end in self.interval)
+        return low, high
+
+    def shown(self, score: float) -> str:
+        """`logged` in words: an accuracy stands for itself, what else ranks has its name."""
+        ranked = self.rival.trial.summary.ranked
+        name = f"{ranked.name} " if ranked else "loss " if score < 0 else ""
+        return f"{name}{self.logged(score):.4f}"
+
     def as_json(self) -> dict[str, Any]:
         """The candidate in `refine --json` and `tune --json`."""
         return {
@@ -233,7 +293,52 @@ class Candidate:
             "failed": self.failed,
             "mean": self.mean,
             "sd": self.sd,
+            "interval": list(self.interval) if self.interval else None,
+            "image_error": self.image_error,
         }
+
+
+def paired_gains(later: Rival, earlier: Rival, *, seeds: int) -> list[float]:
+    """The difference of two trials' accuracies, or losses, for each fresh seed trained for both.
+
+    A diverged run is worth a guess, or left out if that is unknown. A loss counts as minus its
+    value.
+    """
+    scores: list[dict[int, float]] = []
+    for rival in (later, earlier):
+        found = {}
+        for more, run in rival.repeats(seeds):
+            summary = run.summary() or {}
+            if summary.get("status") == "complete":
+                found[more] = score_of(*map(summary.get, RESULTS))
+            elif summary.get("status") == "diverged" and summary.get("chance_acc"):
+                found[more] = float(summary["chance_acc"])
+        scores.append(found)
+    first, second = scores
+    return [first[more] - second[more] for more in first if more in second]
+
+
+def seed_noise(study: Study, best: Trial) -> float | None:
+    """The standard deviation of an accuracy over seeds, 0..1, pooled over the study's repeats.
+
+    Without two repeats of a trial the standard error of the best accuracy on the validation images:
+    a smaller difference cannot be seen. None if the images are not counted either.
+    """
+    squares, degrees = 0.0, 0
+    for part in [study, *rounds(study)]:
+        accs: dict[str, list[float]] = {}
+        for path in sorted(part.path.glob("trial-*-seed-*")):
+            summary = Run(path).summary() or {}
+            if summary.get("status") == "complete" and summary.get("val_acc") is not None:
+                accs.setdefault(path.name.rpartition("-seed-")[0], []).append(summary["val_acc"])
+        for repeated in accs.values():
+            if len(repeated) > 1:
+                squares += statistics.variance(repeated) * (len(repeated) - 1)
+                degrees += len(repeated) - 1
+    if degrees and squares:
+        return math.sqrt(squares / degrees)
+    images = best.summary.val_images
+    return image_error(best.val_acc, images) if images and best.val_acc >= 0 else None
 
 
 def candidates(rivals: Sequence[Rival], *, seeds: int) -> list[Candidate]:
@@ -256,46 +361,51 @@ def order(candidate: Candidate) -> tuple[bool, int, float]:
     return candidate.mean is None, candidate.diverged, -(candidate.mean or 0.0)
 
 
-def quantile(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t distribution with `freedom` degrees of freedom.
+def quantile(freedom: float, share: float = TWO_SIDED) -> float:
+    """The quantile of Student's t with `freedom` degrees of freedom, by default that of 97.5 %.
 
     Two means differ significantly if they are more standard errors apart than that.
     """
     from scipy.special import stdtrit  # imported here: slow, and few commands need it
 
-    return float(stdtrit(freedom, TWO_SIDED))
+    return float(stdtrit(freedom, share))
 
 
-def freedom(found: Sequence[Candidate]) -> int:
-    """Degrees of freedom of the candidates' pooled standard deviation."""
-    return sum(max(0, len(candidate.val_accs) - 1) for candidate in found)
+def least_lead(one: Candidate, other: Candidate, *, val_images: int | None = None) -> float:
+    """The difference of two means over seeds that is significant, by Welch's t test.
+
+    Infinite if one of them has a single seed. Spreads are not pooled over candidates: a learning
+    rate near the limit of stability has several times the spread of a low one, and a pooled test
+    then names a false winner in one study of nine.
+    """
+    variances = [candidate.variance(val_images) for candidate in (one, other)]
+    if None in variances:
+        return math.inf
+    counts = [len(candidate.val_accs) for candidate in (one, other)]
+    errors = [(variance or 0.0) / count for variance, count in zip(variances, counts, strict=True)]
+    if not sum(errors):
+        return 0.0
+    rest = sum(error**2 / (count - 1) for error, count in zip(errors, counts, strict=True))
+    return quantile(sum(errors) ** 2 / rest, WINS) * math.sqrt(sum(errors))
 
 
 def tied(found: Sequence[Candidate], *, val_images: int | None = None) -> list[Candidate]:
-    """The first candidate and those that are not significantly worse.
+    """The first candidate and those that are not significantly worse, see `least_lead`.
 
-    The standard deviation is pooled over the candidates, since three seeds are few, and is at least
-    1 / `val_images`, the resolution of accuracy. Candidates with a diverged seed are excluded if
-    there are others. With one seed per candidate, all are tied.
+    Candidates with a diverged seed are excluded if there are others. One with a single seed is
+    tied, since it has no spread.
     """
     steady = [one for one in found if one.val_accs and not one.diverged]
     if not steady:
         return list(found[:1])
-    degrees = freedom(steady)
-    if not degrees:
-        return steady
-    squares = [(one.sd or 0.0) ** 2 * (len(one.val_accs) - 1) for one in steady]
-    spread = math.sqrt(sum(squares) / degrees)
-    spread = max(spread, 1 / val_images if val_images else 0.0)
-    best = steady[0]
-
-    def least(other: Candidate) -> float:
-        error = spread * math.sqrt(1 / len(best.val_accs) + 1 / len(other.val_accs))
-        return quantile(degrees) * error
-
-    return [
-        one for one in steady if statistics.fmean(best.val_accs) - (one.mean or 0) <= least(one)
+    best, *others = steady
+    mean = statistics.fmean(best.val_accs)
+    level = [
+        one
+        for one in others
+        if mean - (one.mean or 0.0) <= least_lead(best, one, val_images=val_images)
     ]
+    return [best, *level]
 
 
 def winner(found: Sequence[Candidate], *, val_images: int | None = None) -> Candidate | None:
@@ -360,10 +470,8 @@ def findings(
 
 def _cause(candidate: Candidate) -> str:
     """Why a repeat failed, as a line."""
-    summaries = [run.summary() or {} for _, run in candidate.rival.repeats(candidate.asked)]
-    error = next((str(one["error"]) for one in summaries if one.get("error")), "")
-    lines = error.strip().splitlines() or ["no message"]
-    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
+    ends = [Summary.from_json(run.summary()) for _, run in candidate.rival.repeats(candidate.asked)]
+    return next((end.error.line for end in ends if end and end.error), "no message")
 
 
 def _winner(found: Sequence[Candidate], val_images: int | None) -> list[Finding]:
@@ -374,22 +482,25 @@ def _winner(found: Sequence[Candidate], val_images: int | None) -> list[Finding]
         text = "no winner: no candidate completed a run with a fresh seed"
         failed = any(one.diverged or one.failed for one in found)
         return [Finding("winner", "warn", text)] if failed else []
-    evidence = f"{_over_seeds(best)} ({shown(best.selected_acc)} when it was selected)"
+    evidence = _over_seeds(best)
     if best.diverged:
         text = f"no winner: every candidate diverged for a seed; the highest mean is {evidence}"
         return [Finding("winner", "warn", text, "lower train.lr, warm up, or clip gradients")]
     level = tied(found, val_images=val_images)
     steady = [one for one in found if one.val_accs and not one.diverged]
+    images = _of_images(best)
     if len(steady) == 1:
         why = "the others diverged for a seed, or failed" if found[1:] else "the only candidate"
-        return [Finding("winner", "info", f"{evidence}; it has no rival: {why}")]
+        return [Finding("winner", "info", f"{evidence}; it has no rival: {why}{images}")]
     if len(level) > 1:
-        others = ", ".join(f"{one.name} ({shown(one.mean or 0)})" for one in level[1:])
+        others = ", ".join(f"{one.name} ({one.shown(one.mean or 0)})" for one in level[1:])
+        alone = any(one.sd is None for one in level)
+        why = ": one seed per candidate has no spread" if alone else " significantly (Welch's t)"
         return [
             Finding(
                 "tie",
                 "info",
-                f"{evidence} does not beat {others}{_by_errors(steady)}",
+                f"{evidence} does not beat {others}{why}{images}",
                 f"{_of_tied(level)}, or compare with more seeds or validation images",
             )
         ]
@@ -397,7 +508,8 @@ def _winner(found: Sequence[Candidate], val_images: int | None) -> list[Finding]
         Finding(
             "winner",
             "ok",
-            f"{evidence}; next is {steady[1].name} with {shown(steady[1].mean or 0)}",
+            f"{evidence}; next is {steady[1].name} with {steady[1].shown(steady[1].mean or 0)}"
+            f"{images}",
         )
     ]
 
@@ -405,26 +517,28 @@ def _winner(found: Sequence[Candidate], val_images: int | None) -> list[Finding]
 def _of_tied(level: Sequence[Candidate]) -> str:
     """Which of the tied candidates to train, and why."""
     taken = min(level, key=_size)
+    if not any(one.parameters for one in level):  # of a command: the script does not say
+        return f"train {taken.name}, whose mean is highest"
     if len({one.parameters for one in level}) == 1 or not taken.parameters:
         return f"train {taken.name}, whose mean is highest: none is known to have fewer parameters"
     return f"train {taken.name}, the smallest of them: {taken.parameters:,} parameters"
 
 
 def _over_seeds(best: Candidate) -> str:
-    spread = f" ± {best.sd:.4f}" if best.sd is not None else ""
+    """The name, the mean over fresh seeds with its interval, and apart from it what selected it."""
     trained = len(best.val_accs)
     of_all = f" of {best.asked}" if trained < best.asked else ""
     seeds = "seed" if trained == 1 and not of_all else "seeds"
-    return f"{best.name}: {shown(best.mean or 0)}{spread} over {trained}{of_all} fresh {seeds}"
+    text = f"{best.name}: {best.shown(best.mean or 0)} over {trained}{of_all} fresh {seeds}"
+    if best.shown_interval:
+        low, high = best.shown_interval
+        text += f", 95 % interval {low:.4f} to {high:.4f} by Student's t"
+    return f"{text} (selected at {best.shown(best.selected_acc)})"
 
 
-def shown(score: float) -> str:
-    """An accuracy, or the loss of a script that logs none."""
-    return f"loss {-score:.4f}" if score < 0 else f"{score:.4f}"
-
-
-def _by_errors(steady: Sequence[Candidate]) -> str:
-    degrees = freedom(steady)
-    if not degrees:
-        return ": with one seed per candidate, differences may be chance"
-    return f" by more than {quantile(degrees):.2g} standard errors"
+def _of_images(best: Candidate) -> str:
+    """What the choice of validation images adds to the interval over seeds; empty if unknown."""
+    if best.image_error is None:
+        return ""
+    images = best.rival.trial.summary.val_images
+    return f"; other {images:,} validation images would move it by about {best.image_error:.4f}"

@@ -29,11 +29,20 @@ def prepare() -> None:
     import optuna.importance  # noqa: F401
 
 
-def importance(trials: Sequence[Trial], space: Space) -> Importance | None:
+@dataclass(frozen=True)
+class Comparable:
+    """The trials that are compared after `epochs`, and the accuracy of each by its number."""
+
+    trials: list[Trial]
+    accs: dict[int, float]
+    epochs: int
+
+
+def comparable(trials: Sequence[Trial], space: Space) -> Comparable | None:
     """Judged after the most epochs that 20 trials have reached; None where no epoch has as many.
 
     A trial whose curve is missing is left out. One that diverged counts as the worst of the others:
-    as zero it would outweigh everything else. None also where all accuracies are the same.
+    as zero it would outweigh everything else.
     """
     keys = set(space)
     judged = [t for t in trials if t.status in ("complete", "pruned") and keys <= set(t.values)]
@@ -52,20 +61,25 @@ def importance(trials: Sequence[Trial], space: Space) -> Importance | None:
     }
     worst = min(accs.values())
     accs |= {trial.number: worst for trial in diverged}
-    if statistics.pstdev(accs.values()) == 0:
+    return Comparable([t for t in [*judged, *diverged] if t.number in accs], accs, epochs)
+
+
+def importance(trials: Sequence[Trial], space: Space) -> Importance | None:
+    """The shares of the keys, see `comparable`; None also where all accuracies are the same."""
+    found = comparable(trials, space)
+    if found is None or statistics.pstdev(found.accs.values()) == 0:
         return None
     study = optuna.create_study(direction="maximize")
     distributions = {key: distribution(dimension) for key, dimension in space.items()}
     study.add_trials(
         create_trial(
-            value=accs[trial.number],
+            value=found.accs[trial.number],
             params={key: trial.values[key] for key in space},
             distributions=distributions,
         )
-        for trial in [*judged, *diverged]
-        if trial.number in accs
+        for trial in found.trials
     )
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
     shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=SEED))
-    return Importance(dict(shares), epochs, len(accs))
+    return Importance(dict(shares), found.epochs, len(found.accs))

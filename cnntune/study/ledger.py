@@ -114,6 +114,7 @@ class Ledger:
             raise StudyError(f"{study.path}: its search is stored on {where}; add --storage")
         known = cls._find(study)
         if known is not None:
+            known.take_corrected_command(asked)
             known.refuse_another(asked)
         elif any(study.path.glob("trial-*")):
             raise StudyError(
@@ -121,6 +122,31 @@ class Ledger:
                 " (--study NAME) or remove the folder"
             )
         return known
+
+    def take_corrected_command(self, asked: Recipe) -> None:
+        """Replace the command of a search of which no trial could be run, as its error is in there.
+
+        Space and seed have to be the same: the trials keep their values.
+        """
+        there = self._recipe("asked")
+        if not (isinstance(there, CommandRecipe) and isinstance(asked, CommandRecipe)):
+            return
+        same_space = not differences(asked.model_copy(update={"command": there.command}), there)
+        if not same_space or asked.command == there.command or not self._without_results():
+            return
+        for attribute in ("recipe", "asked"):  # in this order: `asked` says that it is done
+            values = self._recipe(attribute).model_copy(update={"command": asked.command})
+            self.optuna_study.set_user_attr(attribute, values.as_values())
+
+    def _without_results(self) -> bool:
+        """Whether every trial failed by the user's code, or has waited since without a row."""
+        for trial in self.trials():
+            error = trial.summary.error
+            if not (trial.status == "failed" and error is not None and error.by_user) and not (
+                trial.status == "running" and not trial.run.rows()
+            ):
+                return False
+        return True
 
     def refuse_another(self, asked: Recipe) -> None:
         """Name the keys in which the study's recipe differs from the one asked for."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cnntune.config.recipe import AugmentSection, Recipe, TrainSection
 from cnntune.data import Data
-from cnntune.data.augment import Targets, augment
+from cnntune.data.augment import Augmentation, Targets
 from cnntune.errors import StudyError, UserCodeError
 from cnntune.models.pretrained.blocks import head_of, rate_factors, train_from_head
 from cnntune.runs.run import Epoch, best_epoch
@@ -241,6 +241,9 @@ def _train_epoch(learner: Learner, recipe: Recipe, data: Data, number: int) -> f
     warmup_steps = round(settings.warmup_epochs * steps)
     generator = torch.Generator().manual_seed(derive_seed(recipe.seed, "epoch", number))
     order = torch.randperm(len(data.train), generator=generator)[: steps * settings.batch_size]
+    augmentation = Augmentation.of(recipe.augment, data.normalise)
+    counts = [len(batch) for batch in order.split(settings.batch_size)]
+    draws = augmentation.draw(counts, data.train.image_size, generator, learner.device)
     norm_sum = torch.zeros((), device=learner.device)
     learner.begin(number)
     with seeded(recipe.seed, "dropout", number, device=learner.device):
@@ -248,8 +251,7 @@ def _train_epoch(learner: Learner, recipe: Recipe, data: Data, number: int) -> f
             done = (number - 1) * steps + step
             factor = rate_factor(settings.schedule, done, settings.epochs * steps, warmup_steps)
             learner.set_lr(settings.lr * factor)
-            augmented = augment(inputs, labels, recipe.augment, data.normalise, generator)
-            loss, norm = learner.step(*augmented)
+            loss, norm = learner.step(*augmentation.apply(inputs, labels, draws[step]))
             norm_sum += norm
             check = step == steps - 1 or step % CHECK_EVERY == 0
             if check and not math.isfinite(float(loss)):

@@ -5,9 +5,10 @@ paused. One whose job ends before its run goes on until the worker gets another 
 anew if it is wanted later; evaluations that are logged already keep their rows.
 """
 
+import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,14 +17,16 @@ from cnntune.config.command import CommandRecipe
 from cnntune.diagnosis.live import Evaluation, Logs, Metric, Reading, ranks_while_running
 from cnntune.errors import CnntuneError, ScriptError, StudyError
 from cnntune.runs.run import Epoch, NotLogged, Run
-from cnntune.runs.summary import Summary, summarise
-from cnntune.script.command import RunningCommand, last_lines
+from cnntune.runs.summary import Ranked, Summary, summarise
+from cnntune.script.command import RunningCommand, found_at_home, last_lines
 from cnntune.user_code.failures import full_disk
 from cnntune.workers.pool import Event, Job
 from cnntune.workers.processes import before_end
 
 POLL_SECONDS = 0.1  # between two looks at the logs
 READING_SHARE = 0.1  # of the time may go into reading them
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # exit codes; the second is that of a shell
+MEMORY = ("out-of-memory", "killed")  # kinds of failures that other trials may have caused
 OUT_OF_MEMORY = ("out of memory", "OutOfMemoryError")  # what torch and CUDA say, in the last lines
 
 
@@ -116,23 +119,37 @@ class Trial:
             return Summary.failed("user-code", text)
         if self.reading is None:
             return Summary.failed("user-code", self._no_metric())
-        return replace(summarise(rows), metric=self._named())
+        found = summarise(rows)
+        return replace(found, metric=self._named(), ranked=self._ranked(found.score))
 
     def _failed(self, code: int) -> Summary:
         lines = last_lines(self.folder)
-        if code < 0:
-            name = signal.Signals(-code).name if -code in list(signal.Signals) else str(-code)
+        if code < 0 or code in KILLED:
+            number = -code if code < 0 else signal.SIGKILL
+            name = signal.Signals(number).name if number in list(signal.Signals) else str(number)
             first = f"the command was ended by {name}"
-            if code == -signal.SIGKILL:
+            if code in KILLED:
                 first += "; the system kills processes when memory runs out"
         else:
-            first = f"the command ended with exit code {code}"
+            first = f"the command ended with exit code {code}{self._missed(lines)}"
         kind = "user-code"
         if any(word in line for line in lines[-3:] for word in OUT_OF_MEMORY):
             kind = "out-of-memory"
-        elif code == -signal.SIGKILL:
+        elif code in KILLED:
             kind = "killed"
         return Summary.failed(kind, "\n".join([first, *(lines or ["it printed nothing"])]))
+
+    def _missed(self, lines: Sequence[str]) -> str:
+        """What to do where the script misses a file that is where the search was started."""
+        section = self.recipe.command
+        home = Path(section.folder)
+        path = None if section.here else found_at_home(lines, self.command.work, home)
+        if path is None:
+            return ""
+        return (
+            f": {path} is not in the trial's own folder, where it runs, but in {home}; let the"
+            f" command run there with --here, or give it the path as a word: {home / path}"
+        )
 
     def _no_metric(self) -> str:
         metric = self.logs.metric
@@ -143,11 +160,21 @@ class Trial:
             return f"--metric {metric.name}: write {metric.name}:max or {metric.name}:min"
         return f"--metric {metric.name}: not found in {where}"
 
+    def _ranked(self, score: float) -> Ranked | None:
+        """The number that ranks, where it is neither a plain loss nor a plain accuracy."""
+        reading = self.reading
+        if reading is None or not reading.named or not math.isfinite(score):
+            return None
+        value = reading.times * score + reading.plus
+        return Ranked(reading.column, value, reading.times, reading.plus)
+
     def _named(self) -> str:
         assert self.reading is not None
         role, column, path = self.reading.role, self.reading.column, self.reading.path
         inside = self.command.work
         name = path.relative_to(inside) if path.is_relative_to(inside) else path.name
+        if self.reading.named:
+            return f"{column!r} in {name}, {'more' if self.reading.times > 0 else 'less'} is better"
         return f"{role} from {column!r} in {name}"
 
     def end(self) -> None:
@@ -195,7 +222,7 @@ class Runner:
         stopped = trial.command.code is None
         self.end()
         summary = trial.summary(stopped=stopped)
-        if summary.error and summary.error.kind == "out-of-memory" and not job.alone:
+        if summary.error and summary.error.kind in MEMORY and not job.alone:
             yield Event(job, again=True)
             return
         yield _finished(job, replace(summary, seconds=time.monotonic() - trial.command.begun))

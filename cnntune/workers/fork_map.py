@@ -85,6 +85,8 @@ def _begin(function: Callable[[Any], Any]) -> None:
     global _function
     _function = function
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # By which the pool ends what is left of it; our handler would end it with a traceback.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     processes.end_with_parent()
     torch.set_num_threads(1)
 

@@ -132,12 +132,13 @@ def test_a_document_is_compared_but_for_its_seconds(killed: ModuleType) -> None:
 
 
 @pytest.mark.slow
-def test_a_campaign_kills_and_says_where() -> None:
-    words = ("kill_campaign.py", "--command", "refine", "--kills", "2")
+@pytest.mark.parametrize("command", ["refine", "search-script"])
+def test_a_campaign_kills_and_says_where(command: str) -> None:
+    words = ("kill_campaign.py", "--command", command, "--kills", "2")
     done = subprocess.run(
         [sys.executable, *words], cwd=BENCHMARKS, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    kills = re.findall(r"^ +refine .* (\d+)$", done.stdout, re.MULTILINE)
+    kills = re.findall(rf"^ +{command} .* (\d+)$", done.stdout, re.MULTILINE)
     assert sum(map(int, kills)) == 2
     assert "lost: 0" in done.stdout

@@ -45,7 +45,7 @@ VERDICTS = {"decreasing", "slow", "flat", "unstable", "diverged"}
 COUNTS, OUR_COUNTS = {"complete", "pruned", "failed", "running"}, {"diverged"}
 BEST = {"number", "val_acc", "val_loss", "epochs", "values"}
 RUN = {"path", "format", "label", "also", "confidence", "evidence", "advice"}
-RUN |= {"epochs", "best_epoch"}
+RUN |= {"epochs", "best_epoch", "last_epoch", "unit"}
 OUR_RUN = {"flags", "command", "columns", "notes"}
 LABELS = {"overfitting", "underfitting", "still-improving", "converged", "unstable", "too-short"}
 
@@ -364,6 +364,7 @@ def runs(tmp_path: Path) -> Path:
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "metrics.csv").write_text(METRICS)
         (tmp_path / "runs" / name / "config.json").write_text('{"train": {"epochs": 4}}')
+        (tmp_path / "runs" / name / "summary.json").write_text('{"status": "complete"}')
     return tmp_path
 
 

@@ -16,7 +16,7 @@ from cnntune.cli.session import watch
 from cnntune.config.recipe import parse
 from cnntune.findings import Finding
 from cnntune.runs.run import Epoch, Run
-from cnntune.runs.summary import Summary
+from cnntune.runs.summary import Ranked, Summary
 from cnntune.texts import broken, counted, unwrapped, wrapped
 from cnntune.workers.pool import Event, Job
 
@@ -181,3 +181,18 @@ def test_names_of_runs_break_between_words_and_curves_without_room_are_said_to_b
     assert ("train" in lines[1]) == (columns == 60)
     left_out = "the loss curves are left out: they need 60 columns"
     assert (left_out in " ".join(outcome.err.split())) == (columns == 40)
+
+
+def test_what_ranks_a_command_has_a_column_of_its_name() -> None:
+    def row(name: int, reward: float) -> dict[str, Any]:
+        ranked = Ranked("reward", reward)
+        results = {"status": "", "val_loss": -reward, "ranked": ranked, "values": {}}
+        return {"name": name, "accs": [0.0, reward], **results}
+
+    screen = Screen()
+    with screen.out.capture() as drawn:
+        screen.out.print(screen.trial_table([row(0, 90.0), row(1, 100.5)], screen.out))
+    heading, first, second = drawn.get().splitlines()
+    assert heading.split() == ["trial", "reward", "curve"]
+    assert first.split()[:2] == ["0", "90.0000"]
+    assert second.split()[:2] == ["1", "100.5000"]

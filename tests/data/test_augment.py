@@ -9,8 +9,9 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from cnntune.config.recipe import AugmentSection
-from cnntune.data.augment import Mixed, augment
-from cnntune.data.augment.geometry import HORIZONTAL, VERTICAL, crop, flip
+from cnntune.data.augment import Augmentation, Mixed, augment
+from cnntune.data.augment.draws import Transform
+from cnntune.data.augment.geometry import HORIZONTAL, VERTICAL, Crop, Flip
 from cnntune.data.parts import Normalise
 
 MEAN, STD = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.3])
@@ -61,6 +62,11 @@ def augmented(pixels: Tensor, settings: AugmentSection, seed: int = 0) -> Tensor
     return NORMALISE.undo(inputs)
 
 
+def transformed(images: Tensor, transform: Transform) -> Tensor:
+    shape = (len(images), images.shape[2], images.shape[3])
+    return transform(images, transform.draw(shape, seeded()))
+
+
 def shifted(image: Tensor, down: int, right: int) -> Tensor:
     """By hand: every pixel moves, zeros follow."""
     moved = torch.zeros_like(image)
@@ -79,13 +85,13 @@ def shifted(image: Tensor, down: int, right: int) -> Tensor:
 def test_a_crop_is_a_shift_with_black_outside() -> None:
     image = equal_images(1)[0]
     shifts = {(d, r): shifted(image, d, r) for d in range(-2, 3) for r in range(-2, 3)}
-    for cropped in crop(equal_images(64), 2, BLACK, seeded()):
+    for cropped in transformed(equal_images(64), Crop(2, BLACK)):
         assert any(torch.equal(cropped, expected) for expected in shifts.values())
 
 
 def test_a_crop_reaches_every_shift_and_no_other() -> None:
     image = equal_images(1, side=4)[0]
-    cropped = crop(equal_images(1000, side=4), 1, BLACK, seeded())
+    cropped = transformed(equal_images(1000, side=4), Crop(1, BLACK))
     shifts = [shifted(image, down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
     counts = [sum(torch.equal(one, shift) for one in cropped) for shift in shifts]
     assert sum(counts) == 1000
@@ -94,12 +100,12 @@ def test_a_crop_reaches_every_shift_and_no_other() -> None:
 
 def test_images_keep_their_places_in_the_batch() -> None:
     batch = torch.arange(1.0, 5.0).view(4, 1, 1, 1).expand(4, 1, 8, 8)
-    cropped = crop(batch, 2, BLACK, seeded())
+    cropped = transformed(batch, Crop(2, BLACK))
     assert cropped.amax((1, 2, 3)).tolist() == [1.0, 2.0, 3.0, 4.0]
 
 
 def test_an_oblong_image_keeps_its_shape() -> None:
-    assert crop(torch.rand(3, 2, 6, 10), 3, BLACK, seeded()).shape == (3, 2, 6, 10)
+    assert transformed(torch.rand(3, 2, 6, 10), Crop(3, BLACK)).shape == (3, 2, 6, 10)
 
 
 def test_what_is_outside_is_black_and_not_the_mean_colour() -> None:
@@ -118,7 +124,7 @@ def test_what_is_outside_is_black_and_not_the_mean_colour() -> None:
 def test_flip_mirrors_an_image_or_not(axis: int) -> None:
     images = equal_images(1000)
     mirrored = images[0].flip(axis - 1)
-    flipped = flip(images, axis, seeded())
+    flipped = transformed(images, Flip(axis))
     turned = sum(torch.equal(image, mirrored) for image in flipped)
     left = sum(torch.equal(image, images[0]) for image in flipped)
     assert turned + left == 1000
@@ -172,6 +178,21 @@ def test_the_same_generator_gives_the_same_images_and_then_different_ones() -> N
     assert torch.equal(share, share_again)
     assert not torch.equal(first, draw(generator)[0])
     assert not torch.equal(first, draw(seeded(1))[0])
+
+
+def test_the_numbers_of_an_epoch_are_those_of_its_batches_one_after_the_other() -> None:
+    pixels, labels, counts = NORMALISE(photographs(40)), torch.arange(40), [16, 16, 8]
+    augmentation, at_once, by_batch = Augmentation.of(EVERYTHING, NORMALISE), seeded(), seeded()
+    draws = augmentation.draw(counts, (12, 12), at_once, torch.device("cpu"))
+    batches = zip(pixels.split(counts), labels.split(counts), draws, strict=True)
+    for inputs, classes, drawn in batches:
+        images, targets = augmentation.apply(inputs, classes, drawn)
+        expected, others = augment(inputs, classes, EVERYTHING, NORMALISE, by_batch)
+        assert torch.equal(images, expected)
+        assert isinstance(targets, Mixed)
+        assert isinstance(others, Mixed)
+        assert torch.equal(targets.share, others.share)
+    assert torch.equal(at_once.get_state(), by_batch.get_state())
 
 
 def test_the_global_random_state_is_not_touched() -> None:

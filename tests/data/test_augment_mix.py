@@ -10,11 +10,16 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from cnntune.data.augment import Mixed, loss_of
-from cnntune.data.augment.mix import mix
+from cnntune.data.augment.mix import Mix
 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def mix(images: Tensor, labels: Tensor, mixup: float, cutmix: float) -> tuple[Tensor, Mixed]:
+    method, shape = Mix(mixup, cutmix), (len(images), images.shape[2], images.shape[3])
+    return method(images, labels, method.draw(shape, seeded()))
 
 
 def numbered(count: int, side: int = 8) -> tuple[Tensor, Tensor]:
@@ -25,7 +30,7 @@ def numbered(count: int, side: int = 8) -> tuple[Tensor, Tensor]:
 
 def test_a_blend_has_each_pixel_from_both_images_in_the_share_that_is_returned() -> None:
     images, labels = numbered(50)
-    mixed, targets = mix(images, labels, 0.4, 0.0, seeded())
+    mixed, targets = mix(images, labels, 0.4, 0.0)
     assert targets.first.tolist() == list(range(50))
     assert targets.second.tolist() == [49, *range(49)]  # the image before
     share = targets.share.view(-1, 1, 1, 1)
@@ -35,7 +40,7 @@ def test_a_blend_has_each_pixel_from_both_images_in_the_share_that_is_returned()
 
 def test_a_box_of_cutmix_has_the_other_image_in_the_share_that_is_returned() -> None:
     images, labels = numbered(200)
-    mixed, targets = mix(images, labels, 0.0, 1.0, seeded())
+    mixed, targets = mix(images, labels, 0.0, 1.0)
     mine = (mixed == images).flatten(1)
     other = (mixed == images[targets.second]).flatten(1)
     assert torch.all(mine ^ other)
@@ -46,13 +51,13 @@ def test_a_box_of_cutmix_has_the_other_image_in_the_share_that_is_returned() -> 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
 def test_shares_of_mixup_follow_the_beta_distribution(alpha: float) -> None:
-    _, targets = mix(*numbered(3000, side=1), alpha, 0.0, seeded())
+    _, targets = mix(*numbered(3000, side=1), alpha, 0.0)
     assert stats.kstest(targets.share.numpy(), stats.beta(alpha, alpha).cdf).pvalue > 1e-3
 
 
 def test_shares_of_cutmix_are_those_of_torchvision() -> None:
     # torchvision draws one share for a batch: batches of two, and the share of the first image.
-    _, targets = mix(*numbered(1500), 0.0, 1.0, seeded())
+    _, targets = mix(*numbered(1500), 0.0, 1.0)
     theirs = v2.CutMix(alpha=1.0, num_classes=2)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -62,13 +67,13 @@ def test_shares_of_cutmix_are_those_of_torchvision() -> None:
 
 def test_with_both_each_image_has_one_of_the_two() -> None:
     images, labels = numbered(1000)
-    mixed, targets = mix(images, labels, 1.0, 1.0, seeded())
+    mixed, targets = mix(images, labels, 1.0, 1.0)
     cut = ((mixed == images) | (mixed == images[targets.second])).flatten(1).all(1)
     assert 430 < int(cut.sum()) < 570  # 500 +- 16
 
 
 def test_a_tiny_alpha_shows_one_of_the_two_images_whole() -> None:
-    _, targets = mix(*numbered(100), 1e-5, 0.0, seeded())
+    _, targets = mix(*numbered(100), 1e-5, 0.0)
     assert torch.all((targets.share < 1e-3) | (targets.share > 1 - 1e-3))
 
 

@@ -9,9 +9,10 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
 from cnntune.data.augment import colour
-from cnntune.data.augment.draws import Boxes, draw_boxes
-from cnntune.data.augment.erase import cutout, erase
-from cnntune.data.augment.geometry import enlarge, resized_crop, sources, warp
+from cnntune.data.augment.draws import Boxes, Transform, draw_boxes
+from cnntune.data.augment.erase import Cutout, Erase
+from cnntune.data.augment.geometry import ResizedCrop, enlarge, sources, warp
+from cnntune.data.parts import Normalise
 
 COUNT = 24
 BLACK = torch.zeros(1, 3, 1, 1)
@@ -24,6 +25,11 @@ def images() -> Tensor:
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def transformed(images: Tensor, transform: Transform) -> Tensor:
+    shape = (len(images), images.shape[2], images.shape[3])
+    return transform(images, transform.draw(shape, seeded()))
 
 
 def between(low: float, high: float, seed: int) -> Tensor:
@@ -77,7 +83,7 @@ def test_an_image_too_oblong_for_any_box_gives_its_centre() -> None:
     # 4 x 30 pixels and ratios up to 4/3: every box of at least nine tenths is higher than 4. By
     # hand: 4 high and 4 * 4/3 = 5 wide, from column (30 - 5) // 2 = 12.
     image = torch.arange(30.0).view(1, 1, 1, 30).expand(1, 1, 4, 30).contiguous()
-    cut = resized_crop(image, 0.9, 4 / 3, seeded())
+    cut = transformed(image, ResizedCrop(0.9, 4 / 3))
     assert float(cut.min()) == pytest.approx(12)
     assert float(cut.max()) == pytest.approx(16)
 
@@ -101,7 +107,8 @@ def test_changed_colours(
     images[2] = 1.0
     images[3, :2] = images[3, :2].mean(0)  # two channels that are equally bright
     factors = between(low, high, 1)
-    ours = change(images, factors)
+    ours = images.clone()
+    change(ours, factors)
     for index, image in enumerate(images):
         theirs = reference(image, float(factors[index]))
         torch.testing.assert_close(ours[index], theirs, atol=1e-5, rtol=0)
@@ -109,8 +116,8 @@ def test_changed_colours(
 
 def test_a_third_of_a_turn_makes_red_green() -> None:
     red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
-    green = colour.hue(red, torch.tensor([1 / 3]))
-    torch.testing.assert_close(green.flatten(), torch.tensor([0.0, 1.0, 0.0]), atol=1e-5, rtol=0)
+    colour.hue(red, torch.tensor([1 / 3]))
+    torch.testing.assert_close(red.flatten(), torch.tensor([0.0, 1.0, 0.0]), atol=1e-5, rtol=0)
 
 
 def test_grey_images_change_in_brightness_and_contrast(images: Tensor) -> None:
@@ -119,7 +126,8 @@ def test_grey_images_change_in_brightness_and_contrast(images: Tensor) -> None:
         (colour.brightness, tv.adjust_brightness),
         (colour.contrast, tv.adjust_contrast),
     ):
-        ours = change(grey, factors)
+        ours = grey.clone()
+        change(ours, factors)
         for index, image in enumerate(grey):
             torch.testing.assert_close(ours[index], reference(image, float(factors[index])))
 
@@ -129,10 +137,12 @@ def test_the_order_of_the_changes_differs_from_image_to_image() -> None:
     # mean of 0.5 gives two results, since the second way clips at 1.
     pixels = torch.full((200, 1, 1, 2), 0.9)
     pixels[..., 1] = 0.1
+    as_it_is = Normalise(torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1))
     with pytest.MonkeyPatch.context() as patch:
-        half, twice = (lambda x, _: x * 0.5), (lambda x, _: (2 * (x - 0.5) + 0.5).clamp(0, 1))
+        half = lambda x, _: x.mul_(0.5)  # noqa: E731
+        twice = lambda x, _: x.mul_(2).sub_(0.5).clamp_(0, 1)  # noqa: E731
         patch.setattr(colour, "CHANGES", {"brightness": half, "contrast": twice})
-        changed = colour.jitter(pixels, {"brightness": 0.5, "contrast": 1.0}, seeded())
+        changed = transformed(pixels, colour.Jitter({"brightness": 0.5, "contrast": 1.0}, as_it_is))
     first = torch.isclose(changed[:, 0, 0, 0], torch.tensor(0.4))  # 0.45, then 2 * -0.05 + 0.5
     other = torch.isclose(changed[:, 0, 0, 0], torch.tensor(0.5))  # clipped to 1, then 0.5
     assert int((first | other).sum()) == 200
@@ -143,7 +153,7 @@ def test_the_order_of_the_changes_differs_from_image_to_image() -> None:
 
 
 def test_a_cut_out_square_is_centred_anywhere_and_clipped_at_the_edges() -> None:
-    holes = cutout(torch.ones(4000, 1, 6, 6), 3, seeded()) == 0
+    holes = transformed(torch.ones(4000, 1, 6, 6), Cutout(3)) == 0
     rows, columns = holes.any(3).sum(2).flatten(), holes.any(2).sum(2).flatten()
     # The middle is one of 6 rows; at the first and the last one of 3 rows lies outside.
     for sides in (rows, columns):
@@ -154,6 +164,6 @@ def test_a_cut_out_square_is_centred_anywhere_and_clipped_at_the_edges() -> None
 
 def test_the_share_of_images_that_lose_a_rectangle_is_the_probability() -> None:
     images = torch.ones(4000, 1, 16, 16)
-    lost = (erase(images, 0.3, seeded()) == 0).flatten(1).any(1)
+    lost = (transformed(images, Erase(0.3)) == 0).flatten(1).any(1)
     assert float(lost.float().mean()) == pytest.approx(0.3, abs=4 * math.sqrt(0.21 / 4000))
-    assert not (erase(images, 0.0, seeded()) == 0).any()
+    assert not (transformed(images, Erase(0.0)) == 0).any()

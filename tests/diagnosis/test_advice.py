@@ -1,5 +1,6 @@
 """The advice of `diagnose`: keys and values where they are known, general words otherwise."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnntune.config.recipe import Recipe, flatten
+from cnntune.diagnosis.curve import Curve
 from cnntune.diagnosis.rules import diagnose
 from cnntune.errors import RecipeError
+from cnntune.runs.chance import Chance
 
 
 def test_advice_names_the_key_its_value_and_the_next_one() -> None:
@@ -140,3 +143,58 @@ def test_no_recipe_rejects_the_first_change(
     change = diagnose(LABELLED[label], settings=flatten(recipe.as_values())).change
     if change is not None:
         recipe.with_values(dict([change]))  # raises RecipeError
+
+
+def noisy(level: float, jump: float) -> list[float]:
+    """Ten losses about a level, as a pseudorandom sequence of signs throws them."""
+    return [level + jump * sign for sign in (1, -1, 1, 1, -1, 1, -1, -1, 1, -1)]
+
+
+def advice_on(losses: list[float], known: dict[str, Any] | None = None) -> list[str]:
+    curve = Curve(range(1, len(losses) + 1), train_loss=losses, val_loss=losses)
+    return diagnose(curve, settings=known or {"train.lr": 0.1}).advice
+
+
+def test_a_loss_thrown_about_above_that_of_guessing_asks_for_a_lower_rate() -> None:
+    losses = noisy(math.log(10) + 0.03, 0.02)
+    found = diagnose(Curve(range(1, 11), train_loss=losses), settings={"train.lr": 3.0})
+    assert (found.label, found.change) == ("underfitting", ("train.lr", 1.0))
+    assert "lower train.lr from 3 towards 1" in found.advice
+    assert "stays above 2.303" in found.evidence
+
+
+def test_a_loss_that_falls_slowly_and_steadily_asks_for_a_higher_rate() -> None:
+    losses = [2.5 - 0.004 * epoch for epoch in range(10)]
+    assert "raise train.lr from 0.1 towards 0.3" in advice_on(losses)
+
+
+@pytest.mark.parametrize("losses", [[2.5] * 9 + [2.499], [math.log(10)] * 10])
+def test_a_constant_loss_says_nothing_about_the_rate(losses: list[float]) -> None:
+    advice = advice_on(losses)
+    assert advice[0] == "find a learning rate that lowers the loss: run `cnntune lr-sweep`"
+    assert not any("train.lr" in line for line in advice)
+
+
+def test_a_loss_far_above_that_of_guessing_with_little_noise_keeps_its_initial_value() -> None:
+    curve = Curve(range(1, 11), train_loss=noisy(2.8, 0.001))
+    found = diagnose(curve, settings={"train.lr": 3.0}, chance=Chance.among(10))
+    assert found.label == "underfitting"
+    assert not any("train.lr" in line for line in found.advice)
+
+
+def test_the_sweep_is_named_with_the_command_that_trains() -> None:
+    words = ["python", "my train.py", "--lr", "{train.lr}"]
+    known = {
+        "name": "s",
+        "seed": 0,
+        "command.words": words,
+        "command.folder": "/home",
+        "train.lr": 0.5,
+    }
+    losses = noisy(math.log(10) + 0.03, 0.02)
+    assert any(
+        line.endswith("run `cnntune lr-sweep -- python 'my train.py' --lr 0.5`")
+        for line in advice_on(losses, known)
+    )
+    curve = Curve(range(1, 11), train_loss=losses)
+    assert any(line.endswith("`cnntune lr-sweep -- COMMAND`") for line in diagnose(curve).advice)

@@ -1,10 +1,10 @@
 """Exports, tables and lists: the same three epochs as different tools write them."""
 
 import json
-import sqlite3
 from pathlib import Path
 
 import pytest
+from log_files import study_database
 
 from cnntune.diagnosis.load_runs import ReadRun, read_paths
 from cnntune.errors import DataError
@@ -138,24 +138,6 @@ def test_the_accuracy_in_a_report_of_scikit_learn_is_no_curve(tmp_path: Path) ->
 def test_lists_of_accuracies_alone_may_be_those_of_classes(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a training log"):
         read(written(tmp_path, "train.log", "accuracy: [0.9, 0.8, 0.7]\nrecall: [0.7, 0.8, 0.9]\n"))
-
-
-def study_database(path: Path, direction: str, values: list[float]) -> Path:
-    with sqlite3.connect(path) as connection:
-        connection.executescript(
-            "CREATE TABLE studies (study_id, study_name);"
-            "CREATE TABLE study_directions (study_id, direction, objective);"
-            "CREATE TABLE trials (trial_id, number, study_id);"
-            "CREATE TABLE trial_intermediate_values"
-            " (trial_id, step, intermediate_value, intermediate_value_type);"
-            "INSERT INTO studies VALUES (1, 's'); INSERT INTO trials VALUES (7, 0, 1);"
-            f"INSERT INTO study_directions VALUES (1, '{direction}', 0);"
-        )
-        connection.executemany(
-            "INSERT INTO trial_intermediate_values VALUES (7, ?, ?, 'FINITE')", enumerate(values)
-        )
-    connection.close()
-    return path
 
 
 @pytest.mark.parametrize(

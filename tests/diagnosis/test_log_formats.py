@@ -299,7 +299,7 @@ def test_detectron2_counts_iterations(tmp_path: Path) -> None:
     assert run.curve.epochs == [39, 79, 119]
     assert run.curve.val_loss == [2.5, 1.25, 5.0 / 6]
     assert run.curve.train_loss == pytest.approx([3.0, (4 / 3 + 1) / 2, (4 / 5 + 4 / 6) / 2])
-    assert "the log does not count epochs: steps are shown as epochs" in run.notes
+    assert "the unit is the step: no column counts epochs" in run.notes
 
 
 def test_deit_calls_its_validation_set_test(tmp_path: Path) -> None:

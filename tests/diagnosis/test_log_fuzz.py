@@ -1,25 +1,33 @@
 """Any bytes: a reader returns what the file holds, or an error."""
 
+import ast
 import contextlib
+import io
 import json
 import math
 import re
 import struct
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from log_files import event_file, mlflow_database, wandb_file
+from log_files import event_file, mlflow_database, study_database, wandb_file
 
+from cnntune.diagnosis import logs as package
 from cnntune.diagnosis.logs import (
     catboost,
     darknet,
     delimited,
     dvclive,
+    find,
+    history,
+    joined,
     json_documents,
     json_lines,
     long_tables,
@@ -30,13 +38,13 @@ from cnntune.diagnosis.logs import (
     split_table,
     tensorboard,
     text,
+    thin,
     wandb,
     yolo,
 )
 from cnntune.diagnosis.logs.align import align
 from cnntune.diagnosis.logs.cells import decode
 from cnntune.diagnosis.logs.choose import choose
-from cnntune.diagnosis.logs.find import read_data, read_text
 from cnntune.diagnosis.logs.record import Record, UnreadableLogError
 
 FEW, MANY = 150, 20_000  # examples per reader: in every test run, and with -m slow
@@ -92,6 +100,8 @@ TABLE_OF_TWO_LINES = (
     "| Epoch | Mini | Val |\n|  | Loss | Loss |\n| 1 | 3.5 | 2.5 |\n| 2 | 1.5 | nan |\n"
 )
 
+BY_STEP = b"iter\tLogloss\n0\t3.5\n1\t2.5\n2\tnan\n"
+
 Reader = Callable[[bytes], list[Record]]
 
 
@@ -101,6 +111,48 @@ def of_text(read: Callable[[str], list[Record]]) -> Reader:
 
 def of_points(read: Callable[[str], Any]) -> Reader:
     return lambda data: [Record("points", {"loss": read(decode(data))})]
+
+
+def of_files(read: Callable[[Path], Any], *names: str, **fixed: str) -> Reader:
+    """A reader of a folder in which files of these names hold the data, or of the only one.
+
+    `fixed` maps further names, with two underscores for the dot, to what these files hold.
+    """
+
+    def read_folder(data: bytes) -> list[Record]:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            for file in names:
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                (folder / file).write_bytes(data)
+            for file, content in fixed.items():
+                (folder / file.replace("__", ".")).write_text(content)
+            return list(read(folder / names[0] if len(names) == 1 and not fixed else folder))
+
+    return read_folder
+
+
+def of_groups(folder: Path) -> list[Record]:
+    names = sorted(path.name for path in folder.iterdir())
+    return [record for group in joined.groups(folder, names) for record in group.read()]
+
+
+def thinned(data: bytes) -> list[Record]:
+    """What is left of a log that is too long, where a hundred bytes are many."""
+    with mock.patch.object(thin, "THIN_ABOVE", 100), mock.patch.object(thin, "KEPT_BYTES", 400):
+        kept, _ = thin.read_lines(data[:50], io.BytesIO(data[50:]))
+    return find.read_data(kept)
+
+
+def of_values(read: Callable[[Any], list[Record]]) -> Reader:
+    def read_values(data: bytes) -> list[Record]:
+        try:
+            value = json_documents.loads(decode(data))
+        except (ValueError, RecursionError):
+            return []
+        return read(value)
+
+    return read_values
 
 
 READERS: dict[str, tuple[Reader, bytes]] = {
@@ -117,16 +169,46 @@ READERS: dict[str, tuple[Reader, bytes]] = {
     "darknet": (of_text(darknet.read), DARKNET.encode()),
     "table of splits": (of_text(split_table.read), SPLITS.encode()),
     "catboost": (of_text(catboost.read), BOOST.encode()),
-    "notebook": (of_text(lambda content: notebook.read(content, read_text)), CELLS.encode()),
+    "notebook": (of_text(lambda content: notebook.read(content, find.read_text)), CELLS.encode()),
     "long table": (of_text(long_tables.read), LONG.encode()),
     "named lists": (of_text(named_lists.read), LISTS.encode()),
     "optuna journal": (of_text(optuna_study.read_journal), JOURNAL.encode()),
     "header of two lines": (of_text(delimited.read), TABLE_OF_TWO_LINES.encode()),
-    "any": (read_data, TABLE.encode()),
-    "any event file": (read_data, EVENTS),
+    "any": (find.read_data, TABLE.encode()),
+    "any event file": (find.read_data, EVENTS),
+    "file": (of_files(find.read_file, "run.csv"), TABLE.encode()),
+    "file in a folder": (of_files(find.read_found_file, "train.log"), PEOPLE.encode()),
+    "document in a folder": (of_files(find.read_found_file, "run.md"), PEOPLE.encode()),
+    "folder of dvclive": (
+        of_files(
+            dvclive.read_folder,
+            *("plots/metrics/loss.tsv", "plots/metrics/val/acc.tsv"),
+        ),
+        TSV.encode(),
+    ),
+    "folder of mlflow": (
+        of_files(
+            mlflow.read_folder,
+            *("metrics/loss", "metrics/val/acc"),
+            meta__yaml="lifecycle_stage: active\n",
+        ),
+        STEPS.encode(),
+    ),
+    "tables per split": (of_files(of_groups, "learn_error.tsv", "test_error.tsv"), BY_STEP),
+    "files per epoch": (of_files(of_groups, "epoch_0.json", "epoch_1.json"), b'{"loss": 3.5}'),
+    "files of values": (of_files(of_groups, "train_loss.txt", "val_loss.txt"), b"3.5\n2.5\n1.5\n"),
+    "values": (of_text(lambda content: joined.read_values(content, "loss")), b"3.5\n2.5\nnan\n"),
+    "values of a document": (of_values(json_documents.read_value), STATE.encode()),
+    "history": (of_values(history.records_of), HISTORY.encode()),
+    "thinned": (thinned, LINES.encode()),
 }
+# Return bytes, or rows that a reader above has split already.
+NO_READERS = {"delimited.read_rows", "find.read_bytes", "find.read_head", "long_tables.read_rows"}
 
-QUOTIENTS = ("text", "notebook", "any", "any event file")  # read 9826/10000 correct answers
+QUOTIENTS = (  # read 9826/10000 correct answers
+    *("text", "notebook", "any", "any event file", "file", "file in a folder"),
+    *("document in a folder", "thinned"),
+)
 
 PIECES = st.sampled_from(
     (
@@ -289,6 +371,17 @@ def test_a_reader_takes_any_bytes_and_invents_nothing(reader: str) -> None:
     fuzz(reader, FEW)
 
 
+def test_every_reader_is_fuzzed() -> None:
+    here = Path(__file__).read_text(encoding="utf-8")
+    for path in Path(package.__file__).parent.glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            name = f"{path.stem}.{node.name}"
+            if re.fullmatch(r"read(_\w+)?|records_of|groups", node.name) and name not in NO_READERS:
+                assert re.search(rf"\b{name}\b", here), name
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @pytest.mark.parametrize("reader", READERS)
@@ -302,16 +395,28 @@ def test_the_files_that_are_damaged_here_can_be_read_undamaged(reader: str) -> N
     assert sum(len(points) for record in read(whole) for points in record.columns.values()) >= 2
 
 
-def databases(tmp_path: Path) -> bytes:
+def whole_mlflow(path: Path) -> None:
     metrics = [
         ("a", key, 3.5 / (e + 1), e, False) for key in ("loss", "val_loss") for e in range(4)
     ]
-    mlflow_database(tmp_path / "whole.db", metrics)
-    return (tmp_path / "whole.db").read_bytes()
+    mlflow_database(path, metrics)
 
 
-def fuzz_databases(tmp_path: Path, examples: int) -> None:
-    path = tmp_path / "mlflow.db"
+def whole_optuna(path: Path) -> None:
+    study_database(path, "MINIMIZE", [3.5, 1.75, 0.875])
+
+
+DATABASES: dict[str, tuple[Callable[[Path], list[Record]], Callable[[Path], object]]] = {
+    "mlflow": (mlflow.read_database, whole_mlflow),
+    "optuna": (optuna_study.read_database, whole_optuna),
+}
+
+
+def fuzz_databases(tool: str, tmp_path: Path, examples: int) -> None:
+    read, write = DATABASES[tool]
+    path = tmp_path / f"{tool}.db"
+    write(path)
+    whole = path.read_bytes()
 
     @settings(
         max_examples=examples,
@@ -320,18 +425,18 @@ def fuzz_databases(tmp_path: Path, examples: int) -> None:
         derandomize=True,  # the same inputs each time: CI must not fail by chance
         suppress_health_check=list(HealthCheck),
     )
-    @given(damaged(databases(tmp_path)))
+    @given(damaged(whole))
     def any_database(data: bytes) -> None:
         path.write_bytes(data)
-        check_database(path, data)
+        check_database(read, path, data)
 
     any_database()
 
 
-def check_database(path: Path, data: bytes) -> None:
+def check_database(read: Callable[[Path], list[Record]], path: Path, data: bytes) -> None:
     begin = time.process_time()
     try:
-        records = mlflow.read_database(path)
+        records = read(path)
     except UnreadableLogError:
         return
     for record in records:
@@ -342,14 +447,16 @@ def check_database(path: Path, data: bytes) -> None:
     assert time.process_time() - begin < PATIENCE_SECONDS
 
 
-def test_a_damaged_database_is_read_or_an_error(tmp_path: Path) -> None:
-    fuzz_databases(tmp_path, FEW)
+@pytest.mark.parametrize("tool", DATABASES)
+def test_a_damaged_database_is_read_or_an_error(tool: str, tmp_path: Path) -> None:
+    fuzz_databases(tool, tmp_path, FEW)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
-def test_twenty_thousand_damaged_databases_are_read_or_an_error(tmp_path: Path) -> None:
-    fuzz_databases(tmp_path, MANY)
+@pytest.mark.parametrize("tool", DATABASES)
+def test_twenty_thousand_damaged_databases_are_read_or_an_error(tool: str, tmp_path: Path) -> None:
+    fuzz_databases(tool, tmp_path, MANY)
 
 
 @pytest.mark.parametrize(
@@ -380,6 +487,6 @@ def test_twenty_thousand_damaged_databases_are_read_or_an_error(tmp_path: Path) 
 def test_the_time_for_a_strange_file_is_linear_in_its_length(content: bytes) -> None:
     begin = time.process_time()
     with contextlib.suppress(UnreadableLogError):
-        for record in read_data(content):
+        for record in find.read_data(content):
             align(record, choose(record))
     assert time.process_time() - begin < PATIENCE_SECONDS

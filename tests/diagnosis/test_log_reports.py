@@ -36,6 +36,51 @@ def test_a_file_in_a_folder_that_looks_like_a_log_is_reported(tmp_path: Path) ->
     ]
 
 
+@pytest.mark.parametrize("name", ["train.log", "slurm-17.out", "job.err", "nested/a.LOG"])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"Traceback (most recent call last):\nValueError: no data\n", "known format"),
+        (b"", "holds no text"),
+        (b"\x00\x01\x02\x03" * 100, "holds no text"),
+        ("Обучение закончено\n".encode("cp1251"), "known format"),
+    ],
+)
+def test_a_log_by_its_extension_is_reported_whatever_it_holds(
+    tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
+    (tmp_path / "good.csv").write_text("epoch,loss\n1,2\n2,1\n3,0.5\n")
+    (tmp_path / "nested").mkdir()
+    (tmp_path / name).write_bytes(content)
+    _, (skipped,) = read_paths([tmp_path])
+    assert Path(skipped["path"]) == tmp_path / name
+    assert reason in skipped["reason"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("log.txt", "epoch;Loss\neins;zwei\ndrei;vier\nLoss 1\nLoss 2\nLoss 3\n"),
+        ("results.json", '{"loss": "falls"}\nloss 1\nloss 2\nloss 3\n'),
+        ("metrics.csv", "when,what\n1,2\n3,4\n5,6\n"),
+        ("history.tsv", "1\t2\n3\t4\n5\t6\n"),
+        ("training.jsonl", '{"loss": 1\n{"loss": 2\n{"loss": 3\n'),
+        ("run.yaml", "epoch 1 loss one\nepoch 2 loss 2 of\nepoch 3 loss 3 of\nepoch 4 loss 4 of\n"),
+    ],
+)
+def test_a_log_of_any_kind_of_text_is_read_or_reported(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    (tmp_path / "good.csv").write_text("epoch,loss\n1,2\n2,1\n3,0.5\n")
+    (tmp_path / name).write_text(content)
+    runs, skipped = read_paths([tmp_path])
+    paths = {run.path.name.partition("#")[0] for run in runs} | {
+        Path(entry["path"]).name for entry in skipped
+    }
+    assert name in paths
+    assert all(entry["reason"] for entry in skipped)
+
+
 def test_other_files_of_a_project_are_not_reported(tmp_path: Path) -> None:
     (tmp_path / "good.log").write_text(LINES)
     (tmp_path / "README.md").write_text(

@@ -85,3 +85,10 @@ def test_a_rolling_median_is_that_of_each_window(window: int) -> None:
     values = [draw.choice((0.1, 0.25, 3.0, -2.0, draw.random())) for _ in range(200)]
     expected = [median(values[max(0, end - window) : end]) for end in range(1, 201)]
     assert rolling_median(values, window) == expected
+
+
+@pytest.mark.usefixtures("small_limits")
+def test_a_line_longer_than_several_chunks_is_no_crash(tmp_path: Path) -> None:
+    lines = "".join(f"epoch {e} loss: {2.0 / e}\n" for e in (1, 2, 4))
+    run = run_in(tmp_path / "run.log", f"{'x' * 500_000}\n{lines}")
+    assert run.curve.train_loss == [2.0, 1.0, 0.5]

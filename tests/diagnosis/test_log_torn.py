@@ -6,7 +6,8 @@ import pytest
 
 from cnntune.diagnosis.load_runs import ReadRun, read_paths
 from cnntune.errors import DataError
-from cnntune.runs.run import COLUMNS
+from cnntune.runs.run import COLUMNS, Epoch, Run
+from cnntune.runs.summary import Summary
 
 EPOCHS = (1, 2, 3, 4)
 
@@ -74,6 +75,49 @@ def test_settings_in_yaml_are_no_log(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match="no training log found"):
         read_paths([tmp_path])
+
+
+def skipped_reason(path: Path) -> str:
+    """Why a folder holds nothing to diagnose."""
+    with pytest.raises(DataError) as error:
+        read_paths([path])
+    (line,) = error.value.lines
+    return line.removeprefix(f"{path}: ")
+
+
+def test_a_run_that_failed_is_skipped_with_its_error(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.begin({"seed": 1})
+    error = "the command ended with exit code 1\nTraceback (most recent call last):\nKeyError: 'lr'"
+    run.finish(Summary.failed("user-code", error).to_json())
+    assert skipped_reason(tmp_path) == (
+        "failed before its first epoch: the command ended with exit code 1 (KeyError: 'lr')"
+    )
+    run.log(Epoch(1, 0.1, 2.0, 0.1, 2.0, 0.1, 1.0, 0.5))
+    (read,), _ = read_paths([tmp_path])
+    assert read.notes[0].startswith("failed after epoch 1: the command ended with exit code 1 (")
+
+
+def test_runs_that_failed_alike_are_told_in_a_line(tmp_path: Path) -> None:
+    for number in range(3):
+        run = Run(tmp_path / f"trial-000{number}")
+        run.begin({"seed": 1})
+        run.finish(Summary.failed("user-code", "no such option").to_json())
+    reason = "failed before its first epoch: no such option"
+    assert skipped_reason(tmp_path) == f"{tmp_path / 'trial-0000'} and 2 more: {reason}"
+
+
+def test_a_run_that_has_no_end_yet_is_said_to_have_none(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.begin({"seed": 1})
+    assert skipped_reason(tmp_path) == (
+        "has no completed epoch: it is running, or was interrupted; its command resumes it"
+    )
+    run.log(Epoch(1, 0.1, 2.0, 0.1, 2.0, 0.1, 1.0, 0.5))
+    (read,), _ = read_paths([tmp_path])
+    assert read.notes == (
+        "is not finished: it is running, or was interrupted (there is no summary.json)",
+    )
 
 
 def test_a_torn_header_of_ours_is_named(tmp_path: Path) -> None:

@@ -277,9 +277,9 @@ def test_one_nan_step_does_not_hide_the_epoch_around_it(tmp_path: Path) -> None:
 def test_lists_of_steps_and_of_epochs_are_spread_over_the_same_epochs(tmp_path: Path) -> None:
     history = {"train_loss": [4.0, 2.0, 2.0, 1.0, 1.0, 0.5], "val_loss": [2.5, 1.25, 1.0]}
     run = run_in(tmp_path, json.dumps(history))
-    assert run.curve.epochs == [1, 2, 3]
+    assert run.curve.epochs == [2, 4, 6]
     assert run.curve.train_loss == [3.0, 1.5, 0.75]
-    assert any("spread" in note for note in run.notes)
+    assert any("an evaluation every 2 of 6 epochs" in note for note in run.notes)
 
 
 @pytest.mark.parametrize(

@@ -629,3 +629,28 @@ def test_scatter_and_log_ratio_by_hand() -> None:
     assert log_ratio(math.e, 1.0) == pytest.approx(1.0)
     assert log_ratio(1.0, 2.0) == 0.0
     assert log_ratio(2.0, -1.0) == 0.0
+
+
+def flat(level: float, count: int = 30) -> list[float]:
+    """A loss that falls to a level within a quarter of the run and stays there, with some noise."""
+    jumps = (0.004, -0.004, 0.006, -0.002, 0.0)
+    return [max(level, 2.0 - 0.3 * e) + level * jumps[e % 5] for e in range(count)]
+
+
+def test_a_plateau_whose_accuracy_still_rises_is_also_still_improving() -> None:
+    plateau = Curve(range(30), train_loss=flat(0.4), val_loss=flat(0.5), val_acc=[0.7] * 30)
+    rising = replace(plateau, val_acc=[0.7 + 0.004 * e for e in range(30)])  # by 4 points at last
+    sure, unsure = diagnose(plateau), diagnose(rising)
+    assert (sure.label, unsure.label) == ("converged", "converged")
+    assert "still-improving" not in sure.also
+    assert "still-improving" in unsure.also
+    assert sure.confidence > unsure.confidence
+
+
+def test_a_gap_of_losses_that_accuracies_do_not_show_is_also_overfitting() -> None:
+    accs = [0.9] * 30
+    apart = Curve(range(30), train_loss=flat(0.1), val_loss=flat(0.8), train_acc=accs, val_acc=accs)
+    near = replace(apart, train_loss=flat(0.7))
+    assert (diagnose(apart).label, diagnose(apart).also) == ("converged", ["overfitting"])
+    assert diagnose(near).also == []
+    assert diagnose(near).confidence > diagnose(apart).confidence

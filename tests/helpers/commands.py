@@ -1,6 +1,7 @@
 """Run cnntune as its users do: in a process of its own, or, much quicker, in this one."""
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -14,6 +15,7 @@ from typing import Any, NoReturn, Self
 
 import pytest
 import torch
+import typer
 
 from cnntune import cli
 from cnntune.machine.clock import NEVER, Deadline
@@ -22,6 +24,7 @@ from cnntune.workers.worker import Trainer
 
 CNNTUNE = (sys.executable, "-W", "error", "-m", "cnntune")  # a warning at run time is a bug
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+built_once = functools.cache(typer.main.get_command)  # a process of a user builds it once too
 PATIENCE_SECONDS = 300  # for a process that hangs; none of them needs a tenth of it
 
 
@@ -69,6 +72,7 @@ def call(*words: str, cwd: Path) -> Outcome:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["cnntune", *words])
         patch.setattr(sys, "path", [*sys.path])
+        patch.setattr("typer.main.get_command", built_once)
         patch.setattr("cnntune.study.coordinator.run_jobs", one_after_the_other)
         patch.setattr("cnntune.steps.refine.run_jobs", one_after_the_other)
         patch.setattr("cnntune.steps.prove.run_jobs", one_after_the_other)
@@ -82,8 +86,9 @@ def call(*words: str, cwd: Path) -> Outcome:
     torch.set_num_threads(threads)
     for number, handler in handlers.items():
         signal.signal(number, handler)
+    inside = str(cwd.resolve())
     for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None) or "").startswith(str(cwd.resolve())):
+        if str(getattr(module, "__file__", None) or "").startswith(inside):
             del sys.modules[name]
     assert isinstance(end.value.code, int)
     return Outcome(end.value.code, out.getvalue(), err.getvalue())

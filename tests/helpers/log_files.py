@@ -4,7 +4,7 @@ import json
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 Scalars = Iterable[tuple[str, int, float]]  # tag, step, value
@@ -114,3 +114,22 @@ def mlflow_database(
                 (key, value, place, run, step, is_nan),
             )
     db.close()
+
+
+def study_database(path: Path, direction: str, values: Sequence[float]) -> Path:
+    """A database of Optuna with one trial that reported `values`, in steps from 0."""
+    with sqlite3.connect(path) as connection:
+        connection.executescript(
+            "CREATE TABLE studies (study_id, study_name);"
+            "CREATE TABLE study_directions (study_id, direction, objective);"
+            "CREATE TABLE trials (trial_id, number, study_id);"
+            "CREATE TABLE trial_intermediate_values"
+            " (trial_id, step, intermediate_value, intermediate_value_type);"
+            "INSERT INTO studies VALUES (1, 's'); INSERT INTO trials VALUES (7, 0, 1);"
+            f"INSERT INTO study_directions VALUES (1, '{direction}', 0);"
+        )
+        connection.executemany(
+            "INSERT INTO trial_intermediate_values VALUES (7, ?, ?, 'FINITE')", enumerate(values)
+        )
+    connection.close()
+    return path

@@ -1,13 +1,16 @@
 """Set-ups of a user's own code, written to a folder and checked."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from cnntune.config.recipe import AugmentSection
 from cnntune.findings import Finding
-from cnntune.steps.sanity import check
+from cnntune.steps.sanity import check, references
 from cnntune.steps.sanity.subject import Subject
 from cnntune.training.build import load_data
 from cnntune.training.open_recipe import load_recipe
@@ -50,11 +53,33 @@ LOSS = "\n\ndef loss(logits, targets):\n    "
 DATA = "\n\ndef data(*, seed):\n    x, y, val_x, val_y = some_digits()\n"
 
 
+# The small CNN that a check trains on the images alone is the same for every network on them.
+TRAINED: dict[tuple[object, ...], Any] = {}
+
+
+def trained_once(train: Callable[..., Any]) -> Callable[..., Any]:
+    def remembered(
+        subject: Subject,
+        examples: tuple[torch.Tensor, torch.Tensor],
+        augmentation: AugmentSection,
+        lr: float,
+    ) -> Any:
+        pixels, labels = (part.numpy().tobytes() for part in examples)
+        key = (pixels, labels, subject.classes, subject.recipe.seed, augmentation, lr)
+        if key not in TRAINED:
+            TRAINED[key] = train(subject, examples, augmentation, lr)
+        return TRAINED[key]
+
+    return remembered
+
+
 class OwnSetUp:
     """A recipe with own code for the model and perhaps loss and data; else 300 digits."""
 
     def __init__(self, folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "path", [*sys.path])  # the recipe's folder joins it
+        once = trained_once(references._train_plain)
+        monkeypatch.setattr(references, "_train_plain", once)
         self.folder, self.module = folder, f"own_{name}"
 
     def write(self, model: str = HEALTHY, loss: str = "", data: str = "") -> Path:

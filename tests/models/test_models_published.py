@@ -73,7 +73,14 @@ TORCHVISION = {
 }
 
 
-@pytest.mark.parametrize("name", TORCHVISION)
+# The sizes between the smallest and the largest are built in the same way.
+BETWEEN = [f"efficientnet_b{size}" for size in range(1, 7)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in BETWEEN)) for name in TORCHVISION],
+)
 def test_at_224_pixels_a_network_has_its_published_size(name: str) -> None:
     # torchvision counts Inception v3 with its auxiliary head, and GoogLeNet without its two.
     arguments = {"auxiliary": False} if name == "googlenet" else {}

@@ -6,23 +6,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import CNNTUNE, call, run
 
+from cnntune.cli.screen import score_text
 from cnntune.config.command import CommandRecipe, CommandSection, parse_command, stored_recipe
 from cnntune.diagnosis.judge import judge_runs
 from cnntune.diagnosis.live import Logs, Metric
 from cnntune.diagnosis.load_runs import read_paths
-from cnntune.errors import RecipeError, ScriptError
+from cnntune.errors import RecipeError, ScriptError, StudyError
 from cnntune.runs.run import Run, logged
-from cnntune.runs.summary import Summary
+from cnntune.runs.study import Study
+from cnntune.runs.summary import Ranked, Summary
 from cnntune.script.command import absolute, check_startable, environment, mark_of
 from cnntune.script.launch import marked
-from cnntune.study.ledger import value_of
+from cnntune.study.ledger import Ledger, value_of
 from cnntune.workers.command_worker import Runner
 from cnntune.workers.pool import Job
 
@@ -241,6 +244,62 @@ def test_a_script_that_fails_keeps_its_last_lines(job: Callable[..., Job]) -> No
     assert error.by_user
 
 
+OPENS = """
+import os
+print("epoch 1 val_acc 0.5")
+open({path})
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("'data/labels.txt'", "data/labels.txt"),
+        ("os.path.abspath('data/labels.txt')", "data/labels.txt"),
+        ("'data/new.csv', 'w'", "data"),  # where it was about to write
+    ],
+)
+def test_a_file_that_lies_where_the_search_was_started_names_here(
+    job: Callable[..., Job], tmp_path: Path, path: str, named: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/labels.txt").write_text("cat")
+    error = summary_of(job(OPENS.format(path=path))).error
+    assert error is not None
+    first, *_, last = error.message.splitlines()
+    assert first == (
+        f"the command ended with exit code 1: {named} is not in the trial's own folder, where it"
+        f" runs, but in {tmp_path}; let the command run there with --here, or give it the path as a"
+        f" word: {tmp_path / named}"
+    )
+    assert last.startswith("FileNotFoundError")
+    assert error.line == f"{first} ({last})"
+
+
+@pytest.mark.parametrize("more", [{}, {"here": True}], ids=["own folder", "here"])
+def test_a_file_that_lies_nowhere_is_no_matter_of_folders(
+    job: Callable[..., Job], tmp_path: Path, more: dict[str, bool]
+) -> None:
+    if more:
+        (tmp_path / "labels").mkdir()  # a folder, which cannot be opened
+    error = summary_of(job(OPENS.format(path="'labels/x.txt'"), **more)).error
+    assert error is not None
+    assert error.message.startswith("the command ended with exit code 1\n")
+
+
+@pytest.mark.parametrize("ending", ["os.kill(os.getpid(), 9)", "sys.exit(137)"])
+def test_a_command_that_the_system_kills_is_tried_again_alone(
+    job: Callable[..., Job], ending: str
+) -> None:
+    asked = job(f"import os, sys\nprint('epoch 1 val_acc 0.5')\n{ending}\n")
+    *_, last = Runner("").run(asked)
+    assert last.again
+    error = summary_of(replace(asked, alone=True)).error
+    assert error is not None
+    assert error.kind == "killed"
+    assert error.message.startswith("the command was ended by SIGKILL; the system kills")
+
+
 def test_the_users_own_line_of_a_long_traceback_is_kept(job: Callable[..., Job]) -> None:
     deep = "def down(n):\n    return down(n - 1) + 0 if n else 1 / 0 + 0\n"
     deep += "".join(f"def f{n}(): return f{n + 1}()\n" for n in range(60))
@@ -264,6 +323,30 @@ def test_any_printed_number_can_be_the_metric(job: Callable[..., Job]) -> None:
     script = "for n in (3, 9, 4.5):\n    print('episode', n, 'reward:', n * 10)\n"
     summary = summary_of(job(script, metric="reward:max"))
     assert (summary.best_epoch, summary.val_loss, summary.score) == (2, -90.0, 90.0)
+    assert summary.ranked == Ranked("reward", 90.0)
+    assert summary.metric == "'reward' in stdout.txt, more is better"
+    assert score_text(summary) == "reward 90.0000"
+    assert Summary.from_json(json.loads(json.dumps(summary.to_json()))) == summary
+
+
+@pytest.mark.parametrize(
+    ("printed", "metric", "shown"),
+    [
+        ("val_bleu", "", "val_bleu 40.0000"),  # in percent: 0.4 is what trials are compared by
+        ("bleu", "bleu", "bleu 40.0000"),
+        ("val_rmse", "", "val_rmse 20.0000"),
+        ("val_wer", "", "val_wer 20.0000"),
+        ("cost", "cost:min", "cost 20.0000"),
+        ("val_loss", "", "val loss 20.0000"),
+        ("val_acc", "", "val acc 0.4000"),
+    ],
+)
+def test_what_ranks_is_shown_under_its_name_as_it_was_logged(
+    printed: str, metric: str, shown: str, job: Callable[..., Job]
+) -> None:
+    script = f"for n in (30, 40, 20):\n    print('{printed}:', n * 1.0)\n"
+    summary = summary_of(job(script, metric=metric))
+    assert score_text(summary) == shown
 
 
 def test_out_of_memory_is_tried_again_alone(job: Callable[..., Job]) -> None:
@@ -338,6 +421,48 @@ def test_an_override_that_reached_no_optimizer_is_an_error(job: Callable[..., Jo
     error = summary_of(job(PRINTS, override=["train.lr"])).error
     assert error is not None
     assert error.message.startswith("--override train.lr: the script made no optimizer")
+
+
+def searched(folder: Path, *words: str, ends: Sequence[Summary], **more: Any) -> Ledger:
+    """The record of a search over `words` whose trials ended so."""
+    recipe = recipe_of(*words, **more)
+    ledger = Ledger.create(Study(folder), recipe, asked=recipe)
+    for number, end in enumerate(ends):
+        ledger.begin(recipe.space, {"train.lr": 0.001 * (number + 1)})
+        Study(folder).trial(number).finish(end.to_json())
+        ledger.tell(number, end)
+    return ledger
+
+
+def test_a_command_of_which_no_trial_could_be_run_can_be_corrected(tmp_path: Path) -> None:
+    failed = [Summary.failed("user-code", "no option --rl")] * 2
+    searched(tmp_path, "x", "--rl", "{train.lr}", ends=failed)
+    corrected = searched(tmp_path, "x", "--lr", "{train.lr}", here=True, ends=())
+    again = Ledger.open(corrected.reopened().study)
+    assert [trial.status for trial in again.trials()] == ["running", "running"]
+    assert [trial.values["train.lr"] for trial in again.trials()] == [0.001, 0.002]
+    recipe = again.recipe
+    assert isinstance(recipe, CommandRecipe)
+    assert recipe.command.words == ["x", "--lr", "{train.lr}"]
+    assert recipe.command.here
+    searched(tmp_path, "x", "--lr", "{train.lr}", here=True, ends=())  # and is resumed as it is
+
+
+@pytest.mark.parametrize(
+    ("end", "more"),
+    [
+        (Summary("complete", 1, val_acc=0.5), {}),
+        (Summary.failed("killed", "the command was ended by SIGKILL"), {}),
+        (Summary.failed("user-code", "no option --rl"), {"seed": 7}),
+    ],
+    ids=["a result", "a result about memory", "another seed"],
+)
+def test_another_command_is_another_study_where_a_trial_was_run(
+    tmp_path: Path, end: Summary, more: dict[str, int]
+) -> None:
+    searched(tmp_path, "x", "--rl", "{train.lr}", ends=[end])
+    with pytest.raises(StudyError, match=r"holds another recipe: command\.words"):
+        searched(tmp_path, "x", "--lr", "{train.lr}", ends=(), **more)
 
 
 # What is read
@@ -569,6 +694,40 @@ def test_what_cannot_be_is_a_line_and_exit_code_2(
     done = call("search", *words, cwd=home)
     assert done.code == 2
     assert done.err.startswith(error)
+    assert not (home / "runs").exists()
+
+
+SEEDLESS = """
+import sys
+lr = float(sys.argv[1])
+print(f"epoch 1 val_acc {0.9 - lr}")
+print(f"epoch 2 val_acc {0.95 - lr}")
+"""
+
+
+@pytest.mark.slow
+def test_a_refinement_of_a_command_without_a_seed_says_what_its_repeats_are(home: Path) -> None:
+    (home / "train.py").write_text(SEEDLESS)
+    command = ("--", sys.executable, "train.py", "{train.lr}")
+    assert run("search", "space.toml", "--budget", "3", *command, cwd=home).code == 0
+    done = run("refine", "--budget", "2", "--seeds", "2", "--json", cwd=home)
+    assert done.code == 0, done.err
+    before, _, after = done.err.partition("the command has no {seed}")
+    assert after
+    assert "-seed-1" not in before
+    assert "fresh seed" not in done.err
+    found = {one["rule"]: one["evidence"] for one in done.document["findings"]}
+    assert found["repeats"].startswith("each repeat equals its trial to the last bit")
+    assert "winner" not in found
+
+
+@pytest.mark.parametrize("verb", ["tune", "train", "refine", "report", "inspect", "init"])
+def test_a_verb_that_runs_no_command_says_which_one_does(home: Path, verb: str) -> None:
+    done = call(verb, *(["space.toml"] if verb == "tune" else []), *COMMAND, cwd=home)
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"{verb}: runs no command: ")
+    assert "`cnntune " in line
     assert not (home / "runs").exists()
 
 

@@ -111,6 +111,9 @@ def test_labels_that_are_memorized_and_never_carry_over_do_not_belong_to_their_i
     assert tried(learned=LEARNED) == []
     assert tried(learned={**shuffled, "real": 1.37}) == []  # nothing was memorized either
     assert tried(learned={**shuffled, "rows": 100}) == []
+    own_and_others = {"held_own": 1.5, "held_others": 1.52}
+    assert tried(learned={**shuffled, **own_and_others}) == [("learns", "warn")]
+    assert tried(learned={**shuffled, **own_and_others, "held_others": 1.9}) == []  # too few
 
 
 def test_a_lower_rate_that_learns_where_the_own_does_not_is_a_failure() -> None:

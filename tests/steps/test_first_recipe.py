@@ -79,6 +79,23 @@ def test_a_folder_is_counted_and_what_is_wrong_with_it_is_named(folder: Path) ->
     assert about.copies == about.conflicts == ((folder / "cat/00.png", folder / "dog/10.png"),)
 
 
+def test_all_broken_files_are_named_and_of_many_the_first_five(folder: Path) -> None:
+    def told() -> str:
+        findings = first_recipe._about_images(found(folder))
+        return next(one.evidence for one in findings if "cannot be read" in one.evidence)
+
+    for name in ("cat/03.png", "dog/02.png"):
+        (folder / name).write_bytes(b"not an image")
+    for name in ("cat/03.png", "cat/19.png", "dog/02.png"):
+        assert f"{folder / name}: is not an image" in told()
+    assert "more" not in told()
+    for number in range(4, 8):
+        (folder / f"dog/{number:02d}.png").write_bytes(b"not an image")
+    assert told().startswith("7 of 31 files that were tried cannot be read: ")
+    assert told().endswith("; and 2 more")
+    assert told().count("is not an image") == 5
+
+
 def test_images_of_several_sizes_get_the_largest_square_that_most_of_them_fill(
     tmp_path: Path,
 ) -> None:
@@ -96,6 +113,8 @@ def test_a_folder_without_a_readable_image_is_an_error_that_shows_one(tmp_path: 
         for number in range(4):
             (tmp_path / name / f"{number}.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"none of its 8 images can be read\n.*a/0.png: is not an"):
+        found(tmp_path)
+    with pytest.raises(DataError, match=r"b/0.png: is not an image.*\nand 3 more$"):
         found(tmp_path)
 
 

@@ -8,6 +8,7 @@ from cnntune.config.recipe import Recipe, parse
 from cnntune.config.space import Choice, Range, Value
 from cnntune.diagnosis.rules import Label
 from cnntune.steps.next_space import Change, apply, changes
+from cnntune.study.effects import Idle
 from cnntune.training.open_recipe import argument_problems
 
 LR = {"log": [1e-4, 1e-1]}
@@ -22,10 +23,10 @@ def changed(
     space: dict[str, Any],
     best: dict[str, Value],
     problem: Label | None = None,
-    importance: dict[str, float] | None = None,
+    idle: dict[str, Idle] | None = None,
     **train: Any,
 ) -> dict[str, Change]:
-    found = changes(recipe(space, **train), [best], problem, importance or {})
+    found = changes(recipe(space, **train), [best], problem, idle or {})
     return {change.key: change for change in found}
 
 
@@ -49,12 +50,15 @@ def test_an_edge_beyond_which_nothing_is_allowed_does_not_widen() -> None:
     assert found["model.dropout"].after == Range(0.0, 0.06)
 
 
-def test_a_key_without_influence_is_frozen_at_its_best_value() -> None:
+def test_a_key_whose_effect_is_below_the_noise_is_fixed_at_its_best_value() -> None:
     space = {"train.lr": LR, "train.batch_size": {"choice": [32, 64]}}
     best: dict[str, Value] = {"train.lr": 1e-2, "train.batch_size": 64}
-    weights = {"train.lr": 0.99, "train.batch_size": 0.01}
-    found = changed(space, best, importance=weights)
+    found = changed(space, best, idle={"train.batch_size": Idle(effect=0.002, noise=0.005)})
     assert found["train.batch_size"].after == 64
+    assert found["train.batch_size"].reason == (
+        "its values differ by at most 0.20 points of accuracy (95 %), less than the noise of a"
+        " seed, 0.50"
+    )
     planned = apply(recipe(space), list(found.values()))
     assert planned.train.batch_size == 64
     assert list(planned.space) == ["train.lr"]

@@ -81,11 +81,12 @@ def reported(folder: Path, *words: str) -> Page:
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def swept(workflow: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study in which nothing was searched yet."""
     folder = tmp_path_factory.mktemp("swept")
-    (folder / "small.toml").write_text(SMALL)
-    assert call("lr-sweep", "small.toml", "--quiet", cwd=folder).code == 0
+    (folder / "runs/digits").mkdir(parents=True)
+    for file in ("study.json", "recipe.toml", "lr-sweep.json"):
+        shutil.copy(workflow.folder / "runs/digits" / file, folder / "runs/digits")
     return folder
 
 
@@ -115,6 +116,28 @@ def test_a_page_has_a_section_for_each_thing_that_a_study_holds(whole: Path, pag
     for change in json.loads((whole / "runs/digits/refine-1/plan.json").read_text())["changes"]:
         assert change in page.texts["li"]
     assert "cnntune refine --budget 2 --epochs 4 --seeds 2 --workers 2 --json" in page.texts["code"]
+
+
+def test_the_final_test_stands_beside_fresh_seeds_and_what_selected_the_best(
+    whole: Path, page: Page
+) -> None:
+    document = json.loads((whole / "runs/digits/refine-1/refine.json").read_text())
+    best = document["candidates"][0]
+    low, high = best["interval"]
+    looks = json.loads((whole / "runs/digits/test.json").read_text())["looks"]
+    words, numbers = page.texts["p"], page.texts["b"]
+    assert numbers[:3] == [
+        f"{best['mean']:.4f}",
+        f"{best['selected_acc']:.4f}",
+        f"{looks[0]['test_acc']:.4f}",
+    ]
+    first = words.index("Over 2 fresh seeds")
+    assert words[first + 1] == (
+        f", 95 % interval {low:.4f} to {high:.4f} by Student's t; other validation images would"
+        f" move it by about {best['image_error']:.4f}."
+    )
+    assert words[first + 2] == "Selected at accuracy"
+    assert words[first + 4] == f"On the test set, evaluated first by {looks[0]['run']}: accuracy"
 
 
 def test_every_trial_is_a_row_with_its_values_and_its_accuracy(whole: Path, page: Page) -> None:

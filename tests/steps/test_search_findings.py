@@ -34,18 +34,42 @@ def recipe() -> Recipe:
     return found.model_copy(update={"space": {"train.lr": found.space["train.lr"]}})
 
 
-def test_the_expected_best_of_draws_from_two_values() -> None:
-    # Of 0 and 1 drawn three times with replacement, the best is 0 one time in eight.
-    assert expected_best([0.0, 1.0], 3) == pytest.approx(1 - 1 / 8)
+def test_the_expected_best_of_some_of_four_values() -> None:
+    # Of the six pairs of 0, 1, 2, 3 the best is 3 in three, 2 in two and 1 in one.
+    assert expected_best([2.0, 0.0, 3.0, 1.0], 2) == pytest.approx((3 * 3 + 2 * 2 + 1) / 6)
+    assert expected_best([2.0, 0.0, 3.0, 1.0], 4) == 3.0
+    assert expected_best([2.0, 0.0, 3.0, 1.0], 1) == pytest.approx(1.5)
 
 
-def test_as_many_trials_again_are_worth_the_difference_of_two_expectations() -> None:
-    # One trial of ten has 1: a best of 10 misses it with 0.9^10, a best of 20 with 0.9^20.
-    trials = [trial(n, 1.0 if n == 0 else 0.0) for n in range(10)]
+def test_the_last_half_was_worth_its_mean_gain_over_all_orders() -> None:
+    # One trial of ten has 0.8, the others 0.2: it is in the last half of half of the orders.
+    trials = [trial(n, 0.8 if n == 0 else 0.2) for n in range(10)]
     (finding,) = worth_findings(trials)
-    assert finding.measured == pytest.approx(0.9**10 - 0.9**20)
-    assert "10 more trials" in finding.evidence
-    assert "22.71 points" in finding.evidence  # 0.348678 - 0.121577
+    assert finding.measured == pytest.approx(0.3)
+    assert finding.evidence == (
+        "the last 5 of 10 trials raised the best accuracy by 30.00 points, on average over all"
+        " orders of them; 10 more like these usually gain less"
+    )
+
+
+def test_of_a_sampler_that_learns_the_order_counts() -> None:
+    early = [trial(n, 0.8 if n == 4 else 0.2) for n in range(10)]
+    late = [trial(n, 0.8 if n == 5 else 0.2) for n in range(10)]
+    assert worth_findings(early, in_order=True)[0].measured == 0.0
+    assert worth_findings(late, in_order=True)[0].measured == pytest.approx(0.6)
+
+
+def test_diverged_trials_were_worth_nothing_and_count() -> None:
+    # One of ten has 0.8, nine diverged: the first five hold it in half of the orders.
+    trials = [trial(0, 0.8), *(trial(n, 0.5, status="diverged") for n in range(1, 10))]
+    assert worth_findings(trials)[0].measured == pytest.approx(0.4)
+
+
+def test_the_error_of_the_images_stands_beside_the_worth() -> None:
+    trials = [trial(n, 0.9) for n in range(10)]
+    counted = [replace(t, summary=replace(t.summary, val_images=100)) for t in trials]
+    (finding,) = worth_findings(counted)
+    assert finding.evidence.endswith("(standard error of an accuracy on 100 images: 3.00)")
 
 
 def test_few_trials_say_nothing_of_more() -> None:

@@ -21,8 +21,10 @@ from cnntune.runs.run import Epoch, Run
 from cnntune.runs.study import Study
 from cnntune.runs.summary import Summary, summarise
 from cnntune.steps.budget import Budget, refuse_too_short
-from cnntune.steps.tune import Outcome, begun_with, tune
+from cnntune.steps.tune import Outcome, begun_with, tune, within_chance
+from cnntune.steps.winner import Rival
 from cnntune.study.ledger import Ledger
+from cnntune.study.trial import Trial
 from cnntune.training.open_recipe import load_recipe
 from cnntune.workers.capacity import Plan
 from cnntune.workers.pool import Event, Job
@@ -607,3 +609,50 @@ def test_the_loop_regularises_a_network_that_learns_by_heart(tmp_path: Path) -> 
         for path in (tmp_path / "runs/small").glob("trial-*/summary.json")
     ]
     assert outcome.document["candidates"][0]["mean"] > max(unregularised)
+
+
+def repeated(folder: Path, number: int, *accs: float) -> Rival:
+    """A trial whose fresh seeds have these accuracies."""
+    study = Study(folder)
+    for seed, acc in enumerate(accs, start=1):
+        study.run(f"trial-{number:04d}-seed-{seed}").finish({"status": "complete", "val_acc": acc})
+    summary = Summary("complete", 1, val_acc=0.99, val_images=1000)
+    return Rival(Trial(number, {}, study.trial(number), summary), Recipe(name="test"))
+
+
+def test_a_round_that_gains_less_than_chance_on_the_same_seeds_is_the_last(tmp_path: Path) -> None:
+    # Gains of -1, 0 and 1.3 points: 0.1 on average, a deviation of 1.1533; one standard error is
+    # 0.6658 points, and 1.061 is the 80 % quantile of Student's t for 2 degrees of freedom.
+    earlier = repeated(tmp_path, 0, 0.90, 0.91, 0.92)
+    found = within_chance(repeated(tmp_path, 1, 0.89, 0.91, 0.933), earlier)
+    assert found is not None
+    assert (found.measured, found.expected) == pytest.approx((0.001, 0.00706), abs=1e-5)
+    assert found.evidence == (
+        "the last round gained +0.10 points: trial-0001 against trial-0000 on the same 3 fresh"
+        " seeds, where up to 0.71 points may be chance"
+    )
+
+
+def test_a_round_that_gains_on_every_seed_is_followed_by_another(tmp_path: Path) -> None:
+    # Seeds differ by 10 points, and the gain of each is 1 point.
+    earlier = repeated(tmp_path, 0, 0.70, 0.80, 0.90)
+    assert within_chance(repeated(tmp_path, 1, 0.71, 0.81, 0.91), earlier) is None
+    assert within_chance(repeated(tmp_path, 2, 0.70, 0.80, 0.90), earlier) is not None
+    assert within_chance(repeated(tmp_path, 3, 0.60), earlier) is None  # one seed has no spread
+    # A tenth of a point is one image of 1,000, whose error over three seeds is 0.061 points.
+    assert within_chance(repeated(tmp_path, 4, 0.7005, 0.8005, 0.9005), earlier) is not None
+
+
+def test_the_best_of_a_round_and_the_best_before_are_trained_with_the_same_seeds(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    study = Study(tmp_path / "study")
+    outcome = loop(study, recipe, of_runs(50))
+    repeats = {
+        (str(path.parent.parent.relative_to(study.path)), path.parent.name.rpartition("-seed-")[0])
+        for path in study.path.rglob("trial-*-seed-*/config.json")
+    }
+    assert len(runs_of(study)) <= 50
+    assert len(repeats) >= 2
+    stopped = finding(outcome, "stopped")
+    assert "on the same 3 fresh seeds" in stopped.evidence or "budget is spent" in stopped.evidence

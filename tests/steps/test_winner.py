@@ -1,6 +1,5 @@
 """Which trial of a study is the best: over all rounds, by fresh seeds, and when nobody can say."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,16 @@ from cnntune.steps.winner import (
     candidates,
     findings,
     ledgers,
+    paired_gains,
     pool,
     quantile,
     rounds,
+    seed_noise,
     tied,
     winner,
 )
 from cnntune.study.ledger import Ledger
+from cnntune.study.noise import image_error
 from cnntune.study.trial import Trial
 from cnntune.training.open_recipe import argument_problems
 
@@ -165,24 +167,95 @@ def test_how_many_standard_errors_are_needed_follows_from_the_degrees_of_freedom
     assert quantile(freedom) == pytest.approx(expected, abs=0.005)
 
 
+# From a printed table of Student's t, one-sided 2 % and 20 %.
+@pytest.mark.parametrize(
+    ("share", "freedom", "expected"),
+    [(0.98, 2, 4.849), (0.98, 4, 2.999), (0.98, 10, 2.359), (0.8, 1, 1.376), (0.8, 2, 1.061)],
+)
+def test_the_quantile_of_another_level_is_that_of_the_table(
+    share: float, freedom: int, expected: float
+) -> None:
+    assert quantile(freedom, share) == pytest.approx(expected, abs=0.0006)
+
+
 def test_candidates_within_the_error_of_their_difference_are_tied() -> None:
-    # Pooled deviation 0.02 with 6 degrees of freedom: 2.447 * 0.02 * sqrt(1/3 + 1/3) = 0.03996.
+    # Deviations of 0.02, 4 degrees of freedom by Welch: 2.999 * 0.02 * sqrt(1/3 + 1/3) = 0.04897.
     best, near, far = (
         candidate(0, 0.90, 0.92, 0.94),
-        candidate(1, 0.861, 0.881, 0.901),  # 0.039 below
-        candidate(2, 0.859, 0.879, 0.899),  # 0.041 below
+        candidate(1, 0.852, 0.872, 0.892),  # 0.048 below
+        candidate(2, 0.850, 0.870, 0.890),  # 0.050 below
     )
     assert tied([best, near, far]) == [best, near]
 
 
-@pytest.mark.parametrize(("below", "level"), [(0.054, 2), (0.057, 1)])
-def test_spreads_are_pooled_by_their_degrees_of_freedom(below: float, level: int) -> None:
-    # Deviations 0.01 over 3 seeds and 0.03 over 2: sqrt((2 * 1 + 1 * 9) / 3) * 0.01 = 0.019149
-    # with 3 degrees of freedom; 3.182 * 0.019149 * sqrt(1/3 + 1/2) = 0.0556.
-    half = 0.03 / math.sqrt(2)  # a + h and a - h deviate by h * sqrt(2)
-    best = candidate(0, 0.89, 0.90, 0.91)
-    second = candidate(1, 0.90 - below - half, 0.90 - below + half)
-    assert len(tied([best, second])) == level
+def test_the_interval_of_a_mean_is_that_of_students_t_and_ends_at_one() -> None:
+    # 4.303 * 0.02 / sqrt(3) = 0.04969.
+    found = candidate(0, 0.90, 0.92, 0.94)
+    assert found.interval == pytest.approx((0.8703, 0.9697), abs=1e-4)
+    assert candidate(1, 0.96, 0.98, 1.0).interval == pytest.approx((0.9303, 1.0), abs=1e-4)
+    assert candidate(2, 0.9).interval is None
+    assert found.as_json()["interval"] == list(found.interval or ())
+
+
+def test_the_error_of_the_images_stands_beside_that_of_the_seeds() -> None:
+    # sqrt(0.9 * 0.1 / 100) = 0.03, and one image of 400 where all are right.
+    assert image_error(0.9, 100) == pytest.approx(0.03)
+    assert image_error(1.0, 400) == pytest.approx(1 / 400)
+    found = with_images(candidate(0, 0.88, 0.90, 0.92), 100)
+    assert found.image_error == pytest.approx(0.03)
+    assert found.as_json()["image_error"] == pytest.approx(0.03)
+    (said,) = findings([found])
+    assert said.evidence.endswith("; other 100 validation images would move it by about 0.0300")
+    assert with_images(candidate(1, -0.4, -0.5), 100).image_error is None  # losses
+    assert candidate(2, 0.9, 0.8).image_error is None  # a study that does not count its images
+
+
+def with_images(one: Candidate, images: int) -> Candidate:
+    trial = one.rival.trial
+    trial = replace(trial, summary=replace(trial.summary, val_images=images))
+    return replace(one, rival=replace(one.rival, trial=trial))
+
+
+def test_the_noise_of_seeds_is_pooled_over_all_repeats_of_a_study(tmp_path: Path) -> None:
+    # Squares 2 * 0.01^2 over three seeds and 0.5 * 0.04^2 over two: sqrt(0.001 / 3) = 0.01826.
+    for seed, acc in enumerate((0.89, 0.90, 0.91), start=1):
+        repeated(Study(tmp_path), f"trial-0000-seed-{seed}", val_acc=acc)
+    for seed, acc in enumerate((0.84, 0.88), start=1):
+        repeated(Study(tmp_path / "refine-1"), f"trial-0000-seed-{seed}", val_acc=acc)
+    repeated(Study(tmp_path), "trial-0001-seed-1", val_acc=0.2)  # alone
+    best = rival(0).trial
+    assert seed_noise(Study(tmp_path), best) == pytest.approx(0.01826, abs=1e-5)
+    bare = Study(tmp_path / "bare")
+    assert seed_noise(bare, best) is None
+    counted = replace(best, summary=replace(best.summary, val_images=100))
+    assert seed_noise(bare, counted) == pytest.approx(0.03)  # sqrt(0.9 * 0.1 / 100)
+
+
+def test_gains_are_those_of_the_seeds_that_both_trials_have(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    for name, *accs in (("trial-0000", 0.90, 0.91, 0.92), ("trial-0001", 0.95, 0.94)):
+        for seed, acc in enumerate(accs, start=1):
+            repeated(study, f"{name}-seed-{seed}", val_acc=acc)
+    study.run("trial-0001-seed-3").finish({"status": "diverged", "chance_acc": 0.1})
+    later, earlier = rival(1, folder=tmp_path), rival(0, folder=tmp_path)
+    assert paired_gains(later, earlier, seeds=3) == pytest.approx([0.05, 0.03, -0.82])
+    assert paired_gains(later, earlier, seeds=2) == pytest.approx([0.05, 0.03])
+    assert paired_gains(later, rival(7, folder=tmp_path), seeds=3) == []
+
+
+@pytest.mark.parametrize(("below", "level"), [(0.055, 2), (0.057, 1)])
+def test_a_quiet_candidate_lends_a_noisy_one_no_certainty(below: float, level: int) -> None:
+    # By Welch the noisy one alone counts: 2 degrees of freedom, 4.849 * 0.02 / sqrt(3) = 0.05599.
+    # Pooled it would be 2.776 * 0.01414 * sqrt(2/3) = 0.0321.
+    noisy = candidate(0, 0.90, 0.92, 0.94)
+    quiet = candidate(1, *[0.92 - below] * 3)
+    assert len(tied([noisy, quiet])) == level
+
+
+def test_a_third_candidate_changes_nothing_between_the_first_two() -> None:
+    first, second = candidate(0, 0.90, 0.92, 0.94), candidate(1, 0.86, 0.88, 0.90)
+    quiet = candidate(2, 0.2, 0.2, 0.2)
+    assert tied([first, second]) == tied([first, second, quiet]) == [first, second]
 
 
 def test_one_fresh_seed_each_tells_nobody_apart() -> None:
@@ -190,7 +263,7 @@ def test_one_fresh_seed_each_tells_nobody_apart() -> None:
     assert tied(found) == found
     (tie,) = findings(found)
     assert (tie.rule, tie.severity) == ("tie", "info")
-    assert "one seed per candidate" in tie.evidence
+    assert tie.evidence.endswith("trial-0001 (0.5000): one seed per candidate has no spread")
 
 
 def test_without_repeats_there_is_no_winner() -> None:
@@ -204,8 +277,8 @@ def test_a_winner_is_named_with_its_spread_and_a_tie_with_its_rivals() -> None:
     (tie,) = findings([best, near])
     assert (tie.rule, tie.severity) == ("tie", "info")
     assert tie.evidence == (
-        "trial-0004: 0.9200 ± 0.0200 over 3 fresh seeds (0.9000 when it was selected) does not beat"
-        " trial-0001 (0.9100) by more than 2.8 standard errors"  # 2 + 2 degrees of freedom
+        "trial-0004: 0.9200 over 3 fresh seeds, 95 % interval 0.8703 to 0.9697 by Student's t"
+        " (selected at 0.9000) does not beat trial-0001 (0.9100) significantly (Welch's t)"
     )
     (winner,) = findings([best, candidate(2, 0.50, 0.52, 0.54)])
     assert (winner.rule, winner.severity) == ("winner", "ok")

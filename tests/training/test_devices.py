@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import Dataset
 
-from cnntune.data.augment.mix import mix
+from cnntune.config.recipe import AugmentSection
+from cnntune.data.augment import augment
 from cnntune.data.parts import NAMELESS, Normalise
 from cnntune.data.stream import StreamedPart
 from cnntune.models.pretrained.weights import save_weights
@@ -98,7 +100,8 @@ class Sent(TorchDispatchMode):
 def test_mixing_sends_no_float64_to_the_device(mixup: float, cutmix: float) -> None:
     images, labels = torch.rand(6, 1, 8, 8, device="meta"), torch.zeros(6, device="meta").long()
     with Sent() as sent:
-        mix(images, labels, mixup, cutmix, torch.Generator().manual_seed(0))
+        settings = AugmentSection(mixup=mixup, cutmix=cutmix)
+        augment(images, labels, settings, PLAIN, torch.Generator().manual_seed(0))
     assert torch.float32 in sent.types
     assert torch.float64 not in sent.types
 
@@ -162,6 +165,17 @@ def test_values_are_spread_over_forks_of_this_process(monkeypatch: pytest.Monkey
     _warn_as_python_3_12_does(monkeypatch)
     with spread(eval, processes=2) as over:
         assert list(over(["1 + 1", PARENT])) == [2, os.getpid()]
+
+
+@ON_LINUX
+def test_forks_that_their_pool_ends_do_not_run_our_handler_of_signals() -> None:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with spread(eval, processes=2) as over:
+            (handler,) = over(["__import__('signal').getsignal(15).name"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert handler == "SIG_DFL"
 
 
 @ON_LINUX

@@ -3,51 +3,87 @@
 `inputs` are float `[B, C, H, W]`; `black`, the normalised value of a pixel of 0, is `[1, C, 1, 1]`.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from cnntune.data.augment.draws import Boxes, draw_boxes, uniform
+from cnntune.data.augment.draws import Boxes, Draw, Shape, draw_boxes, uniform
 
 HORIZONTAL, VERTICAL = 3, 2  # the axes of [B, C, H, W] that a flip reverses
 
 
-def flip(inputs: Tensor, axis: int, generator: Generator) -> Tensor:
-    """Flip each image with probability 1/2."""
-    mirrored = torch.rand(len(inputs), generator=generator) < 0.5
-    return torch.where(mirrored.to(inputs.device).view(-1, 1, 1, 1), inputs.flip(axis), inputs)
+@dataclass(frozen=True)
+class Flip:
+    """Flip each image along `axis` with probability 1/2."""
+
+    axis: int
+
+    def draw(self, shape: Shape, generator: Generator) -> Draw:
+        """Which images are flipped."""
+        return Draw({"mirrored": torch.rand(shape[0], generator=generator) < 0.5})
+
+    def __call__(self, inputs: Tensor, draw: Draw) -> Tensor:
+        """The images, some of them flipped."""
+        mirrored = draw.rows["mirrored"].view(-1, 1, 1, 1)
+        return torch.where(mirrored, inputs.flip(self.axis), inputs)
 
 
-def crop(inputs: Tensor, padding: int, black: Tensor, generator: Generator) -> Tensor:
+@dataclass(frozen=True)
+class Crop:
     """Shift each image by up to `padding` pixels along both axes: pad, then crop."""
-    count, _, height, width = inputs.shape
-    padded = F.pad(inputs, [padding] * 4)
-    for edge in (padded[:, :, :padding], padded[:, :, -padding:]):
-        edge[:] = black
-    for edge in (padded[..., :padding], padded[..., -padding:]):
-        edge[:] = black
-    offsets = torch.randint(2 * padding + 1, (2, count), generator=generator).to(inputs.device)
-    images = torch.arange(count, device=inputs.device)
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view, without a copy
-    chosen = windows[images, :, offsets[0], offsets[1]]
-    return chosen.contiguous(memory_format=torch.channels_last)
+
+    padding: int
+    black: Tensor
+
+    def draw(self, shape: Shape, generator: Generator) -> Draw:
+        """Where the crops start in the padded images."""
+        top, left = torch.randint(2 * self.padding + 1, (2, shape[0]), generator=generator)
+        return Draw({"top": top, "left": left})
+
+    def __call__(self, inputs: Tensor, draw: Draw) -> Tensor:
+        """The images, shifted."""
+        count, _, height, width = inputs.shape
+        edge = self.padding
+        padded = F.pad(inputs, [edge] * 4)
+        for strip in (padded[:, :, :edge], padded[:, :, -edge:]):
+            strip[:] = self.black
+        for strip in (padded[..., :edge], padded[..., -edge:]):
+            strip[:] = self.black
+        images = torch.arange(count, device=inputs.device)
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view, without a copy
+        chosen = windows[images, :, draw.rows["top"], draw.rows["left"]]
+        return chosen.contiguous(memory_format=torch.channels_last)
 
 
-def resized_crop(inputs: Tensor, min_area: float, max_ratio: float, generator: Generator) -> Tensor:
+@dataclass(frozen=True)
+class ResizedCrop:
     """Crop between `min_area` and all of each image's area, and resize it to the whole image.
 
     Width over height is between 1 / `max_ratio` and `max_ratio` (Szegedy et al. 2015).
     """
-    count, _, height, width = inputs.shape
-    boxes = draw_boxes(
-        count,
-        (height, width),
-        area=(min_area, 1.0),
-        ratio=(1 / max_ratio, max_ratio),
-        largest=(height, width),
-        generator=generator,
-    )
-    return enlarge(inputs, _or_centre(boxes, (height, width), max_ratio))
+
+    min_area: float
+    max_ratio: float
+
+    def draw(self, shape: Shape, generator: Generator) -> Draw:
+        """The boxes that are kept."""
+        count, height, width = shape
+        size = (height, width)
+        boxes = draw_boxes(
+            count,
+            size,
+            area=(self.min_area, 1.0),
+            ratio=(1 / self.max_ratio, self.max_ratio),
+            largest=size,
+            generator=generator,
+        )
+        return Draw(_or_centre(boxes, size, self.max_ratio).rows())
+
+    def __call__(self, inputs: Tensor, draw: Draw) -> Tensor:
+        """The boxes, enlarged."""
+        return enlarge(inputs, Boxes.of(draw.rows))
 
 
 def _or_centre(boxes: Boxes, size: tuple[int, int], max_ratio: float) -> Boxes:
@@ -67,48 +103,54 @@ def _or_centre(boxes: Boxes, size: tuple[int, int], max_ratio: float) -> Boxes:
 def enlarge(inputs: Tensor, boxes: Boxes) -> Tensor:
     """Resize each box to the whole image, bilinearly."""
     _, _, height, width = inputs.shape
-    y = _sampled_at(boxes.top, boxes.height, height, inputs.device)
-    x = _sampled_at(boxes.left, boxes.width, width, inputs.device)
+    y = _sampled_at(boxes.top, boxes.height, height)
+    x = _sampled_at(boxes.left, boxes.width, width)
     grid = torch.stack(
         [x.unsqueeze(1).expand(-1, height, -1), y.unsqueeze(2).expand(-1, -1, width)], dim=3
     )
     return _sample(inputs, grid)
 
 
-def _sampled_at(start: Tensor, length: Tensor, size: int, device: torch.device) -> Tensor:
+def _sampled_at(start: Tensor, length: Tensor, size: int) -> Tensor:
     """Where each of `size` pixels is sampled, `[B, size]`, in -1 ... 1 from edge to edge.
 
     Pixels outside the box do not contribute, as if the box had been cropped first.
     """
-    start, length = start.to(device).view(-1, 1), length.to(device).view(-1, 1)
-    centres = torch.arange(size, device=device) + 0.5
+    start, length = start.view(-1, 1), length.view(-1, 1)
+    centres = torch.arange(size, device=start.device) + 0.5
     positions = start + centres * length / size
     inside = torch.minimum(torch.maximum(positions, start + 0.5), start + length - 0.5)
     return inside * 2 / size - 1
 
 
-def affine(
-    inputs: Tensor,
-    black: Tensor,
-    generator: Generator,
-    *,
-    rotate: float = 0.0,
-    translate: float = 0.0,
-    zoom: float = 0.0,
-    shear: float = 0.0,
-) -> Tensor:
+@dataclass(frozen=True)
+class Affine:
     """Rotate, translate, zoom and shear each image about its centre, in one resampling.
 
     `rotate` and `shear` are the maximum angles in degrees, `translate` the maximum shift as a
     fraction of the side, rounded to pixels; the zoom is between 1 - `zoom` and 1 + `zoom`.
     """
-    count, _, height, width = inputs.shape
-    angle = uniform(-rotate, rotate, count, generator)
-    right = uniform(-translate * width, translate * width, count, generator).round()
-    down = uniform(-translate * height, translate * height, count, generator).round()
-    factor = uniform(1 - zoom, 1 + zoom, count, generator)
-    shear_angle = uniform(-shear, shear, count, generator)
-    return warp(inputs, black, sources(angle, right, down, factor, shear_angle))
+
+    black: Tensor
+    rotate: float = 0.0
+    translate: float = 0.0
+    zoom: float = 0.0
+    shear: float = 0.0
+
+    def draw(self, shape: Shape, generator: Generator) -> Draw:
+        """The matrices of `sources`."""
+        count, height, width = shape
+        down_limit, right_limit = self.translate * height, self.translate * width
+        angle = uniform(-self.rotate, self.rotate, count, generator)
+        right = uniform(-right_limit, right_limit, count, generator).round()
+        down = uniform(-down_limit, down_limit, count, generator).round()
+        factor = uniform(1 - self.zoom, 1 + self.zoom, count, generator)
+        shear_angle = uniform(-self.shear, self.shear, count, generator)
+        return Draw({"matrices": sources(angle, right, down, factor, shear_angle)})
+
+    def __call__(self, inputs: Tensor, draw: Draw) -> Tensor:
+        """The images, resampled; black outside."""
+        return warp(inputs, self.black, draw.rows["matrices"])
 
 
 def sources(
@@ -131,8 +173,9 @@ def sources(
 def warp(inputs: Tensor, black: Tensor, matrices: Tensor) -> Tensor:
     """Sample each pixel at the position that `matrices` give, bilinearly."""
     _, _, height, width = inputs.shape
-    half = torch.tensor([width / 2, height / 2])  # from pixels to -1 ... 1
-    to_x, to_y, shift = (matrices / half.view(1, 2, 1)).to(inputs.device).unbind(2)
+    # From pixels to -1 ... 1.
+    scaled = torch.stack([matrices[:, 0] / (width / 2), matrices[:, 1] / (height / 2)], dim=1)
+    to_x, to_y, shift = scaled.unbind(2)
     x = torch.arange(width, device=inputs.device) + 0.5 - width / 2
     y = torch.arange(height, device=inputs.device) + 0.5 - height / 2
     along_rows = to_x.view(-1, 1, 1, 2) * x.view(1, 1, -1, 1)

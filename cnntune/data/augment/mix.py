@@ -11,7 +11,7 @@ from typing import TypeAlias
 import torch
 from torch import Generator, Tensor
 
-from cnntune.data.augment.draws import Boxes
+from cnntune.data.augment.draws import Boxes, Draw, Shape
 
 
 @dataclass(frozen=True)
@@ -49,29 +49,41 @@ def _weighted(logits: Tensor, share: Tensor) -> Tensor:
     return share * logits + (1 - share) * logits.detach()
 
 
-def mix(
-    inputs: Tensor, labels: Tensor, mixup: float, cutmix: float, generator: Generator
-) -> tuple[Tensor, Mixed]:
-    """Apply mixup or CutMix to each image; with both turned on, each to half of the images.
+@dataclass(frozen=True)
+class Mix:
+    """Mixup or CutMix for each image; with both turned on, each for half of the images.
 
     `mixup` and `cutmix` are the alphas of the Beta(alpha, alpha) from which shares are drawn
     (Zhang et al. 2017, Yun et al. 2019); 0 turns a method off.
     """
-    count, _, height, width = inputs.shape
-    blended = torch.rand(count, generator=generator) < _chance_of_mixup(mixup, cutmix)
-    uniform = torch.rand(count, generator=generator, dtype=torch.float64)
-    share = torch.where(blended, _beta(mixup, uniform), _beta(cutmix, uniform))
-    boxes = cut(share, (height, width), generator)
-    left = 1 - boxes.height * boxes.width / (
-        height * width
-    )  # a box may be partly outside the image
-    cover = boxes.cover((height, width), inputs.device) & _each(~blended, inputs)
-    others = inputs.roll(1, 0)
-    weight = torch.where(blended, share, 1.0).to(inputs.dtype)  # mps has no float64
-    blend = others.lerp(inputs, _each(weight, inputs))
-    mixed = torch.where(cover, others, blend)
-    share = torch.where(blended, share, left).float().to(labels.device)
-    return mixed, Mixed(labels, labels.roll(1), share)
+
+    mixup: float
+    cutmix: float
+
+    def draw(self, shape: Shape, generator: Generator) -> Draw:
+        """Boxes of CutMix, empty for mixup; weights of mixup, 1 for CutMix; shares that are left.
+
+        The shares are drawn as float64, which mps lacks, and sent as float32.
+        """
+        count, height, width = shape
+        blended = torch.rand(count, generator=generator) < _chance_of_mixup(self.mixup, self.cutmix)
+        uniform = torch.rand(count, generator=generator, dtype=torch.float64)
+        share = torch.where(blended, _beta(self.mixup, uniform), _beta(self.cutmix, uniform))
+        boxes = cut(share, (height, width), generator)
+        # A box may be partly outside the image.
+        left = 1 - boxes.height * boxes.width / (height * width)
+        rows = boxes.rows() | {"height": boxes.height * ~blended}
+        rows["weight"] = torch.where(blended, share, 1.0).float()
+        rows["share"] = torch.where(blended, share, left).float()
+        return Draw(rows)
+
+    def __call__(self, inputs: Tensor, labels: Tensor, draw: Draw) -> tuple[Tensor, Mixed]:
+        """Each image mixed with the one before it, and both labels."""
+        height, width = inputs.shape[-2:]
+        others = inputs.roll(1, 0)
+        blend = others.lerp(inputs, draw.rows["weight"].view(-1, 1, 1, 1))
+        mixed = torch.where(Boxes.of(draw.rows).cover((height, width)), others, blend)
+        return mixed, Mixed(labels, labels.roll(1), draw.rows["share"])
 
 
 def cut(share: Tensor, size: tuple[int, int], generator: Generator) -> Boxes:
@@ -100,8 +112,3 @@ def _beta(alpha: float, uniform: Tensor) -> Tensor:
 
     drawn: Tensor = torch.from_numpy(betaincinv(alpha or 1.0, alpha or 1.0, uniform.numpy()))
     return drawn
-
-
-def _each(values: Tensor, inputs: Tensor) -> Tensor:
-    """One value per image, `[B]`, as `[B, 1, 1, 1]` on the device of `inputs`."""
-    return values.to(inputs.device).view(-1, 1, 1, 1)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
+from typing import Literal
 
 from cnntune.diagnosis.curve import MIN_POINTS, Curve
 from cnntune.diagnosis.logs.choose import Choice
@@ -28,11 +29,15 @@ Points = Sequence[Point]
 
 @dataclass(frozen=True)
 class Aligned:
-    """The curve of a run, the columns that it was made from, and notes on how."""
+    """The curve of a run, the columns that it was made from, and notes on how.
+
+    `percents` are the accuracies that the log holds in percent.
+    """
 
     curve: Curve
     columns: dict[str, str]
     notes: tuple[str, ...]
+    percents: frozenset[str] = frozenset()
 
 
 def align(record: Record, choice: Choice, least: int = MIN_POINTS) -> Aligned:
@@ -42,8 +47,9 @@ def align(record: Record, choice: Choice, least: int = MIN_POINTS) -> Aligned:
     than `least` evaluations, the points of the train loss are the grid.
     """
     notes = [*record.notes, *choice.guesses]
+    percents: set[str] = set()
     series: dict[str, list[Point]] = {
-        role: _series(record, choice, role, notes)
+        role: _series(record, choice, role, notes, percents)
         for role in ("train_loss", "val_loss", "train_acc", "val_acc", "lr")
         if role in choice.columns
     }
@@ -65,7 +71,10 @@ def align(record: Record, choice: Choice, least: int = MIN_POINTS) -> Aligned:
     }
     epochs = _epochs(record, choice, grid, notes)
     columns = {role: " + ".join(choice.columns[role]) for role in series}
-    return Aligned(Curve(epochs, **values), columns, tuple(dict.fromkeys(notes)))
+    steps = record.axis == "step" and epochs == grid
+    unit: Literal["epoch", "step"] = "step" if steps else "epoch"
+    curve = Curve(epochs, **values, unit=unit)
+    return Aligned(curve, columns, tuple(dict.fromkeys(notes)), frozenset(percents))
 
 
 def _entries(points: Points) -> int:
@@ -109,8 +118,13 @@ def _counted_alike(
     return spread
 
 
-def _series(record: Record, choice: Choice, role: str, notes: list[str]) -> list[Point]:
-    """The sorted points of a role: loss components summed, accuracies as fractions correct."""
+def _series(
+    record: Record, choice: Choice, role: str, notes: list[str], percents: set[str]
+) -> list[Point]:
+    """The sorted points of a role: loss components summed, accuracies as fractions correct.
+
+    The role is added to `percents` where its accuracies are percentages.
+    """
     names = choice.columns[role]
     points = sorted(record.columns[names[0]], key=lambda point: point[0])
     if len(names) > 1:
@@ -121,7 +135,13 @@ def _series(record: Record, choice: Choice, role: str, notes: list[str]) -> list
     if role.endswith("loss"):
         return _without_placeholders(points, role, names[0], record, notes)
     if role.endswith("acc"):
-        return _fractions(points, names[0], record, role in choice.errors, notes)
+        scale = _scale(points, names[0], record, notes)
+        if scale == 0:
+            return []
+        if scale > 1:
+            percents.add(role)
+        error = role in choice.errors
+        return [(x, 1 - value / scale if error else value / scale) for x, value in points]
     return points
 
 
@@ -153,27 +173,25 @@ def _without_placeholders(
     return []
 
 
-def _fractions(
-    points: list[Point], name: str, record: Record, error: bool, notes: list[str]
-) -> list[Point]:
-    """Accuracies in 0..1 from fractions or percentages, of correct answers or of errors."""
+def _scale(points: list[Point], name: str, record: Record, notes: list[str]) -> int:
+    """What accuracies or errors have to be divided by: 1, or 100 where they are percentages.
+
+    0 of values that can be neither.
+    """
     finite = [value for _, value in points if math.isfinite(value)]
     if not finite:
-        return points
+        return 1
     words = set(words_of(name))
     if min(finite) < 0 and not words & SIGNED:
         notes.append(f"skipped {name!r}: it reaches {min(finite):g}, so it is not an accuracy")
-        return []
-    known_percent = record.percent and meaning(name).rank < 1
+        return 0
+    known_percent = record.percent and meaning(name).rank < 1 and name not in record.fractions
     if words & WORD_ERRORS:
-        percent = median(finite) > MIN_PERCENTAGE
-    else:
-        percent = max(finite) > MAX_FRACTION or known_percent
-        if max(finite) > 100 * MAX_FRACTION:
-            notes.append(f"skipped {name!r}: it reaches {max(finite):g}, so it is not an accuracy")
-            return []
-    scale = 100 if percent else 1
-    return [(x, 1 - value / scale if error else value / scale) for x, value in points]
+        return 100 if median(finite) > MIN_PERCENTAGE else 1
+    if max(finite) > 100 * MAX_FRACTION:
+        notes.append(f"skipped {name!r}: it reaches {max(finite):g}, so it is not an accuracy")
+        return 0
+    return 100 if max(finite) > MAX_FRACTION or known_percent else 1
 
 
 def _grid(
@@ -286,5 +304,5 @@ def _epochs(record: Record, choice: Choice, grid: Sequence[float], notes: list[s
         grid and grid[0] in (0, 1) and all(b - a == 1 for a, b in pairwise(grid))
     )
     if record.axis == "step" and not steps_look_like_epochs:
-        notes.append("the log does not count epochs: steps are shown as epochs")
+        notes.append("the unit is the step: no column counts epochs")
     return list(grid)

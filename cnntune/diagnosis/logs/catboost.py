@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cnntune.diagnosis.logs.cells import as_number
+from cnntune.diagnosis.logs.names import meaning
 from cnntune.diagnosis.logs.record import Record
 from cnntune.diagnosis.logs.rows import Row, records
 
 FILE = "catboost_training.json"
 TABLES = ("learn_error.tsv", "test_error.tsv")  # hold the same numbers as `FILE`, one per set
 TIMES = "time_left.tsv"  # holds no metric
+KINDS = {"Min": "loss", "Max": "score"}  # of a metric of no known name, such as MultiClass
 SPLITS = {"learn": "train", "test": "test"}
 
 
@@ -47,7 +49,9 @@ def _row(entry: Mapping[str, Any], meta: Mapping[str, Any]) -> Row:
 
 
 def _values(metrics: Any, values: list[Any]) -> Iterator[tuple[str, float]]:
-    names = [entry.get("name") for entry in metrics or () if isinstance(entry, Mapping)]
-    for name, value in zip(names, values, strict=False):
+    entries = [entry for entry in metrics or () if isinstance(entry, Mapping)]
+    for entry, value in zip(entries, values, strict=False):
+        name, best = entry.get("name"), str(entry.get("best_value"))
         if isinstance(name, str) and (found := as_number(value)) is not None:
-            yield name, found
+            kind = KINDS.get(best, "") if meaning(name).kind == "other" else ""
+            yield f"{name} {kind}".rstrip(), found

@@ -26,6 +26,10 @@ MAX_NAME_LENGTH = 120  # characters; a longer cell is prose, not the name of a c
 LOOK_AHEAD = 5  # lines below a header, one of which must be a row of numbers
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours, as skorch prints them
 BOX = str.maketrans("│┃║", "|||")  # between the cells of a table that Rich prints
+# `epoch 1 loss 0.9`: a count and a value with their names are a printed line, not a heading
+PRINTED = re.compile(
+    r"\b(?:epoch|step|iter(?:ation)?)s?[ :=#]{1,3}\d+\b.*[a-z][ :=]{1,3}[-+]?\d*\.\d", re.IGNORECASE
+)
 # Short names of the first columns, as spaCy prints them; anywhere else they may be other things.
 SHORT_COUNTS = {"e": "epoch", "itn": "epoch", "#": "step"}
 MAX_SHORT_COUNTS = 2  # columns from the left
@@ -229,6 +233,7 @@ def _is_name(cell: str) -> bool:
         and ": " not in cell
         and ("=" not in cell or " - " in cell)
         and number(cell) is None
+        and PRINTED.search(cell) is None
     )
 
 

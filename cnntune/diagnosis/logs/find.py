@@ -15,6 +15,7 @@ from cnntune.diagnosis.logs.record import MAX_BYTES, Point, Record, UnreadableLo
 from cnntune.runs.run import WORK
 from cnntune.runs.study import PROOFS
 
+EMPTY = "holds no text"
 UNKNOWN_FORMAT = "not a training log in a known format"
 HEAD = 4096  # bytes from which the kind of a file is recognised
 MAX_CONTROL_SHARE = 0.02  # of the head; text has none, except what a crash may leave in it
@@ -202,8 +203,10 @@ def read_found_file(path: Path) -> list[Record]:
     if document and not looks.is_log_in_document(decode(read_bytes(path)[0])):
         return []
     found = read_file(path)
-    if not found and (document or looks.is_log(path, decode(read_head(path, looks.HEAD)))):
-        raise UnreadableLogError(UNKNOWN_FORMAT)
+    if not found:
+        head = decode(read_head(path, looks.HEAD))
+        if document or looks.is_log(path, head):
+            raise UnreadableLogError(UNKNOWN_FORMAT if head.strip() else EMPTY)
     return found
 
 

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from sys import intern
 from typing import Any
 
 from cnntune.diagnosis.logs import long_tables
@@ -13,8 +14,10 @@ from cnntune.diagnosis.logs.record import Record
 from cnntune.diagnosis.logs.rows import records
 
 MAX_DEPTH = 8  # levels of nesting that are searched
-LONGER = 2  # times as many values: one list is logged per step, the other per epoch
+LONGER = 2  # times as many values: the lists do not count the same
+MAX_EPOCHS_BETWEEN = 10  # evaluations; a list that is longer yet has values per step, not per epoch
 DOCUMENT = re.compile(r"\s*(?:\{\s*[\"}]|\[\s*[\"{\[\]])")
+EQUAL_LENGTHS = "lists of one length, with None for what was not evaluated, leave no doubt"
 HUGGING_FACE = "log_history"
 # Where a printed Python dict differs from JSON.
 PYTHON = (
@@ -117,7 +120,7 @@ def flatten(entry: Mapping[Any, Any], prefix: str = "", depth: int = MAX_DEPTH) 
             if depth:
                 row |= flatten(value, f"{prefix}{key}/", depth - 1)
         elif (number := as_number(value)) is not None:
-            row[f"{prefix}{key}"] = number
+            row[intern(f"{prefix}{key}")] = number  # one string for all rows
     return row
 
 
@@ -166,20 +169,33 @@ def _columns(lists: Mapping[str, list[float | None]]) -> list[Record]:
     shortest, longest = (f(map(len, curves.values())) for f in (min, max))
     keras = any(f"val_{name}" in lists for name in lists)
     tool = "keras" if keras else "json"
+    short, long = (
+        next(name for name, numbers in curves.items() if len(numbers) == length)
+        for length in (shortest, longest)
+    )
+    note = f"{short!r} has {shortest} values and {long!r} {longest}:"
     if shortest > 1 and longest >= LONGER * shortest:
-        note = f"lists of {shortest} and {longest} values were spread over the same epochs"
+        every = longest / shortest
+        if every <= MAX_EPOCHS_BETWEEN:
+            note += f" taken as an evaluation every {every:.3g} of {longest} epochs, with {long!r}"
+            note += f" averaged in between; {EQUAL_LENGTHS}"
+            return [_spread(tool, lists, longest, note)]
+        note += f" taken as {every:.3g} values per epoch of {shortest} epochs; {EQUAL_LENGTHS}"
         return [_spread(tool, lists, shortest, note)]
+    notes = [f"{note} both are counted from the first epoch; {EQUAL_LENGTHS}"]
+    if longest - shortest <= 1:  # an evaluation before the first epoch, or a run that was killed
+        notes = []
     rows: list[dict[str, float]] = [{} for _ in range(longest)]
     for name, numbers in lists.items():
         for row, number in zip(rows, numbers, strict=False):
             if number is not None:
                 row[name] = number
-    found = records(tool, rows)
+    found = records(tool, rows, notes)
     return [replace(run, bare="train") for run in found] if keras else found
 
 
 def _spread(tool: str, lists: Mapping[str, list[float | None]], epochs: int, note: str) -> Record:
-    """Losses per step beside losses per epoch: each list is spread over all epochs."""
+    """Lists of different lengths: each is spread over all epochs, and ends with the last one."""
     columns = {
         name: [
             ((index + 1) * epochs / len(numbers), number)
@@ -187,6 +203,6 @@ def _spread(tool: str, lists: Mapping[str, list[float | None]], epochs: int, not
             if number is not None
         ]
         for name, numbers in lists.items()
-        if len(numbers) >= epochs
+        if len(numbers) > 1
     }
     return Record(tool, columns, notes=(note,))

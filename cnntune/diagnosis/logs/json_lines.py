@@ -16,21 +16,33 @@ TRUNCATED_LINE = "the truncated last line was skipped"
 
 def read(text: str) -> list[Record]:
     """The runs of a file of JSON lines; an empty list where it holds none."""
-    lines = text.split("\n")
-    objects = [(line, _object(line)) for line in lines if "{" in line]
-    if found_runs := long_tables.read_rows([found for _, found in objects if found is not None]):
-        return found_runs
-    rows = [_row(found) for _, found in objects if found is not None]
-    if len(rows) < MIN_LINES or not has_curves(name for row in rows for name in row):
+    first = next(_objects(text), None)
+    if first is None:
         return []
-    truncated = bool(objects) and lines[-1] == objects[-1][0] and objects[-1][1] is None
-    notes = [TRUNCATED_LINE] if truncated else []
+    if long_tables.is_row(first) and (found_runs := long_tables.read_rows(list(_objects(text)))):
+        return found_runs
+    rows = [_row(found) for found in _objects(text)]
     keys = {name for row in rows for name in row}
+    if len(rows) < MIN_LINES or not has_curves(keys):
+        return []
+    last = text[text.rfind("\n") + 1 :]
+    notes = [TRUNCATED_LINE] if "{" in last and _object(last) is None else []
     if {"data_time", "step"} <= keys:
         found_runs = records("mmengine", list(_mmengine(rows)), notes)
         return [replace(run, bare="val", percent=True) for run in found_runs]
     tool = "detectron2" if {"total_loss", "iteration"} <= keys else "jsonl"
     return records("wandb" if keys >= {"_step", "_runtime"} else tool, rows, notes)
+
+
+def _objects(text: str) -> Iterator[Mapping[str, Any]]:
+    """The objects of a text, one at a time: as dicts they take ten times the memory of the text."""
+    start = 0
+    while start <= len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        if text.find("{", start, end) >= 0 and (found := _object(text[start:end])) is not None:
+            yield found
+        start = end + 1
 
 
 def _object(line: str) -> Mapping[str, Any] | None:

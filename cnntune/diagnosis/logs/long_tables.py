@@ -49,6 +49,11 @@ def read(text: str) -> list[Record]:
     return []
 
 
+def is_row(row: Mapping[str, Any]) -> bool:
+    """Whether a row has the keys of a long table."""
+    return bool(_roles(list(row)))
+
+
 def read_rows(rows: Sequence[Mapping[str, Any]]) -> list[Record]:
     """The runs of rows with the same keys; an empty list where these are not a long table."""
     roles = _roles(list(rows[0])) if rows else {}

@@ -39,11 +39,14 @@ def is_named_as_log(path: Path) -> bool:
 def is_log(path: Path, text: str) -> bool:
     """Whether a file looks like a log of curves.
 
-    Its lines name a curve and hold a number, or its name is that of a log and its lines are
-    numbers. A JSON document may be a setting, so it needs the name of a log.
+    Its extension is that of a log, its lines name a curve and hold a number, or its name is that of
+    a log and its lines are numbers. A JSON document may be a setting, so it needs the name of a
+    log.
     """
     lines = text.split("\n")
     named = is_named_as_log(path)
+    if path.suffix.lower() in SUFFIXES:
+        return True
     if path.suffix.lower() == ".json" and not named:
         return False
     if sum(map(_names_curve, lines)) >= MIN_LINES:

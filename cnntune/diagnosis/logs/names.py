@@ -84,6 +84,7 @@ RESPELLED = (
     (re.compile(r"mIoU"), "miou"),
     (re.compile(r"IoU"), "iou"),
     (re.compile("mAP"), "map"),
+    (re.compile(r"max(?=F(?:1|beta|m(?![a-z])|[Mm]easure))"), ""),  # over thresholds, not epochs
     (re.compile(r"(?i)\br(?:\^2|²)"), "r2"),
 )
 CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")

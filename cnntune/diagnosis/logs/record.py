@@ -28,7 +28,8 @@ class Record:
     says what the first number of a point counts. `part` distinguishes the runs of one file ("2" is
     the second); it is empty where the file holds one run. `notes` say what was skipped or guessed.
     `bare` is the split of a metric whose name has no split word, for tools with such a convention,
-    and `percent` says that the tool writes accuracies as percentages.
+    and `percent` says that the tool writes accuracies as percentages, but for those in `fractions`,
+    which were written with a percent sign and are fractions already.
     """
 
     format: str
@@ -38,3 +39,4 @@ class Record:
     notes: tuple[str, ...] = ()
     bare: Literal["train", "val", ""] = ""
     percent: bool = False
+    fractions: frozenset[str] = frozenset()

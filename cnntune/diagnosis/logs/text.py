@@ -9,11 +9,12 @@ epoch 3 | train loss 0.31 | val loss 0.42 | val acc 85.1%                 home-m
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
 from statistics import median
+from typing import NamedTuple
 
 from cnntune.diagnosis.curve import MIN_POINTS
 from cnntune.diagnosis.logs.align import MAX_FRACTION
@@ -87,6 +88,14 @@ NAMED_VALUE = re.compile(
 TWO_COUNTS = re.compile(
     r"\[ ?(?P<epoch>[0-9]+) ?/ ?[0-9]+ ?\][\s,:|-]{0,4}\[ ?(?P<step>[0-9]+) ?/ ?[0-9]+ ?\]"
 )
+# `[1, 2000] loss: 2.173` of PyTorch's tutorial: an epoch and a batch of it
+EPOCH_AND_BATCH = re.compile(r" ?\[ ?(?P<epoch>[0-9]+) ?, ?(?P<batch>[0-9]+) ?\](?=[ :])")
+# `Batch 3/28`, which counts within an epoch
+BATCH = re.compile(
+    r"(?<!\w)(?:mini-?)?batch ?[:#=\[(]{0,3} ?(?P<batch>[0-9]+)(?![\w.])", re.IGNORECASE
+)
+# `current best: recall: 0.8, train_loss: inf`: what follows is of an earlier epoch
+BEST = re.compile(r"(?<![\w/])best(?: [a-z]+){0,2} ?[:=] ?(?=[a-z])", re.IGNORECASE)
 # `2.1 C.E. Loss, 70% Accuracy`; separators on both sides tell it from a sentence
 VALUE_FIRST = re.compile(
     rf"(?:^|[:,;|@(\t-] ?)(?P<value>(?=[-+0-9]*\.|[0-9]+ ?%){NUMBER})(?P<percent> ?%)? "
@@ -97,6 +106,8 @@ NAME = re.compile(
     rf"(?<![\w./])([^\W\d][\w@()./-]*(?:(?:'s)?[ \t](?:{WORD})){{0,3}})"
     r"['\"]? ?[:=]? ?['\"]?(?:[A-Za-z.]*(?:tensor|[Aa]rray)\( ?)?$"
 )
+# `Epoch0 loss`, which would be another name in each epoch
+NUMBERED = re.compile(r"^(?:epoch|ep|step|iter(?:ation)?)s?[0-9]+[ \t]+", re.IGNORECASE)
 FREE_SPLIT = re.compile(
     r"(?<![\w/.-])(" + "|".join(sorted(set(SPLITS) - {"learn"})) + r")(?![\w/=-]|\.(?! [A-Za-z]))",
     re.IGNORECASE,
@@ -148,6 +159,7 @@ DECIMALS = re.compile(r"[0-9]*\.[0-9]+(?:e[-+]?[0-9]+)?|\bnan\b|\binf\b", re.IGN
 DIGITS = re.compile(r"[0-9]+")
 MAX_LINES_BACK = 1000  # in which a line like the last one is searched for
 MAX_LINES = 10  # with values per epoch: a log with more prints every few batches
+MIN_EPOCHS = 5  # counted beside batches; fewer have no shape, and the curve is that of the batches
 MIN_TWICE = 0.8  # of the epochs: a line given twice in so many is that of two splits
 UNEQUAL = 1.5  # times as many values as another name has: the two do not count the same
 PERCENTAGES = re.compile(
@@ -157,6 +169,15 @@ PERCENTAGES = re.compile(
 PRESENT_EPOCH, NO_EPOCH, OTHER_EPOCH = "present", "none", "other"  # what a line is about
 GIVEN_TWICE = "the same line is printed twice per epoch: the second one is taken for validation"
 TRUNCATED_LINE = "the last line may be truncated and was skipped"
+
+
+class Value(NamedTuple):
+    """A value of a curve: `running` if it is a mean of the epoch so far, `signed` if in percent."""
+
+    name: str
+    value: float
+    running: bool = False
+    signed: bool = False
 
 
 @dataclass
@@ -169,6 +190,10 @@ class _State:
     rows: list[dict[str, float]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)  # that of each row
     leading: list[float | None] = field(default_factory=list)  # the count at the start of each row
+    batch: float | None = None
+    batches: list[float | None] = field(default_factory=list)  # the batch of each row
+    signed: set[str] = field(default_factory=set)  # names of values with a percent sign
+    paired: bool = False  # lines begin with `[epoch, batch]`
     marks: list[tuple[int, float]] = field(default_factory=list)  # see `epochs_after`
     running: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -190,6 +215,8 @@ def read(text: str) -> list[Record]:
     if _name_second_of_two(state):
         notes.append(GIVEN_TWICE)
     _count_by_leading(state)
+    if note := _count_by_batch(state):
+        notes.append(note)
     counts = Counter(name for row in state.rows for name in row if has_curves([name]))
     known = {meaning(name).split for name, count in counts.items() if count >= MIN_POINTS}
     if note := name_by_trend(state.rows, known):
@@ -208,7 +235,11 @@ def read(text: str) -> list[Record]:
         if meaning(name).kind in ("accuracy", "error")
     }
     percent = any(row.get(name, 0) > MAX_FRACTION for row in rows for name in rates)
-    return [replace(run, percent=percent) for run in records("text", rows, notes, axis)]
+    fractions = frozenset(state.signed)
+    return [
+        replace(run, percent=percent, fractions=fractions)
+        for run in records("text", rows, notes, axis)
+    ]
 
 
 def _may_be_truncated(lines: list[str]) -> bool:
@@ -235,8 +266,9 @@ def _last_digits(line: str) -> int:
 def _read_line(line: str, state: _State) -> int:
     """Update `state` with the epoch, split and values of a line; returns the number of values."""
     line = without_pairs(BLANKS.sub(" ", english(without_time(line))))
-    leading, line = _leading_count(line)
-    values: list[tuple[str, float, bool]] = []
+    leading, line = _leading_count(_without_best(line))
+    state.batch = None
+    values: list[Value] = []
     if VALUE.search(line):
         about = _read_epoch(line, state)
         if about == OTHER_EPOCH:
@@ -245,11 +277,11 @@ def _read_line(line: str, state: _State) -> int:
         if not values and (shorter := AFTER.sub("", line)) != line:
             values, split = _values(shorter, state.split)
         values += [
-            (SPLITS[bare["split"].lower()], _of_percent(bare), False)
+            Value(SPLITS[bare["split"].lower()], _of_percent(bare))
             for bare in BARE_SPLIT.finditer(line)
         ]
         if not values and about == PRESENT_EPOCH and (total := TOTAL.search(line)):
-            values = [(f"{total['name']} loss", float(total["value"]), False)]
+            values = [Value(f"{total['name']} loss", float(total["value"]))]
         if values and (_is_code(line) or (about == NO_EPOCH and _is_settings(line))):
             return 0
         if not _is_tagged(line):
@@ -258,10 +290,18 @@ def _read_line(line: str, state: _State) -> int:
         return 0
     elif len(line) < MAX_HEADING_LENGTH:
         state.split = _free_split(line) or state.split
+    _add_row(values, line, leading, state)
+    return len(values)
+
+
+def _add_row(values: Sequence[Value], line: str, leading: float | None, state: _State) -> None:
+    """Append the values of a line as a row; a running mean replaces that of its epoch so far."""
     row = {} if state.epoch is None else {"epoch": state.epoch}
     if state.epoch is None and state.step is not None:
         row = {"step": state.step}
-    for name, value, running in values:
+    for name, value, running, signed in values:
+        if signed:
+            state.signed.add(name)
         if running and state.epoch is not None:
             earlier = state.running.get(name, {})
             if earlier.get("epoch") == state.epoch:
@@ -272,7 +312,13 @@ def _read_line(line: str, state: _State) -> int:
         state.rows.append(row)
         state.lines.append(line)
         state.leading.append(leading)
-    return len(values)
+        state.batches.append(state.batch)
+
+
+def _without_best(line: str) -> str:
+    """The line up to the values of the best epoch so far."""
+    found = BEST.search(line) if "best" in line or "Best" in line else None
+    return line[: found.start()] if found else line
 
 
 def _of_percent(found: re.Match[str]) -> float:
@@ -293,6 +339,41 @@ def _count_by_leading(state: _State) -> None:
         return
     for row, count in pairs:
         row["step"] = count or 0.0
+
+
+def _count_by_batch(state: _State) -> str:
+    """Count rows by batch, in place, where few epochs or none are counted; returns a note on it.
+
+    Batches alone count as steps as long as they rise, and begin an epoch where they go back. Of
+    epochs and batches, as in `[1, 2000]`, the batches count where there are few epochs.
+    """
+    pairs = list(zip(state.rows, state.batches, strict=True))
+    counts = [count for _, count in pairs if count is not None]
+    if not counts:
+        return ""
+    if not any(COUNTS & set(row) for row in state.rows) and len(counts) == len(pairs):
+        back = sum(b < a for a, b in pairwise(counts))
+        if not back:
+            for row, count in pairs:
+                row["step"] = count or 0.0
+            return "counts batches and no epochs: each batch is a step"
+        epoch, last = 1.0, 0.0
+        for row, count in pairs:
+            epoch += (count or 0.0) < last
+            last = count or 0.0
+            row["epoch"] = epoch
+        return "names no epoch: one begins where the count of batches goes back"
+    epochs = {row["epoch"] for row in state.rows if "epoch" in row}
+    if not state.paired or len(epochs) >= MIN_EPOCHS:
+        return ""
+    each, first = max(counts), min(epochs)
+    for row, count in pairs:
+        if "epoch" in row:
+            row["step"] = (row.pop("epoch") - first) * each + (each if count is None else count)
+    return (
+        f"[{first:g}, {counts[0]:g}] is an epoch and a batch of it: each batch is a step, {each:g}"
+        f" per epoch, since fewer than {MIN_EPOCHS} epochs have no shape"
+    )
 
 
 def _leading_count(line: str) -> tuple[float | None, str]:
@@ -325,6 +406,10 @@ def _read_epoch(line: str, state: _State) -> str:
         if found["word"].lower() == "epochs" and not found["of"]:
             return NO_EPOCH
     found = found or TWO_COUNTS.search(line)
+    if counted := BATCH.search(line):
+        state.batch = float(counted["batch"])
+    if not found and (found := EPOCH_AND_BATCH.match(line)):
+        state.batch, state.paired = float(found["batch"]), True
     if found:
         state.epoch = float(found["epoch"])
         state.marks.append((len(state.rows), state.epoch))
@@ -345,8 +430,8 @@ def _is_settings(line: str) -> bool:
     return bool(SETTINGS.search(line)) or len(set(SETTING.findall(line.lower()))) > 1
 
 
-def _values(line: str, split: str) -> tuple[list[tuple[str, float, bool]], str]:
-    """Name and value of each curve in a line, and whether the value is a mean of the epoch so far.
+def _values(line: str, split: str) -> tuple[list[Value], str]:
+    """The values of curves in a line, and the split that a name without one takes after it.
 
     A name without a split word takes the last separate one before it: `val loss 0.4 acc 0.9`. The
     last such word of a line with values, or of a short line, also applies to the next line.
@@ -371,11 +456,11 @@ def _values(line: str, split: str) -> tuple[list[tuple[str, float, bool]], str]:
         elif found["percent"]:
             value = percentage(found["value"]) or value / 100
         named = f"{context}/{name}" if context and wants_split else name
-        values.append((named, value, bool(mean)))
+        values.append(Value(named, value, bool(mean), bool(found["percent"])))
     if not values and (values := _values_first(line, split)):
         return values, split
     if any(part in line for part in BAR_PARTS) and KERAS_BAR.search(line):
-        values = [(name, value, True) for name, value, _ in values]
+        values = [value._replace(running=True) for value in values]
     if not values and len(line) >= MAX_HEADING_LENGTH:
         return values, split
     return values, _free_split(line[max(end, len(line) - MAX_NAME_LENGTH) :]) or context
@@ -386,7 +471,7 @@ def _is_change(mean: str, value: str) -> bool:
     return mean.startswith("+") or (mean.startswith("-") and not value.startswith("-"))
 
 
-def _values_first(line: str, context: str) -> list[tuple[str, float, bool]]:
+def _values_first(line: str, context: str) -> list[Value]:
     """The values as in `_values`, of a line that has each name after its value."""
     values, end = [], 0
     for found in VALUE_FIRST.finditer(line):
@@ -398,7 +483,8 @@ def _values_first(line: str, context: str) -> list[tuple[str, float, bool]]:
         if name:
             percent = percentage(found["value"]) if found["percent"] else None
             value = float(found["value"]) if percent is None else percent
-            values.append((f"{context}/{name}" if context and wants_split else name, value, False))
+            named = f"{context}/{name}" if context and wants_split else name
+            values.append(Value(named, value, signed=percent is not None))
     return values
 
 
@@ -410,10 +496,11 @@ def _name_before(text: str) -> tuple[str, bool]:
         return "", False
     if METHOD_CALL.search(found[1]):
         return "", False
-    known = meaning(found[1])
+    name = NUMBERED.sub("", found[1])
+    known = meaning(name)
     if known.kind not in CURVES and known.kind != "lr":
         return "", False
-    return found[1], not known.split and known.kind != "lr"
+    return name, not known.split and known.kind != "lr"
 
 
 @lru_cache(maxsize=4096)

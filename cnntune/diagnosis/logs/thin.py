@@ -14,6 +14,7 @@ from cnntune.diagnosis.logs.wide import narrowing
 THIN_ABOVE = 16 * 2**20  # bytes; shorter logs are read whole
 KEPT_BYTES = 8 * 2**20  # of the lines that are kept
 CHUNK = 2**20
+MAX_SHARE = 0.25  # of these for one line, which would leave no room for those that are alike
 MAX_LINE_BYTES = 2**22  # a longer line is not one of a log, and is not kept whole
 MAX_KINDS = 1000  # further kinds are taken for one: their lines have no pattern
 SEPARATORS = (b",", b";", b"\t", b"|")
@@ -72,7 +73,7 @@ def read_lines(head: bytes, stream: BinaryIO) -> tuple[bytes, tuple[str, ...]]:
             at = kind.seen * GOLDEN % RANGE
             kind.seen += 1
             number += 1
-            if at < kind.limit:
+            if at < kind.limit and len(line) <= KEPT_BYTES * MAX_SHARE:
                 kind.lines.append((number, at, line))
                 kept += len(line)
                 if kept > KEPT_BYTES:
@@ -106,6 +107,7 @@ def _lines(data: bytes, stream: BinaryIO) -> Iterator[list[bytes]]:
         data = data[: len(data) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, rest = data.split(b"\n")
         rest = rest + held if len(rest) <= MAX_LINE_BYTES else b""
-        yield lines
+        if lines:  # a chunk may lie inside one long line
+            yield lines
         data = stream.read(CHUNK)
     yield [rest]

@@ -21,6 +21,10 @@ NO_PROGRESS = 0.25  # of what 60 steps at a lower rate gain, for all steps of th
 FAILS_ALSO = 0.95  # of the first loss, for copies at the same learning rate
 LEARNS_BELOW = 0.85  # of it, at a lower learning rate
 MIN_LOSSES = 30
+BELONGS = 0.95  # of the loss with the targets of other samples, with the own ones
+LEARNED = 0.9  # of the loss without inputs, on held-out training samples
+GAINED = 0.15  # of the loss with the targets of other samples, there
+CARRIED = 0.25  # share of it that is gained on validation samples
 
 
 def _measured(record: Record, what: str) -> Mapping[str, Any] | None:
@@ -72,6 +76,8 @@ def learns(record: Record) -> list[Finding]:
         return []
     if found["real_held"] < NO_CARRY * found["blank_held"]:
         return []
+    if found.get("held_own", math.inf) < BELONGS * found.get("held_others", 0.0):
+        return []  # too few samples for what is to be learned, and still labels of their inputs
     text = f"copies memorize {found['rows']} training samples (loss {found['real']:.3g}, without"
     text += f" the input {found['blank']:.3g}), and are no better on {found['held']} others than"
     text += f" without the input: {found['real_held']:.3g} and {found['blank_held']:.3g} at best"
@@ -87,6 +93,39 @@ def learns(record: Record) -> list[Finding]:
             found["blank_held"],
         )
     ]
+
+
+def validation_alike(record: Record) -> list[Finding]:
+    """What is learned from training samples must help with validation samples.
+
+    A copy of the network is trained on most of the training batches that were seen. On held-out
+    training samples its loss is lower with their own targets than with those of other samples.
+    Where it is not on validation samples, the two sets are not alike: labels are numbered
+    otherwise, an encoder or a scaler was fitted twice, channels are in another order. Data of
+    another place or time are meant.
+    """
+    found = _measured(record, "learned")
+    if found is None or found.get("validated", 0) < MIN_HELD or found["held"] < MIN_HELD:
+        return []
+    known = ("held_own", "held_others", "validation_own", "validation_others")
+    if not all(math.isfinite(found[key]) and found[key] > 0 for key in known):
+        return []
+    gained = 1 - found["held_own"] / found["held_others"]
+    carried = 1 - found["validation_own"] / found["validation_others"]
+    blind = found["blank_held"]
+    learned = found["held_own"] < LEARNED * blind and gained > GAINED
+    if not learned or found["validation_own"] < blind or carried > CARRIED * gained:
+        return []
+    text = f"copies learn from training samples: on {found['held']} others the loss is"
+    text += f" {found['held_own']:.3g}, with the targets of other samples"
+    text += f" {found['held_others']:.3g}; on {found['validated']} validation samples it is"
+    text += f" {found['validation_own']:.3g} and {found['validation_others']:.3g}"
+    advice = (
+        "prepare validation inputs and labels as those of training: the same encoders, scalers,"
+    )
+    advice += " numbers of classes and order of channels"
+    line = _where(record)
+    return [Finding("validation-alike", "warn", text, advice, line, carried, gained)]
 
 
 def rate_too_high(record: Record) -> list[Finding]:

@@ -154,13 +154,36 @@ def dropout_in_eval(record: Record) -> list[Finding]:
 def argmax_axis(record: Record) -> list[Finding]:
     """The predicted class is `argmax(dim=1)`.
 
-    Without `dim` it is one index into the whole batch.
+    Without `dim` it is one index into the whole batch; with `dim=0` it is the sample that has the
+    largest output, for each class.
     """
     found = []
     for where, times in record.counts.get("argmax of all rows", {}).items():
         if times >= MIN_PASSES:
             text = f"argmax without dim of a batch, {times} times: one number for all rows"
             found.append(Finding("argmax-axis", "warn", text, "use argmax(dim=1)", where))
+    for where, times in record.counts.get("largest over the batch", {}).items():
+        if times >= MIN_PASSES:
+            text = f"the largest value over the batch is taken, {times} times: dim=0 counts samples"
+            found.append(Finding("argmax-axis", "warn", text, "use dim=1 for the class", where))
+    return found
+
+
+def threshold(record: Record) -> list[Finding]:
+    """A logit is positive where its probability is above one half.
+
+    With `binary_cross_entropy_with_logits` a model returns logits. Compared with 0.5, or rounded,
+    they give another accuracy than their probabilities do.
+    """
+    names = {event["name"] for event in record.all("loss") if event["grad"]}
+    if "binary_cross_entropy_with_logits" not in names:
+        return []
+    found = []
+    for where, times in record.counts.get("half of no probability", {}).items():
+        if times >= MIN_PASSES:
+            text = f"logits are compared with 0.5, {times} times, as if they were probabilities"
+            advice = "apply the sigmoid first, or compare with 0"
+            found.append(Finding("threshold", "warn", text, advice, where))
     return found
 
 

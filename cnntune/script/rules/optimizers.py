@@ -193,3 +193,54 @@ def weights_move(record: Record) -> list[Finding]:
             advice = "raise the learning rate; keep the weights in float32"
             return [Finding("weights-move", "fail", text, advice, steps[-1]["at"])]
     return []
+
+
+MIN_TRAINED = 20  # steps that would make units different
+DROPPED = 0.8  # from which a rate of dropout may be one of keeping
+MOMENTUM = 0.9  # from which running averages are those of the last batches
+
+
+def equal_units(record: Record) -> list[Finding]:
+    """Units of a layer must begin differently.
+
+    With one constant for all weights they get the same gradients and stay the same: the layer has
+    the power of one unit. (CS231n: weight initialization, symmetry breaking.)
+    """
+    found = []
+    for number in sorted(record.trained_models):
+        entry = record.models.get(str(number), {})
+        same = [one for one in entry.get("alike") or [] if one[0] in record.trained]
+        if same and record.steps >= MIN_TRAINED:
+            names = ", ".join(one[1] for one in same[:3])
+            text = (
+                f"{names}: all {same[0][2]} units have the same weights after {record.steps} steps"
+            )
+            advice = "initialize the weights at random"
+            line = next(e["at"] for e in record.training_forwards if e["model"] == number)
+            found.append(Finding("equal-units", "fail", text, advice, line))
+    return found
+
+
+def layer_settings(record: Record) -> list[Finding]:
+    """Some settings mean the opposite elsewhere.
+
+    The rate of dropout is the share that is removed, not that which is kept; the momentum of batch
+    norm is the share of the new batch in its averages, 0.1 where other libraries write 0.9. Both
+    are legal.
+    """
+    found = []
+    for number in sorted(record.trained_models):
+        entry = record.models.get(str(number), {})
+        line = next(e["at"] for e in record.training_forwards if e["model"] == number)
+        if entry.get("dropped", 0.0) >= DROPPED:
+            text = f"dropout removes {100 * entry['dropped']:.0f} % of the units"
+            advice = "p is the share that is removed: did you mean 1 - p?"
+            found.append(Finding("layer-settings", "warn", text, advice, line, entry["dropped"]))
+        if entry.get("momentum", 0.0) >= MOMENTUM:
+            text = (
+                f"batch norm has momentum {entry['momentum']}: its averages are those of the last"
+            )
+            text += " batch"
+            advice = "momentum is the share of the new batch: did you mean 1 - momentum?"
+            found.append(Finding("layer-settings", "warn", text, advice, line, entry["momentum"]))
+    return found

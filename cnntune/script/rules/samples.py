@@ -1,6 +1,7 @@
 """Which samples are trained on, and which are measured."""
 
 import itertools
+import math
 from collections import Counter
 
 from cnntune.findings import Finding
@@ -13,6 +14,11 @@ SAME_ROWS = 0.1  # share of the samples that two validations have in common
 FIRST_BATCHES = 2  # of a validation, which a pass that is made short has too
 MIN_BATCHES = 8
 MIN_BATCH = 8  # targets, for a batch of one class to be no accident
+USUAL = 0.8  # share of the batches that makes a habit
+MIN_EXPECTED = 100  # different samples that chance would draw
+FEW = 0.2  # of them
+MIN_PART = 64  # validation samples
+PART = 0.1  # share of them that was trained on
 MIN_DRAWS = 20  # steps, all with the same values
 WIDE = 8  # values of a row, below which states of a small world repeat
 
@@ -91,6 +97,82 @@ def _draws(record: Record) -> list[int]:
     )
     counts = sorted(times.values())
     return [counts[len(counts) // 2]] if len(counts) < 100 and counts else []
+
+
+def drawn_samples(record: Record) -> list[Finding]:
+    """Training must draw from all samples.
+
+    `WeightedRandomSampler` wants one weight per sample: with one per class it draws the first few
+    samples only. The samples that it drew are counted too, and compared with those that chance
+    would have drawn from the data set. Strong weights are sometimes meant.
+    """
+    for event in record.all("pass"):
+        weights, count = event.get("weights"), event.get("samples")
+        if weights and count and weights < count:
+            text = f"the sampler has {weights} weights for {count} samples: only the first"
+            text += f" {weights} are ever drawn"
+            advice = "give WeightedRandomSampler the weight of each sample: class_weights[labels]"
+            return [Finding("drawn-samples", "fail", text, advice, event["at"], weights, count)]
+    begun: Event | None = None
+    drawn: dict[int, list[int]] = {}
+    loaders: dict[int, Event] = {}
+    for event in record.events:
+        if event["k"] == "pass":
+            begun = event
+        elif begun is not None and begun.get("weights") and event["k"] == "forward":
+            trains = event["index"] in record.training_indices
+            if trains and _wide(event):
+                drawn.setdefault(begun["loader"], []).extend(event["rows"])
+                loaders[begun["loader"]] = begun
+    for loader, rows in drawn.items():
+        count = loaders[loader]["samples"]
+        expected = count * (1 - math.exp(-len(rows) / count))
+        if expected >= MIN_EXPECTED and len(set(rows)) < FEW * expected:
+            text = f"{len(rows)} draws from a data set of {count} samples gave {len(set(rows))}"
+            text += f" different ones; by chance it would be {expected:.0f}"
+            advice = "see how the sampler or the data set chooses samples"
+            where = loaders[loader]["at"]
+            return [Finding("drawn-samples", "warn", text, advice, where, len(set(rows)))]
+    return []
+
+
+def alike_samples(record: Record) -> list[Finding]:
+    """The samples of a batch must differ.
+
+    A buffer that is filled again for each sample, and kept by reference, makes all of them the last
+    one; so does an index that does not change. Batches that are one sample many times are rarely
+    meant.
+    """
+    passes = [e for e in record.training_forwards if _wide(e) and len(e["rows"]) >= MIN_BATCH]
+    alike = [event for event in passes if len(set(event["rows"])) == 1]
+    if len(passes) < MIN_BATCHES or len(alike) <= USUAL * len(passes):
+        return []
+    text = f"all samples of a batch are the same, in {len(alike)} of {len(passes)} training batches"
+    advice = "see how samples are read and stored: copy a buffer that is used again"
+    return [Finding("alike-samples", "warn", text, advice, alike[-1]["at"], len(alike))]
+
+
+def partial_overlap(record: Record) -> list[Finding]:
+    """No part of the validation set may be trained on.
+
+    Copies of samples on both sides of a split come from resampling or augmenting before the split,
+    or from duplicates in the data; the measured figures are too good.
+    """
+    for block in reversed(record.validation_blocks):
+        wide = [e for e in block if _wide(e) and "float" in e.get("type", "")]
+        models = {event["model"] for event in wide}
+        if any(event.get("rich") is False for event in wide):
+            continue  # equal samples by chance
+        rows = [row for event in wide for row in event["rows"]]
+        if len(rows) < MIN_PART or not models <= record.trained_models:
+            continue
+        before = _trained_before(record, models, block[0]["index"])
+        share = sum(row in before for row in rows) / len(rows)
+        if PART <= share < OVERLAP and len(set(rows)) > PART * len(rows):
+            text = f"{100 * share:.0f} % of {len(rows)} validation samples were trained on before"
+            advice = "split first, then resample or augment the training part only"
+            return [Finding("split", "warn", text, advice, wide[-1]["at"], share, 0.0)]
+    return []
 
 
 def same_batch(record: Record) -> list[Finding]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cnntune.config.recipe import Recipe, parse
-from cnntune.data.survey import SIZES, Survey
+from cnntune.data.survey import MAX_NAMED, SIZES, Survey
 from cnntune.findings import Finding
 from cnntune.steps.inspect import cost, noise_data
 from cnntune.steps.inspect.layers import layer_table
@@ -175,6 +175,12 @@ def _about_time(tried: Sequence[Cost], device: torch.device) -> Finding:
     return Finding("network", "warn", evidence, advice, measured=taken.seconds, expected=AN_HOUR)
 
 
+def _listed(problems: Sequence[str]) -> str:
+    """The first problems, then the number of the others."""
+    more = len(problems) - MAX_NAMED
+    return "; ".join([*problems[:MAX_NAMED], *([f"and {more} more"] if more > 0 else [])])
+
+
 def _about_images(found: Survey) -> list[Finding]:
     findings = []
     if found.unreadable:
@@ -183,7 +189,7 @@ def _about_images(found: Survey) -> list[Finding]:
                 "images",
                 "warn",
                 f"{len(found.unreadable)} of {counted(found.sampled, 'file')} that were tried"
-                f" cannot be read: {found.unreadable[0]}",
+                f" cannot be read: {_listed(found.unreadable)}",
                 "remove or convert them: training stops at the first",
             )
         )

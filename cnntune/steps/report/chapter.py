@@ -11,10 +11,10 @@ from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.runs.run import Epoch, Run
 from cnntune.runs.study import Study
-from cnntune.runs.summary import Summary
+from cnntune.runs.summary import Ranked, Summary
+from cnntune.steps.repeats import has_fresh_seeds
 from cnntune.steps.search import default_space
 from cnntune.steps.search_findings import (
-    TRACEBACK,
     count,
     findings_of,
     importance_findings,
@@ -24,6 +24,7 @@ from cnntune.steps.winner import Candidate, Rival, rival_of
 from cnntune.study.importance import Importance, importance
 from cnntune.study.ledger import Ledger, exists
 from cnntune.study.trial import Trial, best_of, ranked
+from cnntune.texts import counted
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,27 @@ class Chapter:
         return list(dict.fromkeys([*self.recipe.space, *drawn]))
 
     @property
+    def length(self) -> str:
+        """How long a trial is, in words; a script without a number of epochs runs to its end."""
+        epochs = self.recipe.search.epochs
+        return counted(epochs, "epoch") if epochs else "the whole script"
+
+    @property
+    def kind_of_repeats(self) -> str:
+        """What the best trials were repeated with: the words over their table."""
+        return "fresh seeds" if has_fresh_seeds(self.recipe) else "repeats"
+
+    @property
     def counts(self) -> dict[str, int]:
         """The number of trials by status, without zeros."""
         counts = count(self.trials)
         return {status: number for status, number in counts.items() if number}
+
+    @property
+    def ranked(self) -> Ranked | None:
+        """What ranks the trials of a command; None for a plain accuracy or loss."""
+        found = best_of(self.trials)
+        return found.summary.ranked if found else None
 
     @property
     def best(self) -> Trial | None:
@@ -140,5 +158,4 @@ def by_rank(trials: Sequence[Trial]) -> list[Trial]:
 
 def cause(summary: Summary) -> str:
     """Why a trial failed, as a line; empty if it did not."""
-    lines = (summary.error.message if summary.error else "").strip().splitlines() or [""]
-    return lines[-1] if lines[0].startswith(TRACEBACK) else lines[0]
+    return summary.error.line if summary.error else ""

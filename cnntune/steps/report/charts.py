@@ -138,6 +138,9 @@ def _finite(rows: Sequence[Epoch]) -> tuple[list[int], list[float]]:
 def _ranked_by(chapter: Chapter) -> str:
     """What the trials are compared by; a script may log no accuracy."""
     ranks = ranked(chapter.trials)
+    if own := chapter.ranked:
+        scaled = ", as a fraction" if abs(own.times) != 1 else ""
+        return f"{'-' if own.times < 0 and not own.plus else ''}{own.name}{scaled}"
     return "-loss" if ranks and ranks[0].summary.val_acc is None else "validation accuracy"
 
 

@@ -1,7 +1,7 @@
 """The data of a whole study that the page shows, read from its folder."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,12 @@ from cnntune.config.command import CommandRecipe
 from cnntune.config.recipe import Recipe
 from cnntune.diagnosis.judge import JudgedRun, judge_runs
 from cnntune.diagnosis.load_runs import read_paths
-from cnntune.errors import StudyError
+from cnntune.errors import DataError, StudyError
 from cnntune.findings import Finding
 from cnntune.runs.run import Epoch, Run
 from cnntune.runs.study import Study
+from cnntune.steps import repeats
+from cnntune.steps.optimism import optimism_findings
 from cnntune.steps.report.chapter import Chapter, read_chapter, seeds_of
 from cnntune.steps.winner import (
     Candidate,
@@ -138,7 +140,7 @@ def read(study: Study) -> Story:
     rivals = best_rivals([rival for chapter in chapters[::-1] for rival in chapter.rivals])
     seeds = max((seeds_of(chapter.study) for chapter in chapters), default=0)
     over_seeds = candidates(rivals, seeds=seeds)
-    study_findings = findings(over_seeds, val_images=val_images(rivals)) if seeds else []
+    study_findings = _of_study(chapters, over_seeds, documents) if seeds else []
     chapters = [_with_candidates(chapter, over_seeds, study_findings) for chapter in chapters]
     best = [candidate.rival.trial.run for candidate in over_seeds]
     judged = _judge([*best, *(one.run for one in singles[-SHOWN:])])
@@ -167,12 +169,30 @@ def _document(study: Study, step: str) -> dict[str, Any] | None:
     return found
 
 
+def _of_study(
+    chapters: Sequence[Chapter],
+    over_seeds: Sequence[Candidate],
+    documents: Mapping[str, dict[str, Any]],
+) -> list[Finding]:
+    """The winner or a tie, and beside the luck in its accuracy the final test, if there was one."""
+    images = val_images([candidate.rival for candidate in over_seeds])
+    trials = [trial for chapter in chapters for trial in chapter.trials]
+    optimism = optimism_findings(trials, over_seeds, images)
+    looks = documents.get("test", {}).get("looks") or []
+    if looks:
+        first = looks[0]
+        text = f"; the first final test, of {first['run']}, gave {first['test_acc']:.4f}"
+        optimism = [replace(found, evidence=found.evidence + text, advice="") for found in optimism]
+    return [*findings(over_seeds, val_images=images), *optimism]
+
+
 def _with_candidates(
     chapter: Chapter, over_seeds: Sequence[Candidate], study_findings: Sequence[Finding]
 ) -> Chapter:
     """The chapter with its candidates, and `study_findings` if the first candidate is in it."""
     own = [one for one in over_seeds if one.rival.study.path == chapter.study.path]
-    extra = study_findings if own and own[0] is over_seeds[0] else []
+    first = own and own[0] is over_seeds[0]
+    extra = repeats.findings(chapter.recipe, over_seeds, study_findings) if first else []
     return replace(chapter, candidates=own, findings=[*chapter.findings, *extra])
 
 
@@ -192,5 +212,8 @@ def _single_runs(study: Study) -> list[SingleRun]:
 def _judge(runs: Sequence[Run]) -> list[JudgedRun]:
     """The diagnoses of runs that have a curve, in the order of the runs."""
     paths = [run.path for run in runs if run.rows()]
-    found = judge_runs(read_paths(paths)[0]) if paths else []
+    try:
+        found = judge_runs(read_paths(paths)[0]) if paths else []
+    except DataError:  # all of them still run, and are too short to judge
+        found = []
     return sorted(found, key=lambda one: paths.index(one.path))
