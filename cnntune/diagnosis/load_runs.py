@@ -252,7 +252,7 @@ def _about_end(
         yield f"failed after epoch {len(rows)}: {summary.error.line}"
     elif len(rows) < trained:
         yield f"has only {len(rows)} of the run's {trained} epochs"
-    elif not (folder / "summary.json").exists():
+    elif (folder.parent / "study.db").exists() and not (folder / "summary.json").exists():
         yield "is not finished: it is running, or was interrupted (there is no summary.json)"
 
 

@@ -102,6 +102,7 @@ def apply(recipe: Recipe) -> None:
     exact = recipe.train.deterministic
     torch.set_num_threads(recipe.train.threads)
     torch.backends.cudnn.benchmark = not exact
+    torch.backends.cudnn.allow_tf32 = not exact
     if exact:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # PyTorch, "Reproducibility"
     if exact != torch.are_deterministic_algorithms_enabled():  # setting it imports the compiler
@@ -112,6 +113,7 @@ def apply(recipe: Recipe) -> None:
 def using(recipe: Recipe) -> Iterator[None]:
     """`apply` within the block; torch's settings are restored afterwards."""
     threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    rounded = torch.backends.cudnn.allow_tf32
     exact = torch.are_deterministic_algorithms_enabled()
     apply(recipe)
     try:
@@ -119,8 +121,25 @@ def using(recipe: Recipe) -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.backends.cudnn.benchmark = benchmark
+        torch.backends.cudnn.allow_tf32 = rounded
         if exact != torch.are_deterministic_algorithms_enabled():
             torch.use_deterministic_algorithms(exact)
+
+
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """Within the block a GPU computes float32 in float32.
+
+    Outside, cuDNN rounds the factors of a convolution to TF32's 10 bits (PyTorch, "CUDA
+    semantics"), and matrix products stay in float32 unless user code allows otherwise.
+    """
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    convolutions.allow_tf32 = products.allow_tf32 = False
+    try:
+        yield
+    finally:
+        convolutions.allow_tf32, products.allow_tf32 = before
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

@@ -107,14 +107,17 @@ def test_runs_that_failed_alike_are_told_in_a_line(tmp_path: Path) -> None:
     assert skipped_reason(tmp_path) == f"{tmp_path / 'trial-0000'} and 2 more: {reason}"
 
 
-def test_a_run_that_has_no_end_yet_is_said_to_have_none(tmp_path: Path) -> None:
-    run = Run(tmp_path)
+def test_a_trial_that_has_no_end_yet_is_said_to_have_none(tmp_path: Path) -> None:
+    run = Run(tmp_path / "trial-0000")
     run.begin({"seed": 1})
-    assert skipped_reason(tmp_path) == (
+    assert skipped_reason(run.path) == (
         "has no completed epoch: it is running, or was interrupted; its command resumes it"
     )
     run.log(Epoch(1, 0.1, 2.0, 0.1, 2.0, 0.1, 1.0, 0.5))
-    (read,), _ = read_paths([tmp_path])
+    (alone,), _ = read_paths([run.path])
+    assert alone.notes == ()  # its summary.json may be what was not copied
+    (tmp_path / "study.db").touch()
+    (read,), _ = read_paths([run.path])
     assert read.notes == (
         "is not finished: it is running, or was interrupted (there is no summary.json)",
     )

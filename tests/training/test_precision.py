@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from cnntune.config.recipe import Recipe, parse
 from cnntune.data import Data
+from cnntune.findings import Finding
+from cnntune.steps import sanity
 from cnntune.training import precision
 from cnntune.training.build import load_data
 from cnntune.training.loop import train
@@ -136,6 +138,38 @@ def test_what_is_used_is_what_the_recipe_says() -> None:
     apply(recipe(threads=1))
     assert torch.get_num_threads() == 1
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def rounds_convolutions() -> bool:
+    return bool(torch.backends.cudnn.allow_tf32)
+
+
+def test_a_gpu_computes_in_whole_float32_where_that_is_promised(shapes: Data) -> None:
+    assert rounds_convolutions()  # PyTorch's default
+    with precision.using(resolve(recipe(deterministic=True), shapes, CPU)):
+        assert not rounds_convolutions()
+    assert rounds_convolutions()
+    torch.backends.cuda.matmul.allow_tf32 = True  # as user code may
+    try:
+        with precision.whole_float32():
+            assert not rounds_convolutions()
+            assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+    assert rounds_convolutions()
+
+
+def test_sanity_computes_in_whole_float32(shapes: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def rule(_: Any) -> list[Finding]:
+        seen.append(rounds_convolutions())
+        return [Finding("inputs", "ok", "")]
+
+    monkeypatch.setitem(sanity.DATA_RULES, "inputs", rule)
+    next(sanity.check(resolve(recipe(), shapes, CPU), shapes, CPU))
+    assert seen == [False]
 
 
 def test_images_gain_from_16_pixels_a_side_on() -> None:

@@ -37,6 +37,7 @@ from cnntune.steps.sanity import (
 from cnntune.steps.sanity.subject import Subject
 from cnntune.training.contracts import check_logits
 from cnntune.training.device import seeded
+from cnntune.training.precision import whole_float32
 from cnntune.user_code.borders import explaining
 
 Rule = Callable[[Subject], list[Finding]]
@@ -103,19 +104,19 @@ def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]
         if shown == len(rows) - 1 and found.severity != "warn":
             shown += 1
             yield found
-    with explaining():
+    with explaining(), whole_float32():
         yield from outcome.judged(subject, rows)[shown:]
 
 
 def _subject(recipe: Recipe, data: Data, device: torch.device) -> Subject:
-    with explaining():
+    with explaining(), whole_float32():
         return Subject.of(recipe, data, device)
 
 
 def _findings(subject: Subject) -> Iterator[Finding]:
     alarmed: set[str] = set()
     recipe, device = subject.recipe, subject.device
-    with explaining():
+    with explaining(), whole_float32():
         blocking = _blocking_rules(subject)
         for name, rule in (blocking or DATA_RULES | FIRST_RULES).items():
             with seeded(recipe.seed, name, device=device):
