@@ -2,17 +2,23 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from own_set_up import DATA, LOSS, MODEL, OwnSetUp
+from torch import Tensor, nn
 
+from cnntune.config.recipe import AugmentSection
 from cnntune.findings import Finding
-from cnntune.steps.sanity import outcome
+from cnntune.steps.sanity import check, outcome, references
 from cnntune.steps.sanity.labels import labels
 from cnntune.steps.sanity.modes import train_eval
+from cnntune.steps.sanity.outputs import outputs
 from cnntune.steps.sanity.overfit import overfit_tiny
-from cnntune.steps.sanity.symptom import Symptom
-from cnntune.steps.sanity.tiny import overfit_tiny_batch
+from cnntune.steps.sanity.subject import Subject
+from cnntune.steps.sanity.substitution import OF_NETWORK, budget, likeliest
+from cnntune.steps.sanity.symptom import OUTPUT, WEIGHTS, Symptom
+from cnntune.steps.sanity.tiny import finite, overfit_tiny_batch
 
 RETURN = "    return TensorDataset(x, y), TensorDataset(val_x, val_y)\n"
 BYTES = DATA + "    x, val_x = x * 255, val_x * 255\n" + RETURN
@@ -70,8 +76,6 @@ def bytes_for(own: OwnSetUp, model: str) -> list[Finding]:
     """What is found where pixels from 0 to 255 are fed to a network as they are."""
     path = own.write(model, data=BYTES)
     path.write_text(path.read_text().replace("[model]", "normalize = false\n[model]"))
-    from cnntune.steps.sanity import check
-
     subject = own.opened()
     return list(check(subject.recipe, subject.data, subject.device))
 
@@ -145,7 +149,54 @@ def test_logits_that_are_not_finite_differ_by_no_mode(own: OwnSetUp) -> None:
 
 def test_labels_from_one_are_said_to_be_so(own: OwnSetUp) -> None:
     (found,) = labels(own.subject(data=FROM_ONE))
+    assert "labels run from 1 to 10" in found.evidence
     assert "subtract 1" in found.advice
+
+
+def test_a_network_of_ten_outputs_for_labels_from_one_is_not_told_to_have_eleven(
+    own: OwnSetUp,
+) -> None:
+    subject = own.subject(MODEL + "return linear(in_shape, 10)\n", data=FROM_ONE)
+    (found,) = outputs(subject)
+    assert found.advice == "labels run from 1 to 10: subtract 1 from each"
+
+
+def test_a_network_whose_training_diverges_is_judged_by_finite_weights(own: OwnSetUp) -> None:
+    subject = own.subject(loss=LOSS + "return (logits.exp().exp()).mean() * 1e30\n")
+    overfit = overfit_tiny_batch(subject)
+    assert not overfit.reached
+    assert finite(overfit.model)
+
+
+def test_the_small_cnn_is_trained_once_for_the_same_images_and_augmentation(
+    own: OwnSetUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = own.subject()
+    asked: list[float] = []
+
+    def trained(_: Subject, train: tuple[Tensor, Tensor], *rest: Any) -> tuple[float, nn.Module]:
+        asked.append(rest[-1])
+        return 0.0, nn.Sequential(nn.Flatten(), nn.Linear(train[0][0].numel(), 10))
+
+    monkeypatch.setattr(references, "_train_plain", trained)
+    references.plain_cnn(subject, AugmentSection())
+    references.best_reference(subject)
+    assert asked == [3e-3, 3e-2]  # each of the learning rates
+    references.plain_cnn(subject, AugmentSection(flip=True))
+    assert len(asked) == 4
+
+
+def test_no_replacement_is_tried_after_the_seconds_for_them(own: OwnSetUp) -> None:
+    subject = own.subject(OVER_A_MILLION)
+    budget(subject).left = 0.0
+    found = overfit_tiny(subject, overfit_tiny_batch(subject))
+    assert [f.rule for f in found] == ["overfit-tiny"]
+
+
+def test_a_part_that_shows_a_symptom_is_replaced_first(own: OwnSetUp) -> None:
+    subject = own.subject()
+    subject.suspects.add(WEIGHTS)
+    assert [swap.part for swap in likeliest(subject, OF_NETWORK)][:2] == [WEIGHTS, OUTPUT]
 
 
 def test_an_image_with_one_label_for_training_and_another_for_validation_is_named(

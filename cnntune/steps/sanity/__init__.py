@@ -35,6 +35,7 @@ from cnntune.steps.sanity import (
     tiny,
 )
 from cnntune.steps.sanity.subject import Subject
+from cnntune.steps.sanity.symptom import Symptom
 from cnntune.training.contracts import check_logits
 from cnntune.training.device import seeded
 from cnntune.training.precision import whole_float32
@@ -121,7 +122,7 @@ def _findings(subject: Subject) -> Iterator[Finding]:
         for name, rule in (blocking or DATA_RULES | FIRST_RULES).items():
             with seeded(recipe.seed, name, device=device):
                 found = rule(subject)
-            alarmed |= {f.rule for f in found if f.severity in ("fail", "warn")}
+            alarmed |= _noted(subject, found)
             yield from found
         if blocking:
             yield outputs.SKIPPED
@@ -134,7 +135,7 @@ def _findings(subject: Subject) -> Iterator[Finding]:
         for name, rule in NETWORK_RULES.items():
             with seeded(recipe.seed, name, device=device):
                 found = rule(subject)
-            alarmed |= {f.rule for f in found if f.severity in ("fail", "warn")}
+            alarmed |= _noted(subject, found)
             yield from found
         with seeded(recipe.seed, "overfit-tiny", device=device):
             tiny_overfit = tiny.overfit_tiny_batch(subject)
@@ -143,6 +144,12 @@ def _findings(subject: Subject) -> Iterator[Finding]:
                 found = trained_rule(subject, tiny_overfit)
             # What `learns` names by replacing it is left out where its own rule has said more.
             yield from (f for f in found if f.rule == name or f.rule not in alarmed)
+
+
+def _noted(subject: Subject, found: list[Finding]) -> set[str]:
+    """The rules that raise an alarm; parts that show a symptom become suspects."""
+    subject.suspects.update(f.part for f in found if isinstance(f, Symptom))
+    return {f.rule for f in found if f.severity in ("fail", "warn")}
 
 
 def _blocking_rules(subject: Subject) -> dict[str, Rule]:

@@ -22,6 +22,7 @@ DOUBTFUL = 0.1  # share of the labels that the majority contradicts; of clean di
 MIN_DOUBTFUL = 20  # of them: enough to see that most are off by one
 OFF_BY_ONE = 0.8  # of them; by chance 1 / (C - 1)
 MIN_SHIFTED_CLASSES = 5  # with fewer, most may be off by one by chance
+FROM_ONE = "number them from 0: subtract 1 from each label"
 IMBALANCE = 10.0  # images of the largest class over those of the smallest
 
 
@@ -52,8 +53,9 @@ def labels(subject: Subject) -> list[Finding]:
         text += ", ".join(missing[:5])
         seen = torch.bincount(subject.data.val.labels, minlength=subject.classes)[counts == 0]
         advice = "add images for them, or number labels from 0 without gaps"
-        if missing == [names[0]] == ["0"]:
-            advice = "labels may be numbered from 1: subtract 1"
+        if from_one(subject.data):
+            text += f"; labels run from 1 to {len(names) - 1}"
+            advice = FROM_ONE
         if int(seen.sum()):
             text += f"; {int(seen.sum())} validation images are of such classes"
         severity: Severity = "fail" if int(seen.sum()) or len(missing) > len(names) / 2 else "warn"
@@ -99,6 +101,21 @@ def usable(data: Data) -> bool:
     return inside and len(data.classes) > 1
 
 
+def from_one(data: Data) -> bool:
+    """Whether labels are numbered 1 to C instead of 0 to C - 1.
+
+    No label is 0, of numbered classes that all others have images of.
+    """
+    numbered = list(data.classes) == [str(k) for k in range(len(data.classes))]
+    labels = data.train.labels
+    return (
+        numbered
+        and len(labels) > 0
+        and set(range(1, len(data.classes))) <= set(labels.unique().tolist())
+        and int(labels.min()) == 1
+    )
+
+
 def _outside(subject: Subject) -> list[Finding]:
     """Labels outside the classes."""
     found = []
@@ -111,6 +128,9 @@ def _outside(subject: Subject) -> list[Finding]:
         text = f"{len(wrong)} of {len(part)} {name} labels are outside 0 to {subject.classes - 1}:"
         text += f" {', '.join(str(label) for label in wrong.unique().tolist()[:5])}"
         advice = "number classes from 0 without gaps, and remove images without a label"
+        if from_one(subject.data) and int(part.labels.max()) == subject.classes:
+            text += f"; labels run from 1 to {subject.classes}"
+            advice = FROM_ONE
         found.append(Finding("labels", "fail", text, advice, measured=len(wrong), expected=0))
     return found
 

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,17 @@ from cnntune.seeds import derive_seed
 from cnntune.steps.sanity.modes import batch_norms, recalibrate_batch_norm
 from cnntune.steps.sanity.record import NoDropout
 from cnntune.steps.sanity.references import Reference, best_reference, far_below
-from cnntune.steps.sanity.subject import Subject, computing_seconds
-from cnntune.steps.sanity.substitution import OF_NETWORK, OF_RECIPE, RATES, Swap, plain_recipe
+from cnntune.steps.sanity.subject import Subject
+from cnntune.steps.sanity.substitution import (
+    OF_NETWORK,
+    OF_RECIPE,
+    RATES,
+    SWAP_SHARE,
+    Swap,
+    budget,
+    likeliest,
+    plain_recipe,
+)
 from cnntune.steps.sanity.thumbnails import nearest_labels
 from cnntune.steps.sanity.tiny import TinyOverfit
 from cnntune.training.device import seeded
@@ -34,7 +44,6 @@ LEARN_BATCH = 64
 LEARN_IMAGES = 2000  # validation images: a standard error of at most 1.1 points
 MIN_IMAGES_PER_CLASS = 20  # for training; with fewer, chance level proves nothing
 PATIENCE = 4  # times the steps, before a shortfall that no replacement repairs is a failure
-SWAP_SECONDS = 40.0  # for the replacements of one kind of parts
 REPAIRED = 0.5  # of the shortfall, which the guilty part's replacement makes good
 HALF = 0.5  # of the reference, above chance: networks differ by less on few images
 USUAL_MOMENTUM = 0.1  # of running statistics; TensorFlow's 0.9
@@ -253,7 +262,7 @@ def _short(run: Run, lr: float, trained: Trained, guess: Chance) -> list[Finding
             text += f"; {together:.1%} without dropout and other regularisation"
             advice = "regularise less, or train for longer"
             return [Finding("learns", "warn", text, advice, measured=longer, expected=best.acc)]
-        cause = _repaired(run, lr, acc, best.acc, (*OF_NETWORK, *RATES))
+        cause = _repaired(run, lr, acc, best.acc, (*_of_network(run), *RATES))
     if cause is None:
         steps = PATIENCE * run.planned
         late_acc = replace(run, planned=steps).train(lr).acc
@@ -267,24 +276,31 @@ def _short(run: Run, lr: float, trained: Trained, guess: Chance) -> list[Finding
     return [found, *([cause] if cause else [])]
 
 
+def _of_network(run: Run) -> list[Swap]:
+    return likeliest(run.subject, OF_NETWORK)
+
+
 def _repaired(
     run: Run, lr: float, acc: float, best: float, swaps: Iterable[Swap]
 ) -> Finding | None:
     """The first part of the set-up whose replacement repairs the shortfall."""
-    until = computing_seconds(run.subject.device) + SWAP_SECONDS
+    steps = max(CONCLUSIVE_STEPS, round(SWAP_SHARE * run.planned))
     for swap in swaps:
-        if computing_seconds(run.subject.device) > until:
-            break
-        if not (changed := swap.of(run.subject)):
-            continue
-        subject, model = changed
-        rate = lr * subject.recipe.train.lr / run.subject.recipe.train.lr
-        repaired = replace(run, subject=subject).train(rate, model).acc
-        if repaired - acc > REPAIRED * (best - acc):
+        repaired = budget(run.subject).spend(partial(_with, swap, replace(run, planned=steps), lr))
+        if repaired is not None and repaired - acc > REPAIRED * (best - acc):
             text = f"validation accuracy {acc:.1%} with {swap.part}, {repaired:.1%} with"
             text += f" {swap.other}"
             return Finding(swap.rule, "fail", text, f"check {swap.part}", "", acc, repaired)
     return None
+
+
+def _with(swap: Swap, run: Run, lr: float, _: float) -> float | None:
+    """The accuracy after a replacement; None if there is nothing to replace."""
+    if not (changed := swap.of(run.subject)):
+        return None
+    subject, model = changed
+    rate = lr * subject.recipe.train.lr / run.subject.recipe.train.lr
+    return replace(run, subject=subject).train(rate, model).acc
 
 
 def _at_own_rate(run: Run, lr: float, acc: float, own: float, guess: Chance) -> list[Finding]:
@@ -307,7 +323,7 @@ def _at_own_rate(run: Run, lr: float, acc: float, own: float, guess: Chance) -> 
     elif brief := _few_steps(run, best, guess):
         return brief
     # What is wrong at a rate that is too low may be what scales the gradients.
-    swaps = OF_RECIPE if rate > lr else (*OF_RECIPE, *OF_NETWORK)
+    swaps = OF_RECIPE if rate > lr else (*OF_RECIPE, *_of_network(run))
     if severity != "info" and (cause := _repaired(run, rate, own, best.acc, swaps)):
         return [replace(cause, severity=severity)]
     advice = "run `cnntune lr-sweep`"

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from cnntune.findings import Finding, Severity
 from cnntune.seeds import derive_seed
 from cnntune.steps.sanity.input_use import wake
+from cnntune.steps.sanity.labels import from_one
 from cnntune.steps.sanity.record import WEIGHT_OPS, recording
 from cnntune.steps.sanity.subject import Subject
 from cnntune.steps.sanity.substitution import LastLayer, trace, within
@@ -55,6 +56,8 @@ def outputs(subject: Subject) -> list[Finding]:
             text = f"a {type(logits).__name__} in train mode, expected logits of shape {expected}"
             return [Finding("outputs", "fail", text, "return only the logits, in both modes")]
         advice = f"give the last layer one output for each of the {subject.classes} classes"
+        if logits.shape[1:] == (subject.classes - 1,) and from_one(subject.data):
+            advice = f"labels run from 1 to {subject.classes - 1}: subtract 1 from each"
         text = f"shape {tuple(logits.shape)} in train mode, expected {expected}"
         return [Finding("outputs", "fail", text, advice)]
     if not torch.isfinite(logits).all():
@@ -149,7 +152,8 @@ def _squashed(subject: Subject) -> Finding | None:
         logits.append(found)
     plain, more, up, down = logits
     high, low = float(torch.maximum(up, down).max()), float(torch.minimum(up, down).min())
-    if max(high, -low) < BOUND:
+    follows = FACTORS[2] / 2 * float(plain.abs().max())
+    if max(high, -low) < min(BOUND, follows):
         fault = f"the logits stay within ±{max(high, -low):.2g}"
     elif low > -ONE_SIDED * high:
         fault = "the logits are never below 0, whatever the sign of its output"

@@ -1,18 +1,21 @@
 """Checks of overfitting a tiny batch and, if it fails, of the causes that the network shows."""
 
 import math
+from functools import partial
 
 import torch
 
 from cnntune.findings import Finding
 from cnntune.steps.sanity.subject import Subject, computing_seconds
-from cnntune.steps.sanity.substitution import OF_NETWORK, OF_RECIPE
+from cnntune.steps.sanity.substitution import OF_NETWORK, OF_RECIPE, Swap, budget, likeliest
 from cnntune.steps.sanity.symptom import Symptom
 from cnntune.steps.sanity.tiny import (
     TINY_SECONDS,
     TINY_STEPS,
+    Attempt,
     TinyOverfit,
     memorise,
+    usual_lr,
 )
 from cnntune.training.device import seeded
 
@@ -59,17 +62,34 @@ def overfit_tiny(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
 def _causes(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
     """The first part whose replacement lets the network memorise the images."""
     best = overfit.attempts[-1]
-    until = computing_seconds(subject.device) + TINY_SECONDS
-    for swap in (OF_RECIPE[0], *OF_NETWORK):  # what else is in the recipe is turned off, or tried
-        if not (changed := swap.of(subject)):
-            continue
-        attempt = memorise(*changed, best.lr, overfit.images, until=until)
-        if attempt.reached:
+    # What else is in the recipe is turned off, or tried.
+    for swap in (OF_RECIPE[0], *likeliest(subject, OF_NETWORK)):
+        attempt = budget(subject).spend(partial(_memorised, subject, overfit, swap))
+        if attempt:
             text = f"{overfit.images} images are memorised with {swap.other}, and not with"
             text += f" {swap.part}: loss {attempt.loss:.2g} in place of {best.loss:.2g}"
             advice = f"check {swap.part}"
             return [Finding(swap.rule, "fail", text, advice, "", best.loss, attempt.loss)]
     return []
+
+
+def _memorised(
+    subject: Subject, overfit: TinyOverfit, swap: Swap, seconds: float
+) -> Attempt | None:
+    """The attempt that memorises the images after a replacement, if one does.
+
+    The learning rate at which the faulty set-up was least bad may be far off, so the usual one of
+    the optimizer is tried first.
+    """
+    until = computing_seconds(subject.device) + seconds
+    for lr in dict.fromkeys((usual_lr(subject), overfit.attempts[-1].lr)):
+        changed = swap.of(subject)
+        if changed is None:
+            return None
+        attempt = memorise(*changed, lr, overfit.images, until=until)
+        if attempt.reached:
+            return attempt
+    return None
 
 
 def _linear_network(subject: Subject, overfit: TinyOverfit) -> list[Finding]:

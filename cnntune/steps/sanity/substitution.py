@@ -5,9 +5,9 @@ or value of the recipe, or a network in which one kind of operation does somethi
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +19,19 @@ from torch.utils.hooks import RemovableHandle
 from cnntune.config.combinations import CROSS_ENTROPY
 from cnntune.config.recipe import AugmentSection, Recipe
 from cnntune.steps.sanity.record import DROPOUTS
-from cnntune.steps.sanity.subject import Subject
+from cnntune.steps.sanity.subject import Subject, computing_seconds, once
 from cnntune.steps.sanity.symptom import DROPOUT, GRADIENTS, OUTPUT, PIXELS, SQUASHING, WEIGHTS
 from cnntune.training.device import seeded
 
 PLAIN_SETTINGS = {"weight_decay": 0.0, "grad_clip": 0.0, "momentum": 0.9}  # of [train]
 PLAIN_LOSS = {"loss": CROSS_ENTROPY, "label_smoothing": 0.0}
+SWAP_SECONDS = 20.0  # of computing, for all replacements that a check tries
+SWAP_SHARE = 0.5  # of the steps: a set-up that is repaired learns in fewer
 TRACED_IMAGES = 4  # of the pass that tells whether a network has such operations
 LINEAR_OPS = ("linear", "addmm", "mm", "matmul", "__matmul__", "einsum", "conv2d", "_conv_forward")
 SQUASHING_OPS = ("sigmoid", "tanh", "hardtanh", "softsign", "logsigmoid", "hardsigmoid", "relu6")
+# What user code raises that requires the part that was replaced.
+REFUSALS = (RuntimeError, TypeError, ValueError, AttributeError, AssertionError, LookupError)
 NORM_OPS = ("batch_norm", "group_norm", "instance_norm")
 CUTTING_OPS = ("detach", "detach_")
 
@@ -60,9 +64,46 @@ class Swap:
                     if not self.network(subject, model):
                         return None
                     trace(subject, model)
-            except (RuntimeError, TypeError, ValueError, AttributeError, AssertionError):
+            except REFUSALS:
                 return None  # the network requires what was replaced
         return subject, model
+
+
+R = TypeVar("R")
+
+
+@dataclass
+class Budget:
+    """The seconds of computing that are left for replacements."""
+
+    device: torch.device
+    left: float = SWAP_SECONDS
+
+    def spend(self, experiment: Callable[[float], R]) -> R | None:
+        """The result of an experiment, which is told the seconds that are left.
+
+        None if none are left, or if the user's code cannot do without what is replaced.
+        """
+        if self.left <= 0:
+            return None
+        start = computing_seconds(self.device)
+        try:
+            return experiment(self.left)
+        except REFUSALS:
+            return None
+        finally:
+            self.left -= computing_seconds(self.device) - start
+
+
+@once
+def budget(subject: Subject) -> Budget:
+    """The one budget of a set-up, for all experiments that replace a part of it."""
+    return Budget(subject.device)
+
+
+def likeliest(subject: Subject, swaps: Iterable[Swap]) -> list[Swap]:
+    """`swaps` in their order, but the parts first that show a symptom."""
+    return sorted(swaps, key=lambda swap: swap.part not in subject.suspects)
 
 
 def with_settings(**settings: object) -> Callable[[Recipe], Recipe]:
@@ -177,6 +218,8 @@ def _connected(subject: Subject, model: nn.Module) -> bool:
 
 
 def _batch_statistics(images: Tensor, *_: Any, **__: Any) -> Tensor:
+    if images.numel() == images.shape[1]:
+        return images  # a single value per channel has no statistics
     return F.batch_norm(images, None, None, training=True)
 
 
