@@ -5,6 +5,7 @@ or value of the recipe, or a network in which one kind of operation does somethi
 """
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -212,7 +213,7 @@ def _connected(subject: Subject, model: nn.Module) -> bool:
         hooked = hooked or bool(weight._backward_hooks)
         weight._backward_hooks = None
     others: dict[str, Callable[..., Any]] = dict.fromkeys(CUTTING_OPS, lambda tensor: tensor)
-    others["register_hook"] = lambda *_: RemovableHandle({})
+    others["register_hook"] = lambda *_: RemovableHandle(OrderedDict())
     cut = _instead(others)(subject, model)
     return hooked or cut
 
