@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
@@ -180,10 +180,9 @@ def _against_autograd(subject: Subject) -> list[Finding]:
             advice, severity = "check the backward of autograd.Functions, and hooks", "warn"
         elif not bool(expected.any()):
             text, severity = "gets no gradient, although the loss depends on it", "fail"
-        kind: Callable[..., Finding] = (
-            partial(Symptom, part=GRADIENTS, least="warn") if severity == "warn" else Finding
-        )
-        worst = kind("gradient-flow", severity, text, advice, name, off, 0.0)
+        worst = Finding("gradient-flow", severity, text, advice, name, off, 0.0)
+        if severity == "warn":
+            worst = Symptom(**asdict(worst), part=GRADIENTS, least="warn")
     return [worst] if worst.evidence else []
 
 

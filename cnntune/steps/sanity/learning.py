@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cnntune.data.augment import augment
 from cnntune.findings import Finding, Severity
-from cnntune.runs.chance import ABOVE_CHANCE, ENOUGH_IMAGES, Chance
+from cnntune.runs.chance import ABOVE_CHANCE, ENOUGH_IMAGES, SHORTFALL, Chance
 from cnntune.seeds import derive_seed
 from cnntune.steps.sanity.modes import batch_norms, recalibrate_batch_norm
 from cnntune.steps.sanity.record import NoDropout
@@ -234,10 +234,12 @@ def _restore(model: nn.Module, buffers: Mapping[str, Tensor]) -> None:
 def _short(run: Run, lr: float, trained: Trained, guess: Chance) -> list[Finding]:
     """Accuracy far below the best reference, at `lr` or at the recipe's own learning rate."""
     recipe, acc = run.subject.recipe, trained.acc
-    best = best_reference(run.subject)
     own = acc if recipe.train.lr == lr else run.train(recipe.train.lr).acc
+    if min(own, acc) >= 1 - SHORTFALL:  # no reference can be far above
+        return _few_steps(run, guess)
+    best = best_reference(run.subject)
     if not far_below(own, best):
-        return _few_steps(run, best, guess)
+        return _few_steps(run, guess)
     if not far_below(acc, best):
         return _at_own_rate(run, lr, acc, own, guess)
     longer = replace(run, planned=2 * run.planned).train(lr).acc
@@ -320,7 +322,7 @@ def _at_own_rate(run: Run, lr: float, acc: float, own: float, guess: Chance) -> 
         severity = "fail" if by_chance else "warn"
     elif by_chance and not patient.fallen > FALLEN:
         severity = "fail" if _own_steps(run.subject) <= patient.steps else "warn"
-    elif brief := _few_steps(run, best, guess):
+    elif brief := _few_steps(run, guess):
         return brief
     # What is wrong at a rate that is too low may be what scales the gradients.
     swaps = OF_RECIPE if rate > lr else (*OF_RECIPE, *_of_network(run))
@@ -336,7 +338,7 @@ def _own_steps(subject: Subject) -> int:
     return settings.epochs * max(1, len(subject.data.train) // settings.batch_size)
 
 
-def _few_steps(run: Run, best: Reference, guess: Chance) -> list[Finding]:
+def _few_steps(run: Run, guess: Chance) -> list[Finding]:
     """A batch is the whole training set, and the recipe's epochs end at chance: one step each."""
     recipe, steps = run.subject.recipe, _own_steps(run.subject)
     if steps >= run.planned or recipe.train.batch_size < len(run.subject.data.train):
@@ -344,6 +346,7 @@ def _few_steps(run: Run, best: Reference, guess: Chance) -> list[Finding]:
     acc = replace(run, planned=steps).train(recipe.train.lr).acc
     if guess.beaten_by(acc):
         return []
+    best = best_reference(run.subject)
     text = f"train.batch_size = {recipe.train.batch_size} makes {steps} steps of"
     text += f" {recipe.train.epochs} epochs: validation accuracy {acc:.1%} at train.lr ="
     text += f" {recipe.train.lr:.2g}; by {best.name} {best.acc:.1%}"

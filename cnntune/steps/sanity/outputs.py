@@ -2,8 +2,6 @@
 
 import math
 import statistics
-from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -197,7 +195,7 @@ def initial_loss(subject: Subject) -> list[Finding]:
         evidence += f"; over-confident initial logits: their standard deviation of {spread:.2g} is"
         evidence += f" {excess:.0f}x too large"
         advice = f"scale the last layer's initial weights by {1 / excess:.2g}"
-    kind: Callable[..., Finding] = Finding
+    values = {"measured": loss, "expected": expected}
     if severity == "warn":
-        kind = partial(Symptom, part=WEIGHTS)
-    return [kind("initial-loss", severity, evidence, advice, measured=loss, expected=expected)]
+        return [Symptom("initial-loss", severity, evidence, advice, **values, part=WEIGHTS)]
+    return [Finding("initial-loss", severity, evidence, advice, **values)]
