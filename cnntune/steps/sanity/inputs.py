@@ -111,7 +111,7 @@ def _blank(pixels: Tensor) -> Tensor:
 def _empty(subject: Subject) -> list[Finding]:
     """Channels without any contrast, and images of a single colour."""
     pixels = subject.inputs
-    found = []
+    found: list[Finding] = []
     flat_channels = (pixels.amax((0, 2, 3)) == pixels.amin((0, 2, 3))).nonzero().flatten().tolist()
     if flat_channels:
         text = f"channel {flat_channels[0]} has the same value in every image"

@@ -195,7 +195,8 @@ def initial_loss(subject: Subject) -> list[Finding]:
         evidence += f"; over-confident initial logits: their standard deviation of {spread:.2g} is"
         evidence += f" {excess:.0f}x too large"
         advice = f"scale the last layer's initial weights by {1 / excess:.2g}"
-    values = {"measured": loss, "expected": expected}
     if severity == "warn":
-        return [Symptom("initial-loss", severity, evidence, advice, **values, part=WEIGHTS)]
-    return [Finding("initial-loss", severity, evidence, advice, **values)]
+        return [
+            Symptom("initial-loss", severity, evidence, advice, "", loss, expected, part=WEIGHTS)
+        ]
+    return [Finding("initial-loss", severity, evidence, advice, "", loss, expected)]

@@ -145,8 +145,10 @@ def _initialized(_: Subject, model: nn.Module) -> bool:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif type(module).__module__.startswith("torch.nn") and hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        elif type(module).__module__.startswith("torch.nn") and callable(
+            reset := getattr(module, "reset_parameters", None)
+        ):
+            reset()
         else:
             for weight in module.parameters(recurse=False):
                 if weight.ndim > 1:
