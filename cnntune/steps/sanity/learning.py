@@ -257,10 +257,8 @@ def _short(run: Run, lr: float, trained: Trained, guess: Chance) -> list[Finding
         return [Finding("learns", "info", f"{text}; {few}", measured=longer, expected=best.acc)]
     cause = _repaired(run, lr, acc, best.acc, OF_RECIPE)
     if cause is None:
-        plain = replace(run, subject=replace(run.subject, recipe=plain_recipe(recipe)))
-        with NoDropout():
-            together = plain.train(lr).acc
-        if together - acc > REPAIRED * (best.acc - acc):
+        together = budget(run.subject).spend(partial(_plainly, run, lr))
+        if together is not None and together - acc > REPAIRED * (best.acc - acc):
             text += f"; {together:.1%} without dropout and other regularisation"
             advice = "regularise less, or train for longer"
             return [Finding("learns", "warn", text, advice, measured=longer, expected=best.acc)]
@@ -276,6 +274,13 @@ def _short(run: Run, lr: float, trained: Trained, guess: Chance) -> list[Finding
         text, advice = f"{text}; {cause.evidence}", ""
     found = Finding("learns", "fail", text, advice, measured=longer, expected=best.acc)
     return [found, *([cause] if cause else [])]
+
+
+def _plainly(run: Run, lr: float, _: float) -> float:
+    """The accuracy without dropout and other regularisation, all at once."""
+    plain = replace(run, subject=replace(run.subject, recipe=plain_recipe(run.subject.recipe)))
+    with NoDropout():
+        return plain.train(lr).acc
 
 
 def _of_network(run: Run) -> list[Swap]:
