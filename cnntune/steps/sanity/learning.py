@@ -43,7 +43,7 @@ LEARN_WALL = 300.0  # seconds of wall-clock time; images may be slow to read
 LEARN_BATCH = 64
 LEARN_IMAGES = 2000  # validation images: a standard error of at most 1.1 points
 MIN_IMAGES_PER_CLASS = 20  # for training; with fewer, chance level proves nothing
-PATIENCE = 4  # times the steps, before a shortfall that no replacement repairs is a failure
+PATIENCE = 4  # times the steps, before a shortfall that no other recipe repairs is a failure
 REPAIRED = 0.5  # of the shortfall, which the guilty part's replacement makes good
 HALF = 0.5  # of the reference, above chance: networks differ by less on few images
 USUAL_MOMENTUM = 0.1  # of running statistics; TensorFlow's 0.9
@@ -262,13 +262,14 @@ def _short(run: Run, lr: float, trained: Trained, guess: Chance) -> list[Finding
             text += f"; {together:.1%} without dropout and other regularisation"
             advice = "regularise less, or train for longer"
             return [Finding("learns", "warn", text, advice, measured=longer, expected=best.acc)]
+        if guess.beaten_by(longer):
+            # Another network may only learn faster: it is the cause where time is none.
+            steps = PATIENCE * run.planned
+            late_acc = replace(run, planned=steps).train(lr).acc
+            if not far_below(late_acc, best):
+                text += f"; {late_acc:.1%} after {steps}"
+                return [Finding("learns", "info", text, measured=late_acc, expected=best.acc)]
         cause = _repaired(run, lr, acc, best.acc, (*_of_network(run), *RATES))
-    if cause is None:
-        steps = PATIENCE * run.planned
-        late_acc = replace(run, planned=steps).train(lr).acc
-        if not far_below(late_acc, best):
-            text += f"; {late_acc:.1%} after {steps}"
-            return [Finding("learns", "info", text, measured=late_acc, expected=best.acc)]
     advice = "check the network: what it pools, drops or normalises, and how it is initialised"
     if cause:
         text, advice = f"{text}; {cause.evidence}", ""
