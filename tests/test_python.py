@@ -124,12 +124,44 @@ def test_arrays_are_named_by_column_or_by_keyword() -> None:
 
 
 @pytest.mark.parametrize(
+    ("losses", "evaluations", "note"),
+    [
+        (6, 3, "taken as an evaluation every 2 of 6 epochs, with 'loss' averaged in between;"),
+        (12, 5, "every 2.4 of 12 epochs, with 'loss' averaged in between, which is no whole"),
+        (6, 5, "'val_loss' has 5 values and 'loss' 6: both are counted from the first epoch"),
+    ],
+)
+def test_curves_by_keyword_may_differ_in_length_as_those_in_a_dict_do(
+    losses: int, evaluations: int, note: str
+) -> None:
+    curves: dict[str, Any] = {
+        "loss": [2 - 0.1 * k for k in range(losses)],
+        "val_loss": [2.1 - 0.1 * k for k in range(evaluations)],
+    }
+    found = cnntune.diagnose(**curves)
+    assert found.document == cnntune.diagnose(curves).document
+    assert found.epochs == evaluations
+    assert note in found.runs[0].run.notes[0]
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        {"loss": ["1,2", "1.0", 0.9, 0.8, None]},
+        [{"loss": "1,2"}, {"loss": "1.0"}, {"loss": 0.9}, {"loss": 0.8}, {"loss": "nan"}],
+    ],
+)
+def test_a_text_that_is_no_number_is_noted(history: Any) -> None:
+    (run,) = cnntune.diagnose(history).runs
+    assert run.run.notes == ("skipped 1 value of 'loss': '1,2' is no number",)
+
+
+@pytest.mark.parametrize(
     ("given", "more", "line"),
     [
         (np.zeros((3, 2)), {}, "an array of shape [3, 2] needs names=, one per column"),
         (np.zeros((3, 2)), {"names": ["loss"]}, "one name per column: 1 for 2"),
         (np.zeros(3), {"names": ["loss"]}, "name 1-D arrays by keyword"),
-        (None, {"loss": [1, 2], "val_loss": [1]}, "one length (got loss 2, val_loss 1)"),
         (HISTORY, {"loss": [1, 2]}, "takes a history, or curves by keyword, not both"),
         (None, {"loss": 3.0}, "a curve must be one number per epoch (got 3.0)"),
         (None, {}, "needs a history, a path, or curves by keyword"),

@@ -67,7 +67,7 @@ def renamed(history: Any, columns: Mapping[str, str]) -> Any:
 
 
 def columns_of(values: Any, names: Sequence[str] | None, curves: Mapping[str, Any]) -> Any:
-    """Arrays as a dict of lists by name.
+    """Arrays as a dict of lists by name, which may differ in length where each has a keyword.
 
     `values` is an array [epochs, curves] with a name for each curve, or None where each curve has a
     keyword of its own.
@@ -78,13 +78,7 @@ def columns_of(values: Any, names: Sequence[str] | None, curves: Mapping[str, An
     if curves:
         if values is not None or names is not None:
             raise DataError("diagnose: takes a history, or curves by keyword, not both")
-        listed = {name: _listed(curve) for name, curve in curves.items()}
-        if len(lengths := {name: len(one) for name, one in listed.items()}) and (
-            len(set(lengths.values())) > 1
-        ):
-            found = ", ".join(f"{name} {length}" for name, length in lengths.items())
-            raise DataError(f"diagnose: curves must have one length (got {found})")
-        return listed
+        return {name: _listed(curve) for name, curve in curves.items()}
     rows = _listed(values)
     if not rows or not all(isinstance(row, list) for row in rows):
         raise DataError(

@@ -25,6 +25,7 @@ from cnntune.workers import processes
 if TYPE_CHECKING:
     import torch
 
+    from cnntune.config.files import RecipeFile
     from cnntune.config.recipe import Recipe
     from cnntune.data import Data
 
@@ -155,8 +156,9 @@ def set_up(
 ) -> Setup:
     """Read the recipe with its overrides, find the device, name the study.
 
-    Where no recipe is named and none is here, the digits take its place, which is noted. With
-    `apart` another process does what needs torch, and this one does not import it.
+    Where no recipe is named and none is here, the digits take its place, which is noted, and so it
+    is where a recipe names no data. With `apart` another process does what needs torch, and this
+    one does not import it.
 
     Raises:
         RecipeError: where the recipe cannot be used.
@@ -171,6 +173,8 @@ def set_up(
     if source is None and found.path.name != files.OWN:
         text = f"no {files.OWN} here: using the {found.path.stem} recipe"
         command.notes.append(Finding("recipe", "info", text))
+    elif (note := _about_data(found, overrides)) is not None:
+        command.notes.append(note)
     code = found.code
     imports.add_code_folders(code)  # the workers look for modules where this process does
     if apart:
@@ -191,6 +195,25 @@ def set_up(
     return Setup(
         loaded, place, places, Study(folder), code, tuple(again), space_warnings=tuple(warnings)
     )
+
+
+def _about_data(found: "RecipeFile", overrides: Sequence[str]) -> Finding | None:
+    """That a recipe names no images, which may be a file of a search whose command is missing.
+
+    Raises:
+        RecipeError: where the file cannot be read.
+    """
+    from cnntune.config import files
+
+    values = files.read_values(found.path)
+    data = values.get("data", {})
+    named = [text.partition("=")[0].strip() for text in overrides]
+    if "command" in values or "data.name" in named or not isinstance(data, dict) or "name" in data:
+        return None
+    text = f"{found.name}: has no data.name: using the digits"
+    if "space" in values and not {"data", "model", "train"} & set(values):
+        text += "; to search over a command, type it after --"
+    return Finding("recipe", "info", text)
 
 
 def study_folder(runs: Path, study: str | None, name: str) -> Path:

@@ -27,8 +27,7 @@ name = "folder"
 path = {path}
 image_size = {size}     # every image is resized and cropped to this square
 color = "{color}"       # {about_color}
-val_fraction = {val_fraction}  # drawn once per class; repeats over seeds share it
-test_fraction = {test_fraction} # evaluated once, by `cnntune train`
+{sets}
 
 [model]              # any torchvision or timm classifier too: docs/models.md
 {model}
@@ -53,6 +52,9 @@ epochs = {epochs}           # {about_time}
 train.lr = {{ log = [1e-3, 1.0] }}
 train.weight_decay = {{ log = [1e-6, 1e-2] }}
 """
+FRACTIONS = f"""\
+val_fraction = {VAL_FRACTION}  # drawn once per class; repeats over seeds share it
+test_fraction = {TEST_FRACTION} # evaluated once, by `cnntune train`"""
 
 
 def init(
@@ -114,8 +116,7 @@ def _text(folder: Path, found: "Survey", first: "FirstRecipe") -> str:
         size=network.size,
         color="grey" if found.grey else "rgb",
         about_color="no image that was read has colour" if found.grey else "or grey: one channel",
-        val_fraction=VAL_FRACTION,
-        test_fraction=TEST_FRACTION,
+        sets=_about_sets(found),
         model=tomli_w.dumps(network.model).strip(),
         flip="true" if first.flip else "false",
         about_flip=first.about_flip.evidence,
@@ -126,6 +127,17 @@ def _text(folder: Path, found: "Survey", first: "FirstRecipe") -> str:
         about_time=f"{TRIALS} trials take about {duration(network.seconds)} here",
         **SETTINGS,
     )
+
+
+def _about_sets(found: "Survey") -> str:
+    """How the images are split: by fractions, or already."""
+    if not found.sets:
+        return FRACTIONS
+    _, val, *test = (folder.name for folder in found.sets)
+    lines = [f"# {val}/ is the validation set"]
+    if test:
+        lines.append(f"# {test[0]}/ is the test set: evaluated once, by `cnntune train`")
+    return "\n".join(lines)
 
 
 def _toml_value(text: str) -> str:

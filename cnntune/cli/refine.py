@@ -67,6 +67,7 @@ def refine(
     script = command_search.is_command(found)
     processes.prepare(torch=not script)
 
+    from cnntune.config.space import hull
     from cnntune.steps import refine as step
     from cnntune.steps import repeats, search, winner
     from cnntune.steps.optimism import optimism_findings
@@ -115,7 +116,8 @@ def refine(
             deadline=deadline,
         )
         refuse_failed(ledger.trials())
-        whole_space = recipe.model_copy(update={"space": Ledger.open(found).recipe.space})
+        searched = hull([one.recipe.space for one in ledgers])
+        whole_space = recipe.model_copy(update={"space": searched})
         result = search.result(ledger, whole_space)
         rivals = winner.best_rivals(winner.pool(winner.ledgers(found)))
         repeat_best(command, setup, rivals, seeds=seeds, workers=crew, deadline=deadline)

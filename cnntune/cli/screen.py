@@ -380,7 +380,7 @@ class Screen:
             self.text(line)
 
     def _diagnosis_table(self, judged: "Sequence[JudgedRun]", root: Path | None) -> Table:
-        """Label, confidence, best epoch of all, and both loss curves on one scale."""
+        """Label, confidence, best epoch of all, and both loss curves: in one unit, on one scale."""
         table = Table(box=None, pad_edge=False)
         table.add_column("run", overflow="fold")
         table.add_column("label", no_wrap=True)
@@ -394,17 +394,19 @@ class Screen:
         rows = []
         for run in judged:
             diagnosis, curve = run.diagnosis, run.curve
-            train, val = _numbers(curve.train_loss), _numbers(curve.val_loss)
-            finite = [value for value in train + val if math.isfinite(value)]
-            low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
-            shown = (train, val) if curves else ()
+            shown = (_logged(curve.train_loss), _logged(curve.val_loss)) if curves else ()
+            scale = _limits([value for one in shown for value in one])
             ends = (diagnosis.best_epoch, diagnosis.last_epoch)
             rows.append(
                 (
                     diagnosis.label,
                     f"{diagnosis.confidence:.0%}",
                     "/".join("-" if at is None else f"{at:g}" for at in ends),
-                    *(self.spark(one, width=width, low=low, high=high) for one in shown),
+                    *(
+                        self.spark(one, width=width, low=low, high=high)
+                        for one in shown
+                        for low, high in [scale if curve.one_unit else _limits(one)]
+                    ),
                 )
             )
         headings = [str(column.header) for column in table.columns[1:]]
@@ -450,8 +452,13 @@ def _line(segments: Sequence[Segment]) -> Text:
     return Text.assemble(*((s.text, s.style or "") for s in segments), no_wrap=True)
 
 
-def _numbers(values: Sequence[float | None]) -> list[float]:
-    return [math.nan if value is None else value for value in values]
+def _logged(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _limits(values: Sequence[float]) -> tuple[float, float]:
+    finite = [value for value in values if math.isfinite(value)]
+    return (min(finite), max(finite)) if finite else (0.0, 1.0)
 
 
 def short_name(key: str, keys: Sequence[str]) -> str:

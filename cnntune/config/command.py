@@ -160,7 +160,8 @@ def parse_command(
     table = {key: value for key, value in values.items() if key != "command"}
     recipe, problems = _read({**table, "command": command.model_dump()})
     if recipe is not None:
-        problems += _misfits(recipe)
+        wrong = [p.key.removeprefix("space.") for p in problems if p.key.startswith("space")]
+        problems += _misfits(recipe, wrong)
     written = [
         Problem("command", "cannot be written in a file: type it after --")
         for _ in range("command" in values)
@@ -233,16 +234,19 @@ def _dimensions(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
             yield full, value
 
 
-def _misfits(recipe: CommandRecipe) -> Iterator[Problem]:
-    """What of the command does not fit the keys, and the other way round."""
-    known = [*recipe.space, *recipe.settings, *GIVEN]
+def _misfits(recipe: CommandRecipe, wrong: Sequence[str]) -> Iterator[Problem]:
+    """What of the command does not fit the keys, and the other way round.
+
+    Keys of the space that are `wrong` have a line of their own, and are not in the recipe.
+    """
+    known = [*recipe.space, *wrong, *recipe.settings, *GIVEN]
     for word in recipe.command.words:
         for piece in PIECE.findall(word):
             if piece in ("{", "}"):
                 yield Problem(f"-- {word}", f"a literal {piece} must be written {2 * piece}")
             elif piece not in ("{{", "}}") and piece[1:-1] not in known:
                 yield Problem(f"-- {word}", f"{piece}: {unknown(piece[1:-1], known, 'key')}")
-    if not recipe.space:
+    if not recipe.space and not wrong:
         example = "train.lr = { log = [1e-4, 1e-1] }"
         yield Problem("space", f"is missing: [space] holds what is searched, such as {example}")
     used = recipe.placeholders

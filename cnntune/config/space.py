@@ -45,10 +45,12 @@ class Range:
         return min(max(float(f"{value:.{SIGNIFICANT_DIGITS}g}"), self.low), self.high)
 
     def position(self, value: float) -> float:
-        """Where `value` lies: 0 at low, 1 at high."""
+        """Where `value` lies: 0 at low, 1 at high; a logarithm puts 0 infinitely far below."""
         if self.high == self.low:
             return 0.5
         if self.log:
+            if value <= 0:
+                return -math.inf
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
@@ -153,7 +155,8 @@ def _narrow_dimension(dimension: Dimension, values: Sequence[Value]) -> Dimensio
     if not values:
         return dimension
     if isinstance(dimension, Choice):
-        return Choice(tuple(option for option in dimension.options if option in values))
+        kept = tuple(option for option in dimension.options if option in values)
+        return Choice(kept) if kept else dimension
     positions = [dimension.position(float(value)) for value in values]
     low = dimension.at(max(0.0, min(positions) - NARROW_MARGIN))
     high = dimension.at(min(1.0, max(positions) + NARROW_MARGIN))
@@ -193,6 +196,8 @@ def edges(space: Space, values: Mapping[str, Value]) -> list[Edge]:
             continue
         value = float(values[key])
         position = dimension.position(value)
+        if math.isinf(position):
+            continue  # a 0 that no range of logarithms reaches
         whole = replace(dimension, low=min(dimension.low, value), high=max(dimension.high, value))
         outside = not dimension.low <= value <= dimension.high
         if position <= EDGE:
@@ -200,6 +205,23 @@ def edges(space: Space, values: Mapping[str, Value]) -> list[Edge]:
         elif position >= 1 - EDGE:
             found.append(Edge(key, value, "upper", _widen(whole, lower=False), outside))
     return found
+
+
+def hull(spaces: Sequence[Space]) -> dict[str, Dimension]:
+    """The first space, its ranges widened to what the others hold: all that was searched."""
+    return {
+        key: _hull(dimension, [space[key] for space in spaces[1:] if key in space])
+        for key, dimension in (spaces[0] if spaces else {}).items()
+    }
+
+
+def _hull(dimension: Dimension, others: Sequence[Dimension]) -> Dimension:
+    if not isinstance(dimension, Range):
+        return dimension
+    ranges = [other for other in others if isinstance(other, Range) and other.log == dimension.log]
+    low = min([dimension.low, *(other.low for other in ranges)])
+    high = max([dimension.high, *(other.high for other in ranges)])
+    return replace(dimension, low=low, high=high)
 
 
 def _widen(dimension: Range, *, lower: bool) -> Range:

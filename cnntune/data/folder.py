@@ -68,15 +68,7 @@ def folder(
         DataError: one line per folder that cannot be used; files are read later.
     """
     root = Path(path).expanduser()
-    folders = {found.name.casefold(): found for found in _class_folders(root)}
-    found_val = [folders[name] for name in VAL_NAMES if name in folders]
-    if "train" in folders and len(found_val) > 1:
-        both = " and ".join(found.name for found in found_val)
-        raise DataError(f"{root}: holds {both}, but only one can be the validation set")
-    if "train" in folders and found_val:
-        roots = [folders["train"], found_val[0]]
-        if "test" in folders:
-            roots.append(folders["test"])
+    if roots := set_folders(root):
         return _from_split(root, roots, image_size, color)
     check_fractions(val_fraction, test_fraction)
     classes, files, labels = _scan(root)
@@ -88,6 +80,22 @@ def folder(
         for part in parts
     )
     return Source(train=train, val=val, test=test if len(test) else None, classes=classes)
+
+
+def set_folders(root: Path) -> list[Path]:
+    """The folders of the sets: training, validation and perhaps test; empty where there are none.
+
+    Raises:
+        DataError: where `root` is no folder, or two folders may be the validation set.
+    """
+    folders = {found.name.casefold(): found for found in _class_folders(root)}
+    found_val = [folders[name] for name in VAL_NAMES if name in folders]
+    if "train" not in folders or not found_val:
+        return []
+    if len(found_val) > 1:
+        both = " and ".join(found.name for found in found_val)
+        raise DataError(f"{root}: holds {both}, but only one can be the validation set")
+    return [folders["train"], found_val[0], *([folders["test"]] if "test" in folders else [])]
 
 
 def _from_split(top: Path, roots: Sequence[Path], image_size: int, color: Colour) -> Source:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cnntune.data.folder import FolderImages, folder, read_image
+from cnntune.data.folder import FolderImages, folder, read_image, set_folders
 from cnntune.errors import DataError
 
 SIZES = (32, 64, 96, 128, 160, 224)  # pixels; the largest is the usual input size for ImageNet
@@ -28,12 +28,13 @@ LONG = 1.5  # longer side by shorter: the central square shows two thirds of suc
 class Survey:
     """The images of a folder.
 
-    `per_class` counts the images of all sets. `size`, in pixels, is that of all images where they
-    are small squares, else the largest of `SIZES` that most have. `sampled` images were decoded; of
-    these, `unreadable` could not be, `grey` tells whether none has colour, and `long` is the share
-    (0..1) that the central square cuts by a third or more. `copies` are groups of files that are
-    equal byte for byte, `conflicts` those in more than one class. `thumbnails` are float32
-    `[N, 3, 16, 16]` in 0..1 with `labels` (int64 `[N]`).
+    `per_class` counts the images of all sets, `sets` are their folders where the images are split
+    already: training, validation and perhaps test. `size`, in pixels, is that of all images where
+    they are small squares, else the largest of `SIZES` that most have. `sampled` images were
+    decoded; of these, `unreadable` could not be, `grey` tells whether none has colour, and `long`
+    is the share (0..1) that the central square cuts by a third or more. `copies` are groups of
+    files that are equal byte for byte, `conflicts` those in more than one class. `thumbnails` are
+    float32 `[N, 3, 16, 16]` in 0..1 with `labels` (int64 `[N]`).
     """
 
     training: int
@@ -48,6 +49,7 @@ class Survey:
     conflicts: tuple[tuple[Path, ...], ...]
     thumbnails: Tensor
     labels: Tensor
+    sets: tuple[Path, ...] = ()
 
     @property
     def images(self) -> int:
@@ -114,6 +116,7 @@ def survey(path: Path, *, val_fraction: float, test_fraction: float) -> Survey:
         conflicts=tuple(group for group in copies if len({class_of[file] for file in group}) > 1),
         thumbnails=torch.stack(seen),
         labels=torch.tensor(labels),
+        sets=tuple(set_folders(path.expanduser())),
     )
 
 

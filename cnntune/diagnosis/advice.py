@@ -4,6 +4,7 @@ Where the value of a recipe key is known, a line names the key, that value and t
 otherwise it gives the advice in general words.
 """
 
+import math
 import numbers
 import shlex
 from collections.abc import Callable, Mapping
@@ -41,10 +42,14 @@ class Change:
 
 
 def _up_to(limit: float, factor: float, start: float) -> Callable[[float], float | None]:
-    """Multiply by `factor`, from `start` if it is 0, up to `limit`."""
+    """Multiply by `factor`, from `start` if it is 0, up to `limit`.
+
+    Not where the limit leaves less than half of the change, by the logarithm: it would do nothing.
+    """
 
     def new_value(value: float) -> float | None:
-        return None if value >= limit else min(limit, value * factor if value else start)
+        near = value * math.sqrt(factor) > limit
+        return None if near else min(limit, value * factor if value else start)
 
     return new_value
 
@@ -105,6 +110,7 @@ DECAY_LR = Change(
 # With the command that trains after `--` where a recipe of ours did not write the log.
 SWEEP = "find a learning rate that lowers the loss: run `cnntune lr-sweep`"
 FIT_A_FEW = "see whether the network can fit a few samples at all: run `cnntune sanity`"
+FIND_NAN = "check inputs, labels and loss for NaN or infinity: run `cnntune sanity`"
 WORDS = "command.words"  # of the settings: a search over a command
 COMMAND = "COMMAND"  # of a log of which only the reader knows it
 
@@ -113,7 +119,7 @@ ADVICE: dict[str, tuple[Change | str, ...]] = {
         MUCH_LOWER_LR,
         WARM_UP,
         CLIP,
-        "check inputs, labels and loss for NaN or infinity: run `cnntune sanity`",
+        FIND_NAN,
     ),
     "oscillating": (LOWER_LR, DECAY_LR, WARM_UP, CLIP),
     "stuck": (SWEEP, FIT_A_FEW),

@@ -28,7 +28,7 @@ MAX_SCALE = 10.0  # between the first losses on train and on val, where they sha
 MAX_LOG = math.log(1e6)  # nats; a loss that is rounded to 0 would be infinitely far below
 MAX_SORTED_WINDOW = 9  # values; a longer window is not sorted anew for each value
 STEP_SIZE = 0.954  # of a standard deviation: the median step between two normal values, by tables
-
+NO_LISTS = ("epochs", "unit", "one_unit")  # fields of a curve that are none of its values
 
 Values = Sequence[float | None]
 
@@ -39,8 +39,8 @@ class Curve:
 
     None is a value that was not logged; NaN and infinity are values. Where a list is empty or ends
     early, the rest counts as not logged. Losses may be in any unit as long as train and val share
-    it; accuracies, or any score where more is better, are in 0..1. `unit` is what `epochs` counts:
-    steps where the log does not count epochs.
+    it, which `one_unit` says; accuracies, or any score where more is better, are in 0..1. `unit` is
+    what `epochs` counts: steps where the log does not count epochs.
     """
 
     epochs: Sequence[float]
@@ -50,6 +50,7 @@ class Curve:
     val_acc: Values = ()
     lr: Values = ()
     unit: Literal["epoch", "step"] = field(default="epoch", kw_only=True)
+    one_unit: bool = field(default=True, kw_only=True)
 
     def series(self, name: str) -> "Series":
         """The finite values of the list `name`, such as "val_loss", with their epochs."""
@@ -154,6 +155,12 @@ class Shape:
         """How far `val` fell, as a fraction of its first value."""
         return fraction(self.val.values[0] - self.end, self.val.values[0])
 
+    @property
+    def comparable(self) -> bool:
+        """Whether `train` and `val` are in one unit: two losses, or two error rates."""
+        alike = self.train_name.split()[1] == self.val_name.split()[1]
+        return alike and (self.curve.one_unit or "error" in self.val_name)
+
     @cached_property
     def gap(self) -> float:
         """How far val ends above train: the share of what training learned that val did not follow.
@@ -162,7 +169,7 @@ class Shape:
         0.0 too where the two cannot be compared: an error rate and a loss, or two losses that began
         a factor of `MAX_SCALE` apart, such as one summed over a batch.
         """
-        if not self.has_both or self.train_name.split()[1] != self.val_name.split()[1]:
+        if not self.has_both or not self.comparable:
             return 0.0
         firsts = sorted((abs(self.train.values[0]), abs(self.start)))
         if firsts[1] > MAX_SCALE * firsts[0]:
@@ -218,7 +225,7 @@ def _longest_first(curve: Curve, names: tuple[str, str]) -> tuple[str, Series]:
 
 def without_duplicates(curve: Curve) -> Curve:
     """The curve of a log that writes every row twice, without every other row."""
-    names = [field.name for field in fields(curve) if field.name not in ("epochs", "unit")]
+    names = [field.name for field in fields(curve) if field.name not in NO_LISTS]
     columns: dict[str, Any] = {name: getattr(curve, name) for name in names}
     rows = len(curve.epochs)
     if rows < 2 * MIN_POINTS or rows % 2 or not all(map(_in_pairs, columns.values())):

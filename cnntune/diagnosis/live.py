@@ -188,7 +188,22 @@ def _printed(path: Path, metric: Metric | None, *, ended: bool) -> list[Record]:
     if metric is None or any(metric.column(record) for record in records):
         return records
     points = _named(decode(data), metric.name)
-    return [Record("text", {metric.name: points}), *records] if points else records
+    return _joined(records, metric.name, points) if points else records
+
+
+def _joined(records: Sequence[Record], name: str, points: list[Point]) -> list[Record]:
+    """The records of a text with one more column, which counts evaluations.
+
+    In the run that has another curve with as many values, one in each epoch, both were printed
+    together: the column is one of that run, and counts what that curve counts. Else it is a run.
+    """
+    for record in records[:1] if len(records) == 1 else ():
+        for column, others in record.columns.items():
+            at = [x for x, _ in others]
+            if meaning(column).kind in CURVES and len(at) == len(points) == len(set(at)):
+                values = [(x, value) for x, (_, value) in zip(at, points, strict=True)]
+                return [replace(record, columns={**record.columns, name: values})]
+    return [Record("text", {name: points}), *records]
 
 
 def _named(printed: str, name: str) -> list[Point]:

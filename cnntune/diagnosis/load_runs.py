@@ -13,8 +13,8 @@ from cnntune.diagnosis.logs.find import UNKNOWN_FORMAT, Source, sources
 from cnntune.diagnosis.logs.record import Record, UnreadableLogError
 from cnntune.errors import DataError, StudyError
 from cnntune.runs.chance import Chance
-from cnntune.runs.run import COLUMNS, Epoch, NotLogged, Run, logged
-from cnntune.runs.summary import Ranked, Summary
+from cnntune.runs.run import COLUMNS, Epoch, NotLogged, Run
+from cnntune.runs.summary import RESULTS, Ranked, Summary
 
 CNNTUNE_FORMAT = "cnntune"
 KNOWN_FORMATS = (
@@ -199,22 +199,18 @@ def _read_ours(folder: Path) -> ReadRun:
         document = Run(folder).summary() or {}
     summary = Summary.from_json(document)
     if not rows:
-        raise UnreadableLogError(
-            f"has no completed epoch: metrics.csv holds {metrics.stat().st_size} bytes and no whole"
-            " row; train the run again"
-        )
+        raise UnreadableLogError(_without_rows(metrics, summary))
     columns = {name: name for name in ("train_loss", "val_loss", "train_acc", "val_acc", "lr")}
     settings = flatten(Run(folder).config())
     notes = tuple(_about_end(folder, rows, document, summary))
     if ranked := Ranked.read(document.get("ranked")):  # of a command
-        role = "val_acc" if logged(rows[-1].val_acc) is not None else "val_loss"
+        role = _role_of_rank(rows)
         columns[role] = ranked.name
-        if role == "val_loss" and ranked.times > 0:
-            notes = (*notes, f"val loss is {ranked.name!r} with its sign turned: more is better")
+        notes = (*notes, *_about_rank(role, ranked))
     found = ReadRun(
         folder,
         CNNTUNE_FORMAT,
-        curve_of(rows),
+        replace(curve_of(rows), one_unit=ranked is None or role.endswith("acc")),
         columns=columns,
         notes=notes,
         settings=settings,
@@ -227,6 +223,22 @@ def _read_ours(folder: Path) -> ReadRun:
         if found.cut and found.status == "pruned"
         else found
     )
+
+
+def _role_of_rank(rows: Sequence[Epoch]) -> str:
+    """The curve that ranks the run of a command: the first that it has, see `score_of`."""
+    having = (role for role in RESULTS if any(v is not None for v in _column(rows, role)))
+    return next(having, "val_loss")
+
+
+def _about_rank(role: str, ranked: Ranked) -> Iterator[str]:
+    """What a curve holds in place of the loss or accuracy that it is called."""
+    name = role.replace("_", " ")
+    if role.endswith("_acc"):
+        unit = f" / {abs(ranked.times):g}" if abs(ranked.times) != 1 else ""
+        yield f"{name} is {'1 - ' * (ranked.times < 0)}{ranked.name!r}{unit}"
+    elif ranked.times > 0:
+        yield f"{name} is {ranked.name!r} with its sign turned: more is better"
 
 
 def _without_rows(metrics: Path, summary: Summary | None) -> str:

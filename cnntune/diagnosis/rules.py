@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from cnntune.diagnosis.advice import (
     DECAY_LR,
+    FIND_NAN,
     Prescription,
     Settings,
     advice_for,
@@ -40,6 +41,7 @@ from cnntune.diagnosis.curve import (
     rolling_median,
     row_lost,
     scatter,
+    slope,
     steps,
     tail_median,
     without_duplicates,
@@ -233,8 +235,10 @@ def guessing(shape: Shape) -> Verdict | None:
         return Verdict("unstable", "diverged", f"{name} ends at {end:.4g}, {far}", margin, "fail")
     chance = chance if chance.tells else supposed
     accs = (shape.curve.series("val_acc") or shape.curve.series("train_acc")).values
-    if chance is None or not accs or chance.beaten_by(max(accs)):
+    if chance is None or not accs:
         return None
+    if chance.beaten_by(max(accs)):
+        return _unlearned_again(shape, chance) if loss else None
     if not loss:
         return _no_better(chance, accs, "no loss was logged")
     if end < (1 - CHANCE) * chance.loss:
@@ -245,6 +249,26 @@ def guessing(shape: Shape) -> Verdict | None:
             "unstable", "diverged", text, ratio(worst, WORSE_THAN_CHANCE * chance.loss), "fail"
         )
     return _no_better(chance, accs, f"{name} ends at {end:.4g}")
+
+
+def _unlearned_again(shape: Shape, chance: Chance) -> Verdict | None:
+    """A network that was better than guessing and ends as one that guesses, in loss and accuracy.
+
+    It has lost what it had learned: one step too large has thrown its weights out of reach.
+    """
+    name = "val" if shape.curve.series("val_acc") else "train"
+    known, losses = shape.curve.series(f"{name}_acc"), shape.train
+    if shape.train_name != "train loss" or len(losses) < MIN_POINTS:
+        losses = shape.val
+    best, last = max(known.values), tail_median(known.values, END_FRACTION)
+    end = tail_median(losses.values, END_FRACTION)
+    dropped = best - last
+    if chance.beaten_by(last) or dropped <= NOTICEABLE or end < (1 - CHANCE) * chance.loss:
+        return None
+    at = known.epochs[known.values.index(best)]
+    text = f"{name} accuracy was {best:.3g} in {shape.curve.unit} {at:g} and ended at {last:.3g},"
+    text += f" with a loss of {end:.4g}; guessing gives {chance.acc:.3g} and {chance.loss:.4g}"
+    return Verdict("unstable", "diverged", text, ratio(dropped, NOTICEABLE), "fail")
 
 
 def no_better_than_chance(shape: Shape) -> Verdict | None:
@@ -291,7 +315,8 @@ def stuck(shape: Shape) -> Verdict | None:
         text += ", slowly but steadily"
     elif where is not None and jumps_above(train, where):
         problem = "stuck-above"
-        text += f"; it stays above {where:.4g}: the steps are too large to come down"
+        rose = "stays" if train[0] >= where else "rose and stays"
+        text += f"; it {rose} above {where:.4g}: the steps are too large to come down"
     return Verdict("underfitting", problem, text, margin, "warn", ("converged",))
 
 
@@ -350,7 +375,7 @@ def val_rises(shape: Shape) -> Verdict | None:
 def still_improving(shape: Shape) -> Verdict | None:
     """A val curve that still falls at the end: longer training is the cheapest improvement."""
     wanted = IMPROVING * shape.range
-    if shape.train_name.split()[1] == shape.val_name.split()[1] and len(shape.train):
+    if shape.comparable and len(shape.train):
         wanted = max(wanted, SATURATED * abs(shape.train.values[0]))  # most was learned before val
     if shape.range <= 0 or shape.trend <= wanted or not trusted(shape):
         return None
@@ -361,7 +386,8 @@ def still_improving(shape: Shape) -> Verdict | None:
     )
     margin = ratio(shape.trend, wanted)
     also: list[Label] = ["converged"] if margin < 1 / NEAR else []
-    if gap_score(shape) > NEAR * GAP and not bounded_gap(shape):
+    gap = (shape.acc_gap or 0.0) > ACC_GAP
+    if gap or (gap_score(shape) > NEAR * GAP and not bounded_gap(shape)):
         also.append("overfitting")
         text += f", although {shape.train_name} is at {shape.train_end:.3g}"
     if len(shape.val) < FEW_POINTS:
@@ -398,15 +424,16 @@ def large_gap(shape: Shape) -> Verdict | None:
     """Val is far above train: the lecture's "big gap = overfitting".
 
     Regularise more, or get more data. Where both accuracies are known they decide, also while val
-    still falls; so too where val accuracy is so close to 1 that no large gap is possible. A gap of
-    losses counts by the share of what training learned that val did not follow, and by their ratio:
-    two losses near zero are far apart only as a ratio, and those of a poor fit only as a share.
+    still falls, unless the gap is a lag; so too where val accuracy is so close to 1 that no large
+    gap is possible. A gap of losses counts by the share of what training learned that val did not
+    follow, and by their ratio: two losses near zero are far apart only as a ratio, and those of a
+    poor fit only as a share.
     """
     acc_gap, score = shape.acc_gap or 0.0, 0.0 if bounded_gap(shape) else gap_score(shape)
     if not shape.has_both or (acc_gap <= ACC_GAP and score <= GAP):
         return None
     improves = still_improving(shape) is not None
-    if acc_gap <= ACC_GAP and improves:
+    if improves and (acc_gap <= ACC_GAP or lags(shape, acc_gap)):
         return None
     text = f"{shape.val_name} ends at {shape.end:.3g}, {shape.train_name} at "
     text += f"{shape.train_end:.3g}"
@@ -417,6 +444,17 @@ def large_gap(shape: Shape) -> Verdict | None:
     margin = max(ratio(acc_gap, ACC_GAP), ratio(score, GAP))
     other: Label = "still-improving" if improves else "converged"
     return Verdict("overfitting", "overfitting", text, margin, "warn", (other,))
+
+
+def lags(shape: Shape, acc_gap: float) -> bool:
+    """Whether val accuracy gains as much per evaluation as it is behind train accuracy.
+
+    Then it is an evaluation late, as at the start of every run, and memorises nothing yet. Of few
+    points, each better than the one before, the gain per evaluation is too uncertain to tell.
+    """
+    if len(shape.val) < FEW_POINTS:
+        return True
+    return slope(last_third(shape.curve.series("val_acc").values)) >= acc_gap
 
 
 def gap_score(shape: Shape) -> float:
@@ -609,6 +647,9 @@ def diagnose(
     same_kind = "check that training and validation data are of the same kind"
     if "val-not-finite" in signs and verdict.problem != "diverged":
         advice.insert(0, "check the validation set and its evaluation: val loss is not finite")
+    if all(map(math.isfinite, (*logged(curve.train_loss), *logged(curve.val_loss)))):
+        head = FIND_NAN.partition(":")[0]  # after it the command may be another
+        advice = [line for line in advice if not line.startswith(head)]
     if {"schedule-ended", "rate-step"} & set(signs):
         advice = [line for line in advice if line != DECAY_LR.general]
     if "stopped-early" in signs:

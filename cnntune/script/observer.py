@@ -40,6 +40,7 @@ MAX_PRINTED = 4  # inputs that tell samples apart
 VALUES = 64  # of a row that make its fingerprint
 MAX_NODES = 20_000  # of a graph that are followed
 MAX_TOP_NODES = 500  # of them, between a loss and the results of models
+FIRST_BATCHES = 2  # of a pass, whose samples are compared with those of the next one
 SHORT_PASS = 4  # batches of a pass over a loader once enough steps were seen
 MANY_STAGES = 5  # times the steps that are wanted, where each stage has a network of its own
 CHEAP_SECONDS = 8.0
@@ -56,6 +57,10 @@ PROBE_SECONDS = 4.0
 MAX_TARGET = 10**6  # values of a target that are kept
 KEPT_WEIGHTS = 3 * 10**7  # of a model that is kept
 MAX_FRAMES = 10  # of the user's, above an exception
+HIDDEN_SUMS = ("Dot", "Mv", "Mm", "Bmm", "Norm", "LinalgVectorNorm", "Dist", "Cumsum")
+SUMMED = 2  # the reduction of torch's losses, in their graph nodes
+MANY_TERMS = 3  # of one kind: samples, where two may be two tasks
+COMPARED = 4  # parameters
 MAX_NEGATIVES = 64  # tensors of which it is known that they are the negative of another one
 MARK = "cnntune"  # key in a graph node's metadata
 SKIPPED = (  # operations that change the shape or the type of a value only
@@ -116,6 +121,7 @@ class Optimizer:
         self.results: list[dict[str, Any]] = []  # backward passes since it was cleared
         self.lost: list[dict[str, Any]] = []  # those that were cleared before it ended its step
         self.lost_before_step = 0
+        self.made: dict[str, Any] = {}  # the event
         self.event: dict[str, Any] = {}
         self.before: list[tuple[Any, Any]] = []
 
@@ -207,6 +213,11 @@ class Seen:
         self.experiments: dict[str, Any] = {}
         self.results: set[int] = set()  # memory of what the last model returned
         self.negatives: dict[int, None] = {}  # addresses, the latest last
+        self.clipping = False  # the script clips gradients
+        self.used: dict[int, tuple[Any, int]] = {}  # parameter: its last gradient that was used
+        self.left: dict[int, Any] = {}  # parameter: a few of its values after the last step
+        self.frozen: dict[int, int] = {}  # parameter that asks for no gradient: its first values
+        self.trainable: set[int] = set()  # first values of the others
 
     def ours(self) -> bool:
         """Whether a hook is to look: in the script's own thread, and not at what we do."""
@@ -383,6 +394,15 @@ def whole_rows(rows: list[int], inputs: list[Any], torch: Any) -> list[int]:
     return found
 
 
+def other_prints(first: Any, inputs: list[Any], torch: Any) -> int:
+    """A number that is the same where all inputs but the first are."""
+    others = [x for x in inputs[:MAX_PRINTED] if x is not first]
+    prints = [
+        row_prints(x.reshape(-1, 1) if x.dim() < 1 else x, torch) for x in others if x.numel()
+    ]
+    return zlib.crc32(repr(prints).encode())
+
+
 def statistics(tensor: Any, torch: Any) -> dict[str, Any]:
     """Mean, standard deviation, extremes and whether all values are finite."""
     values = tensor.detach().float()
@@ -459,6 +479,50 @@ def constant_factor(node: Any, torch: Any) -> float:
         if node is None:
             break
     return factor
+
+
+def summed(start: Any) -> float | None:
+    """How many values a loss is the sum of, at most, above the results of models; 1 for a mean.
+
+    None where that is not known: in a large graph, or for dot products and norms.
+    """
+    most, stack, best = 1.0, [(start, 1.0, "")], {start: 1.0}
+    for _ in range(MAX_TOP_NODES):
+        if not stack:
+            return most
+        node, count, above = stack.pop()
+        name = bare(node)
+        if name in HIDDEN_SUMS:
+            return None
+        if name == "Sum":
+            into = math.prod(int(size) for size in node._saved_self_sym_sizes)
+            count *= max(1.0, into / math.prod(shape_of(node)))
+        elif getattr(node, "_saved_reduction", 1) == SUMMED:
+            of = node._saved_target if name.startswith("NllLoss") else node._saved_self
+            count *= of.numel()
+        elif name == "Add" != above:
+            count *= alike_terms(node)
+        most = max(most, count)
+        if node.metadata.get(MARK) is not None:
+            continue
+        for other, _ in node.next_functions:
+            if other is not None and count > best.get(other, 0.0):
+                best[other] = count
+                stack.append((other, count, name))
+    return None
+
+
+def alike_terms(node: Any) -> int:
+    """How many terms of one kind a chain of additions has, as where a loop adds samples' losses."""
+    stack, kinds = [node], {"": 1}
+    while stack and sum(kinds.values()) < MAX_TOP_NODES:
+        for other, _ in stack.pop().next_functions:
+            if other is not None and bare(other) == "Add":
+                stack.append(other)
+            elif other is not None:
+                kinds[bare(other)] = kinds.get(bare(other), 0) + 1
+    most = max(kinds.values())
+    return most if most >= MANY_TERMS else 1
 
 
 def walk(start: Any, torch: Any, held: set[int]) -> dict[str, Any]:
@@ -556,6 +620,7 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
         entry["shapes"] = zlib.crc32(repr([tuple(p.shape) for p in parameters]).encode())
         if entry["first"] is None:
             entry["first"] = look(parameters)
+            note_trainable(parameters)
             entry["frozen"] = frozen(module)
             entry["dropped"], entry["momentum"] = extremes(module)
     at, grad = place(), torch.is_grad_enabled()
@@ -579,6 +644,8 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
     if first is not None:
         event["shape"], event["type"] = list(first.shape), str(first.dtype).rpartition(".")[2]
         event["rows"] = row_prints(first, torch)
+        if deep or SEEN.forwards <= KEPT_BATCHES:
+            event["others"] = other_prints(first, inputs, torch)
         if deep or not grad:
             event["rich"] = rich(first, torch)
         before = SEEN.inputs.get(number)
@@ -995,11 +1062,26 @@ def beside(name: str) -> Any:
     return sys.modules[known]
 
 
+def value_print(parameter: Any) -> int:
+    """A number that is the same for the same first values."""
+    return zlib.crc32(repr((tuple(parameter.shape), few_values(parameter).tolist())).encode())
+
+
+def note_trainable(parameters: list[Any]) -> None:
+    """The first values of parameters that are trained, by which their copies are known."""
+    SEEN.trainable.update(value_print(p) for p in parameters if p.requires_grad and p.dim() > 1)
+
+
+def follows(entry: list[Any], parameter: Any) -> bool:
+    """Whether a frozen parameter has changed since it was first there, as a moving average does."""
+    return entry[3] and value_print(parameter) != SEEN.frozen[entry[0]]
+
+
 def frozen(module: Any) -> list[list[Any]]:
     """The parameters that ask for no gradient: number, name, size, and whether they are untrained.
 
     Torch's layers begin with weights that are spread evenly between two bounds; training leaves
-    none so.
+    none so. A copy of weights that are trained is no untrained layer: it follows them.
     """
     found = []
     for name, parameter in module.named_parameters():
@@ -1009,7 +1091,11 @@ def frozen(module: Any) -> list[list[Any]]:
             if parameter.dim() > 1 and parameter.numel() >= EVEN_VALUES and bound > 0:
                 spread = float(values.std()) * 3**0.5 / bound
                 even = abs(spread - 1) < EVEN and abs(float(values.mean())) < EVEN * bound
-            found.append([SEEN.numbers.of(parameter), name, parameter.numel(), even])
+            number = SEEN.numbers.of(parameter)
+            if even:
+                first = SEEN.frozen.setdefault(number, value_print(parameter))
+                even = first not in SEEN.trainable
+            found.append([number, name, parameter.numel(), even])
     return found
 
 
@@ -1067,6 +1153,8 @@ def note_backward(loss: Any, torch: Any) -> None:
         event["loss"] = float(loss.detach())
     if loss.grad_fn is not None:
         event["factor"] = constant_factor(loss.grad_fn, torch)
+        if deep:
+            event["summed"] = summed(loss.grad_fn)
         sentinel = threading.local()
         loss.grad_fn.metadata[MARK + " kept"] = sentinel
         SEEN.kept.append((SEEN.steps, weakref.ref(sentinel)))
@@ -1134,7 +1222,8 @@ def add_optimizer(number: int, optimizer: Any, at: str) -> None:
     """From here on an optimizer is known."""
     SEEN.living[number] = weakref.ref(optimizer)
     SEEN.optimizers[number] = Optimizer(number, type(optimizer).__name__, at, SEEN.steps)
-    SEEN.event("optimizer", optimizer=number, at=at, parameters=numbers_in(optimizer))
+    known = SEEN.event("optimizer", optimizer=number, at=at, parameters=numbers_in(optimizer))
+    SEEN.optimizers[number].made = known
 
 
 @watching
@@ -1194,10 +1283,26 @@ def note_before_step(optimizer: Any, torch: Any) -> None:
         keep_optimizer(number, optimizer)
     # What a closure clears within the step, it computes again: that of L-BFGS, several times.
     known.lost_before_step = len(known.lost)
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    if not known.steps:
+        known.made["reset"] = was_reset(held)
     if known.event["deep"]:
-        held = [p for group in optimizer.param_groups for p in group["params"]]
         spread = held[:: max(1, len(held) // 16)][:16]
         known.before = [(p, few_values(p)) for p in spread]
+
+
+def some(held: list[Any]) -> list[Any]:
+    """Parameters that are compared at every step, which must cost little."""
+    return held[:: max(1, len(held) // COMPARED)][:COMPARED]
+
+
+def was_reset(held: list[Any]) -> bool:
+    """Whether parameters have other values than the last step of any optimizer left."""
+    pairs = [(p, SEEN.left.get(SEEN.numbers.of(p))) for p in some(held)]
+    return any(
+        old is not None and (old.shape != (now := few_values(p)).shape or bool((old != now).any()))
+        for p, old in pairs
+    )
 
 
 @watching
@@ -1206,6 +1311,10 @@ def note_after_step(optimizer: Any, torch: Any) -> None:
     number = SEEN.numbers.of(optimizer)
     known, event = SEEN.optimizers[number], SEEN.optimizers[number].event
     held = [p for group in optimizer.param_groups for p in group["params"]]
+    if SEEN.clipping:
+        note_used(held)
+    for parameter in some(held):
+        SEEN.left[SEEN.numbers.of(parameter)] = few_values(parameter)
     event["of"] = len(held)
     event["none"] = sum(p.grad is None for p in held)
     if event["deep"]:
@@ -1273,6 +1382,8 @@ def note_loss(name: str, args: Any, keywords: Any, result: Any, torch: Any) -> N
         keep_loss(name, args or (prediction,), keywords, result, torch)
     note_target(target, torch)
     if deep:
+        if prediction.requires_grad and target.dim() and target.numel():
+            event["target"] = zlib.crc32(repr(row_prints(target, torch)).encode())
         source, picked = origin(prediction)
         event["contract"] = {**tools.facts(name, given, source, torch), "picked": picked}
     if name in OTHER_LOSSES:
@@ -1300,16 +1411,28 @@ def note_loss(name: str, args: Any, keywords: Any, result: Any, torch: Any) -> N
 
 
 @watching
-def note_clip(torch: Any) -> None:
-    """Gradients were clipped."""
-    results = [len(SEEN.optimizers[number].results) for number, _ in living_optimizers()]
-    SEEN.event(
-        "clip",
-        at=place(),
-        fresh=bool(results and max(results)),
-        stale=any(any_gradient(o, torch) for _, o in living_optimizers()[:4]),
-        scaled=SEEN.scaled,
-    )
+def note_clip(parameters: list[Any]) -> None:
+    """Gradients are about to be clipped; new ones are not 0 and were in no step of an optimizer."""
+    SEEN.clipping = True
+    SEEN.event("clip", at=place(), fresh=any(map(new_gradient, parameters)), scaled=SEEN.scaled)
+
+
+def new_gradient(parameter: Any) -> bool:
+    """Whether a gradient was computed since a step used the one before, by whatever function."""
+    gradient = parameter.grad
+    if gradient is None or not (gradient.is_sparse or bool(gradient.detach().any())):
+        return False
+    used = SEEN.used.get(SEEN.numbers.of(parameter))
+    return used is None or used[0]() is not gradient or used[1] != gradient._version
+
+
+def note_used(held: list[Any]) -> None:
+    """A step has used these gradients: which tensors they were, and how often changed."""
+    for parameter in held:
+        gradient = parameter.grad
+        if gradient is not None:
+            known = weakref.ref(gradient), gradient._version
+            SEEN.used[SEEN.numbers.of(parameter)] = known
 
 
 @watching
@@ -1331,7 +1454,7 @@ def note_schedule(scheduler: Any) -> None:
 
 
 @watching
-def note_pass(loader: Any) -> None:
+def note_pass(loader: Any) -> dict[str, Any]:
     """A pass over a loader begins."""
     SEEN.passes += 1
     SEEN.samples.batch = []
@@ -1339,7 +1462,7 @@ def note_pass(loader: Any) -> None:
     if hasattr(dataset, "__len__"):
         count = len(dataset)
     batches = -(-count // loader.batch_size) if count and loader.batch_size else None
-    SEEN.event(
+    return SEEN.event(
         "pass",
         loader=SEEN.numbers.of(loader),
         dataset=id(dataset),
@@ -1364,6 +1487,16 @@ def note_batch(batch: Any, size: Any, torch: Any) -> None:
     """A loader gave a batch."""
     found = list(tensors_in([batch], torch))
     SEEN.samples.batch, SEEN.samples.size = found[:MAX_IN_BATCH], size
+
+
+@watching
+def note_samples(batch: Any, begun: dict[str, Any], torch: Any) -> None:
+    """The first samples of a pass in a fixed order, before the script changes them."""
+    if begun["ordered"]:
+        found = (t for t in tensors_in([batch], torch) if t.is_floating_point() and t.dim() > 1)
+        first = next((t for t in found if len(t)), None)
+        if first is not None:
+            begun.setdefault("given", []).extend(row_prints(first, torch))
 
 
 @watching
@@ -1420,7 +1553,11 @@ def record(reason: str) -> dict[str, Any]:
             if entry is not None and len(name) >= len(entry["name"]):
                 entry["name"] = name
         if module is not None:
-            SEEN.models[SEEN.numbers.of(module)]["alike"] = alike(module)
+            known = SEEN.models[SEEN.numbers.of(module)]
+            known["alike"] = alike(module)
+            now = {SEEN.numbers.of(parameter): parameter for parameter in module.parameters()}
+            for one in known["frozen"]:
+                one[3] = one[3] and not (one[0] in now and follows(one, now[one[0]]))
     torch = sys.modules.get("torch")
     return {
         "format": FORMAT,
@@ -1693,7 +1830,21 @@ def hook_functions(torch: Any) -> None:
         if isinstance(kind, type) and "log_prob" in vars(kind):
             after(kind, "log_prob", lambda r, *a, **k: note_log_probability(r, a, k, torch))
     for name in ("clip_grad_norm_", "clip_grad_value_"):
-        before(torch.nn.utils, name, lambda *a, **k: note_clip(torch))
+        around(torch.nn.utils, name, noting_clips)
+
+
+def noting_clips(original: Any) -> Any:
+    """A function that clips the gradients of parameters, which may be a generator."""
+
+    def call(parameters: Any, *args: Any, **keywords: Any) -> Any:
+        if SEEN.ours() and not hasattr(parameters, "grad"):
+            parameters = list(parameters)
+            note_clip(parameters)
+        elif SEEN.ours():
+            note_clip([parameters])
+        return original(parameters, *args, **keywords)
+
+    return call
 
 
 @watching
@@ -1818,7 +1969,7 @@ def hook_loaders(torch: Any) -> None:
     data = torch.utils.data.dataloader
 
     def begin(iterator: Any, loader: Any) -> None:
-        note_pass(loader)
+        iterator._cnntune_pass = note_pass(loader)
         iterator._cnntune_given = 0
         iterator._cnntune_sized = hasattr(loader.dataset, "__len__")
         iterator._cnntune_size = loader.batch_size
@@ -1833,6 +1984,8 @@ def hook_loaders(torch: Any) -> None:
             self._cnntune_given = given + 1
             batch = original(self)
             note_batch(batch, getattr(self, "_cnntune_size", None), torch)
+            if given < FIRST_BATCHES and getattr(self, "_cnntune_pass", None):
+                note_samples(batch, self._cnntune_pass, torch)
             return batch
 
         return call

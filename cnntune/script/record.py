@@ -3,14 +3,19 @@
 Kinds of events (`k`), each with `n`, the optimizer steps before it:
 
 forward   a root module: `model`, `train`, `active` of `watched` (dropout and batch norm that are in
-          train mode), `grad`, `at` (the user's line), `by` (the calling line), `index`, `rows`
+          train mode), `grad`, `at` (the user's line), `by` (the calling line), `index`, `rows`;
+          closely `others` (a number for all inputs but the first)
 backward  `loss`, `factor` (the constants it was multiplied with), `leaf` (it has no graph); looked
           at closely also `leaves` (index of a set of parameters), `forwards`, `pairs` (what enters
-          a loss), `nodes`
+          a loss), `nodes`, `summed` (values that the loss is a sum of; None: not known)
 step      `optimizer`, `lr`, `cleared` (since its step before), `back` and `lost` (indices of
           backward events that it uses, or that were cleared), `none`, `of`; closely `norm`
-loss      a loss function: `name`, `shapes`, `value`, `classes`, `kinds`, `low`, `high`
-others    `optimizer`, `clear`, `clip`, `schedule`, `pass`, `kept`, `seed`, `cut`
+loss      a loss function: `name`, `shapes`, `value`, `classes`, `kinds`, `low`, `high`;
+          closely `target` (a number for its values)
+optimizer one was made: `parameters`, `reset` (their values are not those that a step left)
+pass      over a loader: `batches`, `ordered`, `given` (its first samples, before the script)
+clip      of gradients: `fresh` (they were computed since a step used the ones before)
+others    `clear`, `schedule`, `kept`, `seed`, `cut`
 """
 
 import json

@@ -16,7 +16,7 @@ from cnntune.diagnosis.proven import Comparison, Proof, points
 from cnntune.diagnosis.rules import Label
 from cnntune.findings import Finding
 from cnntune.study.effects import Idle
-from cnntune.training.open_recipe import allows
+from cnntune.training.open_recipe import allows, value_at
 
 DECADE = 10.0
 MAX_VALUES = {  # upper ends of the usual ranges
@@ -138,11 +138,13 @@ def _regularised(recipe: Recipe, best: Mapping[str, Value], key: str) -> Change 
     before = recipe.space.get(key)
     if before is None:
         wider = REGULARISERS[key](recipe)
-        return Change(key, str(recipe.get(key)), wider, reason)
+        return Change(key, str(value_at(recipe, key)), wider, reason)
     value = best.get(key)
     if not isinstance(before, Range) or value is None or float(value) >= MAX_VALUES[key]:
         return None
     low = float(value)
+    if before.log and low <= 0:  # the recipe's, from before the key was searched
+        return None
     if before.log:
         high = min(MAX_VALUES[key], low * DECADE**2)
     else:

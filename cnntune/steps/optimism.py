@@ -57,13 +57,15 @@ def optimism_findings(
     if repeated:
         fallen = statistics.fmean(one.selected_acc - (one.mean or 0.0) for one in repeated)
         again = f"the best {len(repeated)} again" if repeated[1:] else "the best again"
-        text += f"; trained {again}, accuracy fell by {100 * fallen:.2f} points on the same images"
+        moved = f"{'rose' if fallen < 0 else 'fell'} by {100 * abs(fallen):.2f} points"
+        text += f"; trained {again}, accuracy {moved} on the same images"
     return [
         Finding(
             "optimism",
             "info",
             text,
-            "report the test accuracy of `cnntune train`, which evaluates it once",
+            "report the accuracy on a test set, which `cnntune train` evaluates once; data without"
+            " one need images that nothing was chosen by",
             measured=optimism,
         )
     ]

@@ -32,6 +32,7 @@ from cnntune.steps.winner import (
 from cnntune.study.effects import Idle, idle_keys
 from cnntune.study.ledger import Ledger, exists
 from cnntune.study.trial import Trial, best_of
+from cnntune.training.open_recipe import value_at
 from cnntune.workers.pool import Event, Job, in_order, run_jobs
 
 # Keys that a refinement shares with its search, with the reason.
@@ -293,9 +294,7 @@ def plan(
         warmup = max(recipe.train.warmup_epochs, float(math.floor(epochs * WARMUP_SHARE)))
         values |= {"train.schedule": "cosine", "train.warmup_epochs": warmup}
     longer = recipe.for_run().with_values(values).model_copy(update={"space": recipe.space})
-    searched_values = [
-        {k: v for k, v in trial.values.items() if k in recipe.space} for trial in strong
-    ]
+    searched_values = [_trained_with(trial, recipe) for trial in strong]
     problem = problem_of(strong)
     if problem == "still-improving" and (not epochs or epochs > recipe.search.epochs):
         problem = None  # the refinement trains longer already
@@ -303,6 +302,15 @@ def plan(
     if asked:
         made = [change for change in made if change.key not in ("search.epochs", "train.epochs")]
     return apply(longer, made), made
+
+
+def _trained_with(trial: Trial, recipe: Recipe) -> dict[str, Value]:
+    """A value for each key of the space: the drawn one, else the recipe's.
+
+    The first trial of a round has those of the best before, when some keys were not searched yet.
+    """
+    found = {key: trial.values.get(key, value_at(recipe, key)) for key in recipe.space}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def problem_of(strong: Sequence[Trial]) -> Label | None:

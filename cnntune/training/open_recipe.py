@@ -135,6 +135,15 @@ def allows(recipe: Recipe, key: str, value: Value) -> bool:
     return True
 
 
+def value_at(recipe: Recipe, key: str) -> Any:
+    """The value of a flat key, a builder's own default included; None where it has no value."""
+    value, (section, _, argument) = recipe.get(key), key.partition(".")
+    if value is not None or section not in signatures.SECTIONS or recipe.runs_command:
+        return value
+    builder = builder_of(getattr(recipe, section).name, section)
+    return signatures.defaults(builder, section).get(argument)
+
+
 def described(recipe: Recipe, device: str, data: Data) -> str:
     """The images and the network, in a line, after what was done to read samples of user code."""
     test = f", {len(data.test)} test" if data.test is not None else ""

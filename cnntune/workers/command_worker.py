@@ -9,11 +9,13 @@ import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from cnntune.config.command import CommandRecipe
+from cnntune.config.problems import did_you_mean
 from cnntune.diagnosis.live import Evaluation, Logs, Metric, Reading, ranks_while_running
 from cnntune.errors import CnntuneError, ScriptError, StudyError
 from cnntune.runs.run import Epoch, NotLogged, Run
@@ -140,12 +142,12 @@ class Trial:
         return Summary.failed(kind, "\n".join([first, *(lines or ["it printed nothing"])]))
 
     def _missed(self, lines: Sequence[str]) -> str:
-        """What to do where the script misses a file that is where the search was started."""
+        """What to do where a file is missed that is where the search was started, or is similar."""
         section = self.recipe.command
         home = Path(section.folder)
         path = None if section.here else found_at_home(lines, self.command.work, home)
         if path is None:
-            return ""
+            return _mistyped(self.recipe.words(), lines, home)
         return (
             f": {path} is not in the trial's own folder, where it runs, but in {home}; let the"
             f" command run there with --here, or give it the path as a word: {home / path}"
@@ -180,6 +182,19 @@ class Trial:
     def end(self) -> None:
         """End the command and all its processes."""
         self.command.end()
+
+
+def _mistyped(words: Sequence[str], lines: Sequence[str], home: Path) -> str:
+    """The file that a word of the command means, where the script is missed and one is similar."""
+    for word in words:
+        if not any(word in line for line in lines):
+            continue
+        path = home / word
+        with suppress(OSError):  # a word may be code, which is too long for a name
+            same_kind = [file.name for file in path.parent.iterdir() if file.suffix == path.suffix]
+            if path.suffix and not path.exists() and (meant := did_you_mean(path.name, same_kind)):
+                return f": {path.parent} has no {path.name}{meant}"
+    return ""
 
 
 class Runner:

@@ -97,6 +97,21 @@ def test_without_a_recipe_here_it_is_said_that_the_digits_are_used(tmp_path: Pat
     assert "recipe" not in [finding["rule"] for finding in named.document["findings"]]
 
 
+def test_a_recipe_without_data_is_said_to_mean_the_digits(tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text("[model]\nwidth = 4\n")
+    (tmp_path / "space.toml").write_text("[space]\ntrain.lr = { log = [1e-3, 1] }\n")
+    for file, more in (
+        ("small.toml", ""),
+        ("space.toml", "; to search over a command, type it after --"),
+    ):
+        outcome = call("inspect", file, "--json", cwd=tmp_path)
+        note = outcome.document["findings"][0]
+        assert (note["rule"], note["severity"]) == ("recipe", "info")
+        assert note["evidence"] == f"{file}: has no data.name: using the digits{more}"
+    named = call("inspect", "small.toml", "--set", "data.name=digits", "--json", cwd=tmp_path)
+    assert "recipe" not in [finding["rule"] for finding in named.document["findings"]]
+
+
 def test_init_leaves_a_recipe_that_is_there_alone(tmp_path: Path) -> None:
     images(tmp_path / "pets")
     (tmp_path / "cnntune.toml").write_text("mine")

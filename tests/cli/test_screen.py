@@ -15,7 +15,7 @@ from cnntune.cli.screen import Screen, TrialWatch
 from cnntune.cli.session import watch
 from cnntune.config.recipe import parse
 from cnntune.findings import Finding
-from cnntune.runs.run import Epoch, Run
+from cnntune.runs.run import Epoch, NotLogged, Run
 from cnntune.runs.summary import Ranked, Summary
 from cnntune.texts import broken, counted, unwrapped, wrapped
 from cnntune.workers.pool import Event, Job
@@ -196,3 +196,14 @@ def test_what_ranks_a_command_has_a_column_of_its_name() -> None:
     assert heading.split() == ["trial", "reward", "curve"]
     assert first.split()[:2] == ["0", "90.0000"]
     assert second.split()[:2] == ["1", "100.5000"]
+
+
+def test_a_curve_that_was_not_logged_is_drawn_as_nothing(tmp_path: Path) -> None:
+    none, run = NotLogged(), Run(tmp_path / "run")
+    run.begin({})
+    for epoch, loss in enumerate((-10.0, -20.0, -30.0), 1):
+        run.log(Epoch(epoch, none, none, none, loss, none, none, 1.0))
+    shown = call("diagnose", "run", cwd=tmp_path).out
+    (row,) = [line for line in shown.splitlines() if "3/3" in line]
+    assert row.split("3/3")[1].split() != []
+    assert "x" not in row.split("3/3")[1]

@@ -13,6 +13,7 @@ from cnntune.config.space import (
     Range,
     draw,
     edges,
+    hull,
     narrow,
     parse_dimension,
     toml,
@@ -197,6 +198,17 @@ def test_a_best_rate_at_an_edge_proposes_a_decade_more(
     assert (edge.key, edge.value, edge.side) == ("train.lr", value, side)
     assert edge.wider == Range(low, high, log=True)
     assert edge.beyond == (low if side == "lower" else high)
+
+
+def test_a_value_that_a_later_round_went_beyond_is_no_edge_of_all_that_was_searched() -> None:
+    searched: dict[str, Range | Choice] = {"train.lr": LR, "batch": Choice((16, 32))}
+    top = LR.high
+    assert edges(hull([searched]), {"train.lr": top})
+    later = {"train.lr": Range(top / 2, 100 * top, log=True), "model.dropout": Range(0.0, 0.5)}
+    whole = hull([searched, later, {"train.lr": Choice((top,))}])
+    assert whole == {"train.lr": Range(LR.low, 100 * top, log=True), "batch": Choice((16, 32))}
+    assert not edges(whole, {"train.lr": top})
+    assert hull([]) == {}
 
 
 def test_a_best_value_inside_is_no_edge() -> None:

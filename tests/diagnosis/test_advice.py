@@ -198,3 +198,18 @@ def test_the_sweep_is_named_with_the_command_that_trains() -> None:
     )
     curve = Curve(range(1, 11), train_loss=losses)
     assert any(line.endswith("`cnntune lr-sweep -- COMMAND`") for line in diagnose(curve).advice)
+
+
+def test_a_value_next_to_its_limit_is_not_raised() -> None:
+    near = {"train.weight_decay": 0.009, "model.dropout": 0.4}
+    assert not any("raise" in line for line in diagnose(OVERFITTING, settings=near).advice)
+    below = diagnose(OVERFITTING, settings={"train.weight_decay": 0.003}).advice
+    assert "raise train.weight_decay from 0.003 towards 0.01" in below
+
+
+def test_only_a_loss_that_is_not_finite_asks_for_nan_in_the_inputs() -> None:
+    finite = Curve([1, 2, 3, 4], train_loss=[2.0, 3.0, 4.0, 5.0])
+    broken = replace(finite, train_loss=[2.0, 3.0, math.nan, math.nan])
+    assert diagnose(finite).label == diagnose(broken).label == "unstable"
+    assert not any("NaN" in line for line in diagnose(finite).advice)
+    assert any("NaN" in line for line in diagnose(broken).advice)

@@ -316,6 +316,12 @@ def test_without_a_train_curve_nothing_is_called_overfitting() -> None:
     assert "no-train-curve" in found.flags
 
 
+def test_curves_of_two_units_have_no_gap() -> None:
+    both = run(decay(2.0, 0.1, 1.0, 12), decay(4.0, 2.0, 1.0, 12))
+    assert diagnose(both).label == "overfitting"
+    assert diagnose(replace(both, one_unit=False)).label == "converged"
+
+
 # Accuracy only, train only, few points
 
 
@@ -415,6 +421,38 @@ def test_a_gap_of_accuracies_is_overfitting_also_while_val_still_improves() -> N
     )
     assert found.label == "overfitting"
     assert found.also == ["still-improving"]
+
+
+def test_three_epochs_that_all_improve_are_not_overfitting_yet() -> None:
+    found = diagnose(
+        run([1.70, 0.74, 0.41], [1.61, 0.91, 0.64], [0.33, 0.82, 0.98], [0.43, 0.71, 0.85])
+    )
+    assert found.label == "still-improving"
+    assert set(found.also) == {"overfitting", "too-short"}
+    assert found.advice == ["train twice as long, with the schedule stretched"]
+
+
+def test_val_that_gains_more_per_epoch_than_it_is_behind_still_improves() -> None:
+    train, val = [2.2, 1.7, 1.2, 0.8, 0.5], [2.25, 2.0, 1.6, 1.2, 0.8]
+    late = run(train, val, [0.2, 0.4, 0.6, 0.8, 0.95], [0.1, 0.3, 0.45, 0.6, 0.8])
+    # the median slope is 0.17 per epoch, and the gap at the end 0.15
+    assert diagnose(late).label == "still-improving"
+    slow = run(train, val, [0.2, 0.4, 0.6, 0.8, 0.95], [0.1, 0.2, 0.3, 0.4, 0.5])
+    assert diagnose(slow).label == "overfitting"
+
+
+def test_a_network_that_falls_back_to_guessing_is_unstable() -> None:
+    found = diagnose(
+        run([2.24, 3.25, 2.33, 2.34], [1.61, 2.31, 2.32, 2.35], val_acc=[0.547, 0.1, 0.103, 0.09])
+    )
+    assert found.label == "unstable"
+    assert "val accuracy was 0.547 in epoch 1 and ended at 0.09" in found.evidence
+    assert "lower the learning rate tenfold" in found.advice
+
+
+def test_a_loss_that_rose_above_guessing_did_not_stay_there() -> None:
+    found = diagnose(run([2.24, 2.4, 2.34, 2.39, 2.33, 2.34]))
+    assert "it rose and stays above 2.303" in found.evidence  # ln 10
 
 
 def test_a_val_loss_that_is_not_finite_points_to_the_evaluation() -> None:

@@ -153,6 +153,20 @@ def test_what_a_command_cannot_use_is_a_line_with_its_key(
     )
 
 
+@pytest.mark.parametrize(
+    ("space", "word", "line"),
+    [
+        ({"batch": [16, 32]}, "{batch}", "space.batch: must be { log = [low, high] }"),
+        ({"train": {"lr": {"log": [0, 1]}}}, "{train.lr}", "space.train.lr: log needs numbers > 0"),
+    ],
+)
+def test_a_wrong_range_is_one_line_and_its_placeholder_none(
+    space: dict[str, object], word: str, line: str
+) -> None:
+    (only,) = lines("x", word, space=space)
+    assert only.startswith(f"space.toml: {line}")
+
+
 def test_epochs_in_the_command_need_a_number() -> None:
     (line,) = lines("x", "{train.lr}", "{search.epochs}")
     assert "--epochs N" in line
@@ -276,6 +290,20 @@ def test_a_file_that_lies_where_the_search_was_started_names_here(
     assert error.line == f"{first} ({last})"
 
 
+def test_a_script_whose_name_is_mistyped_is_named_as_it_is_spelled(
+    job: Callable[..., Job], tmp_path: Path
+) -> None:
+    asked = job("")
+    words = [sys.executable, "trian.py", "{train.lr}"]
+    recipe = recipe_of(*words, folder=tmp_path).for_trial({"train.lr": 0.01})
+    error = summary_of(replace(asked, recipe=recipe)).error
+    assert error is not None
+    assert error.message.startswith(
+        f"the command ended with exit code 2: {tmp_path} has no trian.py;"
+        " did you mean 'train.py'?\n"
+    )
+
+
 @pytest.mark.parametrize("more", [{}, {"here": True}], ids=["own folder", "here"])
 def test_a_file_that_lies_nowhere_is_no_matter_of_folders(
     job: Callable[..., Job], tmp_path: Path, more: dict[str, bool]
@@ -329,6 +357,16 @@ def test_any_printed_number_can_be_the_metric(job: Callable[..., Job]) -> None:
     assert Summary.from_json(json.loads(json.dumps(summary.to_json()))) == summary
 
 
+def test_a_loss_beside_a_cost_is_logged_and_not_compared_with_it(job: Callable[..., Job]) -> None:
+    values = "[(2.0, 30.0), (1.0, 20.0), (0.5, 15.0), (0.3, 13.0), (0.2, 12.5), (0.15, 12.4)]"
+    script = f"for loss, cost in {values}:\n    print('loss:', loss, 'latency:', cost)\n"
+    made = job(script, metric="latency:min")
+    assert summary_of(made).ranked == Ranked("latency", 12.4, -1.0)
+    (judged,) = judge_runs(read_paths([made.folder])[0])
+    assert list(judged.curve.train_loss) == [2.0, 1.0, 0.5, 0.3, 0.2, 0.15]
+    assert not judged.curve.one_unit
+
+
 @pytest.mark.parametrize(
     ("printed", "metric", "shown"),
     [
@@ -347,6 +385,28 @@ def test_what_ranks_is_shown_under_its_name_as_it_was_logged(
     script = f"for n in (30, 40, 20):\n    print('{printed}:', n * 1.0)\n"
     summary = summary_of(job(script, metric=metric))
     assert score_text(summary) == shown
+
+
+@pytest.mark.parametrize(
+    ("printed", "metric", "role", "note"),
+    [
+        ("loss: 2 bleu", "", "train_acc", "train acc is 'bleu' / 100"),
+        ("bleu", "bleu", "val_acc", "val acc is 'bleu' / 100"),
+        ("val_wer", "", "val_acc", "val acc is 1 - 'val_wer' / 100"),
+        ("reward", "reward:max", "val_loss", "val loss is 'reward' with its sign turned"),
+    ],
+)
+def test_diagnose_says_which_curve_holds_the_number_that_ranks(
+    printed: str, metric: str, role: str, note: str, job: Callable[..., Job]
+) -> None:
+    asked = job(f"for n in (20, 30, 40):\n    print('{printed}:', n * 1.0)\n", metric=metric)
+    name = printed.rpartition(" ")[2]
+    assert summary_of(asked).ranked is not None
+    (run,) = read_paths([asked.folder])[0]
+    assert run.columns[role] == name
+    assert [each for each in run.notes if name in each and each.startswith(note)]
+    others = {"val_acc", "val_loss", "train_acc", "train_loss"} - {role}
+    assert name not in {run.columns[other] for other in others}
 
 
 def test_out_of_memory_is_tried_again_alone(job: Callable[..., Job]) -> None:
@@ -490,6 +550,31 @@ def test_an_evaluation_counts_once_all_its_columns_are_there(tmp_path: Path) -> 
     whole = logs.read(ended=False)
     assert whole is not None
     assert [one["val_acc"] for one in whole.settled()] == [0.5, 0.625]
+
+
+@pytest.mark.parametrize("before", ["epoch {n} ", ""])
+def test_the_losses_beside_a_named_number_are_logged_with_it(tmp_path: Path, before: str) -> None:
+    line = before + "loss: {loss} reward: {reward}\n"
+    values = ((1, 2.5, 10.0), (2, 2.25, 31.5), (3, 2.0, 40.0))
+    text = "".join(line.format(n=n, loss=loss, reward=reward) for n, loss, reward in values)
+    found = logs_of(tmp_path, text, "reward:max").read(ended=True)
+    assert found is not None
+    assert (found.column, found.times) == ("reward", 1.0)
+    assert [one["train_loss"] for one in found.evaluations] == [2.5, 2.25, 2.0]
+    assert [one["val_loss"] for one in found.evaluations] == [-10.0, -31.5, -40.0]
+
+
+def test_losses_of_batches_are_not_those_of_a_number_that_is_printed_per_epoch(
+    tmp_path: Path,
+) -> None:
+    text = "".join(f"epoch {n}\nloss: 3.0\nloss: 2.5\nloss: 2.0\nreward: {n}0\n" for n in (1, 2, 3))
+    found = logs_of(tmp_path, text, "reward:max").read(ended=True)
+    assert found is not None
+    assert [dict(one) for one in found.evaluations] == [
+        {"val_loss": -10.0},
+        {"val_loss": -20.0},
+        {"val_loss": -30.0},
+    ]
 
 
 def test_a_validation_ranks_before_the_training(tmp_path: Path) -> None:

@@ -133,3 +133,48 @@ def test_a_lower_rate_that_learns_where_the_own_does_not_is_a_failure() -> None:
     for i, event in enumerate(backs):
         event["loss"] = (0.7 - 0.01 * i) / 16  # as where gradients of 16 batches are accumulated
     assert found(Record(both, experiments={**about, "rates": rates}, **known)) == []
+
+
+def micro_batches(factor: float, summed: float | None) -> Record:
+    """Ten steps of four backward passes each, all of one line."""
+    events: list[dict[str, Any]] = []
+    for n in range(10):
+        first = len(events)
+        events += [
+            {"k": "backward", "n": n, "at": "train.py:8", "leaf": False, "loss": 1.0,
+             "factor": factor, "leaves": 0, "forwards": [], "pairs": [], "summed": summed}
+            for _ in range(4)
+        ]  # fmt: skip
+        events.append(step(n, back=[first, first + 1, first + 2, first + 3]))
+    parameters = {"7": {"name": "w", "size": 1, "looked": 0, "none": 0, "zero": 0}}
+    events.append({"k": "optimizer", "n": 0, "optimizer": 1, "at": "", "parameters": [7]})
+    return Record(events, optimizers={"1": {"class": "SGD"}}, leaf_sets=[[7]],
+                  parameters=parameters)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("factor", "summed", "expected"),
+    [
+        (1 / 4, 1.0, []),  # means of four micro-batches
+        (1 / 16, 1.0, [("accumulation", "fail")]),
+        (1 / 32, 8.0, []),  # sums over 8 samples, divided by the 32 of the step
+        (1 / 128, 8.0, [("accumulation", "fail")]),
+        (1 / 32, None, []),  # a loss of which this is not known
+    ],
+)
+def test_only_what_a_loss_is_per_sample_says_whether_it_was_divided_twice(
+    factor: float, summed: float | None, expected: list[tuple[str, str]]
+) -> None:
+    assert found(micro_batches(factor, summed)) == expected
+
+
+@pytest.mark.parametrize(("reset", "expected"), [(True, []), (False, ["remade-optimizer"])])
+def test_optimizers_of_weights_that_were_reset_are_those_of_folds(
+    reset: bool, expected: list[str]
+) -> None:
+    events = []
+    for number in range(1, 6):
+        events.append({"k": "optimizer", "n": 5 * number, "optimizer": number, "at": "train.py:5",
+                       "parameters": [7], "reset": reset})  # fmt: skip
+        events += [step(i, optimizer=number) for i in range(5 * number, 5 * number + 5)]
+    assert [rule for rule, _ in found(record(*events))] == expected

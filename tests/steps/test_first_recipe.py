@@ -1,5 +1,6 @@
 """What `init` finds in a folder of images, and what it proposes."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from commands import call
 from PIL import Image
 from torch import Tensor
 
+from cnntune.cli.init import _about_sets
 from cnntune.data.survey import Survey, survey
 from cnntune.errors import DataError
 from cnntune.steps.inspect import first_recipe
@@ -77,6 +79,34 @@ def test_a_folder_is_counted_and_what_is_wrong_with_it_is_named(folder: Path) ->
     (broken,) = about.unreadable
     assert broken.startswith(f"{folder / 'cat/19.png'}: is not an image")
     assert about.copies == about.conflicts == ((folder / "cat/00.png", folder / "dog/10.png"),)
+
+
+def test_a_split_folder_needs_no_fractions_and_copies_across_the_sets_are_named(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    top = tmp_path_factory.mktemp("split")
+    for name in ("train", "val"):
+        shutil.copytree(folder, top / name)
+    for file in (top / "val").rglob("*.png"):  # all but one differ from those of training
+        if file.name != "05.png":
+            file.write_bytes(file.read_bytes() + b"\0")
+    (top / "val/cat/05.png").unlink()
+    told = {one.evidence: one.advice for one in first_recipe._about_images(found(top))}
+    assert any("2 images in more than one class" in evidence for evidence in told)
+    same = f"{top / 'train/dog/05.png'} = {top / 'val/dog/05.png'}"
+    assert f"1 file equal to another, byte for byte: {same}" in told
+    (about_test,) = (text for text in told if text.startswith("train and val have no test folder"))
+    assert "no test set" in about_test
+    fractions = _about_sets(found(folder))
+    assert (fractions.count("val_fraction"), fractions.count("test_fraction")) == (1, 1)
+    assert _about_sets(found(top)) == "# val/ is the validation set"
+    (top / "val").rename(top / "valid")
+    shutil.copytree(folder, top / "test")
+    assert _about_sets(found(top)).splitlines() == [
+        "# valid/ is the validation set",
+        "# test/ is the test set: evaluated once, by `cnntune train`",
+    ]
+    assert not [f for f in first_recipe._about_images(found(top)) if "test folder" in f.evidence]
 
 
 def test_all_broken_files_are_named_and_of_many_the_first_five(folder: Path) -> None:

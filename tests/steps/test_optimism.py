@@ -39,6 +39,8 @@ def test_the_luck_of_the_images_and_that_of_the_seed_are_told_apart() -> None:
         " images"
     )
     assert "cnntune train" in found.advice
+    better = Candidate(Rival(trials[0], Recipe(name="test")), 2, [0.96, 0.97])
+    assert "accuracy rose by 1.50 points" in optimism_findings(trials, [better], 1000)[0].evidence
 
 
 def test_few_trials_losses_and_uncounted_images_say_nothing() -> None:

@@ -95,6 +95,37 @@ def test_a_choice_keeps_what_the_strong_trials_chose() -> None:
     assert plan(before, strong, 20, {})[0].space == {"train.batch_size": Choice((32, 128))}
 
 
+def test_a_key_that_the_best_trial_did_not_draw_keeps_the_value_that_it_was_trained_with() -> None:
+    # The first trial of a round repeats the best before, from when these keys were not searched.
+    before = recipe(
+        {
+            "train.label_smoothing": {"uniform": [0.0, 0.2]},
+            "model.dropout": {"uniform": [0.0, 0.5]},
+            "train.weight_decay": {"log": [1e-5, 1e-3]},
+            "augment.crop": {"choice": [0, 2, 4]},
+        },
+        weight_decay=0,
+    )
+    drawn = {"train__label_smoothing": 0.19, "model__dropout": 0.25, "augment__crop": 4}
+    strong = [trial(0, 0.93), trial(1, 0.91, train__weight_decay=1e-4, **drawn)]
+    space = plan(before, strong, 20, {})[0].space
+    smoothing, dropout, decay = (
+        space[key] for key in ("train.label_smoothing", "model.dropout", "train.weight_decay")
+    )
+    assert isinstance(smoothing, Range)
+    assert isinstance(dropout, Range)
+    assert isinstance(decay, Range)
+    assert (smoothing.low, smoothing.high) == (0.0, 0.2)  # the best was trained with 0
+    assert (dropout.low, dropout.high) == (0.0, 0.3)  # 0 is the default of the network
+    assert decay.low == 1e-5  # a logarithm has no 0: the end next to it stays
+    assert space["augment.crop"] == Choice((0, 4))
+
+
+def test_a_choice_without_the_strong_value_stays_whole() -> None:
+    before = recipe({"augment.crop": {"choice": [2, 4]}})
+    assert plan(before, [trial(0, 0.9)], 20, {})[0].space == {"augment.crop": Choice((2, 4))}
+
+
 @pytest.mark.parametrize(("train_epochs", "expected"), [(20, 20), (3, 3), (1, 2)])
 def test_a_refinement_trains_for_the_recipes_epochs_and_never_less_than_the_search(
     train_epochs: int, expected: int

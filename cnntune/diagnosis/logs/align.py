@@ -73,7 +73,7 @@ def align(record: Record, choice: Choice, least: int = MIN_POINTS) -> Aligned:
     columns = {role: " + ".join(choice.columns[role]) for role in series}
     steps = record.axis == "step" and epochs == grid
     unit: Literal["epoch", "step"] = "step" if steps else "epoch"
-    curve = Curve(epochs, **values, unit=unit)
+    curve = Curve(epochs, **values, unit=unit)  # type: ignore[arg-type]  # the names of lists
     return Aligned(curve, columns, tuple(dict.fromkeys(notes)), frozenset(percents))
 
 

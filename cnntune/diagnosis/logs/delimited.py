@@ -9,11 +9,19 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from typing import Literal
 
 from cnntune.diagnosis.logs.cells import MISSING, number, without_time
-from cnntune.diagnosis.logs.names import COUNTS, CURVES, MODES, meaning, with_mode
+from cnntune.diagnosis.logs.names import (
+    COUNTS,
+    CURVES,
+    MODES,
+    meaning,
+    with_mode,
+    words,
+    words_of,
+)
 from cnntune.diagnosis.logs.record import Record, UnreadableLogError
 from cnntune.diagnosis.logs.rows import HEADER, Row, records
 
@@ -37,6 +45,16 @@ TRUNCATED = re.compile(r".*[.,eE+-]")  # the end of a truncated number
 REPORT = frozenset({"precision", "recall", "support"})  # scikit-learn's report: a class per row
 LENGTHS = 20  # rows from which the usual length of the last cell is taken
 
+BEGINS_WITH_TEXT = re.compile(r"[\s|\"']*[^\W\d_]")
+DIGITS = re.compile(r"\d+")
+MIN_COMPARED = 2  # rows; of one it is not known whether it is the first of a curve
+# Words of times and of checkpoints, which tell the rows of a curve apart
+TIME_WORDS = words(
+    "mon tue wed thu fri sat sun jan feb mar apr may jun jul aug sep oct nov dec monday tuesday"
+    " wednesday thursday friday saturday sunday january february march april june july august"
+    " september october november december checkpoint ckpt epoch ep step iter iteration round"
+)
+
 WRONG_WIDTH = "rows with more or fewer cells than the header were skipped"
 ZEROS = "rows with zero bytes were skipped"
 TRUNCATED_LINE = "the truncated last line was skipped"
@@ -50,7 +68,11 @@ def read(text: str) -> list[Record]:
     """
     lines = _plain(text).split("\n")
     _join_headers(lines)
-    found = find_header(lines)
+    found, comparing = find_header(lines), ""
+    while found and (compared := without_comparisons(lines, *found)):
+        found, comparing = find_header(lines), compared
+    if found is None and comparing:
+        raise UnreadableLogError(comparing)
     if found is None:
         return []
     start, separator = found
@@ -156,6 +178,59 @@ def read_rows(lines: Sequence[str], separator: str, skipped: Counter[str]) -> It
         elif values:
             lengths = [*lengths[1 - LENGTHS :], len(cells[-1])]
             yield values if mode_at is None else with_mode(values, cells[mode_at])
+
+
+def without_comparisons(lines: list[str], start: int, separator: str) -> str:
+    """Blank the tables from `start` on that compare things, in place; returns what one compares.
+
+    Such a table has a row per model, class or run, and no curve: its rows have a text of their own
+    in the first column, and none counts epochs or steps. Other tables of the text are left.
+    """
+    headers: dict[tuple[str, ...], list[int]] = {}
+    rows: dict[tuple[str, ...], dict[str, list[int]]] = {}  # by their text: a table may be repeated
+    names: tuple[str, ...] = ()
+    for at in range(start, len(lines)):
+        line = lines[at]
+        if not BEGINS_WITH_TEXT.match(line):
+            continue
+        cells = _row(line, separator)
+        filled = any(number(cell, decimal_comma=separator != ",") is not None for cell in cells)
+        if not filled and (at == start or _names(line, separator)):
+            names = tuple(_header(line, separator))
+            headers.setdefault(names, []).append(at)
+        elif filled and len(cells) == len(names):
+            rows.setdefault(names, {}).setdefault(line.strip(), []).append(at)
+    counted, compared = any(map(_counts, headers)), ""
+    for names, found in rows.items():
+        labels = [_row(line, separator)[0] for line in found]
+        if _counts(names) or len(labels) < (1 if counted else MIN_COMPARED):
+            continue
+        if _are_names(labels):
+            compared = f"its table has a row per {names[0]!r} and counts no epoch or step: no curve"
+            for at in (*headers[names], *chain.from_iterable(found.values())):
+                lines[at] = ""
+    return compared
+
+
+def _counts(names: Sequence[str]) -> bool:
+    """Whether a table says which epoch, step or split a row is of."""
+    return _mode_at(names) is not None or any(meaning(name).kind in COUNTS for name in names)
+
+
+def _are_names(labels: Sequence[str]) -> bool:
+    """Whether the texts at the start of rows name different things, and no epoch, time or curve."""
+    if len(set(labels)) < len(labels):
+        return False
+    if any(not label[:1].isalpha() or number(label) is not None for label in labels):
+        return False
+    if any(meaning(label).kind in CURVES | COUNTS or meaning(label).split for label in labels):
+        return False
+    if any(TIME_WORDS & set(words_of(label)) for label in labels):
+        return False
+    counts = [float((DIGITS.findall(label) or ["nan"])[-1]) for label in labels]
+    steps = {b - a for a, b in pairwise(counts)}
+    alike = len({DIGITS.sub("", label) for label in labels}) == 1
+    return not (alike and len(labels) > 1 and len(steps) == 1 and min(steps) > 0)
 
 
 def _mode_at(names: Sequence[str]) -> int | None:

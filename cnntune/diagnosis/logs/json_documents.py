@@ -2,16 +2,17 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from sys import intern
 from typing import Any
 
 from cnntune.diagnosis.logs import long_tables
-from cnntune.diagnosis.logs.cells import as_number
+from cnntune.diagnosis.logs.cells import MISSING, as_number
 from cnntune.diagnosis.logs.names import CURVES, has_curves, meaning
 from cnntune.diagnosis.logs.record import Record
 from cnntune.diagnosis.logs.rows import records
+from cnntune.texts import counted
 
 MAX_DEPTH = 8  # levels of nesting that are searched
 LONGER = 2  # times as many values: the lists do not count the same
@@ -94,12 +95,16 @@ def read_value(value: Any) -> list[Record]:
         if drawn := {str(entry["name"]): entry for entry in entries if _is_line(entry)}:
             return read_value(drawn)
         rows = [flatten(entry) for entry in entries]
-        return records("json", rows) if has_curves(name for row in rows for name in row) else []
+        if not has_curves(name for row in rows for name in row):
+            return []
+        return records("json", rows, _unread((key, one[key]) for one in entries for key in one))
     if not isinstance(value, Mapping) or {"format", "command", "findings"} <= set(value):
         return []  # the latter is a document of cnntune
-    lists = dict(_lists(value))
+    read = dict(_lists(value))
+    lists = {name: list(map(as_number, inner)) for name, inner in read.items()}
+    unread = _unread((name, entry) for name, inner in read.items() for entry in inner)
     found = [
-        replace(run, part=f"{group} {run.part}".strip())
+        replace(run, part=f"{group} {run.part}".strip(), notes=(*run.notes, *unread))
         for group, columns in _groups(lists).items()
         for run in _columns(columns)
     ]
@@ -132,7 +137,7 @@ def _hugging_face(history: Sequence[Any]) -> list[Record]:
 
 
 def _lists(value: Mapping[Any, Any], prefix: str = "", depth: int = MAX_DEPTH) -> Iterator[Any]:
-    """The lists of numbers below `value`, each with its name; None where a value is missing."""
+    """The lists with a number in them below `value`, each with its name."""
     drawn = isinstance(value.get("x"), list) and isinstance(value.get("y"), list)
     for key, inner in value.items():
         if drawn and key == "x":
@@ -144,10 +149,22 @@ def _lists(value: Mapping[Any, Any], prefix: str = "", depth: int = MAX_DEPTH) -
             else:
                 yield from _lists(inner, f"{name}/", depth - 1)
                 continue
-        if isinstance(inner, list):
-            numbers = [as_number(entry) for entry in inner]
-            if any(number is not None for number in numbers):
-                yield name, numbers
+        if isinstance(inner, list) and any(as_number(entry) is not None for entry in inner):
+            yield name, inner
+
+
+def _unread(entries: Iterable[tuple[Any, Any]]) -> list[str]:
+    """A note for each curve with texts that are neither a number nor a word for a missing one."""
+    texts: dict[str, list[str]] = {}
+    for name, entry in entries:
+        if not isinstance(entry, str) or as_number(entry) is not None:
+            continue
+        if entry.strip().lower() not in MISSING and meaning(str(name)).kind in CURVES:
+            texts.setdefault(str(name), []).append(entry)
+    return [
+        f"skipped {counted(len(found), 'value')} of {name!r}: {found[0]!r} is no number"
+        for name, found in texts.items()
+    ]
 
 
 def _groups(lists: Mapping[str, list[float | None]]) -> dict[str, dict[str, list[float | None]]]:
@@ -178,12 +195,13 @@ def _columns(lists: Mapping[str, list[float | None]]) -> list[Record]:
         every = longest / shortest
         if every <= MAX_EPOCHS_BETWEEN:
             note += f" taken as an evaluation every {every:.3g} of {longest} epochs, with {long!r}"
-            note += f" averaged in between; {EQUAL_LENGTHS}"
+            uneven = "" if longest % shortest == 0 else ", which is no whole number"
+            note += f" averaged in between{uneven}; {EQUAL_LENGTHS}"
             return [_spread(tool, lists, longest, note)]
         note += f" taken as {every:.3g} values per epoch of {shortest} epochs; {EQUAL_LENGTHS}"
         return [_spread(tool, lists, shortest, note)]
     notes = [f"{note} both are counted from the first epoch; {EQUAL_LENGTHS}"]
-    if longest - shortest <= 1:  # an evaluation before the first epoch, or a run that was killed
+    if longest == shortest:
         notes = []
     rows: list[dict[str, float]] = [{} for _ in range(longest)]
     for name, numbers in lists.items():

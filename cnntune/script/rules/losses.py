@@ -1,5 +1,6 @@
 """What the loss is computed from, and what is done to it before it is differentiated."""
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -192,12 +193,21 @@ def accumulation(record: Record) -> list[Finding]:
             )
             advice = f"divide the loss by {most}, unless the sum is meant"
             found.append(Finding("accumulation", "warn", text, advice, backs[-1]["at"], total, 1.0))
-        elif most >= 3 and total < 1.6 / most:
+        elif most >= 3 and total * _summed(record, backs[-1]["at"]) < 1.6 / most:
             text = f"{most} backward passes per step, each of a loss that is multiplied by"
             text += f" {total / most:.3g}: divided twice"
             advice = f"divide the loss by {most} once (accelerate and Lightning do it themselves)"
             found.append(Finding("accumulation", "fail", text, advice, backs[-1]["at"], total, 1.0))
     return found
+
+
+def _summed(record: Record, at: str) -> float:
+    """How many values the losses of a line are sums of; infinite where that is not known.
+
+    A sum over a micro-batch of b samples is divided by k * b: the mean over the whole batch.
+    """
+    counts = [e.get("summed", 1.0) for e in record.walked if e["at"] == at]
+    return max((math.inf if count is None else count for count in counts), default=1.0)
 
 
 def _one_sample(record: Record) -> bool:

@@ -85,9 +85,12 @@ def remade_optimizer(record: Record) -> list[Finding]:
     """An optimizer should live as long as the training.
 
     A new one has lost its momentum and its running averages: Adam made anew per step is sign
-    descent. New folds and stages, with other parameters, are meant.
+    descent. New folds and stages are meant: they have other parameters, or the same ones with
+    other values than the last step left.
     """
-    made = Counter(tuple(event["parameters"]) for event in record.all("optimizer"))
+    made = Counter(
+        tuple(event["parameters"]) for event in record.all("optimizer") if not event.get("reset")
+    )
     stepped = [number for number, steps in record.by_optimizer.items() if steps]
     if not made or made.most_common(1)[0][1] <= MADE_ANEW or len(stepped) <= MADE_ANEW:
         return []

@@ -20,6 +20,7 @@ FEW = 0.2  # of them
 MIN_PART = 64  # validation samples
 PART = 0.1  # share of them that was trained on
 MIN_DRAWS = 20  # steps, all with the same values
+BESIDE = 0.5  # share of the steps with other samples, too
 WIDE = 8  # values of a row, below which states of a small world repeat
 
 
@@ -72,15 +73,28 @@ def _drawn_alike(
 ) -> list[Finding]:
     """Batches that are made anew at each step and hold the same values.
 
-    A full batch, or one that is overfitted on purpose, is one and the same tensor.
+    A full batch, or one that is overfitted on purpose, is one and the same tensor. What is fixed
+    beside other inputs or targets that change is meant.
     """
-    passes = [e for e in record.training_forwards if e.get("rows") and _wide_enough(e)]
+    trained = [event for event in record.training_forwards if event.get("rows")]
+    passes = [event for event in trained if _wide_enough(event)]
+    if len({e["others"] for e in trained if "others" in e}) > 1:
+        return []
+    if len({e["target"] for e in record.all("loss") if e["grad"] and "target" in e}) > 1:
+        return []
     if len(passes) < MIN_DRAWS or sizes & {1, None} or not batches:
         return []
     again = sum(event.get("again", True) for event in passes)
     usual, times = Counter(tuple(e["rows"]) for e in passes).most_common(1)[0]
     if times < len(passes) or again > 1 or len(set(usual)) < 2:
         return []
+    others = {
+        event["n"]
+        for event in record.all("forward")
+        if event["grad"] and event["train"] and event.get("rows", []) != list(usual)
+    }
+    if len(others) > BESIDE * len({event["n"] for event in passes}):
+        return []  # a fixed part, such as a boundary, beside samples that are drawn
     text = f"a batch is drawn at each step, and all {times} hold the same {len(usual)} samples"
     advice = "make the generator once, before the loop, and do not seed it in the loop"
     return [Finding("same-batch", "warn", text, advice, passes[-1]["at"], times)]
@@ -203,17 +217,19 @@ def changing_validation(record: Record) -> list[Finding]:
     Where the validation set shares its transforms with the training set, it is augmented: it is
     harder than the real task, and its figure is noise. The same is seen where a data set changes
     its stored samples in place each time they are read. Views drawn anew on purpose, as for
-    averages over views, are meant.
+    averages over views, are meant, and so is what the script does to the samples that the loader
+    gave: noise, an attack.
     """
     seen: dict[tuple[object, ...], list[set[int]]] = {}
     places: dict[tuple[object, ...], str] = {}
     for begun, block in _passes(record):
         wide = [event for event in block if _wide(event) and "float" in event.get("type", "")]
         rows = {row for event in wide[:FIRST_BATCHES] for row in event["rows"]}
+        given = set(begun.get("given", ()))
         models = {event["model"] for event in wide}
-        if begun["ordered"] and len(rows) >= MIN_ROWS and models & record.trained_models:
+        if begun["ordered"] and given and len(rows) >= MIN_ROWS and models & record.trained_models:
             key = (begun["dataset"], begun["batches"], tuple(wide[0]["shape"]))
-            seen.setdefault(key, []).append(rows)
+            seen.setdefault(key, []).append(given)
             places[key] = wide[0]["at"]
     for view, passes in seen.items():
         pairs = list(itertools.pairwise(passes))

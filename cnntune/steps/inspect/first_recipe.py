@@ -39,6 +39,7 @@ VALIDATION = 1 / 3  # work for a validation image by that for a training image: 
 MANY = 10.0  # images of the largest class by those of the smallest
 MOST = 0.5  # of the images
 SURE = 3.0  # standard errors
+SETS = 3  # training, validation, test
 
 
 @dataclass(frozen=True)
@@ -203,15 +204,25 @@ def _about_images(found: Survey) -> list[Finding]:
                 "keep each in its class only",
             )
         )
-    elif found.copies:
-        extra = sum(len(group) - 1 for group in found.copies)
+    if copies := [group for group in found.copies if group not in found.conflicts]:
+        extra = sum(len(group) - 1 for group in copies)
         findings.append(
             Finding(
                 "images",
                 "warn",
                 f"{counted(extra, 'file')} equal to another, byte for byte:"
-                f" {' = '.join(str(file) for file in found.copies[0])}",
+                f" {' = '.join(str(file) for file in copies[0])}",
                 "remove copies: one in training and one in validation makes the accuracy too good",
+            )
+        )
+    if found.sets and len(found.sets) < SETS:
+        findings.append(
+            Finding(
+                "images",
+                "info",
+                f"{' and '.join(folder.name for folder in found.sets)} have no test folder beside"
+                " them: `cnntune train` has no test set to evaluate",
+                "put images that nothing is chosen by into test/, with one folder per class",
             )
         )
     fewest = min(found.per_class, key=lambda name: found.per_class[name])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from cnntune.config.command import stored_recipe
 from cnntune.config.recipe import Recipe, flatten
-from cnntune.config.space import Space
+from cnntune.config.space import Space, hull
 from cnntune.errors import StudyError
 from cnntune.findings import Finding
 from cnntune.runs.run import Epoch, Run
@@ -100,7 +100,8 @@ class Chapter:
 def read_chapter(study: Study, whole_space: Space | None) -> Chapter | None:
     """The chapter of a search or refinement; None if nothing was searched.
 
-    `whole_space` is the space of the search that a refinement belongs to; edges are those of it.
+    `whole_space` is what the rounds before a refinement searched; edges are those of it and of its
+    own ranges.
     """
     found_trials = _trials(study)
     if found_trials is None:
@@ -109,7 +110,7 @@ def read_chapter(study: Study, whole_space: Space | None) -> Chapter | None:
     found = None if nothing_learned(trials) else importance(trials, recipe.space)
     rivals = [rival_of(trial, recipe) for trial in trials]
     findings = [
-        *findings_of(recipe, trials, recipe.space if whole_space is None else whole_space),
+        *findings_of(recipe, trials, hull([whole_space or recipe.space, recipe.space])),
         *importance_findings(trials, found),
     ]
     changes = (study.read("plan") or {}).get("changes", [])

@@ -8,6 +8,7 @@ from typing import Any
 
 from cnntune.config.command import CommandRecipe
 from cnntune.config.recipe import Recipe
+from cnntune.config.space import hull
 from cnntune.diagnosis.judge import JudgedRun, judge_runs
 from cnntune.diagnosis.load_runs import read_paths
 from cnntune.errors import DataError, StudyError
@@ -133,7 +134,7 @@ def read(study: Study) -> Story:
     toml = study.path / "recipe.toml"
     chapters: list[Chapter] = []
     for part in [study, *rounds(study)]:
-        chapter = read_chapter(part, chapters[0].recipe.space if chapters else None)
+        chapter = read_chapter(part, hull([one.recipe.space for one in chapters]))
         if chapter:
             chapters.append(chapter)
     singles = _single_runs(study)
