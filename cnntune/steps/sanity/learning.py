@@ -38,7 +38,7 @@ CONCLUSIVE_STEPS = 100  # chance level after fewer steps proves nothing
 MIN_STEPS = 20  # with fewer, the check is skipped
 LEARN_SECONDS = 8.0
 EVALUATION_SECONDS = 4.0  # for the accuracy afterwards
-PATIENT_SECONDS = 30.0  # for a second try, if the first does not beat chance
+PATIENT_SECONDS = 30.0  # for a second try where the first does not beat chance, and for the last
 LEARN_WALL = 300.0  # seconds of wall-clock time; images may be slow to read
 LEARN_BATCH = 64
 LEARN_IMAGES = 2000  # validation images: a standard error of at most 1.1 points
@@ -262,9 +262,10 @@ def _short(run: Run, lr: float, trained: Trained, guess: Chance) -> list[Finding
             text += f"; {together:.1%} without dropout and other regularisation"
             advice = "regularise less, or train for longer"
             return [Finding("learns", "warn", text, advice, measured=longer, expected=best.acc)]
-        if guess.beaten_by(longer):
-            # Another network may only learn faster: it is the cause where time is none.
-            steps = PATIENCE * run.planned
+        # Another network may only learn faster: it is the cause where more time is none.
+        affordable = run.subject.cost.steps(PATIENT_SECONDS, LEARN_BATCH)
+        steps = min(PATIENCE * run.planned, affordable)
+        if guess.beaten_by(longer) and steps > 2 * run.planned:
             late_acc = replace(run, planned=steps).train(lr).acc
             if not far_below(late_acc, best):
                 text += f"; {late_acc:.1%} after {steps}"
