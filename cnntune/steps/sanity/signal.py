@@ -9,7 +9,7 @@ from cnntune.seeds import derive_seed
 from cnntune.steps.sanity.record import NoDropout
 from cnntune.steps.sanity.subject import Subject, computing_seconds
 from cnntune.steps.sanity.thumbnails import draw_images
-from cnntune.steps.sanity.tiny import TinyOverfit
+from cnntune.steps.sanity.tiny import TinyOverfit, finite
 from cnntune.steps.sanity.where import Place, following
 from cnntune.training.device import seeded
 from cnntune.training.loop import Learner
@@ -58,7 +58,7 @@ def signal(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
     if not _lost(pixels, acc, labels):
         return [Finding("signal", "ok", text, "", "", acc, pixels)]
     untrained = _cliff(subject, subject.untrained, inputs, labels)
-    found = untrained or _cliff(subject, model, inputs, labels)
+    found = untrained or (_cliff(subject, model, inputs, labels) if finite(model) else None)
     if found is None:
         return [Finding("signal", "info", f"{text}; no single layer loses it", "", "", acc, pixels)]
     place, before, after = found

@@ -114,3 +114,9 @@ def correlations(images: Tensor, among: Tensor) -> Tensor:
 def nearest_labels(images: Pictures, among: Pictures) -> Tensor:
     """For each image the label of the most similar one in `among`, int64 `[N]`."""
     return among.labels[correlations(images.small, among.small).argmax(1)]
+
+
+def twins(pictures: Pictures, among: Pictures) -> Tensor:
+    """For each image the index of an equal one in `among`, int64 `[N]`; arbitrary if none is."""
+    digests, order = among.digests.sort()
+    return order[torch.searchsorted(digests, pictures.digests).clamp(max=len(digests) - 1)]

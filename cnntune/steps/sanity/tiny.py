@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from cnntune.steps.sanity.loss import floor
 from cnntune.steps.sanity.record import NoDropout
 from cnntune.steps.sanity.subject import Subject, computing_seconds
+from cnntune.steps.sanity.substitution import SWAP_SHARE
 from cnntune.training.device import seeded
 from cnntune.training.loop import Learner
 
@@ -45,7 +46,8 @@ class TinyOverfit:
     """The result of training on a tiny batch of `images` images.
 
     The best attempt is the last one; there is none if the network is too slow. `model` is the
-    network after the best attempt, or with its initial weights if there is none.
+    network after the best attempt that left finite weights, or with its initial weights if there is
+    none.
     """
 
     images: int
@@ -69,11 +71,11 @@ def overfit_tiny_batch(subject: Subject) -> TinyOverfit:
     until = computing_seconds(subject.device) + TINY_SECONDS
     own = subject.recipe.train.lr
     attempts: list[Attempt] = []
-    for lr in [*[own * factor for factor in LR_FACTORS], _usual_lr(subject)]:
+    for lr in [*[own * factor for factor in LR_FACTORS], usual_lr(subject)]:
         candidate = subject.model()
         attempt = _attempt(subject, candidate, lr, TINY_STEPS, images, until)
         attempts.append(attempt)
-        if attempt == max(attempts, key=_rank):
+        if attempt == max(attempts, key=_rank) and finite(candidate):
             model = candidate
         if attempt.reached or attempt.cut:
             break
@@ -88,7 +90,20 @@ def overfit_tiny_batch(subject: Subject) -> TinyOverfit:
     return TinyOverfit(images, tuple(attempts), model)
 
 
-def _usual_lr(subject: Subject) -> float:
+def memorise(
+    subject: Subject, model: nn.Module, lr: float, images: int, *, until: float
+) -> Attempt:
+    """Train `model` on the tiny batch, for half as many steps as at each learning rate."""
+    return _attempt(subject, model, lr, round(SWAP_SHARE * TINY_STEPS), images, until)
+
+
+def finite(model: nn.Module) -> bool:
+    """Whether no weight is NaN or infinite, as those of a network that diverged are."""
+    return all(bool(torch.isfinite(weight).all()) for weight in model.parameters())
+
+
+def usual_lr(subject: Subject) -> float:
+    """A learning rate at which the recipe's optimizer trains most networks."""
     return USUAL_LR[subject.recipe.train.optimizer]
 
 
