@@ -142,13 +142,15 @@ def _findings(subject: Subject) -> Iterator[Finding]:
         for name, trained_rule in TRAINED_RULES.items():
             with seeded(recipe.seed, name, device=device):
                 found = trained_rule(subject, tiny_overfit)
+            _noted(subject, found)
             # What `learns` names by replacing it is left out where its own rule has said more.
             yield from (f for f in found if f.rule == name or f.rule not in alarmed)
 
 
 def _noted(subject: Subject, found: list[Finding]) -> set[str]:
-    """The rules that raise an alarm; parts that show a symptom become suspects."""
+    """The rules that raise an alarm; suspects and sure causes are noted for the experiments."""
     subject.suspects.update(f.part for f in found if isinstance(f, Symptom))
+    subject.causes.update(f.rule for f in found if outcome.is_cause(f))
     return {f.rule for f in found if f.severity in ("fail", "warn")}
 
 

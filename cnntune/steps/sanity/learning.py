@@ -1,8 +1,8 @@
 """Checks of generalisation: a little training must carry over to validation images."""
 
-import math
+import itertools
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -38,12 +38,12 @@ CONCLUSIVE_STEPS = 100  # chance level after fewer steps proves nothing
 MIN_STEPS = 20  # with fewer, the check is skipped
 LEARN_SECONDS = 8.0
 EVALUATION_SECONDS = 4.0  # for the accuracy afterwards
-PATIENT_SECONDS = 30.0  # for a second try where the first does not beat chance, and for the last
+PATIENT_SECONDS = 30.0  # for a second try where the first does not beat chance or the reference
 LEARN_WALL = 300.0  # seconds of wall-clock time; images may be slow to read
 LEARN_BATCH = 64
 LEARN_IMAGES = 2000  # validation images: a standard error of at most 1.1 points
 MIN_IMAGES_PER_CLASS = 20  # for training; with fewer, chance level proves nothing
-PATIENCE = 4  # times the steps, before a shortfall that no other recipe repairs is a failure
+PATIENCE = 4  # times the steps, before a shortfall is a failure
 REPAIRED = 0.5  # of the shortfall, which the guilty part's replacement makes good
 HALF = 0.5  # of the reference, above chance: networks differ by less on few images
 USUAL_MOMENTUM = 0.1  # of running statistics; TensorFlow's 0.9
@@ -125,8 +125,8 @@ def too_few(training: int, classes: int) -> str:
 class Trained:
     """`acc` on the validation images `chosen` (int64 `[N]`) is in 0..1.
 
-    `fallen` is by which part of itself the loss fell (means of `ENDS` steps); NaN if it diverged,
-    or if no step was taken. `running` are the running statistics that training left, and `model`
+    `fallen` is by which part of itself the loss fell (means of `ENDS` steps); NaN if it diverged.
+    `running` are the running statistics that training left, and `model`
     has those of the training images instead.
     """
 
@@ -152,36 +152,48 @@ class Run:
         If the recipe has a warm-up, `lr` is reached after half of the steps. `draw` numbers initial
         weights.
         """
+        return next(self.stages(lr, model, draw))
+
+    def stages(self, lr: float, model: nn.Module | None = None, draw: int = 0) -> Iterator[Trained]:
+        """What `train` gives, after each `planned` further steps, without end."""
         subject, recipe = self.subject, self.subject.recipe
         learner = Learner.of(recipe, model or subject.model(draw), subject.device)
         warmup = self.planned / 2 if recipe.train.warmup_epochs else 1.0
         losses: list[Tensor] = []
-        train, val, normalise = subject.data.train, subject.data.val, subject.data.normalise
+        val, normalise = subject.data.val, subject.data.normalise
         generator = torch.Generator().manual_seed(derive_seed(recipe.seed, "learns"))
-        batch = min(LEARN_BATCH, len(train))
-        start, step = time.monotonic(), 0
-        with seeded(recipe.seed, "learns", device=subject.device):
-            while step < self.planned and time.monotonic() - start < LEARN_WALL:
-                order = torch.randperm(len(train), generator=generator)
-                for inputs, labels in train.batches(order[: len(order) // batch * batch], batch):
-                    learner.set_lr(lr * min(1.0, (step + 1) / warmup))
+        batches = _batches(subject, generator)
+        chosen: Tensor | None = None
+        start = time.monotonic()
+        for stage in itertools.count():
+            learner.model.train()
+            with seeded(recipe.seed, "learns", *([stage] if stage else []), device=subject.device):
+                for inputs, labels in itertools.islice(batches, self.planned):
+                    learner.set_lr(lr * min(1.0, (len(losses) + 1) / warmup))
                     batch_of = augment(inputs, labels, recipe.augment, normalise, generator)
                     losses.append(learner.step(*batch_of)[0].detach())
-                    step += 1
-                    if step >= self.planned or time.monotonic() - start > LEARN_WALL:
+                    if time.monotonic() - start > LEARN_WALL:
                         break
-            running = {key: value.clone() for key, value in learner.model.named_buffers()}
-            if batch_norms(learner.model):
-                recalibrate_batch_norm(learner.model, subject.inputs, RECALIBRATION_PASSES)
-            chosen = torch.randperm(len(val), generator=generator)[: self.images]
-            acc = evaluate(learner.model, val, chosen).acc
-        fallen = math.nan
-        if losses:
+                running = {key: value.clone() for key, value in learner.model.named_buffers()}
+                if batch_norms(learner.model):
+                    recalibrate_batch_norm(learner.model, subject.inputs, RECALIBRATION_PASSES)
+                if chosen is None:
+                    chosen = torch.randperm(len(val), generator=generator)[: self.images]
+                acc = evaluate(learner.model, val, chosen).acc
             first, last = (
                 float(torch.stack(part).mean()) for part in (losses[:ENDS], losses[-ENDS:])
             )
             fallen = (first - last) / (abs(first) + 1e-12)
-        return Trained(acc, step, fallen, learner.model, chosen, running)
+            yield Trained(acc, len(losses), fallen, learner.model, chosen, running)
+
+
+def _batches(subject: Subject, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """Training images and labels, epoch after epoch, without end."""
+    train = subject.data.train
+    batch = min(LEARN_BATCH, len(train))
+    while True:
+        order = torch.randperm(len(train), generator=generator)
+        yield from train.batches(order[: len(order) // batch * batch], batch)
 
 
 def _modes(run: Run, trained: Trained) -> list[Finding]:
@@ -242,39 +254,49 @@ def _short(run: Run, lr: float, trained: Trained, guess: Chance) -> list[Finding
         return _few_steps(run, guess)
     if not far_below(acc, best):
         return _at_own_rate(run, lr, acc, own, guess)
-    longer = replace(run, planned=2 * run.planned).train(lr).acc
-    text = f"validation accuracy {longer:.1%} after {2 * run.planned} steps; by {best.name}"
+    # Another part may only make it faster: nothing is wrong where more time is all that it takes.
+    rate = lr if acc >= own else recipe.train.lr
+    earlier, late = _patiently(run, rate, best)
+    text = f"validation accuracy {late.acc:.1%} after {late.steps} steps; by {best.name}"
     text += f" {best.acc:.1%}"
-    if _rising(acc, longer, best):
-        text += f"; it is still rising ({acc:.1%} after {run.planned})"
-        own_steps = _own_steps(run.subject)
-        late = own_steps <= run.planned and not guess.beaten_by(acc)
-        if not late:
-            return [Finding("learns", "info", text, measured=longer, expected=best.acc)]
-        text += f", where train.epochs = {recipe.train.epochs} end after {own_steps}"
     few = too_few(len(run.subject.data.train), run.subject.classes)
-    if few and longer - guess.acc > HALF * (best.acc - guess.acc):
-        return [Finding("learns", "info", f"{text}; {few}", measured=longer, expected=best.acc)]
+    if few and late.acc - guess.acc > HALF * (best.acc - guess.acc):
+        text += f"; {few}"
+    elif far_below(late.acc, best):
+        if not (_rising(earlier, late.acc, best) and _own_steps(run.subject) > late.steps):
+            return _blamed(run, rate, late.acc, best, text)
+        text += f"; it is still rising, from {earlier:.1%} half-way"
+    return [Finding("learns", "info", text, measured=late.acc, expected=best.acc)]
+
+
+def _patiently(run: Run, lr: float, best: Reference) -> tuple[float, Trained]:
+    """Training for longer, until it is near the reference or out of seconds.
+
+    At least twice as long, at most `PATIENCE` times. Returns the accuracy half-way too.
+    """
+    affordable = run.subject.cost.steps(PATIENT_SECONDS, LEARN_BATCH) // run.planned
+    accs = []
+    for trained in itertools.islice(run.stages(lr), max(2, min(PATIENCE, affordable))):
+        accs.append(trained.acc)
+        if not far_below(trained.acc, best):
+            break
+    return accs[(len(accs) - 1) // 2], trained
+
+
+def _blamed(run: Run, lr: float, acc: float, best: Reference, text: str) -> list[Finding]:
+    """The part of a set-up far below `best` whose replacement repairs it."""
     cause = _repaired(run, lr, acc, best.acc, OF_RECIPE)
     if cause is None:
         together = budget(run.subject).spend(partial(_plainly, run, lr))
         if together is not None and together - acc > REPAIRED * (best.acc - acc):
             text += f"; {together:.1%} without dropout and other regularisation"
             advice = "regularise less, or train for longer"
-            return [Finding("learns", "warn", text, advice, measured=longer, expected=best.acc)]
-        # Another network may only learn faster: it is the cause where more time is none.
-        affordable = run.subject.cost.steps(PATIENT_SECONDS, LEARN_BATCH)
-        steps = min(PATIENCE * run.planned, affordable)
-        if guess.beaten_by(longer) and steps > 2 * run.planned:
-            late_acc = replace(run, planned=steps).train(lr).acc
-            if not far_below(late_acc, best):
-                text += f"; {late_acc:.1%} after {steps}"
-                return [Finding("learns", "info", text, measured=late_acc, expected=best.acc)]
-        cause = _repaired(run, lr, acc, best.acc, (*_of_network(run), *RATES))
+            return [Finding("learns", "warn", text, advice, measured=acc, expected=best.acc)]
+        cause = _repaired(run, lr, acc, best.acc, (*likeliest(run.subject, OF_NETWORK), *RATES))
     advice = "check the network: what it pools, drops or normalises, and how it is initialised"
     if cause:
         text, advice = f"{text}; {cause.evidence}", ""
-    found = Finding("learns", "fail", text, advice, measured=longer, expected=best.acc)
+    found = Finding("learns", "fail", text, advice, measured=acc, expected=best.acc)
     return [found, *([cause] if cause else [])]
 
 
@@ -283,10 +305,6 @@ def _plainly(run: Run, lr: float, _: float) -> float:
     plain = replace(run, subject=replace(run.subject, recipe=plain_recipe(run.subject.recipe)))
     with NoDropout():
         return plain.train(lr).acc
-
-
-def _of_network(run: Run) -> list[Swap]:
-    return likeliest(run.subject, OF_NETWORK)
 
 
 def _repaired(
@@ -332,7 +350,7 @@ def _at_own_rate(run: Run, lr: float, acc: float, own: float, guess: Chance) -> 
     elif brief := _few_steps(run, guess):
         return brief
     # What is wrong at a rate that is too low may be what scales the gradients.
-    swaps = OF_RECIPE if rate > lr else (*OF_RECIPE, *_of_network(run))
+    swaps = OF_RECIPE if rate > lr else (*OF_RECIPE, *likeliest(run.subject, OF_NETWORK))
     if severity != "info" and (cause := _repaired(run, rate, own, best.acc, swaps)):
         return [replace(cause, severity=severity)]
     advice = "run `cnntune lr-sweep`"

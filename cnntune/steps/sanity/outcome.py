@@ -28,7 +28,7 @@ def judged(subject: Subject, found: Sequence[Finding]) -> list[Finding]:
     """All findings, with symptoms as failures, warnings or remarks."""
     failed = {f.rule for f in found if f.severity == "fail" and not isinstance(f, Symptom)}
     damage = bool(failed & set(EXPERIMENTS))
-    named = bool(failed - {*EXPERIMENTS, "signal"})
+    named = any(is_cause(f) for f in found)
     tried = any(f.rule == "overfit-tiny" for f in found)
     well = {f.rule for f in found if f.severity == "ok"} >= {"overfit-tiny", "learns"}
     rows = []
@@ -44,6 +44,12 @@ def judged(subject: Subject, found: Sequence[Finding]) -> list[Finding]:
             one = replace(one, severity="fail")
         rows.append(_plain(one))
     return rows
+
+
+def is_cause(found: Finding) -> bool:
+    """Whether a finding is a failure that says what is wrong, not only that something is."""
+    effects = (*EXPERIMENTS, "signal")
+    return found.severity == "fail" and not isinstance(found, Symptom) and found.rule not in effects
 
 
 def _plain(found: Finding) -> Finding:

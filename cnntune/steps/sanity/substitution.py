@@ -75,9 +75,9 @@ R = TypeVar("R")
 
 @dataclass
 class Budget:
-    """The seconds of computing that are left for replacements."""
+    """The seconds of computing that are left for replacements; none where a cause is sure."""
 
-    device: torch.device
+    subject: Subject
     left: float = SWAP_SECONDS
 
     def spend(self, experiment: Callable[[float], R]) -> R | None:
@@ -85,21 +85,21 @@ class Budget:
 
         None if none are left, or if the user's code cannot do without what is replaced.
         """
-        if self.left <= 0:
+        if self.left <= 0 or self.subject.causes:
             return None
-        start = computing_seconds(self.device)
+        start = computing_seconds(self.subject.device)
         try:
             return experiment(self.left)
         except REFUSALS:
             return None
         finally:
-            self.left -= computing_seconds(self.device) - start
+            self.left -= computing_seconds(self.subject.device) - start
 
 
 @once
 def budget(subject: Subject) -> Budget:
     """The one budget of a set-up, for all experiments that replace a part of it."""
-    return Budget(subject.device)
+    return Budget(subject)
 
 
 def likeliest(subject: Subject, swaps: Iterable[Swap]) -> list[Swap]:
