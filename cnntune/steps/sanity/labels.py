@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from cnntune.data import Data
 from cnntune.data.custom import some
 from cnntune.findings import Finding, Severity
+from cnntune.steps.sanity.references import Reference, best_reference, far_below
 from cnntune.steps.sanity.subject import Subject
 from cnntune.steps.sanity.thumbnails import Pictures, correlations, twins
 
@@ -196,8 +197,13 @@ def _noise(subject: Subject) -> list[Finding]:
     text = f"the most similar image has the same label for {val:.0%} of the validation images, but"
     text += f" for {train:.0%} of the training images: about {1 - right:.0%} of the training labels"
     text += " are wrong"
+    # Training images that are augmented are less alike, but a network learns from them.
+    learned = best_reference(subject)
+    misled = far_below(learned.acc, Reference("", val, len(subject.val_pictures)))
+    text += f"; with them {learned.name} is right for {learned.acc:.0%}" if misled else ""
     advice = "check how training labels are read, joined or shuffled"
-    return [Finding("labels", "warn", text, advice, measured=1 - right, expected=0.0)]
+    severity: Severity = "fail" if misled else "warn"
+    return [Finding("labels", severity, text, advice, measured=1 - right, expected=0.0)]
 
 
 def _doubtful(subject: Subject) -> list[Finding]:

@@ -266,6 +266,11 @@ def _short(run: Run, lr: float, trained: Trained, guess: Chance) -> list[Finding
         if not (_rising(earlier, late.acc, best) and _own_steps(run.subject) > late.steps):
             return _blamed(run, rate, late.acc, best, text)
         text += f"; it is still rising, from {earlier:.1%} half-way"
+    elif late.steps > _own_steps(run.subject):
+        # A setting may be the reason why the recipe's own training ends before that.
+        cause = _repaired(run, rate, max(acc, own), best.acc, OF_RECIPE)
+        if cause:
+            return [replace(cause, severity="warn")]
     return [Finding("learns", "info", text, measured=late.acc, expected=best.acc)]
 
 
