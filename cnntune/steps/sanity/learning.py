@@ -92,7 +92,8 @@ def learns(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
         acc, steps = trained.acc, trained.steps
         above = guess.beaten_by(acc)
     if steps >= CONCLUSIVE_STEPS:
-        found = _modes(run, trained) or _short(run, lr, trained, guess)
+        patient = not overfit.failed
+        found = _modes(run, trained) or _short(run, lr, trained, guess, patient=patient)
         if found:
             return found
     text = f"validation accuracy {acc:.1%} after {steps} steps; {compared}"
@@ -243,10 +244,15 @@ def _restore(model: nn.Module, buffers: Mapping[str, Tensor]) -> None:
         value.copy_(buffers[key])
 
 
-def _short(run: Run, lr: float, trained: Trained, guess: Chance) -> list[Finding]:
-    """Accuracy far below the best reference, at `lr` or at the recipe's own learning rate."""
+def _short(run: Run, lr: float, trained: Trained, guess: Chance, *, patient: bool) -> list[Finding]:
+    """Accuracy far below the best reference, at `lr` or at the recipe's own learning rate.
+
+    Only the `patient` ones train for longer: where not even a few images are memorised, more time
+    is not what is missing.
+    """
     recipe, acc = run.subject.recipe, trained.acc
-    own = acc if recipe.train.lr == lr else run.train(recipe.train.lr).acc
+    at_own_rate = trained if recipe.train.lr == lr else run.train(recipe.train.lr)
+    own = at_own_rate.acc
     if min(own, acc) >= 1 - SHORTFALL:  # no reference can be far above
         return _few_steps(run, guess)
     best = best_reference(run.subject)
@@ -256,7 +262,8 @@ def _short(run: Run, lr: float, trained: Trained, guess: Chance) -> list[Finding
         return _at_own_rate(run, lr, acc, own, guess)
     # Another part may only make it faster: nothing is wrong where more time is all that it takes.
     rate = lr if acc >= own else recipe.train.lr
-    earlier, late = _patiently(run, rate, best)
+    late = max(trained, at_own_rate, key=lambda one: one.acc)
+    earlier, late = _patiently(run, rate, best) if patient else (late.acc, late)
     text = f"validation accuracy {late.acc:.1%} after {late.steps} steps; by {best.name}"
     text += f" {best.acc:.1%}"
     few = too_few(len(run.subject.data.train), run.subject.classes)

@@ -19,8 +19,6 @@ from cnntune.steps.sanity.tiny import (
 )
 from cnntune.training.device import seeded
 
-NEARLY_ACC = 0.95  # a network with a fault, or that misses one of ten classes, stays below this
-NEARLY_LOSS = 0.25  # of the initial loss; with bounded logits the loss stays above this
 LINEAR = 1e-3  # of the logits' distance; float32 leaves 1e-6
 LINEARITY_IMAGES = 8  # and as many of noise
 
@@ -42,7 +40,7 @@ def overfit_tiny(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
         text += f" steps at lr {best.lr:.2g}"
         found = [Finding("overfit-tiny", "ok", text, measured=best.loss, expected=0.0)]
         return [*found, *_linear_network(subject, overfit)]
-    if any(attempt.cut for attempt in overfit.attempts):
+    if overfit.cut:
         steps = sum(attempt.steps for attempt in overfit.attempts)
         text = f"skipped: out of time after {steps} steps in {TINY_SECONDS:.0f} s; loss"
         text += f" {best.loss:.3g}, accuracy {best.acc:.0%} at best"
@@ -51,7 +49,7 @@ def overfit_tiny(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
     text = f"{overfit.images} images: loss {best.loss:.3g}, accuracy {best.acc:.0%} at best, after"
     text += f" {TINY_STEPS} steps at each lr of {lrs}"
     causes = _causes(subject, overfit)
-    if not causes and best.acc >= NEARLY_ACC and best.loss <= NEARLY_LOSS * best.first:
+    if not causes and overfit.nearly:
         return [Finding("overfit-tiny", "info", f"nearly: {text}", measured=best.loss)]
     advice = "fix this before tuning: first what other rules report, else check the order of the"
     advice += " labels, layers without a gradient, and the inputs of the loss"

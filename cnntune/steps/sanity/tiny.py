@@ -18,6 +18,8 @@ TINY_STEPS = 200  # per learning rate; a sound network needs 20 to 100
 TINY_PATIENCE = 600  # steps at the best learning rate, if half of the images are right after 200
 HALF_WAY = 0.5  # accuracy at which a network learns, if slowly
 TINY_LOSS = 0.05  # nats above the minimum of the loss: 95 % probability on each label
+NEARLY_ACC = 0.95  # a network with a fault, or that misses one of ten classes, stays below this
+NEARLY_LOSS = 0.25  # of the initial loss; with bounded logits the loss stays above this
 LR_FACTORS = (1.0, 0.1, 10.0, 0.01, 100.0)  # times train.lr, which is not tuned yet
 USUAL_LR = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}  # tried last: train.lr may be far off
 CHECK_EVERY = 5  # steps between two evaluations of loss and accuracy
@@ -58,6 +60,24 @@ class TinyOverfit:
     def reached(self) -> bool:
         """Whether the batch was memorised."""
         return bool(self.attempts) and self.attempts[-1].reached
+
+    @property
+    def nearly(self) -> bool:
+        """Whether only a little is missing."""
+        best = self.attempts[-1]
+        return best.acc >= NEARLY_ACC and best.loss <= NEARLY_LOSS * best.first
+
+    @property
+    def cut(self) -> bool:
+        """Whether there was no time to tell."""
+        return not self.attempts or (
+            not self.reached and any(attempt.cut for attempt in self.attempts)
+        )
+
+    @property
+    def failed(self) -> bool:
+        """Whether the batch was not memorised, though there was time to."""
+        return not (self.cut or self.reached or self.nearly)
 
 
 def overfit_tiny_batch(subject: Subject) -> TinyOverfit:
