@@ -87,20 +87,21 @@ def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]
     If not even one training step is possible, the rules that need one are skipped. From the first
     symptom or warning on, findings wait until all experiments have run, which decide what they are
     (`outcome`). Where a cause is outside of the layers, a lost signal is its consequence, and no
-    second failure.
+    second failure; nor is it one where the network learns all the same.
 
     Raises:
         UserCodeError: if the user's model or loss code raises.
     """
     rows: list[Finding] = []
     shown = 0
-    caused = False
+    failed: set[str] = set()
     subject = _subject(recipe, data, device)
     for found in _findings(subject):
         if found.severity == "fail":
-            if found.rule == "signal" and caused:
+            outside, damage = failed & {*OUTSIDE_LAYERS}, failed & {*outcome.EXPERIMENTS}
+            if found.rule == "signal" and (outside or not damage):
                 found = replace(found, severity="info")
-            caused = caused or found.rule in OUTSIDE_LAYERS
+            failed.add(found.rule)
         rows.append(found)
         if shown == len(rows) - 1 and found.severity != "warn":
             shown += 1

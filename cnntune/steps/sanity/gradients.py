@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cnntune.findings import Finding, Severity
+from cnntune.steps.sanity.input_use import WOKEN
 from cnntune.steps.sanity.record import Detached, NoDropout
 from cnntune.steps.sanity.subject import Subject
 from cnntune.steps.sanity.symptom import GRADIENTS, Symptom
@@ -26,7 +27,6 @@ MIN_SLOPE = 1e-6  # of the loss: 10,000 times what rounding leaves at the smalle
 FLAT = 1e-2  # of the gradient; below it the loss has no slope at all
 NOISE = 0.1  # relative difference that the slopes of the two step sizes may have
 MAX_OFF = 0.3  # relative error of the gradient; a complete gradient is off by 1e-6
-WOKEN = 0.02  # standard deviation of a vision transformer's weights, for weights that are 0
 
 
 def gradient_flow(subject: Subject) -> list[Finding]:

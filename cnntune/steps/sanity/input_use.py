@@ -4,14 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from cnntune.findings import Finding, Severity
-from cnntune.steps.sanity.modes import recalibrate_batch_norm
+from cnntune.steps.sanity.modes import RECALIBRATION_PASSES, recalibrate_batch_norm
 from cnntune.steps.sanity.subject import Subject
 from cnntune.steps.sanity.symptom import Symptom
 from cnntune.steps.sanity.tiny import TinyOverfit
 
 SAME = 1e-5  # of the largest logit: float32 sums in another order differ by as much
-RECALIBRATION_PASSES = 3  # batch norm needs one; other running averages nearly converge
-WOKEN = 0.02  # standard deviation, that of a vision transformer's other weights
+WOKEN = 0.02  # standard deviation of a vision transformer's weights, for weights that are 0
 READ = 0.6  # minimum share of the pixels with an influence
 
 

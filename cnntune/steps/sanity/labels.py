@@ -9,14 +9,13 @@ from torch.nn import functional as F
 from cnntune.data import Data
 from cnntune.data.custom import some
 from cnntune.findings import Finding, Severity
+from cnntune.runs.chance import ENOUGH_IMAGES
 from cnntune.steps.sanity.references import Reference, best_reference, far_below
 from cnntune.steps.sanity.subject import Subject
-from cnntune.steps.sanity.thumbnails import Pictures, correlations, twins
+from cnntune.steps.sanity.thumbnails import SIGNIFICANT, Pictures, correlations, twins
 
 WRONG_LABELS = 0.5  # of the training labels; data sets from the web have up to a third
 CONTRADICTIONS = 0.1  # of the training images; data sets from the web have a hundredth
-SIGNIFICANT = 5.0  # standard errors: about one false alarm in a million
-MIN_VAL_IMAGES = 40  # to judge label noise by similar images
 VOTERS = 10  # nearest training images
 MAJORITY = 0.5  # share of the voters, and of the images that have a majority
 DOUBTFUL = 0.1  # share of the labels that the majority contradicts; of clean digits it is 1 to 3 %
@@ -185,7 +184,7 @@ def _noise(subject: Subject) -> list[Finding]:
 
     If a share c of the labels is right, two similar images agree about c^2 as often.
     """
-    if len(subject.data.val) < MIN_VAL_IMAGES:
+    if len(subject.data.val) < ENOUGH_IMAGES:
         return []
     train, val = _agreement(subject.train_pictures), _agreement(subject.val_pictures)
     if val == 0:
@@ -212,7 +211,7 @@ def _doubtful(subject: Subject) -> list[Finding]:
     Only where most images have such a majority, and where it is right more than half of the way
     from chance to always: then the thumbnails tell the classes apart.
     """
-    if min(len(subject.data.val), len(subject.data.train)) < MIN_VAL_IMAGES:
+    if min(len(subject.data.val), len(subject.data.train)) < ENOUGH_IMAGES:
         return []
     train, val = subject.train_pictures, subject.val_pictures
     nearest = correlations(val.small, train.small).topk(VOTERS, dim=1).indices

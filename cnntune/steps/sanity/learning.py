@@ -13,7 +13,7 @@ from cnntune.data.augment import augment
 from cnntune.findings import Finding, Severity
 from cnntune.runs.chance import ABOVE_CHANCE, ENOUGH_IMAGES, SHORTFALL, Chance
 from cnntune.seeds import derive_seed
-from cnntune.steps.sanity.modes import batch_norms, recalibrate_batch_norm
+from cnntune.steps.sanity.modes import RECALIBRATION_PASSES, batch_norms, recalibrate_batch_norm
 from cnntune.steps.sanity.record import NoDropout
 from cnntune.steps.sanity.references import Reference, best_reference, far_below
 from cnntune.steps.sanity.subject import Subject
@@ -26,12 +26,13 @@ from cnntune.steps.sanity.substitution import (
     budget,
     likeliest,
     plain_recipe,
+    with_settings,
 )
 from cnntune.steps.sanity.thumbnails import nearest_labels
 from cnntune.steps.sanity.tiny import TinyOverfit
 from cnntune.training.device import seeded
 from cnntune.training.evaluate import evaluate
-from cnntune.training.loop import Learner
+from cnntune.training.loop import CLEAN_IMAGES, Learner, train
 
 LEARN_STEPS = 300
 CONCLUSIVE_STEPS = 100  # chance level after fewer steps proves nothing
@@ -50,7 +51,6 @@ USUAL_MOMENTUM = 0.1  # of running statistics; TensorFlow's 0.9
 UNSETTLED = 0.5  # share of initial values in running statistics; the default leaves 1 % in 44 steps
 ENDS = 10  # steps whose mean loss is the initial, or the final one
 FALLEN = 0.1  # of the initial loss; a learning rate that lowers it by as much may only be slow
-RECALIBRATION_PASSES = 3  # running statistics are nearly right after training
 
 
 def learns(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
@@ -260,6 +260,11 @@ def _short(run: Run, lr: float, trained: Trained, guess: Chance, *, patient: boo
         return _few_steps(run, guess)
     if not far_below(acc, best):
         return _at_own_rate(run, lr, acc, own, guess)
+    settled = _own_training(run.subject)
+    if settled is not None and not far_below(settled, best):
+        text = f"validation accuracy {settled:.1%} at the best of {recipe.train.epochs} epochs; by"
+        text += f" {best.name} {best.acc:.1%}"
+        return [Finding("learns", "ok", text, measured=settled, expected=best.acc)]
     # Another part may only make it faster: nothing is wrong where more time is all that it takes.
     rate = lr if acc >= own else recipe.train.lr
     late = max(trained, at_own_rate, key=lambda one: one.acc)
@@ -279,6 +284,18 @@ def _short(run: Run, lr: float, trained: Trained, guess: Chance, *, patient: boo
         if cause:
             return [replace(cause, severity="warn")]
     return [Finding("learns", "info", text, measured=late.acc, expected=best.acc)]
+
+
+def _own_training(subject: Subject) -> float | None:
+    """The best validation accuracy of the recipe's own training; None if it takes too long."""
+    settings, cost = subject.recipe.train, subject.cost
+    measured = len(subject.data.val) + min(CLEAN_IMAGES, len(subject.data.train))  # per epoch
+    forward = settings.epochs * measured // settings.batch_size // 3  # as steps
+    if _own_steps(subject) + forward > cost.steps(PATIENT_SECONDS, settings.batch_size):
+        return None
+    whole = with_settings(precision="float32")(subject.recipe)
+    rows = train(whole, subject.data, subject.device, model=subject.model())
+    return max((row.val_acc for row in rows if not row.diverged), default=None)
 
 
 def _patiently(run: Run, lr: float, best: Reference) -> tuple[float, Trained]:

@@ -13,6 +13,7 @@ MIX_IMAGES = 4
 MIX_TOLERANCE = 1e-3  # of the logits' spread; batched kernels round differently by 1e-6
 SETTLING_PASSES = 44  # leave 1 % of what a running average with a momentum of 0.1 began with
 RECALIBRATION_SECONDS = 3.0  # for all of these passes
+RECALIBRATION_PASSES = 3  # batch norm needs one; other running averages nearly converge
 KEPT = 0.5  # minimum accuracy in eval mode; it is 1 in train mode
 OTHERS = (0.5, -3.0)  # factors on the other images: change their sum, and their maximum
 

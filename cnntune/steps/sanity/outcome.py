@@ -12,15 +12,20 @@ from functools import partial
 
 from cnntune.findings import Finding
 from cnntune.runs.chance import ENOUGH_IMAGES
-from cnntune.steps.sanity.learning import EVALUATION_SECONDS, LEARN_BATCH, LEARN_IMAGES, Run
+from cnntune.steps.sanity.learning import (
+    CONCLUSIVE_STEPS,
+    EVALUATION_SECONDS,
+    LEARN_BATCH,
+    LEARN_IMAGES,
+    LEARN_SECONDS,
+    Run,
+)
 from cnntune.steps.sanity.references import Reference, far_below
 from cnntune.steps.sanity.subject import Subject, once
 from cnntune.steps.sanity.substitution import OF_NETWORK, Swap, budget
 from cnntune.steps.sanity.symptom import Symptom
 
 EXPERIMENTS = ("overfit-tiny", "learns", "train-eval")
-TWIN_STEPS = 100  # a slow start shows in them
-TWIN_SECONDS = 6.0  # for each run
 DRAWS = 2  # runs with other initial weights, of the set-up and of its twin
 
 
@@ -81,9 +86,10 @@ def _compared(
 
 def _beside_twins(subject: Subject, symptom: Symptom, *, well: bool) -> Symptom:
     """Compare short trainings at the recipe's learning rate with those of repaired twins."""
-    steps = min(TWIN_STEPS, subject.cost.steps(TWIN_SECONDS, LEARN_BATCH))
+    # A slow start shows in few steps.
+    steps = min(CONCLUSIVE_STEPS, subject.cost.steps(LEARN_SECONDS, LEARN_BATCH))
     images = min(LEARN_IMAGES, subject.cost.images(EVALUATION_SECONDS), len(subject.data.val))
-    if steps < TWIN_STEPS or images < ENOUGH_IMAGES:
+    if steps < CONCLUSIVE_STEPS or images < ENOUGH_IMAGES:
         return replace(symptom, severity="warn")
     tried = False
     for swap in (one for one in OF_NETWORK if one.part == symptom.part):

@@ -9,9 +9,11 @@ from torch.nn import functional as F
 
 from cnntune.data.custom import some
 from cnntune.findings import Finding, Severity
+from cnntune.runs.chance import ENOUGH_IMAGES
 from cnntune.steps.sanity.subject import Subject
 from cnntune.steps.sanity.thumbnails import (
     NEAR,
+    SIGNIFICANT,
     Pictures,
     correlations,
     nearest_labels,
@@ -23,7 +25,6 @@ MIN_COPIES = 0.005
 MIN_PAIRS = 3  # a single similar pair may be chance among simple images
 CLOSEST = 0.05  # quantile of the training images' similarity to their nearest neighbours
 CLOSER = 0.3  # share of validation images above it; by chance 0.05, with 40 images up to 0.15
-MIN_VAL_IMAGES = 40  # with fewer, similarity may be chance
 PARTNERS = 0.5  # share of validation images with a partner; small binary masks have 0.34
 PARTNER_CORRELATION = 0.9  # minimum correlation with a partner
 APART = 0.2  # of 1 - correlation: the partner's over that of the next neighbours, at most
@@ -35,7 +36,6 @@ FAR_SHIFT = 3.0
 CONTRAST = 1.5  # times the contrast of training images
 MIN_IMAGES = 5  # with fewer, a single class may be chance, and an image is worth 20 points or more
 STANDS_OUT = 2.0  # times the next largest class
-SIGNIFICANT = 5.0  # standard errors: about one false alarm in a million
 MAPPED = 0.8  # of the training set's nearest-neighbour accuracy, after renaming the classes
 
 
@@ -104,14 +104,14 @@ def _copies(subject: Subject) -> list[Finding]:
             return [Finding("split", "warn", text, advice, measured=near, expected=expected)]
         is_closer = likeness > usual.quantile(1 - CLOSEST)
         closer = float(is_closer.float().mean())
-        if not mirrored and closer > CLOSER and len(val) >= MIN_VAL_IMAGES:
+        if not mirrored and closer > CLOSER and len(val) >= ENOUGH_IMAGES:
             text = f"{closer:.0%} of the validation images are nearer to a training image than"
             text += f" {1 - CLOSEST:.0%} of the training images are to any other: "
             text += _pairs(subject, is_closer, nearest)
             return [Finding("split", "warn", text, advice, measured=closer, expected=CLOSEST)]
     has_partner, nearest = _partners(train, val)
     partners = float(has_partner.float().mean()) if len(has_partner) else 0.0
-    if partners > PARTNERS and len(val) >= MIN_VAL_IMAGES:
+    if partners > PARTNERS and len(val) >= ENOUGH_IMAGES:
         text = f"{partners:.0%} of the validation images have a partner in the training set, far"
         text += " more similar than any other image after a shift or flip: "
         text += _pairs(subject, has_partner, nearest)

@@ -120,13 +120,14 @@ def _rate_times(factor: float) -> Callable[[Recipe], Recipe]:
     return lambda recipe: with_settings(lr=factor * recipe.train.lr)(recipe)
 
 
-def _without_augmentation(recipe: Recipe) -> Recipe:
+def without_augmentation(recipe: Recipe) -> Recipe:
+    """The recipe with an empty `[augment]`."""
     return recipe.model_copy(update={"augment": AugmentSection()})
 
 
 def plain_recipe(recipe: Recipe) -> Recipe:
     """Loss, settings and augmentation replaced at once, since each alone may be too much."""
-    return _without_augmentation(with_settings(**PLAIN_LOSS, **PLAIN_SETTINGS)(recipe))
+    return without_augmentation(with_settings(**PLAIN_LOSS, **PLAIN_SETTINGS)(recipe))
 
 
 def _standardized(subject: Subject, model: nn.Module) -> bool:
@@ -268,7 +269,7 @@ def _ends_with_last_layer(subject: Subject, model: nn.Module) -> bool:
 
 OF_RECIPE = (
     Swap("loss", "your loss", "cross-entropy", with_settings(**PLAIN_LOSS)),
-    Swap("augmentation", "[augment]", "no augmentation", _without_augmentation),
+    Swap("augmentation", "[augment]", "no augmentation", without_augmentation),
     *(
         Swap("optimizer", f"train.{key}", f"train.{key} = {value:g}", with_settings(**{key: value}))
         for key, value in PLAIN_SETTINGS.items()

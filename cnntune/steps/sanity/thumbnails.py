@@ -15,6 +15,7 @@ from cnntune.seeds import derive_seed
 SAMPLE_SIZE = 2000  # images per set: 1 % of the images are then about 20 of the sample
 THUMBNAIL_SIDE = 12  # pixels
 NEAR = 0.98  # correlation of two thumbnails of one image, with noise or other lighting
+SIGNIFICANT = 5.0  # standard errors, for what is compared: about one false alarm in a million
 CHUNK_PIXELS = 2**22  # read at once: keeps the memory for large images small
 
 
