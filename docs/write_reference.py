@@ -306,14 +306,24 @@ def severities(files: Iterable[Path]) -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
     for file in files:
         for function in _functions(file):
-            for call in _calls(function, "Finding"):
+            for call in _calls(function, "Finding", "Symptom", "Swap"):
                 given = {str(keyword.arg): keyword.value for keyword in call.keywords}
                 given |= dict(zip(("rule", "severity"), call.args, strict=False))
                 rule, severity = given.get("rule"), given.get("severity")
                 if isinstance(rule, ast.Constant):
                     told = found.setdefault(str(rule.value), set())
                     told |= _severities(severity, function)
+                    told |= _by_outcome(call)
     return {rule: sorted(told, key=SEVERITIES.index) for rule, told in found.items()}
+
+
+def _by_outcome(call: ast.Call) -> set[str]:
+    """The severities that experiments give a symptom, or the part that a replacement repairs."""
+    name = ast.unparse(call.func)
+    if name == "Swap":
+        return {"fail"}
+    least = next((k.value for k in call.keywords if k.arg == "least"), ast.Constant("info"))
+    return {"fail", "warn", *_constants(least)} if name == "Symptom" else set()
 
 
 def _severities(given: ast.expr | None, function: ast.AST) -> set[str]:
@@ -338,9 +348,9 @@ def _functions(file: Path) -> list[ast.AST]:
     return [*inside, *outside]
 
 
-def _calls(node: ast.AST, name: str) -> Iterator[ast.Call]:
+def _calls(node: ast.AST, *names: str) -> Iterator[ast.Call]:
     for inner in ast.walk(node):
-        if isinstance(inner, ast.Call) and ast.unparse(inner.func) == name:
+        if isinstance(inner, ast.Call) and ast.unparse(inner.func) in names:
             yield inner
 
 

@@ -150,6 +150,41 @@ def test_what_is_wrong_in_a_network_is_a_failure(model: type[nn.Module], rule: s
         found.raise_if_failed()
 
 
+class FromOne(TensorDataset):
+    """Labels from 1 to C."""
+
+    def __getitem__(self, index: int) -> Any:
+        image, label = super().__getitem__(index)
+        return image, label + 1
+
+
+@pytest.mark.slow
+def test_labels_from_one_are_said_to_be_so_before_a_loss_meets_them() -> None:
+    train, val = (
+        DataLoader(FromOne(*bars(count, seed).tensors), 32) for count, seed in ((160, 0), (64, 1))
+    )
+    found = cnntune.sanity(network(), train, val, loss=F.cross_entropy)
+    faults = [one for one in found.findings if one.severity == "fail"]
+    assert {one.rule for one in faults} == {"labels"}
+    assert all("labels run from 1 to 4" in one.evidence for one in faults)
+    assert all("subtract 1" in one.advice for one in faults)
+    with pytest.raises(UserCodeError, match="if they run from 1, subtract 1"):
+        cnntune.lr_sweep(network(), train, loss=F.cross_entropy, optimizer=torch.optim.SGD)
+
+
+@pytest.mark.slow
+def test_log_likelihood_of_logits_is_the_cause_and_not_the_network() -> None:
+    train, val = loaders()
+    found = cnntune.sanity(network(), train, val, loss=F.nll_loss)
+    assert "log-probabilities" in next(
+        one.advice for one in found.findings if one.rule == "loss" and one.severity == "fail"
+    )
+    assert not alarms(found) & {"signal", "activations", "train-eval", "augmentation"}
+    for one in found.findings:
+        assert "regularise" not in one.advice, one
+        assert not one.advice.startswith("check the network"), one
+
+
 @pytest.mark.slow
 def test_an_optimizer_of_another_model_is_a_failure() -> None:
     train, val = loaders()

@@ -162,6 +162,9 @@ def _findings(what: _Given) -> Iterator[Finding]:
         yield from rows
     known = {one.rule for one in rows}
     alarmed = {one.rule for one in rows if one.severity in ("warn", "fail")}
+    if classes and _outside(what, classes):  # `labels` says so; no loss takes them
+        yield from _left_out(what, images=True)
+        return
     looped = [
         one
         for one in _loop(what, experiments=not classes)
@@ -172,6 +175,12 @@ def _findings(what: _Given) -> Iterator[Finding]:
         text = f"nothing wrong was found in a short training ({len(rules.RULES)} rules)"
         yield Finding("loop", "ok", text)
     yield from _left_out(what, images=bool(classes))
+
+
+def _outside(what: _Given, classes: int) -> bool:
+    """Whether a label is none of the classes."""
+    labels = torch.cat([batch.targets.flatten() for batch in (*what.train, *what.val)])
+    return bool(((labels < 0) | (labels >= classes)).any())
 
 
 def _classes(what: _Given) -> int:

@@ -16,6 +16,7 @@ from cnntune.script.record import Record
 from cnntune.script.sweep import FORK, RERUN, REWIND, NotReadyError, Sweep, Tried
 from cnntune.steps import sweep_script
 from cnntune.steps.sweep_script import ScriptSweep
+from cnntune.user_code.failures import advice_on
 
 STEPS = 100  # of each optimizer, as many as `lr-sweep` takes per learning rate
 TIMEOUT_SECONDS = 300.0
@@ -177,6 +178,7 @@ def _crash(observed: Observed, record: Record) -> Finding:
     if crash and crash.frames:
         where, _, line = crash.frames[-1].partition(": ")
         advice = f"look at `{line}`" if line else advice
+    advice = (advice_on(crash.error) if crash else "") or advice
     return Finding("exit-code", "fail", text, advice, where)
 
 
@@ -201,7 +203,8 @@ def _end_of(observed: Observed, *, shown: bool) -> Sequence[str]:
     Those that were `shown` are on stderr already.
     """
     if observed.crash is not None:
-        return observed.crash.lines()
+        advice = advice_on(observed.crash.error)
+        return [*observed.crash.lines(), *([advice] if advice else [])]
     return [] if shown else observed.tail
 
 

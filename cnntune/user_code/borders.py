@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from cnntune.errors import CnntuneError, UserCodeError
-from cnntune.user_code.failures import full_disk, out_of_memory
+from cnntune.user_code.failures import advice_on, full_disk, out_of_memory
 
 MAX_MESSAGE = 300  # characters of an exception's message that are shown
 UNNAMED = "your code"  # where nothing more is known
@@ -97,6 +97,8 @@ def explained(error: BaseException) -> CnntuneError | None:
         return None
     lines = [f"{what}: {_in_a_line(error)}"]
     lines += [f"  {_shown(frame)}" for frame in _own_frames(error)]
+    if advice := advice_on(str(error)):
+        lines.append(f"  {advice}")
     made = getattr(error, MADE, None)
     if made is not None:
         lines.append(f"  the layer is made at {made}")

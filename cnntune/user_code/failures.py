@@ -21,6 +21,8 @@ NO_MEMORY = (
     "Invalid buffer size",
 )
 GB = 10**9
+# What cross-entropy raises for a label that no output is for, on the CPU and on a GPU.
+NO_SUCH_CLASS = re.compile(r"Target -?\d+ is out of bounds|t >= 0 && t < n_classes")
 
 
 def out_of_memory(error: BaseException) -> OutOfMemoryError | None:
@@ -34,6 +36,13 @@ def out_of_memory(error: BaseException) -> OutOfMemoryError | None:
                 cause if isinstance(cause, OutOfMemoryError) else OutOfMemoryError(_message(text))
             )
     return None
+
+
+def advice_on(message: str) -> str:
+    """What to do about an exception of PyTorch that does not say it; empty for any other."""
+    if NO_SUCH_CLASS.search(message):
+        return "labels must be 0 to C - 1 where there are C outputs: if they run from 1, subtract 1"
+    return ""
 
 
 def _message(text: str) -> str:

@@ -93,6 +93,15 @@ def test_a_crash_before_the_first_step_shows_the_users_lines_and_the_error() -> 
 
 
 @pytest.mark.slow
+def test_a_label_that_has_no_output_is_advised_on() -> None:
+    code = "import torch\n"
+    code += "torch.nn.functional.cross_entropy(torch.zeros(1, 10), torch.tensor([10]))"
+    lines = json.loads(sanity(sys.executable, "-c", code).stdout)["errors"]
+    assert lines[-2] == "IndexError: Target 10 is out of bounds."
+    assert lines[-1].endswith("if they run from 1, subtract 1")
+
+
+@pytest.mark.slow
 def test_a_crash_after_some_steps_is_a_finding(tmp_path: Path) -> None:
     run = sanity(
         sys.executable, written(tmp_path, SMALL.format(steps=5) + "raise KeyError('late')")

@@ -55,12 +55,6 @@ NOISE = (
     "    val_y = torch.where(torch.rand(len(val_y)) < 0.25, other, val_y)\n"
 )
 ONE_TOO_FAR = "    y[::3], val_y[::3] = (y[::3] + 1) % 10, (val_y[::3] + 1) % 10\n"
-OTHER_WIDTH = (
-    "\n\ndef data(*, seed):\n"
-    "    x = F.interpolate(torch.rand(300, 1, 4, 6), size=(16, 24), mode='bicubic')\n"
-    "    x, y = x.view(300, 1, 24, 16), torch.arange(300) % 3\n"
-    "    return TensorDataset(x[:200], y[:200]), TensorDataset(x[200:], y[200:])\n"
-)
 FRAMES = (
     "\n\ndef data(*, seed):\n"
     "    x = F.interpolate(torch.rand(300, 1, 4, 4), size=16, mode='bicubic')\n"
@@ -174,9 +168,11 @@ def test_without_validation_images_all_but_the_split_is_judged(own: OwnSetUp) ->
 
 
 @pytest.mark.slow
-def test_most_labels_wrong_is_seen_by_likeness(own: OwnSetUp) -> None:
+def test_labels_of_which_most_are_wrong_fail_where_they_mislead_every_network(
+    own: OwnSetUp,
+) -> None:
     said = [f for f in own.findings(data=MOSTLY_WRONG) if f.rule == "labels"]
-    assert said[0].severity == "warn"
+    assert said[0].severity == "fail"
     # Three in four are redrawn from ten classes: 0.75 * 0.9 of all are wrong.
     assert said[0].measured == pytest.approx(0.675, abs=0.1)
 
@@ -198,12 +194,6 @@ def test_labels_that_are_one_class_too_far_are_shifted_lists(own: OwnSetUp) -> N
     (said,) = labels(own.subject(data=TEN_PATTERNS + ONE_TOO_FAR + BOTH))
     assert said.severity == "fail"
     assert "by one class" in said.evidence
-
-
-def test_another_width_than_that_of_the_stored_rows_fails(own: OwnSetUp) -> None:
-    # Rows of 24 pixels, viewed as rows of 16: a pixel resembles the one 24 further on.
-    text = fails(inputs(own.subject(data=OTHER_WIDTH)), "inputs")
-    assert "those 24 further on in memory" in text
 
 
 @pytest.mark.slow
@@ -258,13 +248,6 @@ def test_two_validation_images_for_ten_classes_are_too_few(own: OwnSetUp) -> Non
     assert "each is worth 50% of accuracy" in said.evidence
 
 
-def test_augmentation_that_leaves_nothing_is_noticed(own: OwnSetUp) -> None:
-    recipe = load_recipe(str(own.write()), ["augment.cutout=16"])
-    subject = Subject.of(recipe, load_data(recipe, CPU), CPU)
-    said = [f for f in inputs(subject) if "augmentation leaves" in f.evidence]
-    assert [f.severity for f in said] == ["warn"]
-
-
 def test_pictures_are_alike_bit_for_bit_or_by_shape(own: OwnSetUp) -> None:
     copies = "    x[1], x[2] = x[0], 0.5 * x[0]\n    return TensorDataset(x[:40], y[:40]), "
     subject = own.subject(HEALTHY, data=DATA + copies + "TensorDataset(val_x, val_y)\n")
@@ -281,9 +264,6 @@ def test_pictures_are_alike_bit_for_bit_or_by_shape(own: OwnSetUp) -> None:
     ("change", "every", "told"),
     [
         ("x[::8] = 0.3", 8, "of the images have a single colour: training images "),
-        ("x[::4] *= 255", 4, ": high in training images "),
-        ("x[::4] /= 255", 4, ": low in training images "),
-        ("x[::50, 0, 0, 0] = 1e6", 50, "squeezed together: training images "),
     ],
 )
 def test_images_that_stand_out_are_named(own: OwnSetUp, change: str, every: int, told: str) -> None:

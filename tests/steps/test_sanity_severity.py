@@ -90,12 +90,6 @@ def test_global_maxima_after_one_layer_fail_with_the_line_that_takes_them(own: O
 
 
 @pytest.mark.slow
-def test_a_linear_network_fails_where_the_images_need_more(own: OwnSetUp) -> None:
-    (text,) = of(own.findings(LINEAR, data=NEGATIVES), "activations")
-    assert "single linear map; linear regression reaches" in text
-
-
-@pytest.mark.slow
 def test_a_linear_network_is_a_warning_where_a_linear_map_does(own: OwnSetUp) -> None:
     found = own.findings(LINEAR, data=DIGITS)
     assert not of(found, "activations")

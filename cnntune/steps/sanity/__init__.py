@@ -27,6 +27,7 @@ from cnntune.steps.sanity import (
     loss,
     modes,
     network,
+    outcome,
     outputs,
     overfit,
     signal,
@@ -34,6 +35,7 @@ from cnntune.steps.sanity import (
     tiny,
 )
 from cnntune.steps.sanity.subject import Subject
+from cnntune.steps.sanity.symptom import Symptom
 from cnntune.training.contracts import check_logits
 from cnntune.training.device import seeded
 from cnntune.training.precision import whole_float32
@@ -82,38 +84,46 @@ RULES = (*DATA_RULES, *FIRST_RULES, *NETWORK_RULES, *TRAINED_RULES)
 def check(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]:
     """Run all rules on fresh copies of the model; the recipe and the data are not modified.
 
-    If not even one training step is possible, the rules that need one are skipped. Where `learns`
-    fails, a warning is its cause, and a failure too. Where a cause is outside of the layers, a lost
-    signal is its consequence, and no second failure.
+    If not even one training step is possible, the rules that need one are skipped. From the first
+    symptom or warning on, findings wait until all experiments have run, which decide what they are
+    (`outcome`). Where a cause is outside of the layers, a lost signal is its consequence, and no
+    second failure; nor is it one where the network learns all the same.
 
     Raises:
         UserCodeError: if the user's model or loss code raises.
     """
-    held: list[Finding] = []  # from the first warning on, until `learns` decides what it is
-    caused = False
-    for found in _findings(recipe, data, device):
+    rows: list[Finding] = []
+    shown = 0
+    failed: set[str] = set()
+    subject = _subject(recipe, data, device)
+    for found in _findings(subject):
         if found.severity == "fail":
-            if found.rule == "signal" and caused:
+            outside, damage = failed & {*OUTSIDE_LAYERS}, failed & {*outcome.EXPERIMENTS}
+            if found.rule == "signal" and (outside or not damage):
                 found = replace(found, severity="info")
-            caused = caused or found.rule in OUTSIDE_LAYERS
-        held.append(found)
-        if found.rule == "learns" and found.severity == "fail":
-            held = [replace(f, severity="fail") if f.severity == "warn" else f for f in held]
-        if found.rule == "learns" or all(one.severity != "warn" for one in held):
-            yield from held
-            held = []
-    yield from held
-
-
-def _findings(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Finding]:
-    alarmed: set[str] = set()
+            failed.add(found.rule)
+        rows.append(found)
+        if shown == len(rows) - 1 and found.severity != "warn":
+            shown += 1
+            yield found
     with explaining(), whole_float32():
-        subject = Subject.of(recipe, data, device)
+        yield from outcome.judged(subject, rows)[shown:]
+
+
+def _subject(recipe: Recipe, data: Data, device: torch.device) -> Subject:
+    with explaining(), whole_float32():
+        return Subject.of(recipe, data, device)
+
+
+def _findings(subject: Subject) -> Iterator[Finding]:
+    alarmed: set[str] = set()
+    recipe, device = subject.recipe, subject.device
+    with explaining(), whole_float32():
         blocking = _blocking_rules(subject)
         for name, rule in (blocking or DATA_RULES | FIRST_RULES).items():
             with seeded(recipe.seed, name, device=device):
                 found = rule(subject)
-            alarmed |= {f.rule for f in found if f.severity in ("fail", "warn")}
+            alarmed |= _noted(subject, found)
             yield from found
         if blocking:
             yield outputs.SKIPPED
@@ -126,15 +136,23 @@ def _findings(recipe: Recipe, data: Data, device: torch.device) -> Iterator[Find
         for name, rule in NETWORK_RULES.items():
             with seeded(recipe.seed, name, device=device):
                 found = rule(subject)
-            alarmed |= {f.rule for f in found if f.severity in ("fail", "warn")}
+            alarmed |= _noted(subject, found)
             yield from found
         with seeded(recipe.seed, "overfit-tiny", device=device):
             tiny_overfit = tiny.overfit_tiny_batch(subject)
         for name, trained_rule in TRAINED_RULES.items():
             with seeded(recipe.seed, name, device=device):
                 found = trained_rule(subject, tiny_overfit)
+            _noted(subject, found)
             # What `learns` names by replacing it is left out where its own rule has said more.
             yield from (f for f in found if f.rule == name or f.rule not in alarmed)
+
+
+def _noted(subject: Subject, found: list[Finding]) -> set[str]:
+    """The rules that raise an alarm; suspects and sure causes are noted for the experiments."""
+    subject.suspects.update(f.part for f in found if isinstance(f, Symptom))
+    subject.causes.update(f.rule for f in found if outcome.is_cause(f))
+    return {f.rule for f in found if f.severity in ("fail", "warn")}
 
 
 def _blocking_rules(subject: Subject) -> dict[str, Rule]:

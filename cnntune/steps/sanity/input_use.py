@@ -4,13 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from cnntune.findings import Finding, Severity
-from cnntune.steps.sanity.modes import recalibrate_batch_norm
+from cnntune.steps.sanity.modes import RECALIBRATION_PASSES, recalibrate_batch_norm
 from cnntune.steps.sanity.subject import Subject
+from cnntune.steps.sanity.symptom import Symptom
 from cnntune.steps.sanity.tiny import TinyOverfit
 
 SAME = 1e-5  # of the largest logit: float32 sums in another order differ by as much
-RECALIBRATION_PASSES = 3  # batch norm needs one; other running averages nearly converge
-WOKEN = 0.02  # standard deviation, that of a vision transformer's other weights
+WOKEN = 0.02  # standard deviation of a vision transformer's weights, for weights that are 0
 READ = 0.6  # minimum share of the pixels with an influence
 
 
@@ -78,10 +78,10 @@ def _unread(model: nn.Module, inputs: Tensor) -> list[Finding]:
     unread = [k for k in range(len(influence)) if float(influence[k].max()) == 0]
     if unread and len(unread) < len(influence):
         text = f"channel {unread[0]} of {len(influence)} has no influence on the logits"
-        return [Finding("input-used", "warn", text, "check how the first layer uses channels")]
+        return [Symptom("input-used", "warn", text, "check how the first layer uses channels")]
     share = float((influence.amax(0) > 0).float().mean())
     if share < READ:
         text = f"only {share:.0%} of the pixels have an influence on the logits"
         advice = "check for a crop, stride or pooling that drops the rest"
-        return [Finding("input-used", "warn", text, advice, measured=share, expected=1.0)]
+        return [Symptom("input-used", "warn", text, advice, measured=share, expected=1.0)]
     return []

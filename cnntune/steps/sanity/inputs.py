@@ -1,34 +1,19 @@
 """Checks of the pixels: finite, of a usual scale, in axis order, different between images."""
 
-import math
-
 import torch
 from torch import Tensor
 
-from cnntune.data.augment import augment
-from cnntune.findings import Finding, Severity
+from cnntune.findings import Finding
 from cnntune.steps.sanity.subject import Subject
+from cnntune.steps.sanity.symptom import PIXELS, Symptom
 from cnntune.steps.sanity.thumbnails import draw_images
 
-SCALE = (0.02, 20.0)  # standard deviation of network inputs; usual is 1, bytes 0..255 have 70
-NORMALIZED_TWICE = 2.5  # standard deviation; ImageNet's constants applied twice give 3 to 5
-OUTLIER = 40.0  # standard deviations; an image with one bright pixel in 1,000 reaches 32
-SCALED = (0.03, 0.97)  # quantiles of contrast: any data set has a few faint images
-SCALED_IMAGES = 64
-APART = 100.0  # ratio of contrasts; lighting gives 10, 0..1 beside 0..255 gives 255
+SCALE = (0.02, 2.5)  # standard deviation of network inputs; bytes 0..255 have 70, ImageNet's
+# constants applied twice give 3 to 5
 CENTRE = 20.0  # largest |mean| of network inputs
 INTERLEAVED = 0.05  # by which the correlation with a further pixel exceeds that with the next
-PICTURE = 0.4  # correlation of neighbouring pixels in images; below SMOOTH it is noise
-WIDTHS = 2  # rows further on in which the next row is sought: up to twice the width, or half of it
-WIDTH_IMAGES = 64
-CLEAR_OF_ROWS = 1 / 8  # of the width, between the distance and a whole number of rows
-LEAST_WIDTH = 3  # pixels; nearer ones are alike in any image
-WIDER = 0.2  # by which it exceeds the correlation with the pixel below; slanted stripes have less
 SMOOTH = 0.1  # correlation of neighbours, below which images look like noise
 BLANK = 0.05  # share of images that have a single colour
-FLAT = 0.01  # of an image's contrast, below which it counts as blank
-EMPTIED = 0.3  # largest share of images that augmentation may leave without contrast
-REPEATED = 0.1  # distinct images per image: each occurs ten times
 TELLING_IMAGES = 512
 TELLING_PIXELS = 2**25  # of these images, with their channels: 128 MB
 MIN_IMAGES_PER_CLASS = 5  # to see that a pixel is the same in all images of a class
@@ -49,9 +34,7 @@ def inputs(subject: Subject) -> list[Finding]:
     if all_alike(subject):
         text = "all images are the same"
         return [Finding("inputs", "fail", text, "check how images are read", measured=1.0)]
-    found = [*_order(pixels), *_scale(pixels), *_outliers(subject), *_empty(subject)]
-    found += _two_scales(subject)
-    found += [*_repeated(subject), *_tell_tale(subject), *_emptied(subject)]
+    found = [*_order(pixels), *_scale(pixels), *_empty(subject), *_tell_tale(subject)]
     text = f"mean {float(pixels.mean()):.2g}, standard deviation {float(pixels.std()):.2g}"
     if all(finding.severity == "info" for finding in found):
         found.append(Finding("inputs", "ok", text, measured=float(pixels.std()), expected=1.0))
@@ -89,8 +72,6 @@ def _order(pixels: Tensor) -> list[Finding]:
     if channels not in (1, 3, 4) and width in (1, 3, 4) and height > 4:
         text = f"images are {channels}x{height}x{width}: the last axis looks like the channels"
         return [Finding("inputs", "fail", text, "return [C, H, W]: image.permute(2, 0, 1)")]
-    if found := _wrong_width(pixels):
-        return found
     if channels == 1:
         return []
     for axis, along in (("columns", pixels), ("rows", pixels.transpose(2, 3))):
@@ -105,33 +86,6 @@ def _order(pixels: Tensor) -> list[Finding]:
     return []
 
 
-def _wrong_width(pixels: Tensor) -> list[Finding]:
-    """A `view` with another width: pixels resemble those at another distance than a row."""
-    width = pixels.shape[3]
-    across, down = correlation(pixels, 1), correlation(pixels.transpose(2, 3), 1)
-    if across < PICTURE or pixels.shape[2] < WIDTHS:
-        return []
-    flat = pixels[:WIDTH_IMAGES].flatten(2).unsqueeze(2)
-    lags = [
-        n
-        for n in range(width // 2, WIDTHS * width)
-        if _from_multiple(n, width) > CLEAR_OF_ROWS * width
-    ]
-    alike = {lag: correlation(flat, lag) for lag in lags if lag >= LEAST_WIDTH}
-    lag = max(alike, key=lambda n: alike[n], default=0)
-    if not lag or alike[lag] < max(PICTURE, down + WIDER):
-        return []
-    text = f"pixels correlate more with those {lag} further on in memory ({alike[lag]:.2f}) than"
-    text += f" with those a row of {width} below ({down:.2f}): the width was another one"
-    advice = "check the order of height and width; view and reshape scramble pixels"
-    return [Finding("inputs", "fail", text, advice, measured=down, expected=alike[lag])]
-
-
-def _from_multiple(number: int, of: int) -> int:
-    """How far a number is from the next multiple."""
-    return min(number % of, -number % of)
-
-
 def correlation(pixels: Tensor, lag: int) -> float:
     """The correlation of pixels with those `lag` to their right, in the same channel."""
     centred = pixels - pixels.mean((2, 3), keepdim=True)
@@ -142,42 +96,11 @@ def correlation(pixels: Tensor, lag: int) -> float:
 
 def _scale(pixels: Tensor) -> list[Finding]:
     mean, std = float(pixels.mean()), float(pixels.std())
-    if SCALE[0] < std < NORMALIZED_TWICE and abs(mean) < CENTRE:
+    if SCALE[0] < std < SCALE[1] and abs(mean) < CENTRE:
         return []
-    severity: Severity = "warn" if SCALE[0] < std < SCALE[1] and abs(mean) < CENTRE else "fail"
     text = f"mean {mean:.3g}, standard deviation {std:.3g}; networks expect 0 and 1"
     advice = "set data.normalize = true, or scale the images yourself, once"
-    return [Finding("inputs", severity, text, advice, measured=std, expected=1.0)]
-
-
-def _outliers(subject: Subject) -> list[Finding]:
-    """A few huge pixels dominate mean and standard deviation, and squeeze all others together."""
-    pixels = subject.inputs
-    far = (pixels - pixels.mean()).abs() / pixels.std()
-    if float(far.max()) < OUTLIER:
-        return []
-    text = f"a pixel is {float(far.max()):.0f} standard deviations from the mean, with all others"
-    text += f" squeezed together: {subject.named(far.flatten(1).amax(1) >= OUTLIER)}"
-    advice = "clip the pixels, or remove these images"
-    return [Finding("inputs", "fail", text, advice, measured=float(far.max()), expected=OUTLIER)]
-
-
-def _two_scales(subject: Subject) -> list[Finding]:
-    """Some images are scaled to 0..1, others to 0..255."""
-    contrasts = subject.inputs.flatten(1).std(1)
-    shown = ~_blank(subject.inputs)
-    if int(shown.sum()) < SCALED_IMAGES:
-        return []
-    low, high = torch.quantile(contrasts[shown], torch.tensor(SCALED).to(contrasts)).tolist()
-    if high < APART * low:
-        return []
-    faint = shown & (contrasts < math.sqrt(low * high))
-    strong = shown & ~faint
-    fewer, word = (faint, "low") if faint.sum() <= strong.sum() else (strong, "high")
-    text = f"the contrast of images differs by a factor of {high / low:.0f}: {word} in"
-    text += f" {subject.named(fewer)}"
-    advice = "scale all images alike: some may be in 0..1, others in 0..255"
-    return [Finding("inputs", "warn", text, advice, measured=high / low, expected=1.0)]
+    return [Symptom("inputs", "warn", text, advice, measured=std, expected=1.0, part=PIXELS)]
 
 
 def _blank(pixels: Tensor) -> Tensor:
@@ -188,11 +111,11 @@ def _blank(pixels: Tensor) -> Tensor:
 def _empty(subject: Subject) -> list[Finding]:
     """Channels without any contrast, and images of a single colour."""
     pixels = subject.inputs
-    found = []
+    found: list[Finding] = []
     flat_channels = (pixels.amax((0, 2, 3)) == pixels.amin((0, 2, 3))).nonzero().flatten().tolist()
     if flat_channels:
         text = f"channel {flat_channels[0]} has the same value in every image"
-        found.append(Finding("inputs", "warn", text, "check how channels are read"))
+        found.append(Symptom("inputs", "warn", text, "check how channels are read"))
     is_blank = _blank(pixels)
     blank = is_blank.float().mean().item()
     if blank > BLANK and len(flat_channels) < pixels.shape[1]:
@@ -203,21 +126,6 @@ def _empty(subject: Subject) -> list[Finding]:
         text += f" {subject.named(is_blank)}"
         found.append(Finding("inputs", "info", text, "check these images", measured=blank))
     return found
-
-
-def _repeated(subject: Subject) -> list[Finding]:
-    """A few distinct images, repeated over and over."""
-    digests = subject.train_pictures.digests
-    pictures, which, counts = torch.unique(digests, return_inverse=True, return_counts=True)
-    different = len(pictures)
-    if different > REPEATED * len(digests):
-        return []
-    same = subject.train_pictures.indices[(which == counts.argmax()).cpu()].sort().values
-    text = f"{len(digests)} sampled training images include only {different} distinct ones;"
-    text += f" identical: {subject.data.train.names.of(same)}"
-    severity: Severity = "fail" if different <= subject.classes else "warn"
-    advice = "check the index that images are read by, and caches by class or file name"
-    return [Finding("inputs", severity, text, advice, measured=float(different))]
 
 
 def _tell_tale(subject: Subject) -> list[Finding]:
@@ -239,20 +147,4 @@ def _tell_tale(subject: Subject) -> list[Finding]:
     text = f"the pixel in row {row}, column {column} alone reveals the class ({share:.2%} of the"
     text += " pixels do): it is constant within each class and differs between classes"
     advice = "remove the mark or stamp: a network would learn nothing else"
-    return [Finding("inputs", "warn", text, advice, measured=share, expected=0.0)]
-
-
-def _emptied(subject: Subject) -> list[Finding]:
-    """Augmentation removes all contrast from many images."""
-    before = subject.inputs
-    generator = torch.Generator().manual_seed(subject.recipe.seed)
-    settings, normalise = subject.recipe.augment, subject.data.normalise
-    after, _ = augment(subject.inputs, subject.labels, settings, normalise, generator)
-    contrast = [images.std((2, 3)).amax(1) for images in (before, after)]
-    lost = (contrast[1] <= FLAT * contrast[0].median()) & (contrast[0] > 0)
-    share = float(lost.float().mean())
-    if share < EMPTIED:
-        return []
-    text = f"augmentation leaves {share:.0%} of the images without contrast: {subject.named(lost)}"
-    advice = "weaken [augment]; `cnntune inspect --augment batch.png` shows an augmented batch"
     return [Finding("inputs", "warn", text, advice, measured=share, expected=0.0)]

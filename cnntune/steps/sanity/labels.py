@@ -9,19 +9,20 @@ from torch.nn import functional as F
 from cnntune.data import Data
 from cnntune.data.custom import some
 from cnntune.findings import Finding, Severity
+from cnntune.runs.chance import ENOUGH_IMAGES
+from cnntune.steps.sanity.references import Reference, best_reference, far_below
 from cnntune.steps.sanity.subject import Subject
-from cnntune.steps.sanity.thumbnails import Pictures, correlations
+from cnntune.steps.sanity.thumbnails import SIGNIFICANT, Pictures, correlations, twins
 
 WRONG_LABELS = 0.5  # of the training labels; data sets from the web have up to a third
 CONTRADICTIONS = 0.1  # of the training images; data sets from the web have a hundredth
-SIGNIFICANT = 5.0  # standard errors: about one false alarm in a million
-MIN_VAL_IMAGES = 40  # to judge label noise by similar images
 VOTERS = 10  # nearest training images
 MAJORITY = 0.5  # share of the voters, and of the images that have a majority
 DOUBTFUL = 0.1  # share of the labels that the majority contradicts; of clean digits it is 1 to 3 %
 MIN_DOUBTFUL = 20  # of them: enough to see that most are off by one
 OFF_BY_ONE = 0.8  # of them; by chance 1 / (C - 1)
 MIN_SHIFTED_CLASSES = 5  # with fewer, most may be off by one by chance
+FROM_ONE = "number them from 0: subtract 1 from each label"
 IMBALANCE = 10.0  # images of the largest class over those of the smallest
 
 
@@ -52,15 +53,18 @@ def labels(subject: Subject) -> list[Finding]:
         text += ", ".join(missing[:5])
         seen = torch.bincount(subject.data.val.labels, minlength=subject.classes)[counts == 0]
         advice = "add images for them, or number labels from 0 without gaps"
-        if missing == [names[0]] == ["0"]:
-            advice = "labels may be numbered from 1: subtract 1"
+        if from_one(subject.data):
+            text += f"; labels run from 1 to {len(names) - 1}"
+            advice = FROM_ONE
         if int(seen.sum()):
             text += f"; {int(seen.sum())} validation images are of such classes"
         severity: Severity = "fail" if int(seen.sum()) or len(missing) > len(names) / 2 else "warn"
         return [
             Finding("labels", severity, text, advice, measured=float(len(missing)), expected=0.0)
         ]
-    found = _contradictions(subject) or _noise(subject) or _doubtful(subject)
+    found = (
+        _contradictions(subject) or _contradicted(subject) or _noise(subject) or _doubtful(subject)
+    )
     found += _single(subject, counts)
     ratio = float(counts.max() / counts.min())
     if ratio > IMBALANCE:
@@ -97,6 +101,21 @@ def usable(data: Data) -> bool:
     return inside and len(data.classes) > 1
 
 
+def from_one(data: Data) -> bool:
+    """Whether labels are numbered 1 to C instead of 0 to C - 1.
+
+    No label is 0, of numbered classes that all others have images of.
+    """
+    numbered = list(data.classes) == [str(k) for k in range(len(data.classes))]
+    labels = data.train.labels
+    return (
+        numbered
+        and len(labels) > 0
+        and set(range(1, len(data.classes))) <= set(labels.unique().tolist())
+        and int(labels.min()) == 1
+    )
+
+
 def _outside(subject: Subject) -> list[Finding]:
     """Labels outside the classes."""
     found = []
@@ -109,6 +128,9 @@ def _outside(subject: Subject) -> list[Finding]:
         text = f"{len(wrong)} of {len(part)} {name} labels are outside 0 to {subject.classes - 1}:"
         text += f" {', '.join(str(label) for label in wrong.unique().tolist()[:5])}"
         advice = "number classes from 0 without gaps, and remove images without a label"
+        if from_one(subject.data) and int(part.labels.max()) == subject.classes:
+            text += f"; labels run from 1 to {subject.classes}"
+            advice = FROM_ONE
         found.append(Finding("labels", "fail", text, advice, measured=len(wrong), expected=0))
     return found
 
@@ -133,6 +155,24 @@ def _contradictions(subject: Subject) -> list[Finding]:
     return [Finding("labels", severity, text, advice, measured=several)]
 
 
+def _contradicted(subject: Subject) -> list[Finding]:
+    """Validation images that are training images with another label."""
+    if not len(subject.data.val):
+        return []
+    train, val = subject.train_pictures, subject.val_pictures
+    equal = twins(val, train)
+    other = (train.digests[equal] == val.digests) & (train.labels[equal] != val.labels)
+    share = float(other.float().mean())
+    if share == 0:
+        return []
+    shown, names = other.nonzero().flatten(), subject.data.val.names
+    text = f"{share:.1%} of the validation images are training images with another label: "
+    partners = train.indices[equal[shown]].tolist()
+    text += names.pairs(val.indices[shown].tolist(), subject.data.train.names, partners)
+    severity: Severity = "fail" if share > CONTRADICTIONS else "warn"
+    return [Finding("labels", severity, text, "keep one label per image", measured=share)]
+
+
 def _other(pictures: Pictures, index: int) -> int:
     """The index in the sample of an equal image with another label."""
     same = pictures.digests == pictures.digests[index]
@@ -144,7 +184,7 @@ def _noise(subject: Subject) -> list[Finding]:
 
     If a share c of the labels is right, two similar images agree about c^2 as often.
     """
-    if len(subject.data.val) < MIN_VAL_IMAGES:
+    if len(subject.data.val) < ENOUGH_IMAGES:
         return []
     train, val = _agreement(subject.train_pictures), _agreement(subject.val_pictures)
     if val == 0:
@@ -156,8 +196,13 @@ def _noise(subject: Subject) -> list[Finding]:
     text = f"the most similar image has the same label for {val:.0%} of the validation images, but"
     text += f" for {train:.0%} of the training images: about {1 - right:.0%} of the training labels"
     text += " are wrong"
+    # Training images that are augmented are less alike, but a network learns from them.
+    learned = best_reference(subject)
+    misled = far_below(learned.acc, Reference("", val, len(subject.val_pictures)))
+    text += f"; with them {learned.name} is right for {learned.acc:.0%}" if misled else ""
     advice = "check how training labels are read, joined or shuffled"
-    return [Finding("labels", "warn", text, advice, measured=1 - right, expected=0.0)]
+    severity: Severity = "fail" if misled else "warn"
+    return [Finding("labels", severity, text, advice, measured=1 - right, expected=0.0)]
 
 
 def _doubtful(subject: Subject) -> list[Finding]:
@@ -166,7 +211,7 @@ def _doubtful(subject: Subject) -> list[Finding]:
     Only where most images have such a majority, and where it is right more than half of the way
     from chance to always: then the thumbnails tell the classes apart.
     """
-    if min(len(subject.data.val), len(subject.data.train)) < MIN_VAL_IMAGES:
+    if min(len(subject.data.val), len(subject.data.train)) < ENOUGH_IMAGES:
         return []
     train, val = subject.train_pictures, subject.val_pictures
     nearest = correlations(val.small, train.small).topk(VOTERS, dim=1).indices

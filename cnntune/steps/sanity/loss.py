@@ -18,15 +18,10 @@ SAME = 1e-6  # relative difference below which two losses are equal
 CLOSE = 0.05  # relative difference below which a loss matches a known value
 IGNORED = 0.05  # share of the images; a mean over the batch ignores none
 MOSTLY_IGNORED = 0.5
-ODD_SCALE = 10.0  # times a cross-entropy
-MIN_EQUAL_LOSS = 0.3  # divided by the classes; a mean squared error starts at 1 / C
 SQUASHED = 0.2  # of the loss on equal logits
 EPOCHS, BATCHES = 4, 10  # orders of the training set, and the last batches of each, that are tried
-STUCK = 0.7  # of the loss on equal logits; label smoothing of 0.3 leaves half
-MAX_SMOOTHING = 0.5  # the right class then has as much weight as all others together
 UNEVEN = 1.5  # most over fewest images of a class, before weights can follow them
 RISING = 0.25  # power of the counts that the weights follow; -1 balances the classes, 0 is none
-HOPELESS_SMOOTHING = 0.9  # among ten classes, the right one weighs as much as any other
 
 
 def loss(subject: Subject) -> list[Finding]:
@@ -41,13 +36,13 @@ def loss(subject: Subject) -> list[Finding]:
         weight = counts.sum() / (classes * counts)  # after: all classes count alike
     """
     probe = _Probe.of(subject)
-    rules = (_broken, _remembers, _blind, _misled, _summed, _floored, _one_sided, _stuck, _scaled)
+    rules = (_broken, _remembers, _blind, _misled, _summed, _floored)
     found = next((finding for rule in rules if (finding := rule(probe))), None)
     found = found or _undefined(subject, probe)
     if found is None:
         text = f"{probe.equal:.4g} on equal logits, {probe.lowest:.2g} at its lowest"
         found = Finding("loss", "ok", text, measured=probe.equal, expected=probe.expected)
-    return [found, *_weights(subject), *_smoothing(subject)]
+    return [found, *_weights(subject)]
 
 
 def floor(subject: Subject) -> float:
@@ -255,39 +250,6 @@ def _floored(probe: _Probe) -> Finding | None:
     return None
 
 
-def _one_sided(probe: _Probe) -> Finding | None:
-    """The logits of wrong classes do not count: large logits for all classes minimise the loss."""
-    logits = probe.logits.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(probe.function(logits, probe.targets), logits)
-    wrong = 1 - F.one_hot(probe.targets, probe.classes)
-    if float((gradient * wrong).abs().max()) > 0:
-        return None
-    text = "the logits of wrong classes get no gradient: raising all logits minimises the loss"
-    advice = "use cross_entropy, or log_softmax before nll_loss"
-    return Finding("loss", "fail", text, advice, measured=0.0)
-
-
-def _stuck(probe: _Probe) -> Finding | None:
-    """The loss on right logits of any scale is hardly lower than on equal ones."""
-    if probe.lowest < STUCK * probe.equal:
-        return None
-    text = f"is {probe.equal:.4g} on equal logits, and no lower than {probe.lowest:.4g} on right"
-    text += f" logits of {SCALES[0]:g} to {SCALES[-1]:g}"
-    advice = "check for a temperature, or a penalty that outweighs the logits"
-    return Finding("loss", "warn", text, advice, measured=probe.lowest, expected=0.0)
-
-
-def _scaled(probe: _Probe) -> Finding | None:
-    """The loss is far larger or smaller than a cross-entropy: usual learning rates do not fit."""
-    factor = probe.equal / probe.expected
-    small = MIN_EQUAL_LOSS / probe.classes
-    if probe.equal > small and factor < ODD_SCALE:
-        return None
-    text = f"is {factor:.3g} times a cross-entropy: {probe.equal:.4g} on equal logits"
-    advice = "rescale the loss, or find a learning rate that fits with `cnntune lr-sweep`"
-    return Finding("loss", "warn", text, advice, measured=probe.equal, expected=probe.expected)
-
-
 def _weights(subject: Subject) -> list[Finding]:
     """The weights of the classes, by their gradients at equal logits, against their images."""
     probe = _Probe.of(subject)
@@ -312,13 +274,3 @@ def _weights(subject: Subject) -> list[Finding]:
     text += " count even less"
     advice = "weight by 1 / images of the class, not by the number of images"
     return [Finding("loss", "warn", text, advice, measured=power, expected=-1.0)]
-
-
-def _smoothing(subject: Subject) -> list[Finding]:
-    smoothing = subject.recipe.train.label_smoothing
-    if smoothing < MAX_SMOOTHING:
-        return []
-    text = f"train.label_smoothing = {smoothing:g} leaves the right class a weight of"
-    text += f" {1 - smoothing:.0%}"
-    severity: Severity = "fail" if smoothing > HOPELESS_SMOOTHING else "warn"
-    return [Finding("loss", severity, text, "lower it: 0.1 is usual (Szegedy et al. 2016)")]

@@ -1,13 +1,10 @@
 """Checks of eval mode: independent of the batch, deterministic, and as accurate as train mode."""
 
-from collections import Counter
-
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnntune.findings import Finding
-from cnntune.steps.sanity.record import NoDropout
 from cnntune.steps.sanity.subject import Subject
 from cnntune.steps.sanity.tiny import TinyOverfit
 from cnntune.training.device import seeded
@@ -16,9 +13,8 @@ MIX_IMAGES = 4
 MIX_TOLERANCE = 1e-3  # of the logits' spread; batched kernels round differently by 1e-6
 SETTLING_PASSES = 44  # leave 1 % of what a running average with a momentum of 0.1 began with
 RECALIBRATION_SECONDS = 3.0  # for all of these passes
+RECALIBRATION_PASSES = 3  # batch norm needs one; other running averages nearly converge
 KEPT = 0.5  # minimum accuracy in eval mode; it is 1 in train mode
-MAX_MOMENTUM = 0.5  # of a batch norm; PyTorch's default of 0.1 is TensorFlow's 0.9
-MIXTURE = 0.3  # of the logits' spread; with one place per norm the difference is below 0.05
 OTHERS = (0.5, -3.0)  # factors on the other images: change their sum, and their maximum
 
 
@@ -77,7 +73,7 @@ def train_eval(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
 
     With dropout that ignores the mode, batch norm whose running statistics are never updated, or a
     forward pass that switches modes, validation measures another network than the trained one. The
-    same where one batch norm is used at two places:
+    same where one batch norm is used at two places, which a short training shows:
 
         x = self.norm(self.conv2(F.relu(self.norm(self.conv1(x)))))    # before
         x = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))  # after
@@ -95,18 +91,14 @@ def train_eval(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
     model.eval()
     with torch.no_grad():
         first, second = model(inputs.clone()).float(), model(inputs.clone()).float()
+    if not bool(torch.isfinite(first).all()):
+        text = "skipped: the memorised images have logits that are not finite"
+        return [Finding("train-eval", "info", text)]
     if not torch.equal(first, second):
         change = float((first - second).abs().max() / first.std().clamp(min=1e-12))
         text = f"two passes in eval mode differ by {change:.0%} of the logits' spread"
         advice = "pass training=self.training to F.dropout, and keep no state between calls"
         return [Finding("train-eval", "fail", text, advice, measured=change, expected=0.0)]
-    if still := [m for m in batch_norms(model) if m.momentum == 0 and m.track_running_stats]:
-        text = f"{len(still)} batch norms have momentum 0: their running statistics are not updated"
-        return [Finding("train-eval", "fail", text, "use the default momentum, 0.1")]
-    if last := [m for m in batch_norms(model) if (m.momentum or 0.0) > MAX_MOMENTUM]:
-        text = f"{len(last)} batch norms have momentum {last[0].momentum:g}: their running"
-        text += " statistics are those of the last batch"
-        return [Finding("train-eval", "warn", text, "use 0.1; TensorFlow's 0.9 is PyTorch's 0.1")]
     if not overfit.reached:
         return [Finding("train-eval", "ok", "eval mode is deterministic")]
     affordable = subject.cost.images(RECALIBRATION_SECONDS) // len(inputs)
@@ -117,47 +109,12 @@ def train_eval(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
         for _ in range(min(affordable, SETTLING_PASSES)):  # without a reset: as in training
             model(inputs.clone())
     model.eval()
-    if found := _shared(model, inputs):
-        return found
     acc = _accuracy(model, inputs, labels)
     text = f"accuracy on the memorised images: 100% in train mode, {acc:.0%} in eval mode"
     if acc >= KEPT:
         return [Finding("train-eval", "ok", text, measured=acc, expected=1.0)]
     advice = "check layers that depend on the mode: dropout, batch norm, `if self.training`"
     return [Finding("train-eval", "fail", text, advice, measured=acc, expected=1.0)]
-
-
-def _shared(model: nn.Module, inputs: Tensor) -> list[Finding]:
-    """A batch norm that is used at several places has the running statistics of a mixture.
-
-    It is judged by their difference: with the statistics of the same images eval mode gives the
-    logits of train mode, unless one set of statistics stands for several.
-    """
-    calls: Counter[str] = Counter()
-    norms = {name: m for name, m in model.named_modules() if isinstance(m, _BatchNorm)}
-    hooks = [
-        norm.register_forward_hook(lambda *_, name=name: calls.update([name]))
-        for name, norm in norms.items()
-        if norm.track_running_stats
-    ]
-    with torch.no_grad():
-        evaluated = model(inputs.clone()).float()
-    for hook in hooks:
-        hook.remove()
-    often = next((name for name, count in calls.items() if count > 1), "")
-    if not often:
-        return []
-    model.train()
-    with torch.no_grad(), NoDropout():
-        trained = model(inputs.clone()).float()
-    model.eval()
-    change = float((trained - evaluated).square().mean().sqrt() / (trained.std() + 1e-12))
-    if change < MIXTURE:
-        return []
-    text = f"{often} is called {calls[often]} times per pass: its running statistics are those of a"
-    text += f" mixture, and logits differ by {change:.0%} of their spread between the modes"
-    advice = "give each place a batch norm of its own"
-    return [Finding("train-eval", "fail", text, advice, often, change, 0.0)]
 
 
 def _accuracy(model: nn.Module, inputs: Tensor, labels: Tensor) -> float:

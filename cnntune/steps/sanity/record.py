@@ -4,7 +4,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,7 +25,6 @@ NORM_OPS = (
     "_batch_norm_with_update_functional",
     "batch_norm",
 )
-SQUASHERS = ("tanh", "tanh_", "sigmoid", "sigmoid_")
 DROPOUTS = (
     *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout),
     *(F.feature_alpha_dropout, torch.dropout, torch.feature_dropout),
@@ -33,27 +32,19 @@ DROPOUTS = (
 DETACHING = (torch.detach, Tensor.detach, Tensor.data.__get__)  # type: ignore[attr-defined]
 JOINING = ("cat", "concat", "concatenate", "stack")
 ADDING = (*JOINING, "add", "add_", "__add__", "__radd__", "__iadd__")
-FLAT_TANH = 0.97  # of |tanh|: the slope is below 0.06 from here on
-FLAT_SIGMOID = 0.47  # distance from 0.5: the slope is below 0.03 from here on
 
 
 @dataclass(frozen=True)
 class Output:
     """The output of one operation.
 
-    `where` is the module that it ran in. `rms` is the root mean square over all values. `saturated`
-    is the share of values in the flat parts of a tanh or sigmoid, 0 for other operations. `signal`
-    is the standard deviation over images divided by `rms`. `input_rms` is the RMS of the input of
-    an operation with weights, 0 for other operations.
+    `where` is the module that it ran in. `rms` is the root mean square over all values.
     """
 
     where: str
     op: str
     rms: float
     finite: bool
-    saturated: float = 0.0
-    signal: float = 1.0
-    input_rms: float = 0.0
 
 
 class Observation(TorchDispatchMode):
@@ -80,7 +71,7 @@ class Observation(TorchDispatchMode):
 
 
 class Recorder(Observation):
-    """Records the operations with weights, normalisations and nonlinearities, in their order."""
+    """Records the operations with weights and normalisations, in their order."""
 
     def __init__(self, where: Callable[[], str]) -> None:
         super().__init__()
@@ -93,34 +84,16 @@ class Recorder(Observation):
         """Run the operation and record its output."""
         result = func(*args, **(kwargs or {}))
         op = func.overloadpacket.__name__
-        if op in WEIGHT_OPS + NORM_OPS + SQUASHERS:
+        if op in WEIGHT_OPS + NORM_OPS:
             tensor = result[0] if isinstance(result, tuple | list) else result
-            input_rms = _rms(args[1 if op == "addmm" else 0]) if op in WEIGHT_OPS else 0.0
-            output = _measure(self.where(), op.rstrip("_"), tensor)
-            self.outputs.append(replace(output, input_rms=input_rms))
+            self.outputs.append(_measure(self.where(), op.rstrip("_"), tensor))
         return result
-
-
-def _rms(tensor: Tensor) -> float:
-    return float(torch.linalg.vector_norm(tensor.float())) / math.sqrt(max(1, tensor.numel()))
 
 
 def _measure(where: str, op: str, tensor: Tensor) -> Output:
     values = tensor.detach().float()
-    saturated = 0.0
-    if op == "tanh":
-        saturated = float((values.abs() > FLAT_TANH).float().mean())
-    if op == "sigmoid":
-        saturated = float(((values - 0.5).abs() > FLAT_SIGMOID).float().mean())
-    if not values.numel():
-        return Output(where, op, 0.0, finite=True)
-    finite = math.isfinite(float(values.abs().amax()))
-    count = len(values)
-    variance, mean = torch.var_mean(values, 0, correction=0)  # one pass: large maps are slow
-    rms = float((variance + mean.square()).mean().sqrt())
-    differs = float(variance.mean().sqrt()) * math.sqrt(count / (count - 1)) if count > 1 else rms
-    signal = differs / rms if rms > 0 else 0.0
-    return Output(where, op, rms, finite, saturated, signal)
+    rms = float(torch.linalg.vector_norm(values)) / math.sqrt(max(1, values.numel()))
+    return Output(where, op, rms, bool(torch.isfinite(values).all()))
 
 
 @contextmanager
@@ -152,11 +125,7 @@ def _leave(stack: list[str]) -> Callable[..., None]:
 
 
 class NoDropout(TorchFunctionMode):
-    """Turns dropout off within the block; `shares` collects the drop probabilities."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.shares: list[float] = []
+    """Turns dropout off within the block."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -164,9 +133,7 @@ class NoDropout(TorchFunctionMode):
         """Run `func`, or return its input if it is a dropout."""
         if func not in DROPOUTS:
             return func(*args, **(kwargs or {}))
-        named = dict(zip(("input", "p"), args, strict=False)) | (kwargs or {})
-        self.shares.append(float(named.get("p", 0.5)))
-        return named["input"]
+        return args[0] if args else (kwargs or {})["input"]
 
 
 class Detached(TorchFunctionMode):

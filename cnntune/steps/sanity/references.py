@@ -72,6 +72,7 @@ def _by_statistics(images: Pictures, among: Pictures) -> Tensor:
     return among.labels[torch.cdist(points[0] / scale, points[1] / scale).argmin(1)]
 
 
+@once
 def plain_cnn(subject: Subject, augmentation: AugmentSection) -> Reference:
     """A small CNN on pixels scaled by us, trained with cross-entropy and `augmentation`.
 

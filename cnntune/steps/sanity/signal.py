@@ -1,27 +1,27 @@
 """Follow the signal: after which operation can the label no longer be read?"""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnntune.findings import Finding, Severity
-from cnntune.seeds import derive_seed
+from cnntune.steps.sanity.learning import CONCLUSIVE_STEPS, LEARN_BATCH, LEARN_STEPS, PATIENCE, Run
 from cnntune.steps.sanity.record import NoDropout
-from cnntune.steps.sanity.subject import Subject, computing_seconds
+from cnntune.steps.sanity.subject import Subject
+from cnntune.steps.sanity.substitution import without_augmentation
 from cnntune.steps.sanity.thumbnails import draw_images
-from cnntune.steps.sanity.tiny import TinyOverfit
+from cnntune.steps.sanity.tiny import TinyOverfit, finite
 from cnntune.steps.sanity.where import Place, following
 from cnntune.training.device import seeded
-from cnntune.training.loop import Learner
 
 LOST = 0.5  # of what can be read above chance: a layer that costs more than half of it
 PROBE_FEATURES = 4096  # coordinates of a layer's output that the probe reads, drawn at random
 PROBE_SECONDS = 4.0  # for a pass over the probed images
 MIN_PROBED = 128  # images: with fewer, accuracies of the probe are off by 5 points or more
 RIDGE = 1e-2  # of the mean squared length of the features
-SIGNAL_BATCH = 64  # images
 SIGNAL_SECONDS = 4.0  # of training, where a network looks as if it lost the label
-MIN_SIGNAL_STEPS = 100  # a sound network passes the label on after 20 to 100 steps
 
 
 def signal(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
@@ -38,8 +38,8 @@ def signal(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
     group statistics over one value, pooling to a single place, and layers of one or two units.
     """
     images = min(len(subject.labels), subject.cost.images(PROBE_SECONDS))
-    steps = subject.cost.steps(SIGNAL_SECONDS, SIGNAL_BATCH)
-    if min(images, len(subject.data.val)) < MIN_PROBED or steps < MIN_SIGNAL_STEPS:
+    steps = min(PATIENCE * LEARN_STEPS, subject.cost.steps(SIGNAL_SECONDS, LEARN_BATCH))
+    if min(images, len(subject.data.val)) < MIN_PROBED or steps < CONCLUSIVE_STEPS:
         return [Finding("signal", "info", "skipped: too few images, or training takes too long")]
     inputs, labels = subject.inputs[:images], subject.labels[:images]
     pixels = readable(inputs, labels, subject.classes)
@@ -48,7 +48,7 @@ def signal(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
     kept = readable(logits, labels, subject.classes)
     if not _lost(pixels, kept, labels):
         return [Finding("signal", "ok", f"{text}, {kept:.0%} by the logits", "", "", kept, pixels)]
-    model = _trained(subject, overfit)
+    model = _trained(subject, overfit, steps)
     inputs, labels = draw_images(subject.data.val, images, subject.recipe.seed)
     pixels = readable(inputs, labels, subject.classes)
     logits = _forward(model, inputs, subject)
@@ -58,7 +58,7 @@ def signal(subject: Subject, overfit: TinyOverfit) -> list[Finding]:
     if not _lost(pixels, acc, labels):
         return [Finding("signal", "ok", text, "", "", acc, pixels)]
     untrained = _cliff(subject, subject.untrained, inputs, labels)
-    found = untrained or _cliff(subject, model, inputs, labels)
+    found = untrained or (_cliff(subject, model, inputs, labels) if finite(model) else None)
     if found is None:
         return [Finding("signal", "info", f"{text}; no single layer loses it", "", "", acc, pixels)]
     place, before, after = found
@@ -83,20 +83,12 @@ def _forward(model: nn.Module, inputs: Tensor, subject: Subject) -> Tensor:
     return logits.float()
 
 
-def _trained(subject: Subject, overfit: TinyOverfit) -> nn.Module:
-    """The network after a few seconds of training without augmentation."""
-    learner = Learner.of(subject.recipe, subject.model(), subject.device)
-    learner.set_lr(overfit.attempts[-1].lr if overfit.attempts else subject.recipe.train.lr)
-    train, seed = subject.data.train, derive_seed(subject.recipe.seed, "signal")
-    generator = torch.Generator().manual_seed(seed)
-    until = computing_seconds(subject.device) + SIGNAL_SECONDS
-    with seeded(seed, device=subject.device), NoDropout():
-        while computing_seconds(subject.device) < until:
-            order = torch.randperm(len(train), generator=generator)
-            for inputs, labels in train.batches(order, SIGNAL_BATCH):
-                if len(labels) > 1 and computing_seconds(subject.device) < until:
-                    learner.step(inputs, labels)
-    return learner.model
+def _trained(subject: Subject, overfit: TinyOverfit, steps: int) -> nn.Module:
+    """The network after some training without augmentation and dropout."""
+    lr = overfit.attempts[-1].lr if overfit.attempts else subject.recipe.train.lr
+    plain = replace(subject, recipe=without_augmentation(subject.recipe))
+    with NoDropout():
+        return Run(plain, steps, MIN_PROBED).train(lr).model
 
 
 def _cliff(

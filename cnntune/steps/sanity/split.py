@@ -9,14 +9,15 @@ from torch.nn import functional as F
 
 from cnntune.data.custom import some
 from cnntune.findings import Finding, Severity
-from cnntune.steps.sanity.inputs import PICTURE, SMOOTH, correlation
+from cnntune.runs.chance import ENOUGH_IMAGES
 from cnntune.steps.sanity.subject import Subject
 from cnntune.steps.sanity.thumbnails import (
     NEAR,
+    SIGNIFICANT,
     Pictures,
     correlations,
-    draw_images,
     nearest_labels,
+    twins,
 )
 
 COPIES = 0.05  # share of validation images that are training images: accuracy is off by as much
@@ -24,21 +25,17 @@ MIN_COPIES = 0.005
 MIN_PAIRS = 3  # a single similar pair may be chance among simple images
 CLOSEST = 0.05  # quantile of the training images' similarity to their nearest neighbours
 CLOSER = 0.3  # share of validation images above it; by chance 0.05, with 40 images up to 0.15
-MIN_VAL_IMAGES = 40  # with fewer, similarity may be chance
-PARTNERS = 0.3  # share of validation images with a partner; of 53 sound sets one has 0.17
-MOSTLY_PARTNERS = 0.5  # accuracy is then that of known images
+PARTNERS = 0.5  # share of validation images with a partner; small binary masks have 0.34
 PARTNER_CORRELATION = 0.9  # minimum correlation with a partner
 APART = 0.2  # of 1 - correlation: the partner's over that of the next neighbours, at most
 MIN_SIDE = 4  # pixels of an image, or of a half of a thumbnail: too few pixels are alike by chance
 NEIGHBOURS = 20  # nearest ones: an image may have been stored in up to as many variants
 PARTNER_IMAGES = 300  # validation images tested for a partner
-TEXTURE_IMAGES = 64  # per set
 SHIFT = 1.0  # standard deviations between the mean brightness of training and validation images
 FAR_SHIFT = 3.0
 CONTRAST = 1.5  # times the contrast of training images
 MIN_IMAGES = 5  # with fewer, a single class may be chance, and an image is worth 20 points or more
 STANDS_OUT = 2.0  # times the next largest class
-SIGNIFICANT = 5.0  # standard errors: about one false alarm in a million
 MAPPED = 0.8  # of the training set's nearest-neighbour accuracy, after renaming the classes
 
 
@@ -58,7 +55,6 @@ def split(subject: Subject) -> list[Finding]:
         *_few(subject),
         *_copies(subject),
         *_shift(train, val),
-        *_scattered(subject),
         *_test_copies(subject),
         *(_classes(subject) or _rare(subject)),
     ]
@@ -86,10 +82,10 @@ def _copies(subject: Subject) -> list[Finding]:
     seen = min(1.0, len(train) / len(subject.data.train))
     estimate = min(1.0, copies / seen)
     advice = "split before copying or augmenting, and keep images of one source in one set"
-    twins = 1 - len(torch.unique(train.digests)) / len(train)
-    if copies > max(MIN_COPIES, COPIES if twins > copies / 2 else 0.0):
+    repeated = 1 - len(torch.unique(train.digests)) / len(train)
+    if copies > max(MIN_COPIES, COPIES if repeated > copies / 2 else 0.0):
         text = f"{estimate:.1%} of the validation images are training images: "
-        text += _pairs(subject, copied, _twins(val, train))
+        text += _pairs(subject, copied, twins(val, train))
         if _coincide(train, val) >= copies:
             text += "; so simple that halves of different images are equal too: by chance"
             return [Finding("split", "info", text, measured=estimate)]
@@ -108,19 +104,18 @@ def _copies(subject: Subject) -> list[Finding]:
             return [Finding("split", "warn", text, advice, measured=near, expected=expected)]
         is_closer = likeness > usual.quantile(1 - CLOSEST)
         closer = float(is_closer.float().mean())
-        if not mirrored and closer > CLOSER and len(val) >= MIN_VAL_IMAGES:
+        if not mirrored and closer > CLOSER and len(val) >= ENOUGH_IMAGES:
             text = f"{closer:.0%} of the validation images are nearer to a training image than"
             text += f" {1 - CLOSEST:.0%} of the training images are to any other: "
             text += _pairs(subject, is_closer, nearest)
             return [Finding("split", "warn", text, advice, measured=closer, expected=CLOSEST)]
     has_partner, nearest = _partners(train, val)
     partners = float(has_partner.float().mean()) if len(has_partner) else 0.0
-    if partners > PARTNERS and len(val) >= MIN_VAL_IMAGES:
+    if partners > PARTNERS and len(val) >= ENOUGH_IMAGES:
         text = f"{partners:.0%} of the validation images have a partner in the training set, far"
         text += " more similar than any other image after a shift or flip: "
         text += _pairs(subject, has_partner, nearest)
-        severity = "fail" if partners > MOSTLY_PARTNERS else "warn"
-        return [Finding("split", severity, text, advice, measured=partners, expected=0.0)]
+        return [Finding("split", "fail", text, advice, measured=partners, expected=0.0)]
     return []
 
 
@@ -138,12 +133,6 @@ def _coincide(train: Pictures, val: Pictures) -> float:
         recurs.append(torch.isin(val.halves[:, side], known[wholes > 1]))
     left, right, upper, lower = recurs
     return float(((left & right) | (upper & lower)).float().mean())
-
-
-def _twins(pictures: Pictures, among: Pictures) -> Tensor:
-    """For each image the index of an equal one in `among`, int64 `[N]`; arbitrary if none is."""
-    digests, order = among.digests.sort()
-    return order[torch.searchsorted(digests, pictures.digests).clamp(max=len(digests) - 1)]
 
 
 def _pairs(subject: Subject, chosen: Tensor, partners: Tensor) -> str:
@@ -168,10 +157,10 @@ def _test_copies(subject: Subject) -> list[Finding]:
         share = min(1.0, float(copied.float().mean()) / seen)
         if share > COPIES:
             rows = copied.nonzero().flatten().cpu()
-            twins = _twins(test, part).cpu()[rows]
+            equal = twins(test, part).cpu()[rows]
             text = f"{share:.1%} of the test images are {name} images: "
             text += subject.data.test.names.pairs(
-                test.indices[rows].tolist(), others.names, part.indices[twins].tolist()
+                test.indices[rows].tolist(), others.names, part.indices[equal].tolist()
             )
             severity: Severity = "fail" if name == "training" else "warn"
             advice = "draw the three sets from one list, without replacement"
@@ -227,23 +216,6 @@ def _shift(train: Pictures, val: Pictures) -> list[Finding]:
     severity: Severity = "fail" if apart > FAR_SHIFT or ratio > 2 * CONTRAST else "warn"
     advice = "read and scale both sets in the same way, and split at random"
     return [Finding("split", severity, text, advice, measured=apart, expected=0.0)]
-
-
-def _scattered(subject: Subject) -> list[Finding]:
-    """Neighbouring pixels correlate in one set, and not in the other."""
-    parts = (subject.data.train, subject.data.val)
-    if min(subject.data.train.image_size) < MIN_SIDE:
-        return []
-    drawn = [draw_images(part, TEXTURE_IMAGES, subject.recipe.seed)[0] for part in parts]
-    train, val = (
-        max(correlation(images, 1), correlation(images.transpose(2, 3), 1)) for images in drawn
-    )
-    if min(train, val) > SMOOTH or max(train, val) < PICTURE:
-        return []
-    text = f"neighbouring pixels correlate by {train:.2f} in training images and by {val:.2f} in"
-    text += " validation images"
-    advice = "check for pixels that are shuffled, reshaped, or hidden by noise in one of the sets"
-    return [Finding("split", "fail", text, advice, measured=val, expected=train)]
 
 
 def _classes(subject: Subject) -> list[Finding]:

@@ -59,7 +59,8 @@ class Subject:
     """The set-up under test. It is not modified: every rule gets its own copy of the model.
 
     `labels` is int64 `[N]`, with N from 10 (fewer where the set has fewer) to 256, depending on the
-    cost of the network and the size of the images.
+    cost of the network and the size of the images. `suspects` are parts that show a symptom, and
+    `causes` are rules that failed for sure.
     """
 
     recipe: Recipe
@@ -69,6 +70,8 @@ class Subject:
     kept_inputs: Tensor
     labels: Tensor
     measured: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+    suspects: set[str] = field(default_factory=set, init=False, repr=False)
+    causes: set[str] = field(default_factory=set, init=False, repr=False)
 
     @classmethod
     def of(cls, recipe: Recipe, data: Data, device: torch.device) -> "Subject":

@@ -15,6 +15,7 @@ from cnntune.seeds import derive_seed
 SAMPLE_SIZE = 2000  # images per set: 1 % of the images are then about 20 of the sample
 THUMBNAIL_SIDE = 12  # pixels
 NEAR = 0.98  # correlation of two thumbnails of one image, with noise or other lighting
+SIGNIFICANT = 5.0  # standard errors, for what is compared: about one false alarm in a million
 CHUNK_PIXELS = 2**22  # read at once: keeps the memory for large images small
 
 
@@ -114,3 +115,9 @@ def correlations(images: Tensor, among: Tensor) -> Tensor:
 def nearest_labels(images: Pictures, among: Pictures) -> Tensor:
     """For each image the label of the most similar one in `among`, int64 `[N]`."""
     return among.labels[correlations(images.small, among.small).argmax(1)]
+
+
+def twins(pictures: Pictures, among: Pictures) -> Tensor:
+    """For each image the index of an equal one in `among`, int64 `[N]`; arbitrary if none is."""
+    digests, order = among.digests.sort()
+    return order[torch.searchsorted(digests, pictures.digests).clamp(max=len(digests) - 1)]

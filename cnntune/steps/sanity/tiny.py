@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from cnntune.steps.sanity.loss import floor
 from cnntune.steps.sanity.record import NoDropout
 from cnntune.steps.sanity.subject import Subject, computing_seconds
+from cnntune.steps.sanity.substitution import SWAP_SHARE
 from cnntune.training.device import seeded
 from cnntune.training.loop import Learner
 
@@ -17,6 +18,8 @@ TINY_STEPS = 200  # per learning rate; a sound network needs 20 to 100
 TINY_PATIENCE = 600  # steps at the best learning rate, if half of the images are right after 200
 HALF_WAY = 0.5  # accuracy at which a network learns, if slowly
 TINY_LOSS = 0.05  # nats above the minimum of the loss: 95 % probability on each label
+NEARLY_ACC = 0.95  # a network with a fault, or that misses one of ten classes, stays below this
+NEARLY_LOSS = 0.25  # of the initial loss; with bounded logits the loss stays above this
 LR_FACTORS = (1.0, 0.1, 10.0, 0.01, 100.0)  # times train.lr, which is not tuned yet
 USUAL_LR = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}  # tried last: train.lr may be far off
 CHECK_EVERY = 5  # steps between two evaluations of loss and accuracy
@@ -45,7 +48,8 @@ class TinyOverfit:
     """The result of training on a tiny batch of `images` images.
 
     The best attempt is the last one; there is none if the network is too slow. `model` is the
-    network after the best attempt, or with its initial weights if there is none.
+    network after the best attempt that left finite weights, or with its initial weights if there is
+    none.
     """
 
     images: int
@@ -56,6 +60,24 @@ class TinyOverfit:
     def reached(self) -> bool:
         """Whether the batch was memorised."""
         return bool(self.attempts) and self.attempts[-1].reached
+
+    @property
+    def nearly(self) -> bool:
+        """Whether only a little is missing."""
+        best = self.attempts[-1]
+        return best.acc >= NEARLY_ACC and best.loss <= NEARLY_LOSS * best.first
+
+    @property
+    def cut(self) -> bool:
+        """Whether there was no time to tell."""
+        return not self.attempts or (
+            not self.reached and any(attempt.cut for attempt in self.attempts)
+        )
+
+    @property
+    def failed(self) -> bool:
+        """Whether the batch was not memorised, though there was time to."""
+        return not (self.cut or self.reached or self.nearly)
 
 
 def overfit_tiny_batch(subject: Subject) -> TinyOverfit:
@@ -69,11 +91,11 @@ def overfit_tiny_batch(subject: Subject) -> TinyOverfit:
     until = computing_seconds(subject.device) + TINY_SECONDS
     own = subject.recipe.train.lr
     attempts: list[Attempt] = []
-    for lr in [*[own * factor for factor in LR_FACTORS], _usual_lr(subject)]:
+    for lr in [*[own * factor for factor in LR_FACTORS], usual_lr(subject)]:
         candidate = subject.model()
         attempt = _attempt(subject, candidate, lr, TINY_STEPS, images, until)
         attempts.append(attempt)
-        if attempt == max(attempts, key=_rank):
+        if attempt == max(attempts, key=_rank) and finite(candidate):
             model = candidate
         if attempt.reached or attempt.cut:
             break
@@ -88,7 +110,20 @@ def overfit_tiny_batch(subject: Subject) -> TinyOverfit:
     return TinyOverfit(images, tuple(attempts), model)
 
 
-def _usual_lr(subject: Subject) -> float:
+def memorise(
+    subject: Subject, model: nn.Module, lr: float, images: int, *, until: float
+) -> Attempt:
+    """Train `model` on the tiny batch, for half as many steps as at each learning rate."""
+    return _attempt(subject, model, lr, round(SWAP_SHARE * TINY_STEPS), images, until)
+
+
+def finite(model: nn.Module) -> bool:
+    """Whether no weight is NaN or infinite, as those of a network that diverged are."""
+    return all(bool(torch.isfinite(weight).all()) for weight in model.parameters())
+
+
+def usual_lr(subject: Subject) -> float:
+    """A learning rate at which the recipe's optimizer trains most networks."""
     return USUAL_LR[subject.recipe.train.optimizer]
 
 
