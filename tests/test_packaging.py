@@ -50,7 +50,7 @@ def imported() -> set[str]:
     for node in chain.from_iterable(statements(tree) for tree in sources()):
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.split(".")[0])
     return names - {"cnntune"} - set(sys.stdlib_module_names)
 
