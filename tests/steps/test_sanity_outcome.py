@@ -1,5 +1,6 @@
 """Symptoms are judged by experiments, and the part is named whose replacement repairs a set-up."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from cnntune.config.recipe import AugmentSection
 from cnntune.findings import Finding
 from cnntune.steps.sanity import check, outcome, references
 from cnntune.steps.sanity.labels import labels
+from cnntune.steps.sanity.loss import loss as probed_loss
 from cnntune.steps.sanity.modes import train_eval
 from cnntune.steps.sanity.outputs import outputs
 from cnntune.steps.sanity.overfit import overfit_tiny
@@ -48,6 +50,9 @@ NEGATED_GRADIENTS = MODEL + (
     "            x.register_hook(lambda gradient: -gradient)\n"
     "        return x\n"
     "    return Changed(linear(in_shape, num_classes), forward)\n"
+)
+LOG_PROBABILITIES = (
+    MODEL + "return nn.Sequential(linear(in_shape, num_classes), nn.LogSoftmax(dim=1))\n"
 )
 LOG_LIKELIHOOD_OF_LOGITS = LOSS + "return F.nll_loss(logits, targets)\n"
 FROM_ONE = DATA + "    y, val_y = y + 1, val_y + 1\n" + RETURN
@@ -208,3 +213,10 @@ def test_an_image_with_one_label_for_training_and_another_for_validation_is_name
         "0.5% of the validation images are training images with another label:"
         " validation image 7 = training image 3"
     )
+
+
+def test_log_likelihood_of_log_probabilities_is_the_cross_entropy(own: OwnSetUp) -> None:
+    own.write(LOG_PROBABILITIES, loss=LOG_LIKELIHOOD_OF_LOGITS)
+    (found,) = probed_loss(own.opened())
+    assert found.severity == "ok"
+    assert found.measured == pytest.approx(math.log(10))

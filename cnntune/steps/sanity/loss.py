@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cnntune.findings import Finding, Severity
-from cnntune.steps.sanity.subject import Subject
+from cnntune.steps.sanity.subject import Subject, once
 from cnntune.texts import counted
 from cnntune.training.build import Loss
 
@@ -15,6 +15,8 @@ PROBE_IMAGES = 64
 PROBE_CONFIDENCE = 5.0  # logit of the right class: a probability of 99 % among ten classes
 SCALES = (0.1, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)  # of the logits tried
 SAME = 1e-6  # relative difference below which two losses are equal
+PROBED_OUTPUTS = 8  # images
+SAME_TOTAL = 1e-3  # of the logarithm of all probabilities, which is 0; bfloat16 has three digits
 CLOSE = 0.05  # relative difference below which a loss matches a known value
 IGNORED = 0.05  # share of the images; a mean over the batch ignores none
 MOSTLY_IGNORED = 0.5
@@ -70,8 +72,11 @@ class _Probe:
 
     @classmethod
     def of(cls, subject: Subject) -> "_Probe":
-        """A probe of the recipe's loss."""
-        return cls(subject.loss(), subject.classes, subject.device)
+        """A probe of the recipe's loss, on logits of the kind that the network gives."""
+        loss = subject.loss()
+        if _gives_log_probabilities(subject):
+            return cls(lambda x, y: loss(x.log_softmax(1), y), subject.classes, subject.device)
+        return cls(loss, subject.classes, subject.device)
 
     def value(self, logits: Tensor, targets: Tensor) -> float:
         """The loss as a number; NaN if it is not a scalar."""
@@ -103,6 +108,14 @@ def _undefined(subject: Subject, probe: _Probe) -> Finding | None:
         text += f", each of {counted(undefined[0], 'image')}: the last of an epoch"
     advice = "check for a division by zero where a class has no image in the batch"
     return Finding("loss", "fail", text, advice, measured=float(len(undefined)), expected=0.0)
+
+
+@once
+@torch.no_grad()
+def _gives_log_probabilities(subject: Subject) -> bool:
+    """Whether the outputs of the network end in a log-softmax, as `nll_loss` needs them."""
+    total = subject.untrained(subject.inputs[:PROBED_OUTPUTS]).logsumexp(1)
+    return bool(total.abs().max() < SAME_TOTAL)
 
 
 def _broken(probe: _Probe) -> Finding | None:
