@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cnntune.config.recipe import AugmentSection
 from cnntune.findings import Finding
 from cnntune.steps.sanity import check, outcome, references
+from cnntune.steps.sanity.input_use import input_used
 from cnntune.steps.sanity.labels import labels
 from cnntune.steps.sanity.loss import loss as probed_loss
 from cnntune.steps.sanity.modes import train_eval
@@ -49,6 +50,15 @@ NEGATED_GRADIENTS = MODEL + (
     "        if x.requires_grad:\n"
     "            x.register_hook(lambda gradient: -gradient)\n"
     "        return x\n"
+    "    return Changed(linear(in_shape, num_classes), forward)\n"
+)
+CHECKPOINTED = MODEL + (
+    "from torch.utils.checkpoint import checkpoint\n"
+    "    def forward(layers, x):\n"
+    "        x = layers[0](x) + layers[1].bias.sum()\n"
+    "        if not torch.is_grad_enabled():\n"
+    "            return layers[1:](x)\n"
+    "        return checkpoint(layers[1:], x, use_reentrant=True)\n"
     "    return Changed(linear(in_shape, num_classes), forward)\n"
 )
 LOG_PROBABILITIES = (
@@ -220,3 +230,9 @@ def test_log_likelihood_of_log_probabilities_is_the_cross_entropy(own: OwnSetUp)
     (found,) = probed_loss(own.opened())
     assert found.severity == "ok"
     assert found.measured == pytest.approx(math.log(10))
+
+
+def test_a_network_with_reentrant_checkpoints_is_examined(own: OwnSetUp) -> None:
+    subject = own.subject(CHECKPOINTED)
+    (found,) = input_used(subject, overfit_tiny_batch(subject))
+    assert found.severity == "ok"

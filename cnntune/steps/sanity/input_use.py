@@ -69,9 +69,10 @@ def _unread(model: nn.Module, inputs: Tensor) -> list[Finding]:
     if not logits.requires_grad:
         return []
     weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))
-    (gradient,) = torch.autograd.grad(
-        (logits * weights.to(logits.device)).sum(), images, allow_unused=True
-    )
+    # Not `autograd.grad`, which reentrant checkpoints refuse.
+    (logits * weights.to(logits.device)).sum().backward()
+    model.zero_grad()
+    gradient = images.grad
     if gradient is None:  # the logits need not be differentiable: pixels may index a table
         return []
     influence = gradient.abs().amax(0)
