@@ -165,7 +165,7 @@ def _against_autograd(subject: Subject) -> list[Finding]:
         small = (ahead + behind) / 2
         noise = max(float((ahead - behind).norm()), float((small - large).norm()))
         size = float(small.norm())
-        if size < MIN_SLOPE * abs(float(value.detach())) or size < FLAT * float(expected.norm()):
+        if not size > max(MIN_SLOPE * abs(float(value.detach())), FLAT * float(expected.norm())):
             continue  # rounding, or a threshold that has a gradient on purpose
         off = float((expected - small).norm()) / size
         if noise > NOISE * size or off < max(MAX_OFF, worst.measured or 0):
