@@ -181,6 +181,24 @@ class Record:
             blocks.append(block)
         return [block for block in blocks if block[0]["n"] > 0]
 
+    @cached_property
+    def evaluations(self) -> list[list[Event]]:
+        """Forward passes in eval mode between two steps, of trained models, without a loader.
+
+        Those of other lines, or that are called from other lines, are another evaluation.
+        """
+        known = {event["index"] for block in self.validation_blocks for event in block}
+        blocks: list[list[Event]] = [[]]
+        for event in self.events:
+            if event["k"] in ("step", "backward", "pass"):
+                blocks.append([])
+            elif event["k"] == "forward" and not event["grad"] and not event["train"]:
+                if event["index"] not in known and event["model"] in self.trained_models:
+                    if blocks[-1] and site(blocks[-1][-1]) != site(event):
+                        blocks.append([])
+                    blocks[-1].append(event)
+        return [block for block in blocks if block and block[0]["n"] > 0]
+
 
 def site(forward: Event) -> tuple[Any, ...]:
     """What tells the training forward passes from the others."""
