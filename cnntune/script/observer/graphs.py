@@ -210,7 +210,8 @@ def joined(start: Any) -> list[list[int]]:
         if bare(node) in ("Add", "Sub", "Mul", "Div", "Neg", *SKIPPED) and not shape_of(node):
             stack += below_it
             continue
-        marks, queue = set(), below_it
+        marks: set[int] = set()
+        queue = below_it
         known = set(queue)
         for other in queue:
             mark = other.metadata.get(MARK)

@@ -12,7 +12,7 @@ from .data import note_first_weights
 from .graphs import MARK, origin
 from .kept import KEPT_BATCHES, keep_forward, keep_loss, note_target, show
 from .models import differs_in_eval, extremes, frozen, note_trainable
-from .places import HERE, caller, is_theirs, place
+from .places import HERE, caller, is_theirs, place, route
 from .seen import SEEN, beside, watching
 from .tensors import (
     averages,
@@ -97,6 +97,8 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
             told = next((x for x in inputs if x.numel() and differs(x)), first)
             if told.is_floating_point():
                 event["input"] = statistics(told, torch)
+    if not grad:
+        event["route"] = route()
     if not grad or not module.training:
         event["look"] = look(parameters)
         event["averages"] = averages(SEEN.watched[number])

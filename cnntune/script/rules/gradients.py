@@ -39,8 +39,8 @@ def cleared_gradients(record: Record) -> list[Finding]:
 
     A `zero_grad()` there leaves nothing to step with; inside a loop that accumulates gradients it
     leaves those of the last batch; between the `backward()` of two losses it leaves those of the
-    second, and what only the first one trains never changes. Weights that move between two backward passes (SAM), and passes
-    from different lines (the two losses of a GAN), are meant.
+    second, and what only the first one trains never changes. Weights that move between two backward
+    passes (SAM), and passes from different lines (the two losses of a GAN), are meant.
     """
     found = []
     for steps in record.by_optimizer.values():
@@ -65,9 +65,11 @@ def cleared_gradients(record: Record) -> list[Finding]:
             where = _clear_before(record, wasteful[-1]) or steps[-1]["at"]
             found.append(Finding("cleared-gradients", "fail", text, advice, where))
             continue
-        lost = _never_used(record, steps)
-        if lost:
-            text = f"{record.names(lost)}: a backward pass computes gradients, and they are cleared"
+        unused = _never_used(record, steps)
+        if unused:
+            text = (
+                f"{record.names(unused)}: a backward pass computes gradients, and they are cleared"
+            )
             text += " before each step"
             advice = "call zero_grad() once per step, before the first backward(); add the losses"
             where = _clear_before(record, steps[-1]) or steps[-1]["at"]

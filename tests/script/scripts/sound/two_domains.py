@@ -4,7 +4,7 @@ from torch import nn
 
 from toy import TRAIN, VAL, X, Y, accuracy, loaders, mlp
 
-# A network that is to tell digits of two sources from what they have in common, and a critic of both.
+# Classes are told from what two sources have in common: a critic tells the sources apart.
 row, column = torch.meshgrid(torch.arange(12.0), torch.arange(12.0), indexing="ij")
 kinds = torch.randint(0, 4, (768,))
 centre = (
