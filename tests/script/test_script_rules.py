@@ -234,13 +234,16 @@ def test_a_fold_that_was_trained_on_before_is_told_from_a_network_that_was_reset
 
 def labelled(changed: int) -> Record:
     """Two epochs of 60 samples, the first `changed` of which have another label in the second."""
-    calls = [
-        {"k": "loss", "n": epoch, "name": "cross_entropy", "at": "train.py:7", "grad": True,
-         "reduction": "mean", "plain": True, "shapes": [[60, 3], [60]], "rows": list(range(60)),
-         "labels": [(i % 3 + (epoch if i < changed else 0)) % 3 for i in range(60)]}
-        for epoch in (0, 1)
-    ]  # fmt: skip
-    return Record(calls)
+    events: list[dict[str, Any]] = []
+    for epoch in (0, 1):
+        labels = [(i % 3 + (epoch if i < changed else 0)) % 3 for i in range(60)]
+        events.append(forward(epoch + 1, list(range(60)), grad=True, train=True))
+        events.append(
+            {"k": "loss", "n": epoch, "name": "cross_entropy", "at": "train.py:7", "grad": True,
+             "reduction": "mean", "plain": True, "shapes": [[60, 3], [60]],
+             "rows": list(range(60)), "labels": labels}
+        )  # fmt: skip
+    return Record(events)
 
 
 def test_labels_that_change_with_the_epoch_are_shuffled_apart_and_a_few_are_meant() -> None:
@@ -425,6 +428,12 @@ def test_a_validation_that_leaves_eval_mode_on_until_the_next_epoch_is_named(
     modes: str, measured: bool, expected: list[tuple[str, str]]
 ) -> None:
     assert found(epochs_of(modes, measured=measured)) == expected
+
+
+def test_mixed_samples_have_two_labels() -> None:
+    first, loss, *_ = labelled(0).events
+    other = {**loss, "labels": [(label + 1) % 3 for label in loss["labels"]]}
+    assert found(Record([first, loss, other])) == []
 
 
 def test_labels_that_a_network_gave_may_change() -> None:

@@ -133,13 +133,21 @@ def balance(start: Any, torch: Any) -> list[float] | None:
                 continue
             stack.append((live[0], factor * value if name == "Mul" else factor / (value or 1.0)))
     found = [(rows, factor) for rows, factor in sums if rows in means]
-    return list(max(found, key=lambda one: one[0] * one[1])) if found else None
+    if not found:
+        return None
+    heaviest = max(found, key=lambda one: one[0] * one[1])
+    return list(heaviest)
 
 
 def reaches_a_model(start: Any) -> bool:
-    """Whether a node is computed from what a model returned."""
+    """Whether a node is computed from what a model returned, and not by way of a softmax.
+
+    Divergences of soft targets are weighted with the square of a temperature, whatever the batch.
+    """
     queue = [start]
     for node in queue:
+        if bare(node) in ("LogSoftmax", "Softmax"):
+            return False
         if node.metadata.get(MARK) is not None:
             return True
         if len(queue) < MAX_TERMS:

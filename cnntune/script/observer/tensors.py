@@ -60,7 +60,9 @@ def labelled_rows(event: dict[str, Any], inputs: list[Any], torch: Any) -> list[
     """The samples of a pass whose labels are compared; none where samples are equal by chance."""
     rows = event.get("rows") or []
     width = math.prod(event.get("shape", [0])[1:])
-    if width < WIDE_ROW or not event["grad"] or len(rows) != len(inputs[0]):
+    if width < WIDE_ROW or not event["grad"] or not inputs[0].dim() or len(rows) != len(inputs[0]):
+        return []
+    if not rich(inputs[0], torch):
         return []
     return whole_rows(rows, inputs, torch)
 

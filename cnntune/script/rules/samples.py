@@ -308,15 +308,13 @@ def labels_stay(record: Record) -> list[Finding]:
     Where inputs and labels are shuffled or indexed apart, the same sample has another label in the
     next epoch, and nothing can be learned. Labels that are changed at random on purpose change for
     a few samples; those that a network gives (pseudo-labels, clusters, actions) are left out: the
-    samples were given to one without gradients.
+    samples were given to one without gradients. Mixed samples have two labels each.
     """
     labels: dict[tuple[str, int], list[int]] = {}
     asked = {row for e in record.all("forward") if not e["grad"] for row in e.get("rows", ())}
-    for event in record.all("loss"):
-        if event["grad"]:
-            for row, label in zip(event.get("rows", ()), event.get("labels", ()), strict=False):
-                if row in asked:
-                    continue
+    for event in _labelled_once(record):
+        for row, label in zip(event["rows"], event["labels"], strict=True):
+            if row not in asked:
                 labels.setdefault((event["at"], row), []).append(label)
     again = {key: found for key, found in labels.items() if len(found) > 1}
     places = Counter(at for at, _ in again)
@@ -327,6 +325,17 @@ def labels_stay(record: Record) -> list[Finding]:
             advice = "shuffle and index inputs and labels together"
             return [Finding("labels-stay", "warn", text, advice, at, changed / count, 0.0)]
     return []
+
+
+def _labelled_once(record: Record) -> list[Event]:
+    """Losses of the only labels of a forward pass; mixed samples have two."""
+    passes: list[list[Event]] = [[]]
+    for event in record.all("forward", "loss"):
+        if event["k"] == "forward":
+            passes.append([])
+        elif event["grad"] and event.get("labels"):
+            passes[-1].append(event)
+    return [losses[0] for losses in passes if len(losses) == 1]
 
 
 def same_batch(record: Record) -> list[Finding]:
