@@ -373,7 +373,7 @@ def test_loaded_weights_that_have_nothing_in_common_with_those_that_are_used_are
 @pytest.mark.parametrize(
     ("twin", "joined", "expected"),
     [
-        (True, True, [("alike-views", "fail")]),
+        (True, True, [("alike-views", "warn")]),
         (True, False, []),  # two losses of one batch that are added
         (False, True, []),  # other samples, or dropout
     ],

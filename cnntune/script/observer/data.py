@@ -80,7 +80,7 @@ def note_restored(module: Any, state: Any) -> None:
     if SEEN.numbers.of(module) in SEEN.roots:
         return  # a state that is put back
     named = [(p, state[key]) for key, p in module.named_parameters() if key in state]
-    fresh = [(p, v) for p, v in named if p.dim() > 1 and p.is_floating_point()]
+    fresh = [(p, v) for p, v in named if p.dim() > 1 and p.is_floating_point() and not p.is_meta]
     for p, value in fresh[:MAX_LOADED]:
         if tuple(value.shape) == tuple(p.shape):
             SEEN.loaded[SEEN.numbers.of(p)] = sample(value), place()

@@ -28,7 +28,7 @@ from .tensors import (
 )
 
 MIN_MEASURED = 2  # forward passes of a validation; a teacher has one beside each step
-MIN_TWINS = 4  # different samples of a batch
+MIN_TWINS = 8  # different samples of a batch
 MAX_TWINS = 4  # passes of a model that are compared
 MAX_NEGATIVES = 64  # tensors of which it is known that they are the negative of another one
 LOSSES = (  # that are computed again from a model's result
@@ -109,7 +109,7 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
     for tensor in tensors_in([output], torch):
         if tensor.grad_fn is not None:
             tensor.grad_fn.metadata[MARK] = SEEN.forwards
-    if grad and event.get("rows"):
+    if grad and event.get("rows") and first is not None and not first.requires_grad:
         event["twin"] = twin(number, event, output, torch)
     SEEN.last_rows = labelled_rows(event, inputs, torch)
     SEEN.samples.last = None
