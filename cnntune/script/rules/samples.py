@@ -247,7 +247,9 @@ def _is_held_out(record: Record, block: list[Event]) -> bool:
         for row in event.get("rows", ())
     )
     full = [event["rows"] for event in block if len(event.get("rows", ())) >= MIN_ROWS]
-    if not all(PART <= sum(row in before for row in rows) / len(rows) < OVERLAP for rows in full):
+    if not full or not all(
+        PART <= sum(row in before for row in rows) / len(rows) < OVERLAP for rows in full
+    ):
         return False
     if sum(times[row] > 1 for row in before) < TWICE * len(before):
         return False
