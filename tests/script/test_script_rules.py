@@ -493,3 +493,27 @@ def test_equal_batches_are_named_where_they_are_drawn_and_not_where_a_table_is_c
     drawn = {"drawn with a generator": {"train.py:6": 40}}
     assert found(same_draws(**drawn)) == [("same-batch", "warn")]
     assert found(same_draws()) == []
+
+
+def measured(*rows: int) -> list[tuple[str, str]]:
+    """Three epochs on the samples 0 to 255, and an evaluation of some without a loader."""
+    events: list[dict[str, Any]] = [
+        {"k": "optimizer", "n": 0, "optimizer": 1, "at": "train.py:5", "parameters": [7]}
+    ]
+    for n in range(48):
+        events += trained_on(n, n, list(range(16 * (n % 16), 16 * (n % 16) + 16)))
+    events.append(forward(60, list(rows), n=48, route=1))
+    entry = {"7": {"name": "w", "size": 9, "looked": 0, "none": 0, "zero": 0}}
+    models = {"3": {"class": "Net", "shapes": 1, "first": [0.0]}}
+    known = Record(events, leaf_sets=[[7]], parameters=entry, models=models, steps=48,
+                   optimizers={"1": {"class": "SGD"}})  # fmt: skip
+    return [one for one in found(known) if one[0] == "split"]
+
+
+def test_copies_are_found_in_an_evaluation_without_a_loader() -> None:
+    copies, new = [i % 30 for i in range(60)], list(range(1000, 1060))
+    assert measured(*copies, *new) == [("split", "warn")]
+    assert measured(*range(60), *new) == []  # two sets, without a copy in either
+    assert measured(*new, *new) == []  # repeated within the validation set alone
+    assert measured(*range(120)) == []  # the accuracy on a part of the training set
+    assert measured(*range(256), *copies) == []  # all data in one tensor

@@ -22,6 +22,7 @@ FEW = 0.2  # of them
 MIN_PART = 64  # validation samples
 PART = 0.1  # share of them that was trained on
 TWICE = 0.8  # share of the samples that were drawn again: whole epochs were seen
+TWICE_MEASURED = 0.02  # share of them that are copies of one another
 PART_OF_ALL = 0.75  # of the samples that were trained on: what is measured without a loader
 MIN_DRAWS = 20  # steps, all with the same values
 BESIDE = 0.5  # share of the steps with other samples, too
@@ -236,7 +237,8 @@ def _is_held_out(record: Record, block: list[Event]) -> bool:
     All data in one tensor have as many samples as were trained on; a pool from which samples are
     taken or labelled by the network is trained on later; and a part of the training set is known
     only once all of it was trained on. Copies are in each batch; where only some are known,
-    a line measures two sets, as queries and a gallery.
+    a line measures two sets, as queries and a gallery. Where samples were repeated before a split,
+    some are twice in the validation set, too.
     """
     models = {event["model"] for event in block}
     before = _trained_before(record, models, block[0]["index"])
@@ -246,6 +248,9 @@ def _is_held_out(record: Record, block: list[Event]) -> bool:
         if event["index"] < block[0]["index"] and event["model"] in models
         for row in event.get("rows", ())
     )
+    rows = [row for event in block for row in event.get("rows", ())]
+    if len(set(rows)) > (1 - TWICE_MEASURED) * len(rows):
+        return False
     full = [event["rows"] for event in block if len(event.get("rows", ())) >= MIN_ROWS]
     if not full or not all(
         PART <= sum(row in before for row in rows) / len(rows) < OVERLAP for rows in full
