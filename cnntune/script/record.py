@@ -5,11 +5,14 @@ Kinds of events (`k`), each with `n`, the optimizer steps before it:
 forward   a root module: `model`, `train`, `active` of `watched` (dropout and batch norm that are in
           train mode), `grad`, `at` (the user's line), `by` (the calling line), `index`, `rows`;
           closely `others` (a number for all inputs but the first); without gradients or in eval
-          mode `look` and `averages` (a few numbers of its weights, of its norms' averages)
+          mode `look` and `averages` (a few numbers of its weights, of its norms' averages);
+          without `route` (a number for the lines that lead to it), with `twin` (the index of a
+          pass with the same samples and answers since a backward pass; its own: of two halves)
 backward  `loss`, `factor` (the constants it was multiplied with), `leaf` (it has no graph); looked
           at closely also `leaves` (index of a set of parameters), `forwards`, `pairs` (what enters
           a loss), `nodes`, `summed` (values that the loss is a sum of; None: not known),
-          `balance` (rows and factor of a term that is a sum, beside one that is a mean)
+          `balance` (rows and factor of a term that is a sum, beside one that is a mean),
+          `joined` (indices of forward passes whose results are compared, in lists)
 step      `optimizer`, `lr`, `cleared` (since its step before), `back` and `lost` (indices of
           backward events that it uses, or that were cleared), `none`, `of`; closely `norm`;
           the first one of a pass `reset` (weights are not those that a step left)
@@ -19,6 +22,7 @@ optimizer one was made: `parameters`, `reset` (their values are not those that a
 pass      over a loader: `batches`, `ordered`, `given` (its first samples, before the script)
 clip      of gradients: `fresh` (they were computed since a step used the ones before)
 loaded    a state into a `module`: entries `given`, `fitting`; `name`, `own` (the first keys)
+first weights  of a model that were loaded: `alike` (cosines with what was loaded), `values`
 others    `clear`, `schedule`, `kept`, `seed`, `cut`
 """
 
@@ -180,6 +184,25 @@ class Record:
         if begun and block:
             blocks.append(block)
         return [block for block in blocks if block[0]["n"] > 0]
+
+    @cached_property
+    def evaluations(self) -> list[list[Event]]:
+        """Forward passes in eval mode between two steps, of trained models, without a loader.
+
+        Those that other lines lead to are another evaluation.
+        """
+        known = {event["index"] for block in self.validation_blocks for event in block}
+        blocks: list[list[Event]] = [[]]
+        for event in self.events:
+            if event["k"] in ("step", "backward", "pass"):
+                blocks.append([])
+            elif event["k"] != "forward" or event["grad"] or event["train"]:
+                continue
+            elif event["index"] not in known and event["model"] in self.trained_models:
+                if blocks[-1] and blocks[-1][-1].get("route") != event.get("route"):
+                    blocks.append([])
+                blocks[-1].append(event)
+        return [block for block in blocks if block and block[0]["n"] > 0]
 
 
 def site(forward: Event) -> tuple[Any, ...]:

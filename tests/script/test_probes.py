@@ -87,6 +87,22 @@ def test_a_column_that_is_the_target_is_found() -> None:
     assert probes.columns(batches(x, target=y, count=1), torch) is None
 
 
+def test_what_is_no_mask_of_a_picture_is_not_compared_with_it() -> None:
+    torch.manual_seed(0)
+    row, column = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    centre = 4 + 8 * torch.rand(40, 2, 1, 1)
+    masks = ((row - centre[:, 0]) ** 2 + (column - centre[:, 1]) ** 2 < 9).float()[:, None]
+    images = masks + 0.1 * torch.randn(40, 1, 16, 16)
+    turned = batches(images, target=masks.flip(3), count=1)
+    pixels, classes = nn.Conv2d(1, 1, 3, padding=1), nn.Sequential(nn.Flatten(), nn.Linear(256, 4))
+    found = probes.flips(pixels, turned, torch)
+    assert found is not None
+    assert found["as_it_is"] < 0.5
+    assert probes.flips(classes, turned, torch) is None  # it answers with classes
+    views = batches(images, target=images.flip(3) + 0.1, count=1)
+    assert probes.flips(pixels, views, torch) is None
+
+
 def terms(loss: torch.Tensor) -> list[list[Any]]:
     return signs.terms(loss.grad_fn, bare, "no mark", lambda tensor: False, torch)
 

@@ -295,21 +295,107 @@ def test_running_averages_of_a_copy_must_follow_its_weights(
 
 
 def test_batches_of_one_class_are_sorted_only_where_the_class_differs() -> None:
-    def calls(*classes: int) -> Record:
+    def calls(*classes: int, added: int) -> Record:
         usual = {"k": "loss", "name": "cross_entropy", "at": "train.py:7", "grad": True,
                  "reduction": "mean", "plain": True, "shapes": [[32, 5], [32]], "classes": 5,
                  "targets": 32, "kinds": 1, "value": 1.0}  # fmt: skip
-        mixed = {**usual, "n": 0, "kinds": 4, "low": 0, "high": 3}
+        back = {"k": "backward", "at": "train.py:8", "leaf": False, "loss": 1.0}
         return Record(
             [
                 event
                 for n, one in enumerate(classes)
-                for event in (mixed, {**usual, "n": n, "low": one, "high": one})
+                for event in (
+                    *({**usual, "n": n, "low": one, "high": one} for _ in range(added)),
+                    {**back, "n": n},
+                    step(n, back=[]),
+                )
             ]
         )
 
-    assert found(calls(*[0] * 5, *[1] * 5)) == [("one-class-batches", "fail")]
-    assert found(calls(*[4] * 10)) == []  # the class of what a generator made
+    def judged(*classes: int, added: int = 1) -> list[tuple[str, str]]:
+        return [one for one in found(calls(*classes, added=added)) if "class" in one[0]]
+
+    assert judged(*[0] * 5, *[1] * 5) == [("one-class-batches", "fail")]
+    assert judged(*range(5), *range(5)) == [("one-class-batches", "fail")]  # a batch per class
+    assert judged(*[0] * 5, *[1] * 5, added=2) == []  # their losses are added
+    assert judged(*[0, 1] * 5) == []  # they take turns: real and generated samples
+    assert judged(*[4] * 10) == []  # the class of what a generator made
+
+
+def two_losses(*, cleared: bool) -> Record:
+    """Twelve steps of two backward passes, to the parameters 7 and 8, cleared between or not."""
+    events: list[dict[str, Any]] = [
+        {"k": "optimizer", "n": 0, "optimizer": 1, "at": "", "parameters": [7, 8]}
+    ]
+    for n in range(12):
+        first = len(events)
+        events += [
+            {"k": "backward", "n": n, "at": f"train.py:{8 + which}", "leaf": False, "loss": 1.0,
+             "leaves": which, "forwards": [], "pairs": []}
+            for which in (0, 1)
+        ]  # fmt: skip
+        events.append({"k": "clear", "n": n, "optimizers": [1], "at": "train.py:7"})
+        used = {"back": [first + 1], "lost": [first]} if cleared else {"back": [first, first + 1]}
+        events.append(step(n, **used, none=int(cleared)))
+    entry = {"size": 3, "looked": 12, "zero": 0}
+    parameters = {
+        "7": {**entry, "name": "age.weight", "none": 12 if cleared else 0},
+        "8": {**entry, "name": "kind.weight", "none": 0},
+    }
+    return Record(events, optimizers={"1": {"class": "SGD"}}, leaf_sets=[[7], [8]],
+                  parameters=parameters)  # fmt: skip
+
+
+def test_gradients_of_a_first_loss_that_no_step_uses_are_named_with_their_parameters() -> None:
+    (finding,) = [f for f in judge(two_losses(cleared=True)) if f.severity == "fail"]
+    assert finding.rule == "cleared-gradients"
+    assert finding.evidence.startswith("age.weight: ")
+    assert finding.where == "train.py:7"
+    assert found(two_losses(cleared=False)) == []
+
+
+@pytest.mark.parametrize(
+    ("alike", "values", "expected"),
+    [
+        ([0.02, -0.1, 0.05], 192, ["overwritten-weights"]),
+        ([1.0, 1.0, 0.05], 192, []),  # a new head
+        ([0.93, 0.9, 0.95], 192, []),  # noise
+        ([0.02], 12, []),  # too few to tell
+    ],
+)
+def test_loaded_weights_that_have_nothing_in_common_with_those_that_are_used_are_named(
+    alike: list[float], values: int, expected: list[str]
+) -> None:
+    event = {"k": "first weights", "n": 0, "alike": alike, "values": values, "at": "train.py:3"}
+    assert [f.rule for f in judge(Record([event])) if f.severity == "fail"] == expected
+
+
+@pytest.mark.parametrize(
+    ("twin", "joined", "expected"),
+    [
+        (True, True, [("alike-views", "warn")]),
+        (True, False, []),  # two losses of one batch that are added
+        (False, True, []),  # other samples, or dropout
+    ],
+)
+def test_equal_views_are_named_only_where_their_answers_are_compared(
+    twin: bool, joined: bool, expected: list[tuple[str, str]]
+) -> None:
+    events: list[dict[str, Any]] = []
+    for n in range(10):
+        rows = [8 * n + i for i in range(8)]
+        learned = {"n": n, "train": True, "grad": True, "active": 1, "at": "train.py:7"}
+        one, other = 2 * n + 1, 2 * n + 2
+        pair = {"joined": [[one, other]] if joined else []}
+        events += [
+            forward(one, rows, **learned),
+            forward(other, rows, **learned, twin=one if twin else 0),
+            {"k": "backward", "n": n, "at": "train.py:8", "leaf": False, "loss": 1.0, "leaves": 0,
+             "forwards": [one, other], "pairs": [], **pair},
+            step(n, back=[]),
+        ]  # fmt: skip
+    judged = found(Record(events, leaf_sets=[[]], steps=10, optimizers={"1": {"class": "SGD"}}))
+    assert [one for one in judged if one[0] == "alike-views"] == expected
 
 
 def epochs_of(modes: str, *, measured: bool) -> Record:
@@ -407,3 +493,27 @@ def test_equal_batches_are_named_where_they_are_drawn_and_not_where_a_table_is_c
     drawn = {"drawn with a generator": {"train.py:6": 40}}
     assert found(same_draws(**drawn)) == [("same-batch", "warn")]
     assert found(same_draws()) == []
+
+
+def measured(*rows: int) -> list[tuple[str, str]]:
+    """Three epochs on the samples 0 to 255, and an evaluation of some without a loader."""
+    events: list[dict[str, Any]] = [
+        {"k": "optimizer", "n": 0, "optimizer": 1, "at": "train.py:5", "parameters": [7]}
+    ]
+    for n in range(48):
+        events += trained_on(n, n, list(range(16 * (n % 16), 16 * (n % 16) + 16)))
+    events.append(forward(60, list(rows), n=48, route=1))
+    entry = {"7": {"name": "w", "size": 9, "looked": 0, "none": 0, "zero": 0}}
+    models = {"3": {"class": "Net", "shapes": 1, "first": [0.0]}}
+    known = Record(events, leaf_sets=[[7]], parameters=entry, models=models, steps=48,
+                   optimizers={"1": {"class": "SGD"}})  # fmt: skip
+    return [one for one in found(known) if one[0] == "split"]
+
+
+def test_copies_are_found_in_an_evaluation_without_a_loader() -> None:
+    copies, new = [i % 30 for i in range(60)], list(range(1000, 1060))
+    assert measured(*copies, *new) == [("split", "warn")]
+    assert measured(*range(60), *new) == []  # two sets, without a copy in either
+    assert measured(*new, *new) == []  # repeated within the validation set alone
+    assert measured(*range(120)) == []  # the accuracy on a part of the training set
+    assert measured(*range(256), *copies) == []  # all data in one tensor

@@ -6,9 +6,10 @@ from typing import Any
 
 from .places import place
 from .seen import SEEN, watching
-from .tensors import row_prints, same_memory, tensors_in
+from .tensors import row_prints, same_memory, sample, tensors_in
 
 MAX_IN_BATCH = 8  # tensors
+MAX_LOADED = 64  # weights of a state that are compared with those of the first forward pass
 
 
 @watching
@@ -76,3 +77,21 @@ def note_restored(module: Any, state: Any) -> None:
         own=next(iter(own), ""),
         at=place(),
     )
+    if SEEN.numbers.of(module) in SEEN.roots:
+        return  # a state that is put back
+    named = [(p, state[key]) for key, p in module.named_parameters() if key in state]
+    fresh = [(p, v) for p, v in named if p.dim() > 1 and p.is_floating_point() and not p.is_meta]
+    for p, value in fresh[:MAX_LOADED]:
+        if tuple(value.shape) == tuple(p.shape):
+            SEEN.loaded[SEEN.numbers.of(p)] = sample(value), place()
+
+
+def note_first_weights(parameters: list[Any], torch: Any) -> None:
+    """How alike the weights of a first forward pass and those are that were loaded before."""
+    known = [(p, *SEEN.loaded.pop(number)) for p in parameters
+             if (number := SEEN.numbers.of(p)) in SEEN.loaded]  # fmt: skip
+    told = [(sample(p), old, at) for p, old, at in known if bool(old.any())]
+    if told:
+        alike = [float(torch.cosine_similarity(now, old, dim=0)) for now, old, _ in told]
+        SEEN.event("first weights", alike=alike, values=sum(len(now) for now, _, _ in told),
+                   at=told[-1][2])  # fmt: skip

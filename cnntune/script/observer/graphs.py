@@ -206,6 +206,48 @@ def walk(start: Any, torch: Any, held: set[int]) -> dict[str, Any]:
     }
 
 
+def joined(start: Any) -> list[list[int]]:
+    """The forward passes whose results are compared: below one value that is no single number.
+
+    Losses that were computed apart and are added are single numbers.
+    """
+    stack, found, seen = [start], [], 0
+    while stack and seen < MAX_TOP_NODES:
+        node, seen = stack.pop(), seen + 1
+        below_it = [other for other, _ in node.next_functions if other is not None]
+        if bare(node) in ("Add", "Sub", "Mul", "Div", "Neg", *SKIPPED) and not shape_of(node):
+            stack += below_it
+            continue
+        marks: set[int] = set()
+        queue = below_it
+        known = set(queue)
+        for other in queue:
+            mark = other.metadata.get(MARK)
+            if mark is not None:
+                marks.add(mark)
+            elif len(queue) < MAX_TOP_NODES:
+                more = [n for n, _ in other.next_functions if n is not None and n not in known]
+                known.update(more)
+                queue += more
+        if len(marks) > 1:
+            found.append(sorted(marks))
+    return found
+
+
+def leaf_tensors(start: Any) -> list[Any]:
+    """The tensors that gradients of a loss are left in, parameters or not."""
+    seen, stack, found = {start}, [start], []
+    while stack and len(seen) < MAX_NODES:
+        node = stack.pop()
+        if getattr(node, "variable", None) is not None:
+            found.append(node.variable)
+        for other, _ in node.next_functions:
+            if other is not None and other not in seen:
+                seen.add(other)
+                stack.append(other)
+    return found
+
+
 def note_parameter(number: int, parameter: Any) -> dict[str, Any]:
     """The entry of a parameter."""
     entry = SEEN.parameters.get(number)

@@ -8,10 +8,11 @@ import weakref
 import zlib
 from typing import Any
 
+from .data import note_first_weights
 from .graphs import MARK, origin
 from .kept import KEPT_BATCHES, keep_forward, keep_loss, note_target, show
 from .models import differs_in_eval, extremes, frozen, note_trainable
-from .places import HERE, caller, is_theirs, place
+from .places import HERE, caller, is_theirs, place, route
 from .seen import SEEN, beside, watching
 from .tensors import (
     averages,
@@ -27,6 +28,8 @@ from .tensors import (
 )
 
 MIN_MEASURED = 2  # forward passes of a validation; a teacher has one beside each step
+MIN_TWINS = 8  # different samples of a batch
+MAX_TWINS = 4  # passes of a model that are compared
 MAX_NEGATIVES = 64  # tensors of which it is known that they are the negative of another one
 LOSSES = (  # that are computed again from a model's result
     "cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits",
@@ -57,6 +60,7 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
         entry["shapes"] = zlib.crc32(repr([tuple(p.shape) for p in parameters]).encode())
         if entry["first"] is None:
             entry["first"] = look(parameters)
+            note_first_weights(parameters, torch)
             note_trainable(parameters)
             entry["frozen"] = frozen(module)
             entry["dropped"], entry["momentum"] = extremes(module)
@@ -93,6 +97,8 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
             told = next((x for x in inputs if x.numel() and differs(x)), first)
             if told.is_floating_point():
                 event["input"] = statistics(told, torch)
+    if not grad:
+        event["route"] = route()
     if not grad or not module.training:
         event["look"] = look(parameters)
         event["averages"] = averages(SEEN.watched[number])
@@ -103,6 +109,8 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
     for tensor in tensors_in([output], torch):
         if tensor.grad_fn is not None:
             tensor.grad_fn.metadata[MARK] = SEEN.forwards
+    if grad and event.get("rows") and first is not None and not first.requires_grad:
+        event["twin"] = twin(number, event, output, torch)
     SEEN.last_rows = labelled_rows(event, inputs, torch)
     SEEN.samples.last = None
     kept_all = SEEN.samples.counts.get((number, grad), 0) >= KEPT_BATCHES
@@ -111,6 +119,31 @@ def note_forward(module: Any, args: Any, keywords: Any, output: Any, torch: Any)
         show(number, module, args, keywords, grad, rows, torch)
         if grad and not SEEN.kept_batches.closed:
             keep_forward(module, args, keywords, output, rows, torch)
+
+
+def twin(number: int, event: dict[str, Any], output: Any, torch: Any) -> int:
+    """The pass, since the last backward pass, of the same samples and with the same answers.
+
+    The pass itself where the first half of its batch is its second half; 0 where there is none.
+    """
+    answer = next(
+        (t for t in tensors_in([output], torch) if t.dim() and t.is_floating_point()), None
+    )
+    rows = event["rows"]
+    if answer is None or len(set(rows)) < MIN_TWINS:
+        return 0
+    passes = SEEN.answers.setdefault(number, [])
+    found = 0
+    for other in passes:
+        before = other["answer"]()
+        if other["rows"] == rows and before is not None and before.shape == answer.shape:
+            found = other["index"] if bool((before == answer).all()) else 0
+    half = len(rows) // 2
+    if rows[:half] == rows[half:] and len(answer) == 2 * half:
+        found = event["index"] if torch.allclose(answer[:half], answer[half:], atol=1e-5) else 0
+    if len(passes) < MAX_TWINS:
+        passes.append({"rows": rows, "answer": weakref.ref(answer), "index": event["index"]})
+    return found
 
 
 @watching

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import traceback
+import zlib
 from typing import Any
 
 from .seen import SEEN
@@ -60,6 +61,16 @@ def caller() -> str:
             return f"{os.path.basename(path)}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return ""
+
+
+def route() -> int:
+    """A number for all lines of the user's that lead here."""
+    frame, lines = sys._getframe(1), []
+    while frame is not None:
+        if is_theirs(frame.f_code.co_filename):
+            lines.append(f"{frame.f_code.co_filename}:{frame.f_lineno}")
+        frame = frame.f_back  # type: ignore[assignment]
+    return zlib.crc32("\n".join(lines).encode())
 
 
 @functools.cache

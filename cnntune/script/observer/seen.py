@@ -130,7 +130,8 @@ class Seen:
         self.last_tokens: Any = None
         self.last_rows: list[int] = []  # of the last forward pass: its samples
         self.moved = False
-        self.values: dict[int, Any] = {}
+        self.loaded: dict[int, Any] = {}  # parameter: values that were loaded, and the line
+        self.unstepped: dict[int, Any] = {}  # what is trained while nothing has stepped: values
         self.inputs: dict[int, Any] = {}  # number of a model: weak reference to its last input
         self.kept_batches = Kept()
         self.samples = Samples()
@@ -138,6 +139,7 @@ class Seen:
         self.rates: dict[int, float] = {}  # number of an optimizer: its highest learning rate
         self.experiments: dict[str, Any] = {}
         self.results: set[int] = set()  # memory of what the last model returned
+        self.answers: dict[int, list[Any]] = {}  # model: passes since the last backward pass
         self.negatives: dict[int, None] = {}  # addresses, the latest last
         self.clipping = False  # the script clips gradients
         self.used: dict[int, tuple[Any, int]] = {}  # parameter: its last gradient that was used

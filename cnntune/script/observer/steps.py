@@ -14,6 +14,8 @@ from .graphs import (
     bare,
     constant_factor,
     is_negative,
+    joined,
+    leaf_tensors,
     note_parameter,
     spread,
     summed,
@@ -22,9 +24,10 @@ from .graphs import (
 from .kept import keep_optimizer, keep_step
 from .places import framework, is_theirs, place
 from .seen import SEEN, Optimizer, beside, watching
-from .tensors import few_values, look
+from .tensors import few_values
 
 COMPARED = 4  # parameters
+MAX_LEAVES = 64  # of a loss, of which a few values are compared
 
 
 @watching
@@ -48,9 +51,11 @@ def note_backward(loss: Any, torch: Any) -> None:
             held = {SEEN.numbers.of(p) for o in living for g in o.param_groups for p in g["params"]}
             event.update(walk(loss.grad_fn, torch, held))
             event["spread"] = spread(loss.grad_fn, torch)
+            event["joined"] = joined(loss.grad_fn)
             event["balance"] = balance(loss.grad_fn, torch)
             event["terms"] = beside("signs").terms(loss.grad_fn, bare, MARK, is_negative, torch)
         keep_step(loss, torch)
+    SEEN.answers.clear()
     if SEEN.scaled:
         event["scaled"] = True
     for number, optimizer in living_optimizers():
@@ -58,11 +63,20 @@ def note_backward(loss: Any, torch: Any) -> None:
         if not known.cleared and not any_gradient(optimizer, torch):
             known.clear()
         known.results.append({"at": event["at"], "look": SEEN.steps, "event": len(SEEN.events) - 1})
-    if not SEEN.steps and deep:  # weights that change although nothing steps
-        leaves = [p for _, r in SEEN.roots.items() if (m := r()) for p in m.parameters()][:64]
-        values = look(leaves) if leaves else []
-        SEEN.moved = SEEN.moved or values != SEEN.values.get(0, values)
-        SEEN.values[0] = values
+    if not SEEN.steps and deep and loss.grad_fn is not None:
+        SEEN.moved = SEEN.moved or moved(leaf_tensors(loss.grad_fn))
+
+
+def moved(leaves: list[Any]) -> bool:
+    """Whether what is trained changes although nothing steps, by hand or by a class of the script.
+
+    Its tensors have other values than at a pass before, or all of them are new ones.
+    """
+    before, now = SEEN.unstepped, {SEEN.numbers.of(p): few_values(p) for p in leaves[:MAX_LEAVES]}
+    SEEN.unstepped = {**before, **now}
+    if before and now and not before.keys() & now.keys():
+        return True
+    return any(bool((now[n] != before[n]).any()) for n in before.keys() & now.keys())
 
 
 def living_optimizers() -> list[tuple[int, Any]]:

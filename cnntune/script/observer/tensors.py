@@ -112,6 +112,12 @@ def few_values(tensor: Any) -> Any:
     return (found[:8] if found.dim() else found).clone()
 
 
+def sample(tensor: Any) -> Any:
+    """Values from all of a tensor, as a copy of numbers on the CPU."""
+    flat = tensor.detach().reshape(-1)
+    return flat[:: max(1, len(flat) // VALUES)][:VALUES].float().cpu().clone()
+
+
 def look(parameters: list[Any]) -> list[float]:
     """A few numbers that change when the parameters do, for a model of any size."""
     spread = parameters[:: max(1, len(parameters) // 8)][:8]

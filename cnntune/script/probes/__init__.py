@@ -41,13 +41,13 @@ def run(
     found: dict[str, Any] = {}
     probes: list[tuple[str, Any]] = [
         ("pictures", lambda: pictures(train, torch)),
-        ("flips", lambda: flips(train, torch)),
         ("scales", lambda: scales(train, validation, torch)),
         ("columns", lambda: columns(train, torch)),
         ("padding", lambda: padding(train, torch)),
     ]
     if model is not None:
         probes += [
+            ("flips", lambda: flips(model, train, torch)),
             ("mixed", lambda: mixed(model, train, torch)),
             ("unused", lambda: unused(model, train, torch)),
             ("future", lambda: future(model, train, torch)),

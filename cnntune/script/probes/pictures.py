@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .answers import Shown
+from .answers import Shown, answers, same
 
 MIN_SIDE = 8  # pixels of an image
 MAX_SAMPLES = 256  # that are looked at
+MAX_CLASSES = 32  # values of a mask
 DECIDED = 1.5  # times the second best fit
 FIT = 0.05  # squared correlation from which an image shows what its mask outlines
 
@@ -70,8 +71,24 @@ def fit(one: Any, other: Any) -> Any:
     return ((first * second).sum(1) / norm) ** 2
 
 
-def flips(train: list[Shown], torch: Any) -> dict[str, Any] | None:
+def is_mask(target: Any, torch: Any) -> bool:
+    """Whether values are classes of pixels, and no other view of an image."""
+    if target.is_floating_point():
+        return bool(((target == 0) | (target == 1)).all())
+    return target.dtype == torch.bool or len(torch.unique(target)) <= MAX_CLASSES
+
+
+def outlines(model: Any, train: list[Shown], torch: Any) -> bool:
+    """Whether the model answers with a value for each pixel, or each block of them."""
+    with_images = [one for one in train if one.tensors(torch)[0].dim() == 4]
+    found = answers(model, with_images[0], same, torch) if with_images else None
+    return found is not None and found.dim() >= 3 and min(found.shape[-2:]) >= MIN_SIDE
+
+
+def flips(model: Any, train: list[Shown], torch: Any) -> dict[str, Any] | None:
     """Does a mask fit its image better mirrored than as it is?"""
+    if not outlines(model, train, torch):
+        return None
     scores = []
     for shown in train:
         first = shown.tensors(torch)[0]
@@ -79,6 +96,8 @@ def flips(train: list[Shown], torch: Any) -> dict[str, Any] | None:
             continue
         for target in shown.targets(torch):
             if target.dim() < 3 or target.shape[-2:] != first.shape[-2:]:
+                continue
+            if not is_mask(target, torch):
                 continue
             image = first.detach().float().cpu().mean(1)
             mask = target.detach().float().cpu().reshape(len(first), -1, *first.shape[2:]).mean(1)

@@ -1,6 +1,7 @@
 """Whether gradients get from the loss to the step: once each, and all of them."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 from cnntune.findings import Finding, Severity
 from cnntune.script.record import Event, Record
@@ -8,6 +9,7 @@ from cnntune.script.record import Event, Record
 MIN_STEPS = 4  # of an optimizer, before its habit is judged
 USUAL = 0.8  # share of the steps that makes a habit
 MIN_LOST = 2  # results that are cleared per step: two of three micro-batches
+MIN_LOOKED = 10  # steps at which gradients were looked at one by one
 MIN_BACKWARDS = 8  # without a step, before a step is missed
 
 
@@ -36,8 +38,9 @@ def cleared_gradients(record: Record) -> list[Finding]:
     """Gradients must not be cleared between `backward()` and `step()`.
 
     A `zero_grad()` there leaves nothing to step with; inside a loop that accumulates gradients it
-    leaves those of the last batch. Weights that move between two backward passes (SAM), and passes
-    from different lines (the two losses of a GAN), are meant.
+    leaves those of the last batch; between the `backward()` of two losses it leaves those of the
+    second, and what only the first one trains never changes. Weights that move between two backward
+    passes (SAM), and passes from different lines (the two losses of a GAN), are meant.
     """
     found = []
     for steps in record.by_optimizer.values():
@@ -61,7 +64,35 @@ def cleared_gradients(record: Record) -> list[Finding]:
             advice = "call zero_grad() once after each step(), not for each micro-batch"
             where = _clear_before(record, wasteful[-1]) or steps[-1]["at"]
             found.append(Finding("cleared-gradients", "fail", text, advice, where))
+            continue
+        unused = _never_used(record, steps)
+        if unused:
+            text = (
+                f"{record.names(unused)}: a backward pass computes gradients, and they are cleared"
+            )
+            text += " before each step"
+            advice = "call zero_grad() once per step, before the first backward(); add the losses"
+            where = _clear_before(record, steps[-1]) or steps[-1]["at"]
+            found.append(Finding("cleared-gradients", "fail", text, advice, where))
     return found
+
+
+def _never_used(record: Record, steps: list[Event]) -> list[int]:
+    """Parameters that only backward passes reach whose gradients no step has left."""
+    used = _reached(record, (index for step in record.all("step") for index in step["back"]))
+    lost = _reached(record, (index for step in steps for index in step["lost"])) - used
+    entries = {number: record.parameters.get(str(number)) for number in sorted(lost & record.held)}
+    return [
+        number
+        for number, entry in entries.items()
+        if entry is not None and entry["none"] + entry["zero"] == entry["looked"] >= MIN_LOOKED
+    ]
+
+
+def _reached(record: Record, backwards: Iterable[int]) -> frozenset[int]:
+    """The parameters below these backward passes, of those whose graph was followed."""
+    events = (record.events[index] for index in backwards)
+    return frozenset().union(*(record.leaves(event) for event in events if "leaves" in event))
 
 
 def _is_empty(step: Event) -> bool:
@@ -114,7 +145,9 @@ def missing_gradients(record: Record) -> list[Finding]:
     whose gradient is exactly 0 is reached, and has no effect.
     """
     looked = {
-        int(number): entry for number, entry in record.parameters.items() if entry["looked"] >= 10
+        int(number): entry
+        for number, entry in record.parameters.items()
+        if entry["looked"] >= MIN_LOOKED
     }
     # A result of `torch.autograd.grad` leaves no trace in `.grad`, so a loss has to be seen.
     if not looked or not record.trained & record.held:

@@ -10,6 +10,9 @@ USUAL = 0.8  # share of the passes that makes a habit
 MIN_SINGLE = 10  # training steps that make a habit
 OFTEN = 0.2  # share of the training passes of a line
 MIN_PASSES = 3  # forward passes of a kind
+UNLIKE = 0.5  # cosine of the weights that were loaded and of those that are used
+LOST_WEIGHTS = 0.9  # share of them
+MIN_VALUES = 100  # of all weights that are compared, for their cosines to be no chance
 MIN_LOOKS = 2  # states of the weights of a copy
 
 
@@ -297,6 +300,24 @@ def loaded_nothing(record: Record) -> list[Finding]:
     advice = "rename the keys, or choose the entry of the checkpoint that holds the state; see what"
     advice += " load_state_dict(strict=False) returns"
     return [Finding("loaded-nothing", "fail", text, advice, event["at"], 0.0)]
+
+
+def overwritten_weights(record: Record) -> list[Finding]:
+    """Weights that were loaded must be those of the first forward pass.
+
+    `model.apply(init_weights)` after `load_state_dict()` draws them anew, and the training begins
+    at random. Weights that are near those that were loaded (noise, averages, pruning) are meant,
+    and so is a new head on a loaded body.
+    """
+    for event in record.all("first weights"):
+        lost = [one for one in event["alike"] if abs(one) < UNLIKE]
+        if len(lost) < LOST_WEIGHTS * len(event["alike"]) or event["values"] < MIN_VALUES:
+            continue
+        text = f"{len(lost)} of {len(event['alike'])} weights that were loaded were replaced before"
+        text += " the first forward pass: they have nothing in common with those that were loaded"
+        advice = "initialise first, then load; look for what is called after load_state_dict()"
+        return [Finding("overwritten-weights", "fail", text, advice, event["at"], len(lost))]
+    return []
 
 
 def norm_averages(record: Record) -> list[Finding]:

@@ -134,7 +134,9 @@ def mask_follows_image(record: Record) -> list[Finding]:
     """A mask must be flipped with its image.
 
     Each mask is compared with its image as it is and mirrored, by values and by edges. Where many
-    fit best mirrored, a random flip is applied to the one and not to the other.
+    fit best mirrored, a random flip is applied to the one and not to the other. Masks are targets
+    of whole numbers, or of 0 and 1, of a model that answers for each pixel; two views of an image
+    are none.
     """
     found = _probe(record, "flips")
     if found is None or found["pairs"] < MIN_PAIRS or found["as_it_is"] >= AS_IT_IS:

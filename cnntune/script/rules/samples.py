@@ -10,6 +10,8 @@ from cnntune.script.record import Event, Record
 MIN_ROWS = 32  # of a validation, before its overlap with the training set is judged
 OVERLAP = 0.75  # share of the validation's rows that were trained on
 ONE_CLASS = 0.4  # share of the batches
+TURNS = 0.5  # share of the batches of one class after which another class comes
+BACK = 0.2  # share of them after which a class comes again that was before: not sorted
 SAME_ROWS = 0.1  # share of the samples that two validations have in common
 FIRST_BATCHES = 2  # of a validation, which a pass that is made short has too
 MIN_BATCHES = 8
@@ -19,6 +21,9 @@ MIN_EXPECTED = 100  # different samples that chance would draw
 FEW = 0.2  # of them
 MIN_PART = 64  # validation samples
 PART = 0.1  # share of them that was trained on
+TWICE = 0.8  # share of the samples that were drawn again: whole epochs were seen
+TWICE_MEASURED = 0.02  # share of them that are copies of one another
+PART_OF_ALL = 0.75  # of the samples that were trained on: what is measured without a loader
 MIN_DRAWS = 20  # steps, all with the same values
 BESIDE = 0.5  # share of the steps with other samples, too
 MIN_AGAIN = 40  # samples that were seen twice
@@ -180,13 +185,36 @@ def alike_samples(record: Record) -> list[Finding]:
     return [Finding("alike-samples", "warn", text, advice, alike[-1]["at"], len(alike))]
 
 
+def alike_views(record: Record) -> list[Finding]:
+    """Two views of a sample must differ.
+
+    A contrastive loss, or one of consistency, compares what a network answers to two augmented
+    copies. Where both are the same values, their answers are too, and nothing is left to learn.
+    Views that differ by dropout alone are meant.
+    """
+    twins = {e["index"]: e["twin"] for e in record.all("forward") if e.get("twin")}
+    same, at = 0, ""
+    for event in record.walked:
+        compared = [{i, twins[i]} for i in event["forwards"] if i in twins]
+        groups = [set(group) for group in event.get("joined", [])]
+        if any(len(pair) == 1 or any(pair <= group for group in groups) for pair in compared):
+            same, at = same + 1, event["at"]
+    if len(record.walked) < MIN_BATCHES or same <= USUAL * len(record.walked):
+        return []
+    text = f"the loss compares two equal answers to the same samples, at {same} of"
+    text += f" {len(record.walked)} backward passes: the two views are one"
+    advice = "augment the sample anew for each view"
+    return [Finding("alike-views", "warn", text, advice, at, same)]
+
+
 def partial_overlap(record: Record) -> list[Finding]:
     """No part of the validation set may be trained on.
 
     Copies of samples on both sides of a split come from resampling or augmenting before the split,
     or from duplicates in the data; the measured figures are too good.
     """
-    for block in reversed(record.validation_blocks):
+    whole = [block for block in record.evaluations if _is_held_out(record, block)]
+    for block in reversed([*whole, *record.validation_blocks]):
         wide = [e for e in block if _wide(e) and "float" in e.get("type", "")]
         models = {event["model"] for event in wide}
         if any(event.get("rich") is False for event in wide):
@@ -201,6 +229,40 @@ def partial_overlap(record: Record) -> list[Finding]:
             advice = "split first, then resample or augment the training part only"
             return [Finding("split", "warn", text, advice, wide[-1]["at"], share, 0.0)]
     return []
+
+
+def _is_held_out(record: Record, block: list[Event]) -> bool:
+    """Whether samples that no loader gave are those of a validation set.
+
+    All data in one tensor have as many samples as were trained on; a pool from which samples are
+    taken or labelled by the network is trained on later; and a part of the training set is known
+    only once all of it was trained on. Copies are in each batch; where only some are known,
+    a line measures two sets, as queries and a gallery. Where samples were repeated before a split,
+    some are twice in the validation set, too.
+    """
+    models = {event["model"] for event in block}
+    before = _trained_before(record, models, block[0]["index"])
+    times = Counter(
+        row
+        for event in record.training_forwards
+        if event["index"] < block[0]["index"] and event["model"] in models
+        for row in event.get("rows", ())
+    )
+    rows = [row for event in block for row in event.get("rows", ())]
+    if len(set(rows)) > (1 - TWICE_MEASURED) * len(rows):
+        return False
+    full = [event["rows"] for event in block if len(event.get("rows", ())) >= MIN_ROWS]
+    if not full or not all(
+        PART <= sum(row in before for row in rows) / len(rows) < OVERLAP for rows in full
+    ):
+        return False
+    if sum(times[row] > 1 for row in before) < TWICE * len(before):
+        return False
+    if sum(event.get("shape", [0])[0] for event in block) > PART_OF_ALL * len(before):
+        return False
+    unseen = {row for event in block for row in event.get("rows", ())} - before
+    later = (e for e in record.training_forwards if e["index"] > block[-1]["index"])
+    return not any(unseen & set(e.get("rows", ())) for e in later if e["model"] in models)
 
 
 def folds_apart(record: Record) -> list[Finding]:
@@ -362,7 +424,8 @@ def one_class_batches(record: Record) -> list[Finding]:
     """Batches must be mixed.
 
     A folder of classes is read in order: without `shuffle=True` each batch holds one class, and the
-    network learns to answer with the last one.
+    network learns to answer with the last one. Batches of one class whose losses are added, or that
+    take turns with those of another class (two domains, real and generated samples), are meant.
     """
     calls = [
         event
@@ -373,12 +436,36 @@ def one_class_batches(record: Record) -> list[Finding]:
         return []
     if any(len(event["shapes"][1]) > 1 for event in calls):
         return []  # tokens or pixels
-    single = [event for event in calls if event["kinds"] == 1]
+    alone = _alone_in_their_step(record)
+    single = [event for event in calls if event["kinds"] == 1 and id(event) in alone]
     if len(single) <= ONE_CLASS * len(calls) or len({event["low"] for event in single}) < 2:
         return []  # always one class: a label of what a generator made
+    pairs = [(one["low"], other["low"]) for one, other in itertools.pairwise(single)]
+    changes = sum(one != other for one, other in pairs)
+    back = sum(one > other for one, other in pairs)
+    if changes > TURNS * len(pairs) and back > BACK * len(pairs):
+        return []  # they take turns
     text = f"{len(single)} of {len(calls)} training batches hold one class only"
     advice = "pass shuffle=True to the training loader"
     return [Finding("one-class-batches", "fail", text, advice, single[-1]["at"])]
+
+
+def _alone_in_their_step(record: Record) -> set[int]:
+    """Losses that no other one is added to, and whose step has no loss of another class.
+
+    They are known by the identity of their events.
+    """
+    added: list[list[Event]] = [[]]  # up to each backward pass
+    for event in record.events:
+        if event["k"] == "loss" and event["grad"]:
+            added[-1].append(event)
+        elif event["k"] == "backward":
+            added.append([])
+    steps: dict[int, set[object]] = {}
+    for calls in added:
+        for event in calls:
+            steps.setdefault(event["n"], set()).add((event.get("low"), event.get("high")))
+    return {id(one[0]) for one in added if len(one) == 1 and len(steps[one[0]["n"]]) == 1}
 
 
 def copied_tokens(record: Record) -> list[Finding]:
