@@ -37,7 +37,7 @@ ADDED: dict[str, set[str]] = {
 OURS: dict[str, set[str]] = {
     "refine": {"candidates", "tie"},
     "report": {"report"},
-    "train": {"run", "status", "epochs", "best_epoch", "train_loss", "train_acc"}
+    "train": {"run", "errors", "status", "epochs", "best_epoch", "train_loss", "train_acc"}
     | {"val_loss", "val_acc", "test_loss", "test_acc", "test_images", "waited_seconds"}
     | {"chance_acc", "chance_loss", "val_images"},
 }

@@ -114,8 +114,10 @@ def _undefined(subject: Subject, probe: _Probe) -> Finding | None:
 @torch.no_grad()
 def _gives_log_probabilities(subject: Subject) -> bool:
     """Whether the outputs of the network end in a log-softmax, as `nll_loss` needs them."""
-    total = subject.untrained(subject.inputs[:PROBED_OUTPUTS]).logsumexp(1)
-    return bool(total.abs().max() < SAME_TOTAL)
+    outputs = subject.untrained(subject.inputs[:PROBED_OUTPUTS])
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2:  # `outputs` reports what is wrong
+        return False
+    return bool(outputs.logsumexp(1).abs().max() < SAME_TOTAL)
 
 
 def _broken(probe: _Probe) -> Finding | None:
