@@ -53,6 +53,7 @@ def test_a_single_value_at_the_end_does_not_decide_whose_the_others_are(tmp_path
     ("name", "content"),
     [
         ("README.md", "# Mine\n\nepoch\ttrain_loss\tvalid_loss\n" + "{e}\t0.{t}\t0.{v}\n"),
+        ("README.md", "# Mine\n\n" + "Epoch {e}/5\nloss: 0.{t} - val_loss: 0.{v}\n"),
         (
             "run.yaml",
             "history:\n" + "  - {{epoch: {e}, train: {{loss: 0.{t}}}, val: {{loss: 0.{v}}}}}\n",
@@ -62,7 +63,9 @@ def test_a_single_value_at_the_end_does_not_decide_whose_the_others_are(tmp_path
 def test_a_folder_is_searched_for_curves_in_documents(
     tmp_path: Path, name: str, content: str
 ) -> None:
-    *head, row = content.splitlines(keepends=True)
+    lines = content.splitlines(keepends=True)
+    head = [line for line in lines if "{e}" not in line and "{t}" not in line]
+    row = "".join(lines[len(head) :])
     rows = [row.format(e=e, t=9 - e, v=8 - e) for e in EPOCHS]
     (tmp_path / name).write_text("".join([*head, *rows]), encoding="utf-8")
     (run,), _ = read_paths([tmp_path])
@@ -127,3 +130,12 @@ def test_a_torn_header_of_ours_is_named(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text(",".join(COLUMNS)[:20], encoding="utf-8")
     with pytest.raises(DataError, match=r"metrics\.csv holds 20 bytes and no whole row; train"):
         read_paths([tmp_path])
+
+
+def test_steps_within_two_epochs_are_a_curve_of_steps(tmp_path: Path) -> None:
+    losses = [2.0 - 0.1 * step for step in range(12)]
+    lines = [f"epoch={at // 6} i={at % 6}/6 loss={loss:.2f}" for at, loss in enumerate(losses)]
+    run = run_in(tmp_path / "a.log", "\n".join([*lines, ""]))
+    assert run.curve.train_loss == pytest.approx(losses)
+    assert run.curve.unit == "step"
+    assert any("fewer than 3 epochs" in note for note in run.notes)

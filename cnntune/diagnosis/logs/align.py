@@ -3,7 +3,7 @@
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 from typing import Literal
@@ -54,6 +54,9 @@ def align(record: Record, choice: Choice, least: int = MIN_POINTS) -> Aligned:
         if role in choice.columns
     }
     series = {role: points for role, points in series.items() if points}
+    if ordered := _by_order(series, least):
+        notes.append(f"fewer than {least} epochs: the unit is the printed value")
+        series, record = ordered, replace(record, axis="step")
     series |= _in_nats(choice, series, notes)
     held_out = [series[role] for role in ("val_loss", "val_acc") if role in series]
     series |= _counted_alike(record, series, held_out, notes)
@@ -75,6 +78,22 @@ def align(record: Record, choice: Choice, least: int = MIN_POINTS) -> Aligned:
     unit: Literal["epoch", "step"] = "step" if steps else "epoch"
     curve = Curve(epochs, **values, unit=unit)  # type: ignore[arg-type]  # the names of lists
     return Aligned(curve, columns, tuple(dict.fromkeys(notes)), frozenset(percents))
+
+
+def _by_order(series: dict[str, list[Point]], least: int) -> dict[str, list[Point]]:
+    """The curves of fewer than `least` epochs by the order of their values, where these are many.
+
+    Curves with another number of values are left out. Empty where nothing has to be changed.
+    """
+    longest = max(map(len, series.values()), default=0)
+    entries = max(map(_entries, series.values()), default=0)
+    if entries >= least or longest < least * MIN_STEPS_PER_EPOCH:
+        return {}
+    return {
+        role: [(float(at), value) for at, (_, value) in enumerate(points, start=1)]
+        for role, points in series.items()
+        if len(points) == longest
+    }
 
 
 def _entries(points: Points) -> int:

@@ -1,6 +1,7 @@
 """Whether a file that could not be read looks like a log, so that skipping it is reported."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 from cnntune.diagnosis.logs.names import CURVES, has_curves, meaning, words_of
@@ -23,6 +24,7 @@ NUMBERS = re.compile(r"[\s,;|]*[-+]?(?:\d|nan\b|inf\b)[-+\d.,;|:/%eEGMKnaif\s]*"
 # A header of a table that fastai prints, without lines between its cells
 COUNT_HEADER = re.compile(r"[>#\s]*(?:epoch|step|iter(?:ation)?)s?(?:\t| {2,})", re.IGNORECASE)
 DECIMAL = re.compile(r"[a-z][ :=]{1,3}[0-9]*\.[0-9]", re.IGNORECASE)  # a value after its name
+MIN_PAIR = 2  # such values in a line below a count
 CELLS = re.compile(r"\t| {2,}")
 MIN_VALUES = 3  # such values in a line that is no prose
 COUNT_CELL = re.compile(r"\|\s*(?:epoch|step|iter(?:ation)?)s?\s*\|", re.IGNORECASE)
@@ -64,9 +66,16 @@ def is_log_in_document(text: str) -> bool:
         return True
     if any(len(DECIMAL.findall(line)) >= MIN_VALUES for line in counted):
         return True
+    above = [line for line, below in pairwise(lines) if COUNTED.search(line) and _has_values(below)]
+    if len(above) >= MIN_LINES:  # `Epoch 1/10`, and its values in the line below
+        return True
     if any(COUNT_HEADER.match(line) and has_curves(CELLS.split(line)) for line in lines):
         return True
     return '"cell_type"' in text and ("<th>epoch" in text or _counts_in_one_line(text))
+
+
+def _has_values(line: str) -> bool:
+    return CURVE.search(line) is not None and len(DECIMAL.findall(line)) >= MIN_PAIR
 
 
 def _names_curve(line: str) -> bool:
