@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from cnntune.findings import Finding
 from cnntune.steps.sanity.record import (
     NORM_OPS,
+    SQUASHERS,
     WEIGHT_OPS,
     NoDropout,
     Output,
@@ -21,6 +22,8 @@ from cnntune.training.device import seeded
 
 EXTREME = 8.0  # ratio of the last hidden layer to the first, or its inverse
 PER_LAYER = 2.0  # the same from each layer to the next; PyTorch's default gives 1.7 in AlexNet
+PER_SQUASHED_LAYER = 4 / 3  # with tanh or sigmoid, which shrink by themselves: Xavier gives 1.16
+SATURATED = 0.3  # share of the values; of unit-normal inputs, tanh puts 4 % beyond 0.97
 
 
 def trainable_parameters(subject: Subject) -> list[Finding]:
@@ -89,6 +92,7 @@ def activations(subject: Subject) -> list[Finding]:
     found = [
         *_layer_faults(recorder.outputs),
         *_scale_faults(recorder.outputs),
+        *_saturation(recorder.outputs),
         *_twins(model),
     ]
     if found:
@@ -106,6 +110,16 @@ def _layer_faults(outputs: list[Output]) -> Iterator[Finding]:
             text = f"NaN or infinity first appears after {output.op} in {output.where}"
             yield Finding("activations", "fail", text, "check that layer", where=output.where)
             return
+
+
+def _saturation(outputs: list[Output]) -> Iterator[Finding]:
+    """The first tanh or sigmoid of which many values are where the slope is near 0."""
+    flat = next((output for output in outputs if output.saturated > SATURATED), None)
+    if flat:
+        text = f"{flat.saturated:.0%} of {flat.op} in {flat.where} is saturated: a slope near 0"
+        advice = "initialise with smaller weights: standard deviation sqrt(1 / fan-in) (Xavier)"
+        at = flat.where
+        yield Symptom("activations", "warn", text, advice, at, flat.saturated, 0.0, part=WEIGHTS)
 
 
 def _twins(model: nn.Module) -> Iterator[Finding]:
@@ -131,7 +145,9 @@ def _scale_faults(outputs: list[Output]) -> Iterator[Finding]:
         return
     ends = (hidden[0], hidden[-1])
     change = ends[1].rms / ends[0].rms
-    if abs(math.log(change)) < max(math.log(EXTREME), (len(hidden) - 1) * math.log(PER_LAYER)):
+    squashed = any(output.op in SQUASHERS for output in outputs)
+    per_layer = math.log(PER_SQUASHED_LAYER if squashed else PER_LAYER)
+    if abs(math.log(change)) < max(math.log(EXTREME), (len(hidden) - 1) * per_layer):
         return
     word = "collapse" if change < 1 else "explode"
     text = f"activations {word}, from RMS {ends[0].rms:.2g} in {ends[0].where} to"

@@ -25,6 +25,9 @@ NORM_OPS = (
     "_batch_norm_with_update_functional",
     "batch_norm",
 )
+SQUASHERS = ("tanh", "tanh_", "sigmoid", "sigmoid_")
+FLAT_TANH = 0.97  # of |tanh|: the slope is below 0.06 from here on
+FLAT_SIGMOID = 0.47  # distance from 0.5: the slope is below 0.03 from here on
 DROPOUTS = (
     *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout),
     *(F.feature_alpha_dropout, torch.dropout, torch.feature_dropout),
@@ -39,12 +42,14 @@ class Output:
     """The output of one operation.
 
     `where` is the module that it ran in. `rms` is the root mean square over all values.
+    `saturated` is the share of values in the flat parts of a tanh or sigmoid.
     """
 
     where: str
     op: str
     rms: float
     finite: bool
+    saturated: float = 0.0
 
 
 class Observation(TorchDispatchMode):
@@ -71,7 +76,7 @@ class Observation(TorchDispatchMode):
 
 
 class Recorder(Observation):
-    """Records the operations with weights and normalisations, in their order."""
+    """Records the operations with weights, normalisations, tanhs and sigmoids, in their order."""
 
     def __init__(self, where: Callable[[], str]) -> None:
         super().__init__()
@@ -84,7 +89,7 @@ class Recorder(Observation):
         """Run the operation and record its output."""
         result = func(*args, **(kwargs or {}))
         op = func.overloadpacket.__name__
-        if op in WEIGHT_OPS + NORM_OPS:
+        if op in WEIGHT_OPS + NORM_OPS + SQUASHERS:
             tensor = result[0] if isinstance(result, tuple | list) else result
             self.outputs.append(_measure(self.where(), op.rstrip("_"), tensor))
         return result
@@ -93,7 +98,15 @@ class Recorder(Observation):
 def _measure(where: str, op: str, tensor: Tensor) -> Output:
     values = tensor.detach().float()
     rms = float(torch.linalg.vector_norm(values)) / math.sqrt(max(1, values.numel()))
-    return Output(where, op, rms, bool(torch.isfinite(values).all()))
+    return Output(where, op, rms, bool(torch.isfinite(values).all()), _saturated(op, values))
+
+
+def _saturated(op: str, values: Tensor) -> float:
+    if op == "tanh":
+        return float((values.abs() > FLAT_TANH).float().mean())
+    if op == "sigmoid":
+        return float(((values - 0.5).abs() > FLAT_SIGMOID).float().mean())
+    return 0.0
 
 
 @contextmanager
