@@ -60,7 +60,7 @@ FAULTS: dict[str, tuple[str, str, str, str, str]] = {
         "warn",
         "from the slope",
     ),
-    "a norm behind the logits": (NORM_LAST, "", "outputs", "warn", "2 rescales them"),
+    "a norm behind the logits": (NORM_LAST, "", "outputs", "info", "stay within"),
     "a GELU behind the logits": (
         changed("F.gelu(layers(x))"),
         "",

@@ -79,10 +79,12 @@ def _unread(model: nn.Module, inputs: Tensor) -> list[Finding]:
     unread = [k for k in range(len(influence)) if float(influence[k].max()) == 0]
     if unread and len(unread) < len(influence):
         text = f"channel {unread[0]} of {len(influence)} has no influence on the logits"
-        return [Symptom("input-used", "warn", text, "check how the first layer uses channels")]
+        advice = "check how the first layer uses channels"
+        return [Symptom("input-used", "warn", text, advice, least="warn")]
     share = float((influence.amax(0) > 0).float().mean())
     if share < READ:
         text = f"only {share:.0%} of the pixels have an influence on the logits"
         advice = "check for a crop, stride or pooling that drops the rest"
-        return [Symptom("input-used", "warn", text, advice, measured=share, expected=1.0)]
+        # No twin of the network reads the rest, so no experiment can say less.
+        return [Symptom("input-used", "warn", text, advice, "", share, 1.0, least="warn")]
     return []
