@@ -14,8 +14,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cnntune.data.folder import FolderImages, SetFolders, folder, inner_folder, set_folders
-from cnntune.data.folder import read_image as read_file
+from cnntune.data.folder import (
+    FolderImages,
+    SetFolders,
+    folder,
+    inner_folder,
+    read_image,
+    set_folders,
+)
 from cnntune.data.npz import npz
 from cnntune.data.parts import as_unit
 from cnntune.data.source import Images, Source
@@ -167,7 +173,7 @@ class _File:
         Raises:
             DataError: where it cannot be read.
         """
-        return read_file(self.path)
+        return read_image(self.path)
 
     def size(self) -> int:
         return self.path.stat().st_size

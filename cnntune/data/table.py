@@ -22,6 +22,7 @@ from cnntune.data.folder import (
     in_class_order,
     split_files,
 )
+from cnntune.data.parts import MAX_SHOWN
 from cnntune.data.source import (
     TEST_FRACTION,
     VAL_FRACTION,
@@ -43,7 +44,6 @@ IMAGE_COLUMNS = (
 LABEL_COLUMNS = ("label", "class", "category", "target", "class_name", "labels", "species", "breed")
 SET_COLUMNS = ("split", "set", "subset", "partition")
 DELIMITERS = ",;\t|"
-MAX_NAMED = 5  # rows in a message
 MAX_CLASSES = 0.5  # by the number of images: more are no classes but numbers or names of images
 
 Column = Annotated[str, Field(description="heading of the column; empty: found by its name")]
@@ -139,19 +139,19 @@ def _files(named: Sequence[str], values: Sequence[str], file: Path) -> list[Path
     if len(known) < len(named) and not problems:
         problems.append(f"{file}: lists {len(named) - len(known)} files twice; remove these rows")
     if problems:
-        raise DataError(problems[:MAX_NAMED])
+        raise DataError(problems[:MAX_SHOWN])
     folder = _folder(named[0], file.parent)
     found = [_existing(folder, name) for name in named]
     if missing := [name for name, path in zip(named, found, strict=True) if path is None]:
-        more = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
-        shown = ", ".join(missing[:MAX_NAMED])
+        more = f" and {len(missing) - MAX_SHOWN} more" if len(missing) > MAX_SHOWN else ""
+        shown = ", ".join(missing[:MAX_SHOWN])
         raise DataError(f"{file}: {len(missing)} files are not in {folder}: {shown}{more}")
     return [path for path in found if path is not None]
 
 
 def _rows(numbers: Sequence[int]) -> str:
-    shown = ", ".join(map(str, numbers[:MAX_NAMED]))
-    more = f" and {len(numbers) - MAX_NAMED} more" if len(numbers) > MAX_NAMED else ""
+    shown = ", ".join(map(str, numbers[:MAX_SHOWN]))
+    more = f" and {len(numbers) - MAX_SHOWN} more" if len(numbers) > MAX_SHOWN else ""
     return f"row{'s' if len(numbers) > 1 else ''} {shown}{more}"
 
 

@@ -71,7 +71,7 @@ class EventFiles:
 
             plain = {k: v if isinstance(v, PLAIN) else str(v) for k, v in values.items()}
             for summary in hparams(plain, {BEST: score}):
-                writer._get_file_writer().add_summary(summary)
+                writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]
             writer.add_scalar(BEST, score, written)
         writer.close()
 

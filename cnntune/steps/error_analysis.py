@@ -31,7 +31,7 @@ PICTURES = 24  # mistakes that are shown
 SUSPECTS = 24  # labels that are shown
 PAIRS = 10  # of classes that are confused
 VIEWS: tuple[Literal["one", "flip", "five-crop"], ...] = ("one", "flip", "five-crop")
-VIEW_IMAGES = 1000  # at most, for the views, which cost seven evaluations
+VIEW_IMAGES = 1000  # at most, for the views: eight evaluations of each image
 
 
 @dataclass(frozen=True)
